@@ -1,0 +1,28 @@
+"""Lindley: sequential Bayesian updating with an auditable chain of posteriors."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lindley.api import Link, load, runs, verify
+    from lindley.declaration import Declaration
+
+__version__ = "0.1.0"
+__all__ = ["Declaration", "Link", "__version__", "load", "runs", "verify"]
+
+_HOMES = {
+    "Declaration": "lindley.declaration",
+    "Link": "lindley.api",
+    "load": "lindley.api",
+    "runs": "lindley.api",
+    "verify": "lindley.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `lindley --help` must not wait for PyMC and MLflow."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lindley' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

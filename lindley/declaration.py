@@ -1,0 +1,203 @@
+"""What a user writes beside an ordinary PyMC model: one declaration per chain.
+
+The model stays an ordinary function from a validated batch to a `pymc.Model` with its first
+priors written as usual; Lindley swaps the priors itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lindley.errors import DeclarationRefused, UnknownChain
+from lindley.names import check_chain_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pymc as pm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """One chain: its name, model, schema, and what passes from link to link.
+
+    Parameters
+    ----------
+    name
+        The chain's name, also the name of its registered model.
+    build
+        Function from a validated batch (a pandas DataFrame) to a `pymc.Model`, with the genesis
+        priors written as usual. It must be a pure function of its argument.
+    schema
+        A `pyarrow.Schema` (a field with ``nullable=False`` admits neither null nor NaN) or a
+        pandera `DataFrameSchema`.
+    row_key
+        The columns that identify a row, so that rows are never counted twice.
+    observed
+        Columns that the model conditions on as outcomes. They may be missing from the inputs of
+        a prediction.
+    carried
+        Names of the free variables whose belief passes on. By default every free variable whose
+        size does not depend on the batch.
+    carry
+        State: free variable -> quantity of this link's model whose posterior becomes the next
+        link's prior of that variable, e.g. ``{"i0": "i_end"}``.
+    potentials
+        For each `pymc.Potential` of the model whether it is part of the ``"prior"`` (replaced by
+        the matched prior after the first link) or of the ``"likelihood"`` (counted in every link).
+    order_by
+        Columns that batches are sorted by before they reach `build`; the row key by default.
+    split
+        Optional function that cuts an upstream source (a path or URL) into batches, oldest first:
+        ``split(source) -> iterable of (stem, DataFrame)``. `lindley split` drops them as files.
+    description
+        One paragraph for people, shown in the registry.
+    """
+
+    name: str
+    build: Callable[[pd.DataFrame], pm.Model]
+    schema: Any
+    row_key: tuple[str, ...]
+    observed: tuple[str, ...] = ()
+    carried: tuple[str, ...] | None = None
+    carry: Mapping[str, str] = field(default_factory=dict)
+    potentials: Mapping[str, Literal["prior", "likelihood"]] = field(default_factory=dict)
+    order_by: tuple[str, ...] | None = None
+    split: Callable[[str], Iterable[tuple[str, pd.DataFrame]]] | None = None
+    description: str = ""
+    #: The file the declaration was loaded from; set by `load_declaration`.
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without building the model."""
+        check_chain_name(self.name)
+        for label, value in (("row_key", self.row_key), ("observed", self.observed)):
+            if isinstance(value, str):
+                raise DeclarationRefused(
+                    f"The declaration of {self.name} was refused",
+                    expected=f"{label} as a tuple of column names",
+                    found=repr(value),
+                    todo=f"write {label}=({value!r},)",
+                )
+        if not self.row_key:
+            raise DeclarationRefused(
+                f"The declaration of {self.name} was refused",
+                expected="a row key of at least one column, so that no row can be counted twice",
+                found="an empty row_key",
+                todo="name the columns that identify a row",
+            )
+
+    @property
+    def model_digest(self) -> str:
+        """Sha256 over the code of the declaration's file, comments and layout left out."""
+        if self.source is None:
+            raise DeclarationRefused(
+                f"The declaration of {self.name} has no source file",
+                expected="a declaration loaded from a file, so that its code can be recorded",
+                found="a declaration made in memory",
+                todo="put it into a file and use lindley.declaration.load_file",
+            )
+        return source_digest(self.source.read_text(encoding="utf-8"))
+
+
+def source_digest(text: str) -> str:
+    """Return the sha256 of Python source with comments, layout and docstrings left out."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
+        ):
+            body[0].value.value = ""
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def load_file(path: Path) -> Declaration:
+    """Load the one declaration that a Python file defines.
+
+    The file's folder is not put on `sys.path`: a model file stands alone or imports installed
+    packages. Executes the file; load only code that you trust.
+
+    Raises
+    ------
+    DeclarationRefused
+        If the file cannot be imported, or defines no declaration or more than one.
+    """
+    path = Path(path).resolve()
+    module_name = f"_lindley_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise DeclarationRefused(f"{path.name} is not a Python file", todo="give a file that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    # Registered before execution so that dataclasses and pandera models in the file resolve their names.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise DeclarationRefused(
+            f"The model file {path.name} cannot be imported",
+            found=f"{type(error).__name__}: {error}",
+            todo=f"run `python {path.name}` and mend what it reports",
+        ) from error
+    found = [value for value in vars(module).values() if isinstance(value, Declaration)]
+    if len(found) != 1:
+        raise DeclarationRefused(
+            f"The model file {path.name} was refused",
+            expected="exactly one lindley.Declaration at module level",
+            found=f"{len(found)}",
+            todo="keep one chain per file",
+        )
+    object.__setattr__(found[0], "source", path)
+    return found[0]
+
+
+def load_declaration(name: str, models: Path) -> Declaration:
+    """Load the declaration of chain `name` from the folder `models` (file ``NAME.py``).
+
+    Raises
+    ------
+    UnknownChain
+        If the folder has no such file.
+    DeclarationRefused
+        If the file's declaration has another name.
+    """
+    check_chain_name(name)
+    for stem in (name, name.replace("-", "_")):
+        path = models / f"{stem}.py"
+        if path.is_file():
+            break
+    else:
+        known = ", ".join(declared_chains(models)) or "none"
+        raise UnknownChain(
+            f"No chain {name!r} is declared",
+            expected=f"a file {name.replace('-', '_')}.py in {models.name}/",
+            found=f"declared chains: {known}",
+            todo="correct the name, or write the model file",
+        )
+    declaration = load_file(path)
+    if declaration.name != name:
+        raise DeclarationRefused(
+            f"The model file {path.name} declares another chain",
+            expected=name,
+            found=declaration.name,
+            todo="give file and declaration the same name",
+        )
+    return declaration
+
+
+def declared_chains(models: Path) -> list[str]:
+    """Return the names that the files of `models` could declare, without importing them."""
+    if not models.is_dir():
+        return []
+    return sorted(path.stem for path in models.glob("*.py") if not path.stem.startswith("_"))

@@ -1,0 +1,1 @@
+"""lindley/ledger/mlflow."""

@@ -1,0 +1,29 @@
+"""Names that reach paths, the registry, pages or queries are checked here, once."""
+
+from __future__ import annotations
+
+import re
+
+from lindley.errors import NameRefused
+
+#: Chain names: lower case, digits, `_` and `-`; starts with a letter; 63 characters at most.
+CHAIN_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+
+def check_chain_name(name: str) -> str:
+    """Return `name` if it can be a chain name.
+
+    Raises
+    ------
+    NameRefused
+        If it has other characters than a-z, 0-9, `_`, `-`, does not start with a letter, or is
+        longer than 63 characters.
+    """
+    if not isinstance(name, str) or not CHAIN_NAME.fullmatch(name):
+        raise NameRefused(
+            "A chain name was refused",
+            expected="a lower-case letter, then up to 62 of a-z, 0-9, _ and -",
+            found=repr(name)[:80],
+            todo="rename the chain in its declaration, or correct the name you typed",
+        )
+    return name
