@@ -1,0 +1,206 @@
+"""Graphs of the update's target density, with prior and batch as inputs of one function.
+
+The sampler moves in x = (z, l): z are the whitened coordinates of the carried variables (the plain
+coordinates at the first link, where the model's own priors hold) and l the local variables. The target
+of an update is Normal(z; 0, I) p(l | u(z)) L(u(z), l), which is the matched prior times the batch's
+likelihood with the constant Jacobian of the whitening left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.type import RandomType
+
+from lindley.model_graph import ModelGraph
+
+#: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
+_DATA_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Target:
+    """Symbolic target of one link.
+
+    Parameters
+    ----------
+    x
+        Input vector [x]: whitened carried coordinates, then local ones.
+    prior
+        Inputs in the order of `lindley.prior.ARRAYS`; empty at the first link.
+    data
+        Inputs that stand for the model's data and the arrays baked into it.
+    data_values
+        Their values for this batch.
+    baked
+        How many of them were constants of the model, which bind it to this batch's shape.
+    log_density, gradient
+        The target and its gradient by x.
+    quantities
+        What is computed for every draw, by name (see `quantities_of`).
+    """
+
+    x: Variable
+    prior: tuple[Variable, ...]
+    data: tuple[Variable, ...]
+    data_values: tuple[np.ndarray, ...]
+    baked: int
+    log_density: Variable
+    gradient: Variable
+    quantities: dict[str, Variable]
+
+    @property
+    def inputs(self) -> tuple[Variable, ...]:
+        """All inputs of the compiled functions."""
+        return (self.x, *self.prior, *self.data)
+
+    @property
+    def outputs(self) -> list[Variable]:
+        """All outputs: what identifies the graph."""
+        return [self.log_density, self.gradient, *self.quantities.values()]
+
+
+def target(graph: ModelGraph, *, genesis: bool) -> Target:
+    """Return the target of a link.
+
+    Parameters
+    ----------
+    graph
+        The model taken apart.
+    genesis
+        Whether the model's own priors hold (the first link) or a matched prior.
+    """
+    x = pt.vector("x", shape=(graph.size,))
+    size = graph.coordinates.size
+    prior = () if genesis else _prior_inputs(size)
+    u = x[:size] if genesis else _unwhiten(x[:size], *prior)
+    values = _values(graph, u, x[size:])
+    model = graph.model
+    batch_terms = model.logp(vars=graph.batch_variables(), sum=False)
+    likelihood = model.logp(vars=graph.likelihood_variables(), sum=False)
+    prior_terms = model.logp(vars=graph.prior_variables(), sum=False) if genesis else []
+    names = [variable.name for variable in graph.likelihood_variables()]
+    quantities, keys = _quantities(graph)
+    graphs = graph_replace(
+        [_total(prior_terms), _total(batch_terms), _total(likelihood), *likelihood, *quantities],
+        values,
+        strict=False,
+    )
+    prior_term, batch_term, batch_likelihood = graphs[:3]
+    pointwise, quantities = graphs[3 : 3 + len(names)], graphs[3 + len(names) :]
+    if not genesis:
+        prior_term = -0.5 * pt.sum(x[:size] ** 2) - 0.5 * size * np.log(2 * np.pi)
+    log_density = prior_term + batch_term
+    named = {"u": u, "log_density": log_density, "log_likelihood": batch_likelihood}
+    named |= {f"pointwise:{name}": term for name, term in zip(names, pointwise, strict=True)}
+    named |= dict(zip(keys, quantities, strict=True))
+    gradient = pt.grad(log_density, x)
+    outputs, data, data_values, baked = _lift([log_density, gradient, *named.values()], graph)
+    return Target(
+        x=x,
+        prior=prior,
+        data=data,
+        data_values=data_values,
+        baked=baked,
+        log_density=outputs[0],
+        gradient=outputs[1],
+        quantities=dict(zip(named, outputs[2:], strict=True)),
+    )
+
+
+def _prior_inputs(size: int) -> tuple[Variable, ...]:
+    """Return symbolic inputs in the order of `lindley.prior.ARRAYS`."""
+    vectors = {name: pt.vector(name, shape=(size,)) for name in ("loc", "scale", "skew", "tail")}
+    factor = pt.matrix("factor", shape=(size, size))
+    return (vectors["loc"], vectors["scale"], factor, vectors["skew"], vectors["tail"])
+
+
+def _unwhiten(
+    z: Variable, loc: Variable, scale: Variable, factor: Variable, skew: Variable, tail: Variable
+) -> Variable:
+    """Return u(z); the symbolic twin of `MatchedPrior.unwhiten`."""
+    # A sum over a product instead of a BLAS call: exact for any d, and it needs no linked BLAS.
+    y = pt.sum(factor * z[None, :], axis=1)
+    return loc + scale * pt.sinh((pt.arcsinh(y) + skew) / tail)
+
+
+def _values(graph: ModelGraph, u: Variable, local: Variable) -> dict[Variable, Variable]:
+    """Map each value variable to its piece of the vectors."""
+    values = {}
+    for vector, variables in ((u, graph.carried), (local, graph.local)):
+        start = 0
+        for variable in variables:
+            size = variable.block.size
+            piece = vector[start : start + size].reshape(variable.block.value_shape)
+            values[variable.value] = piece.astype(variable.value.dtype)
+            start += size
+    return values
+
+
+def _quantities(graph: ModelGraph) -> tuple[list[Variable], list[str]]:
+    """Return what is computed for every draw: natural-scale values, deterministics, passing state.
+
+    Keys: ``value:NAME`` for free variables, ``deterministic:NAME``, and ``next:NAME`` for the
+    coordinates that the next link's variable NAME takes from a carried quantity.
+    """
+    model, declaration = graph.model, graph.declaration
+    free = [variable.rv for variable in graph.free]
+    carry = [(variable, declaration.carry[variable.name]) for variable in graph.carried
+             if variable.name in declaration.carry]  # fmt: skip
+    passing = []
+    for variable, source in carry:
+        transform = model.rvs_to_transforms[variable.rv]
+        value = model[source]
+        passing.append(value if transform is None else transform.forward(value, *variable.rv.owner.inputs))
+    graphs = model.replace_rvs_by_values([*free, *model.deterministics, *passing])
+    keys = [f"value:{variable.name}" for variable in graph.free]
+    keys += [f"deterministic:{d.name}" for d in model.deterministics]
+    keys += [f"next:{variable.name}" for variable, _ in carry]
+    return graphs, keys
+
+
+def _total(terms: list[Variable]) -> Variable:
+    """Sum log probability terms of any shape."""
+    return pt.add(*[pt.sum(term) for term in terms], pt.constant(0.0)) if terms else pt.constant(0.0)
+
+
+def _lift(
+    outputs: list[Variable], graph: ModelGraph
+) -> tuple[list[Variable], tuple[Variable, ...], tuple[np.ndarray, ...], int]:
+    """Turn the model's data and the arrays baked into it into inputs.
+
+    One compiled function then serves every batch whose graph is otherwise the same.
+    """
+    observed = set(graph.model.rvs_to_values.values())
+    replacements: dict[Variable, Variable] = {}
+    values: list[np.ndarray] = []
+    baked = 0
+    for variable in ancestors(outputs):
+        if variable.owner is not None or isinstance(variable.type, RandomType):
+            continue
+        if isinstance(variable, SharedVariable):
+            value = np.asarray(variable.get_value(borrow=True))
+        elif isinstance(variable, Constant) and _is_data(variable, observed):
+            value, baked = np.asarray(variable.data), baked + 1
+        else:
+            continue
+        replacements[variable] = variable.type(name=f"data_{len(values)}")
+        values.append(np.array(value, dtype=variable.type.dtype, order="C"))
+    if replacements:
+        outputs = graph_replace(outputs, replacements, strict=False)
+    return outputs, tuple(replacements.values()), tuple(values), baked
+
+
+def _is_data(constant: Constant, observed: set[Variable]) -> bool:
+    """Whether a constant of the graph is data of the batch rather than structure."""
+    value: Any = constant.data
+    if not isinstance(value, np.ndarray) or value.ndim == 0:
+        return False
+    return constant in observed or value.size >= _DATA_SIZE

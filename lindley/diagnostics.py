@@ -1,0 +1,209 @@
+"""Diagnostics of a fit, the gate that decides whether it may become head, and the chain's budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from arviz_stats.base import array_stats
+from scipy import stats
+from scipy.special import logsumexp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What a fit must reach to become head.
+
+    Parameters
+    ----------
+    r_hat
+        Largest rank-normalised split R-hat (Vehtari et al. 2021, Bayesian Analysis 16:667).
+    ess
+        Smallest bulk and tail effective sample size, 100 per chain of four (ibid.).
+    divergences
+        Largest fraction of draws that end in a divergent transition.
+    k_hat_warn, k_hat_refuse
+        Pareto k-hat of the target against its normal approximation (Vehtari et al. 2024, JMLR 25:72):
+        above 0.7 importance weights are unreliable, from 1 on their mean does not exist.
+    budget_warn, budget_rebase
+        Accumulated (d+1)/ESS along the chain (docs/adr/0005-budget.md).
+    conflict_warn
+        Smallest p-value of the batch's pull against the prior it met.
+    """
+
+    r_hat: float = 1.01
+    ess: float = 400.0
+    divergences: float = 0.01
+    k_hat_warn: float = 0.7
+    k_hat_refuse: float = 1.0
+    budget_warn: float = 0.25
+    budget_rebase: float = 1.0
+    conflict_warn: float = 0.001
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the thresholds as JSON-able values."""
+        return {name: float(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The verdict on a fit: passed, or quarantined with its reasons."""
+
+    passed: bool
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON-able values."""
+        return {"passed": self.passed, "reasons": list(self.reasons), "warnings": list(self.warnings)}
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Convergence of draws, per coordinate.
+
+    Parameters
+    ----------
+    r_hat, ess_bulk, ess_tail
+        Arrays [coordinate].
+    """
+
+    r_hat: np.ndarray
+    ess_bulk: np.ndarray
+    ess_tail: np.ndarray
+
+    @property
+    def ess_min(self) -> float:
+        """Smallest effective sample size of any coordinate, bulk or tail."""
+        return float(min(self.ess_bulk.min(), self.ess_tail.min()))
+
+
+def convergence(draws: np.ndarray) -> Convergence:
+    """Compute R-hat and effective sample sizes of draws [chain, draw, coordinate]."""
+    ary = np.moveaxis(draws, -1, 0)
+    return Convergence(
+        r_hat=np.atleast_1d(array_stats.rhat(ary)),
+        ess_bulk=np.atleast_1d(array_stats.ess(ary, method="bulk")),
+        ess_tail=np.atleast_1d(array_stats.ess(ary, method="tail")),
+    )
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Importance sampling of a target by its normal approximation.
+
+    Parameters
+    ----------
+    k_hat
+        Pareto shape of the weights' tail.
+    log_evidence
+        Log of the target's integral: the log predictive density of the batch under its prior.
+    log_evidence_se
+        Its Monte Carlo standard error, to first order.
+    """
+
+    k_hat: float
+    log_evidence: float
+    log_evidence_se: float
+
+
+def importance(
+    x: np.ndarray, target: Callable[[np.ndarray], np.ndarray], *, rng: np.random.Generator, size: int = 2000
+) -> Importance:
+    """Approximate a target by the joint normal of its draws and measure how far off that is.
+
+    Parameters
+    ----------
+    x
+        Draws of the target, array [draw, x].
+    target
+        Its normalised-prior log density at points [point, x]; returns an array [point].
+    rng
+        Source of the proposal's draws.
+    size
+        Number of proposal draws.
+    """
+    mean, covariance = x.mean(axis=0), np.atleast_2d(np.cov(x, rowvar=False))
+    sd = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(sd, sd)
+    factor = sd[:, None] * np.linalg.cholesky(correlation + 1e-10 * np.eye(len(sd)))
+    z = rng.standard_normal((size, len(mean)))
+    log_proposal = -0.5 * (z**2).sum(axis=1) - 0.5 * len(mean) * np.log(2 * np.pi)
+    log_proposal -= np.log(np.diag(factor)).sum()
+    with np.errstate(over="ignore", invalid="ignore"):
+        log_weights = target(mean + z @ factor.T) - log_proposal
+    log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf)
+    if not np.isfinite(log_weights).any():
+        return Importance(k_hat=np.inf, log_evidence=-np.inf, log_evidence_se=np.inf)
+    # Points outside the target's support have weight zero; the smoothing needs finite logs.
+    floor = log_weights[np.isfinite(log_weights)].min() - 700.0
+    smoothed, k_hat = array_stats.psislw(np.maximum(log_weights, floor))
+    # psislw normalises the weights: add back what it divided by.
+    shift = logsumexp(log_weights) - np.log(size)
+    weights = np.exp(smoothed - logsumexp(smoothed))
+    return Importance(
+        k_hat=float(k_hat),
+        log_evidence=float(shift),
+        log_evidence_se=float(np.sqrt(max(0.0, (weights**2).sum() - 1 / size))),
+    )
+
+
+def conflict(z: np.ndarray) -> float:
+    """Return the p-value of the batch's pull against the prior it met.
+
+    In whitened coordinates the prior is Normal(0, I). For a normal likelihood the posterior mean m with
+    posterior covariance C is, under the prior predictive, Normal(0, I - C), so m' (I - C)^-1 m is
+    chi-squared (Evans & Moshonov 2006, Bayesian Analysis 1:893, with the sufficient statistic's normal
+    approximation). Directions about which the batch said next to nothing are left out.
+
+    Parameters
+    ----------
+    z
+        Whitened posterior draws, array [draw, coordinate].
+    """
+    mean, covariance = z.mean(axis=0), np.atleast_2d(np.cov(z, rowvar=False))
+    values, vectors = np.linalg.eigh(covariance)
+    informed = values < 1 - 5 * np.sqrt(2 / len(z))
+    if not informed.any():
+        return 1.0
+    pulled = (vectors.T @ mean)[informed]
+    statistic = float((pulled**2 / (1 - values[informed])).sum())
+    return float(stats.chi2.sf(statistic, int(informed.sum())))
+
+
+def decide(
+    names: list[str],
+    result: Convergence,
+    *,
+    divergences: float,
+    k_hat: float,
+    budget: float,
+    conflict_p: float | None,
+    thresholds: Thresholds,
+) -> Gate:
+    """Hold a fit against the thresholds; each reason names the worst coordinate and the figure."""
+    reasons, warnings = [], []
+    worst = int(np.nanargmax(np.where(np.isfinite(result.r_hat), result.r_hat, np.inf)))
+    if not result.r_hat[worst] <= thresholds.r_hat:
+        reasons.append(f"R-hat {result.r_hat[worst]:.4f} of {names[worst]}, at most {thresholds.r_hat} allowed")
+    for label, ess in (("bulk", result.ess_bulk), ("tail", result.ess_tail)):
+        low = int(np.nanargmin(np.where(np.isfinite(ess), ess, -np.inf)))
+        if not ess[low] >= thresholds.ess:
+            reasons.append(f"{label} ESS {ess[low]:.0f} of {names[low]}, at least {thresholds.ess:.0f} needed")
+    if divergences > thresholds.divergences:
+        reasons.append(f"{divergences:.2%} of draws diverged, at most {thresholds.divergences:.2%} allowed")
+    elif divergences > 0:
+        warnings.append(f"{divergences:.3%} of draws diverged")
+    if not k_hat <= thresholds.k_hat_refuse:
+        reasons.append(f"k-hat {k_hat:.2f} of the matched prior, at most {thresholds.k_hat_refuse} allowed")
+    elif k_hat > thresholds.k_hat_warn:
+        warnings.append(f"k-hat {k_hat:.2f} of the matched prior, above {thresholds.k_hat_warn}")
+    if budget > thresholds.budget_rebase:
+        warnings.append(f"budget {budget:.2f} is spent: a pooled refit (rebase) is due")
+    elif budget > thresholds.budget_warn:
+        warnings.append(f"budget {budget:.2f}, above {thresholds.budget_warn}")
+    if conflict_p is not None and conflict_p < thresholds.conflict_warn:
+        warnings.append(f"the batch conflicts with its prior (p = {conflict_p:.1e})")
+    return Gate(passed=not reasons, reasons=tuple(reasons), warnings=tuple(warnings))

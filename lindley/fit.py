@@ -1,0 +1,239 @@
+"""Sampling a compiled target with nutpie: draws of x and of every quantity of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import nutpie
+import numpy as np
+
+from lindley.engine import Engine
+from lindley.errors import FitFailed
+
+Progress = Callable[[int, int], None]
+
+#: Starting points tried per chain before the fit is given up.
+_START_TRIES = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How a target is sampled.
+
+    Parameters
+    ----------
+    chains, tune, draws
+        Chains, warm-up steps per chain (discarded) and kept draws per chain.
+    target_accept
+        Mean acceptance probability that the step size is tuned for.
+    attempts
+        Fits at most: each further one has twice the warm-up and draws and smaller steps, and runs only
+        when the gate refused the one before.
+    """
+
+    chains: int = 4
+    tune: int = 500
+    draws: int = 1500
+    target_accept: float = 0.9
+    attempts: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which the diagnostics are not defined."""
+        if self.chains < 2 or self.tune < 50 or self.draws < 100 or self.attempts < 1:
+            raise FitFailed(
+                "The sampler settings were refused",
+                expected="at least 2 chains (for R-hat), 50 warm-up steps, 100 draws and 1 attempt",
+                found=f"{self.as_dict()}",
+                todo="ask for more",
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-able values."""
+        return {
+            "sampler": "nutpie.nuts",
+            "chains": self.chains,
+            "tune": self.tune,
+            "draws": self.draws,
+            "target_accept": self.target_accept,
+            "attempts": self.attempts,
+        }
+
+    def harder(self) -> FitSettings:
+        """Return the settings of the next attempt."""
+        return FitSettings(
+            chains=self.chains,
+            tune=2 * self.tune,
+            draws=2 * self.draws,
+            target_accept=1 - (1 - self.target_accept) / 4,
+            attempts=self.attempts,
+        )
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What the sampler returned.
+
+    Parameters
+    ----------
+    x
+        Array [chain, draw, x].
+    quantities
+        Arrays [chain, draw, ...] by the keys of ``target.quantities``.
+    stats
+        Arrays [chain, draw]: ``diverging`` (bool), ``energy``, ``n_steps``, ``step_size``, ``tree_depth``.
+    """
+
+    x: np.ndarray
+    quantities: dict[str, np.ndarray]
+    stats: dict[str, np.ndarray]
+
+
+def sample(
+    engine: Engine,
+    prior: tuple[np.ndarray, ...],
+    data: tuple[np.ndarray, ...],
+    *,
+    start: Callable[[np.random.Generator], np.ndarray],
+    settings: FitSettings,
+    seed: int,
+    progress: Progress | None = None,
+) -> Draws:
+    """Sample the target and evaluate every quantity at every draw.
+
+    Parameters
+    ----------
+    engine
+        Compiled target.
+    prior, data
+        Its arrays for this link.
+    start
+        Draws a starting point [x] from a generator.
+    settings
+        Chains, draws, warm-up.
+    seed
+        Seeds starts and sampler; the same seed gives the same draws, bit by bit.
+    progress
+        Called from another thread with steps done and steps in all, over all chains.
+
+    Raises
+    ------
+    FitFailed
+        If no starting point has a finite density, or the sampler stops.
+    """
+    arguments = (*prior, *data)
+    size = engine.target.x.type.shape[0]
+    total = settings.chains * (settings.tune + settings.draws)
+
+    def make_log_density() -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        function = engine.log_density
+
+        def log_density(x: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = function(np.array(x), *arguments)
+            return float(value), gradient
+
+        return log_density
+
+    def make_expand(_seed1: int, _seed2: int, _chain: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        return lambda x: {"x": np.array(x)}
+
+    def starting_point(chain_seed: int) -> np.ndarray:
+        # By the chain's own seed: chains start in threads, in no fixed order.
+        return _start(engine, arguments, start, np.random.default_rng(chain_seed))
+
+    starting_point(seed)  # Raises here, with a clear message, rather than in a sampler thread.
+    model = nutpie.compiled_pyfunc.from_pyfunc(
+        size,
+        make_log_density,
+        make_expand,
+        [np.dtype("float64")],
+        [(size,)],
+        ["x"],
+        make_initial_point_fn=starting_point,
+    )
+    try:
+        trace = nutpie.sample(
+            model,
+            chains=settings.chains,
+            tune=settings.tune,
+            draws=settings.draws,
+            target_accept=settings.target_accept,
+            seed=seed % 2**63,
+            cores=min(settings.chains, 4),
+            save_warmup=False,
+            progress_bar=False,
+            progress_rate=250,
+            progress_callback=_reporter(progress, total),
+        )
+    except RuntimeError as error:
+        raise FitFailed(
+            "The sampler stopped",
+            expected="a finite log density and gradient along the way",
+            found=str(error).strip().splitlines()[0],
+            todo="check the model on this batch: likelihood of impossible observations, divisions by zero",
+        ) from error
+    if progress is not None:
+        progress(total, total)
+    x = np.asarray(trace.posterior["x"].values, dtype=float)
+    return Draws(x=x, quantities=evaluate(engine, x, arguments), stats=_stats(trace.sample_stats))
+
+
+def evaluate(engine: Engine, x: np.ndarray, arguments: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
+    """Evaluate every quantity at points x [..., x]; returns arrays [..., quantity's own shape] by key."""
+    keys = list(engine.target.quantities)
+    flat = x.reshape(-1, x.shape[-1])
+    rows = [tuple(np.array(v) for v in engine.quantities(np.array(point), *arguments)) for point in flat]
+    return {
+        key: np.array([row[i] for row in rows]).reshape(*x.shape[:-1], *rows[0][i].shape)
+        for i, key in enumerate(keys)
+    }
+
+
+def log_density(engine: Engine, x: np.ndarray, arguments: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Evaluate the target's log density at points x [point, x]; returns an array [point]."""
+    return np.array([float(engine.log_density(np.array(point), *arguments)[0]) for point in x])
+
+
+def _start(
+    engine: Engine,
+    arguments: tuple[np.ndarray, ...],
+    start: Callable[[np.random.Generator], np.ndarray],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return a starting point with a finite density and gradient."""
+    value = np.nan
+    for _ in range(_START_TRIES):
+        point = start(rng)
+        value, gradient = engine.log_density(np.array(point), *arguments)
+        if np.isfinite(value) and np.isfinite(gradient).all():
+            return point
+    raise FitFailed(
+        "No starting point has a finite log density",
+        expected=f"one among {_START_TRIES} points drawn around the prior",
+        found=f"log density {float(value)} at the last one",
+        todo="check that the batch is possible under the model, e.g. counts within their bounds",
+    )
+
+
+def _reporter(progress: Progress | None, total: int) -> Callable[[Any], None] | None:
+    """Turn nutpie's progress of chains into steps done and steps in all."""
+    if progress is None:
+        return None
+
+    def report(chains: Any) -> None:
+        progress(min(total, sum(chain.finished_draws for chain in chains)), total)
+
+    return report
+
+
+def _stats(stats: Any) -> dict[str, np.ndarray]:
+    """Select the statistics that are kept, under ArviZ's names."""
+    names = {
+        "diverging": "diverging",
+        "energy": "energy",
+        "n_steps": "n_steps",
+        "step_size": "step_size",
+        "depth": "tree_depth",
+    }
+    return {new: np.asarray(stats[old].values) for old, new in names.items() if old in stats}
