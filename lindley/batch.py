@@ -1,0 +1,363 @@
+"""Batches: validated, sorted, immutable tables that a digest identifies."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lindley.casting import cast_column
+from lindley.content_digest import FORMAT, content_digest, decode, family
+from lindley.declaration import Declaration
+from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
+from lindley.readers import Limits, read_table, shown_name
+from lindley.schema import as_schema, cast_table, listed, missing_rows, rows_text
+
+#: Metadata key of the Parquet files that `write_batch` writes; the value is the batch digest.
+_DIGEST_KEY = FORMAT.encode()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """An immutable set of rows that fit a declaration.
+
+    Parameters
+    ----------
+    table
+        The declared columns in declared order with their declared types, sorted by the declaration's
+        `order_by` and then the row key, so that rows have one order; no schema metadata.
+    digest
+        Content digest of the table, see `lindley.content_digest`.
+    key
+        The row key: columns without null or NaN that identify a row.
+    origin
+        Where the rows came from, for people: a file name.
+    """
+
+    table: pa.Table
+    digest: str
+    key: tuple[str, ...]
+    origin: str
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.table.num_rows)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a new pandas frame of plain numpy dtypes, as given to `build`.
+
+        Integers become int64 (uint64 above its range, float64 with NaN when there are nulls), floats
+        and decimals float64, booleans bool (object with None when there are nulls), text object,
+        dates datetime64[s], timestamps and durations datetime64 and timedelta64 of their unit;
+        timestamps with a zone keep it. Null and NaN are both NaN or NaT here.
+        """
+        names = self.table.column_names
+        return pd.DataFrame({name: _plain(name, self.table.column(name)) for name in names}, copy=True)
+
+    def key_ranges(self) -> dict[str, list[str]]:
+        """Return the ends [smallest, largest] of each key column, as text; see `ranges_disjoint`."""
+        return {name: _range_of(self.table.column(name)) for name in self.key}
+
+
+def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = None) -> Batch:
+    """Read, validate and identify a CSV or Parquet file.
+
+    Parameters
+    ----------
+    path
+        The file; it is only read.
+    declaration
+        What the file must fit.
+    limits
+        Bounds on file and table, see `lindley.readers.Limits`.
+
+    Raises
+    ------
+    BatchUnreadable
+        If the bytes are not a table.
+    BatchRefused
+        If the table does not fit the schema, is empty or too big, or repeats a row key.
+    DeclarationRefused
+        If row key or `order_by` name columns that the schema does not declare.
+    """
+    path = Path(path)
+    schema = as_schema(declaration.schema)
+    with _naming(shown_name(path)):
+        table = schema.conform(read_table(path, schema, limits))
+        return _batch(table, declaration, path.name)
+
+
+def batch_from_frame(frame: pd.DataFrame, declaration: Declaration, origin: str = "memory") -> Batch:
+    """Validate and identify a pandas frame.
+
+    Named index levels become columns. NaN in a numpy float column is a missing value (null), as
+    pandas means it and as its own CSV and Parquet writers take it.
+
+    Raises
+    ------
+    BatchRefused
+        If the frame does not fit the schema, is empty, or repeats a row key.
+    DeclarationRefused
+        If row key or `order_by` name columns that the schema does not declare.
+    """
+    schema = as_schema(declaration.schema)
+    with _naming(origin):
+        table = _table_from_frame(frame)
+        if table.num_rows == 0:
+            raise BatchRefused("the frame has no rows", expected="at least one row")
+        return _batch(schema.conform(table), declaration, origin)
+
+
+def load_batch(path: Path, declaration: Declaration) -> Batch:
+    """Read a batch that was archived or logged, with the digest that it had.
+
+    A Parquet file of `write_batch` states its digest and holds what the schema made of the input: it
+    is cast to the declared types but not parsed or checked again, because the belief it led to stands.
+    Any other file is read as by `read_batch`, without limits.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If the file states another digest than its content has.
+    BatchRefused
+        If it is not a batch of this declaration.
+    """
+    path = Path(path)
+    schema = as_schema(declaration.schema)
+    unlimited = 2**62
+    limits = Limits(unlimited, unlimited, unlimited, unlimited)
+    with _naming(shown_name(path)):
+        table = read_table(path, schema, limits)
+        stated = (table.schema.metadata or {}).get(_DIGEST_KEY)
+        if stated is None:
+            return _batch(schema.conform(table), declaration, path.name)
+        batch = _batch(cast_table(table, schema.columns(table.column_names)), declaration, path.name)
+    if batch.digest != stated.decode("ascii", "replace"):
+        raise LedgerCorrupt(
+            f"The batch in {shown_name(path)} is not the one that was written",
+            expected=f"content digest {stated.decode('ascii', 'backslashreplace')[:80]}",
+            found=batch.digest,
+            todo="restore the file from a backup, and run lindley verify",
+        )
+    return batch
+
+
+def write_batch(batch: Batch, path: Path) -> None:
+    """Write the batch as Parquet: the same bytes for the same batch and pyarrow version.
+
+    The file appears whole or not at all, and replaces one of the same name.
+    """
+    path = Path(path)
+    table = batch.table.replace_schema_metadata({_DIGEST_KEY: batch.digest.encode()})
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            pq.write_table(
+                table, file, compression="zstd", row_group_size=2**20, version="2.6", write_page_checksum=True
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def shared_keys(batch: Batch, other: pa.Table) -> pa.Table:
+    """Return the row keys of `batch` that occur in `other` too, sorted, one row each.
+
+    Parameters
+    ----------
+    batch
+        The batch.
+    other
+        Any table with the key columns, of types that can be cast to the batch's without loss.
+
+    Raises
+    ------
+    BatchRefused
+        If `other` lacks a key column, or holds it with a type that does not fit.
+    """
+    absent = [name for name in batch.key if name not in other.column_names]
+    if absent:
+        raise BatchRefused(
+            "Row keys cannot be compared",
+            expected=f"the key columns {listed(batch.key)} in both tables",
+            found=f"a table without {listed(absent)}",
+            todo="keep the row key of a chain the same, or start a new chain",
+        )
+    mine = _keys(batch.table, batch.key)
+    theirs = pa.table(
+        {name: cast_column(name, other.column(name), mine.schema.field(name).type) for name in batch.key}
+    )
+    shared = mine.join(_keys(theirs, batch.key), keys=list(batch.key), join_type="left semi")
+    return shared.select(list(batch.key)).sort_by([(name, "ascending") for name in batch.key])
+
+
+def ranges_disjoint(a: Mapping[str, Sequence[str]], b: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether two `Batch.key_ranges` prove that no row key is in both.
+
+    They do when the ranges of one key column do not meet: keys are compared as a whole. False means
+    that the keys themselves must be compared; so does a column whose type differs.
+    """
+    for name in a.keys() & b.keys():
+        (a_low, a_high), (b_low, b_high) = ([_parsed(end) for end in ranges[name]] for ranges in (a, b))
+        if a_low[0] == b_low[0] and (a_high[1] < b_low[1] or b_high[1] < a_low[1]):
+            return True
+    return False
+
+
+class _naming:  # noqa: N801  (used as a function: with _naming(origin))
+    """Put the origin in front of refusals that do not name it."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, BatchRefused) or error.happened.startswith(self._origin):
+            return
+        happened = error.happened[:1].lower() + error.happened[1:]
+        raise type(error)(
+            f"{self._origin} was refused: {happened}",
+            expected=error.expected,
+            found=error.found,
+            todo=error.todo,
+        ) from error
+
+
+def _table_from_frame(frame: pd.DataFrame) -> pa.Table:
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index()
+    if not all(isinstance(name, str) for name in frame.columns):
+        raise BatchRefused(
+            "the frame has column names that are not text",
+            expected="text",
+            found=", ".join(map(repr, frame.columns))[:200],
+            todo="rename the columns",
+        )
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise BatchRefused(
+            "a column of the frame cannot be held by a table",
+            expected="values of one type in each column",
+            found=str(error)[:200],
+            todo="give the column one dtype",
+        ) from error
+
+
+def _batch(table: pa.Table, declaration: Declaration, origin: str) -> Batch:
+    """Return the batch of a table that already conforms to the schema."""
+    key = tuple(declaration.row_key)
+    order = (*(declaration.order_by or ()), *key)
+    undeclared = [name for name in order if name not in table.column_names]
+    if undeclared:
+        raise DeclarationRefused(
+            f"The declaration of {declaration.name} was refused",
+            expected=f"row_key and order_by to name columns of the schema: {listed(table.column_names)}",
+            found=listed(undeclared),
+            todo="correct the names, or add the columns to the schema",
+        )
+    _check_key(table, key)
+    table = table.sort_by([(name, "ascending") for name in dict.fromkeys(order)]).combine_chunks()
+    return Batch(table=table, digest=content_digest(table), key=key, origin=origin)
+
+
+def _check_key(table: pa.Table, key: tuple[str, ...]) -> None:
+    """Refuse row keys with gaps, and row keys that occur twice."""
+    for name in key:
+        rows = missing_rows(table.column(name))
+        if rows:
+            raise BatchRefused(
+                f"the row key column {name!r} has missing values",
+                expected="neither null nor NaN in the row key",
+                found=f"{len(rows)} missing, in row {rows_text(rows)}",
+                todo="fill in the values, or choose a row key that is always known",
+            )
+    counts = _keys(table, key).group_by(list(key)).aggregate([([], "count_all")])
+    repeated = counts.filter(pc.greater(counts["count_all"], 1))
+    if repeated.num_rows:
+        first = repeated.sort_by([(name, "ascending") for name in key]).slice(0, 1).to_pylist()[0]
+        times = first.pop("count_all")
+        shown = ", ".join(f"{name}={value}" for name, value in first.items())
+        raise BatchRefused(
+            "row keys are repeated",
+            expected=f"each combination of {listed(key)} once",
+            found=f"{repeated.num_rows} repeated, for example {shown[:200]} in {times} rows",
+            todo="remove the repeated rows, or declare a row key that tells them apart",
+        )
+
+
+def _keys(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
+    """Return the key columns for comparison: -0.0 is 0.0, so that equal numbers are equal keys."""
+    columns = {name: decode(table.column(name)) for name in key}
+    return pa.table(
+        {
+            name: pc.add(column, pa.scalar(0.0, column.type)) if family(column.type) == "float" else column
+            for name, column in columns.items()
+        }
+    )
+
+
+def _plain(name: str, column: pa.ChunkedArray) -> Any:
+    """Return values that pandas and PyMC understand without extension dtypes; see `Batch.frame`."""
+    kind, gaps = family(column.type), column.null_count > 0
+    if kind == "timestamptz":
+        return column.to_pandas()
+    if kind in ("string", "binary", "time") or (kind == "bool" and gaps):
+        values = np.empty(len(column), dtype=object)
+        values[:] = column.to_pylist()
+        return pd.Series(values, dtype=object)
+    if kind == "int" and not gaps:
+        wide = pa.types.is_uint64(column.type) and pc.max(column).as_py() >= 2**63
+        column = column if wide else column.cast(pa.int64())
+    elif kind in ("int", "float", "null"):
+        column = column.cast(pa.float64(), safe=False)
+    elif kind == "decimal":
+        column = cast_column(name, column, pa.float64())
+    elif kind == "date":
+        column = column.cast(pa.date32()).cast(pa.timestamp("s"))
+    return column.to_numpy()
+
+
+def _range_of(column: pa.ChunkedArray) -> list[str]:
+    """Return the ends of a column without gaps as ``family:value``."""
+    ends = pc.min_max(column)
+    return [f"{family(column.type)}:{_end_text(column.type, ends[end])}" for end in ("min", "max")]
+
+
+def _end_text(kind: pa.DataType, end: pa.Scalar) -> str:
+    name = family(kind)
+    if name in ("timestamp", "timestamptz", "duration", "time"):
+        # Seconds and nanoseconds since the epoch: no calendar, no locale, no limit on years.
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+        seconds, ticks = divmod(end.value, per_second)
+        return f"{seconds}.{ticks * (10**9 // per_second):09d}"
+    if name == "binary":
+        return str(end.as_py().hex())
+    return repr(end.as_py()) if name == "float" else str(end.as_py())
+
+
+def _parsed(text: str) -> tuple[str, Any]:
+    """Return the family and an object that orders as the column does."""
+    name, _, value = text.partition(":")
+    if name in ("timestamp", "timestamptz", "duration", "time"):
+        seconds, _, nanos = value.partition(".")
+        return name, (int(seconds), int(nanos))
+    parse: dict[str, Any] = {"int": int, "float": float, "decimal": Decimal}
+    return name, parse.get(name, str)(value)
