@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lindley.atomic import write_over
 from lindley.casting import cast_column
 from lindley.content_digest import FORMAT, content_digest, decode, family
 from lindley.declaration import Declaration
@@ -160,19 +159,11 @@ def write_batch(batch: Batch, path: Path) -> None:
     """
     path = Path(path)
     table = batch.table.replace_schema_metadata({_DIGEST_KEY: batch.digest.encode()})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            pq.write_table(
-                table, file, compression="zstd", row_group_size=2**20, version="2.6", write_page_checksum=True
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    buffer = pa.BufferOutputStream()
+    pq.write_table(
+        table, buffer, compression="zstd", row_group_size=2**20, version="2.6", write_page_checksum=True
+    )
+    write_over(buffer.getvalue().to_pybytes(), path)
 
 
 def shared_keys(batch: Batch, other: pa.Table) -> pa.Table:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -256,7 +257,7 @@ def _read_parquet(name: str, data: bytes, schema: BatchSchema, limits: Limits) -
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         _check_stated_size(name, file.metadata, limits)
-        names = file.schema_arrow.names
+        names = [name for name in file.schema_arrow.names if not _is_index(name, file.schema_arrow)]
         wanted = [column.name for column in schema.columns(names)]
         # Text stays dictionary encoded while it is measured: a short dictionary can repeat a long
         # value millions of times.
@@ -290,6 +291,11 @@ def _check_stated_size(name: str, metadata: pq.FileMetaData, limits: Limits) -> 
     ):
         if found > limit:
             raise _too_big(name, what, limit, found)
+
+
+def _is_index(name: str, schema: pa.Schema) -> bool:
+    """Return whether the column is a pandas frame's nameless index, which says nothing about the rows."""
+    return b"pandas" in (schema.metadata or {}) and re.fullmatch(r"__index_level_\d+__", name) is not None
 
 
 def _is_text(kind: pa.DataType) -> bool:
