@@ -86,7 +86,7 @@ def convergence(draws: np.ndarray) -> Convergence:
     return Convergence(
         r_hat=np.atleast_1d(array_stats.rhat(ary)),
         ess_bulk=np.atleast_1d(array_stats.ess(ary, method="bulk")),
-        ess_tail=np.atleast_1d(array_stats.ess(ary, method="tail")),
+        ess_tail=np.atleast_1d(array_stats.ess(ary, method="tail", prob=(0.05, 0.95))),
     )
 
 
@@ -187,11 +187,15 @@ def decide(
     reasons, warnings = [], []
     worst = int(np.nanargmax(np.where(np.isfinite(result.r_hat), result.r_hat, np.inf)))
     if not result.r_hat[worst] <= thresholds.r_hat:
-        reasons.append(f"R-hat {result.r_hat[worst]:.4f} of {names[worst]}, at most {thresholds.r_hat} allowed")
+        reasons.append(
+            f"R-hat {result.r_hat[worst]:.4f} of {names[worst]}, at most {thresholds.r_hat} allowed"
+        )
     for label, ess in (("bulk", result.ess_bulk), ("tail", result.ess_tail)):
         low = int(np.nanargmin(np.where(np.isfinite(ess), ess, -np.inf)))
         if not ess[low] >= thresholds.ess:
-            reasons.append(f"{label} ESS {ess[low]:.0f} of {names[low]}, at least {thresholds.ess:.0f} needed")
+            reasons.append(
+                f"{label} ESS {ess[low]:.0f} of {names[low]}, at least {thresholds.ess:.0f} needed"
+            )
     if divergences > thresholds.divergences:
         reasons.append(f"{divergences:.2%} of draws diverged, at most {thresholds.divergences:.2%} allowed")
     elif divergences > 0:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytensor
+from pytensor.compile.mode import get_mode
 from pytensor.graph.basic import equal_computations
 
 from lindley.density import Target
@@ -94,7 +95,7 @@ def _compile(target: Target) -> Engine:
             # Numba falls back to object mode with a warning where an operation has no implementation.
             warnings.simplefilter("ignore")
             function = pytensor.function(
-                list(target.inputs), outputs, mode="NUMBA", on_unused_input="ignore"
+                list(target.inputs), outputs, mode=numba_mode(), on_unused_input="ignore"
             )
         shared = [variable.get_value(borrow=True) for variable in function.get_shared()]
         jitted = function.vm.jit_fn
@@ -119,6 +120,11 @@ def _compile(target: Target) -> Engine:
             todo="run pm.sample on the model by itself; replace custom operations by PyTensor's own",
         ) from error
     return engine
+
+
+def numba_mode() -> Any:
+    """Return PyTensor's numba mode, with PyMC's parameter checks as -inf in place of exceptions."""
+    return get_mode("NUMBA").including("local_check_parameter_to_ninf_switch")
 
 
 def _ones(variable: Any) -> np.ndarray:

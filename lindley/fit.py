@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import nutpie
 import numpy as np
+import nutpie
 
 from lindley.engine import Engine
 from lindley.errors import FitFailed
@@ -166,7 +166,10 @@ def sample(
             progress_rate=250,
             progress_callback=_reporter(progress, total),
         )
-    except RuntimeError as error:
+    except BaseException as error:
+        # A panic in the sampler's threads derives from BaseException.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise FitFailed(
             "The sampler stopped",
             expected="a finite log density and gradient along the way",

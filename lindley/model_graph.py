@@ -185,6 +185,11 @@ def default_carried(declaration: Declaration, model: Any, frame: Any) -> tuple[s
     return names
 
 
+def draw(variables: list[Variable], *, size: int, seed: int) -> list[np.ndarray]:
+    """Draw model variables jointly from their priors; returns arrays [draw, ...]."""
+    return list(pm.draw(variables, draws=size, random_seed=seed, mode="FAST_COMPILE"))
+
+
 def initial_shapes(model: Any) -> dict[str, tuple[int, ...]]:
     """Return the natural-scale shape of each free variable by name."""
     return {name: tuple(shape) for name, shape in _rv_shapes(model).items()}
@@ -273,7 +278,7 @@ def _require_known(
 ) -> None:
     """Refuse names in the declaration that the model does not have."""
     quantities = set(free) | {d.name for d in model.deterministics}
-    wanted = [(name, free) for name in (*carried, *declaration.carry)]
+    wanted = [(name, set(free)) for name in (*carried, *declaration.carry)]
     wanted += [(source, quantities) for source in declaration.carry.values()]
     for name, known in wanted:
         if name not in known:

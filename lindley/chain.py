@@ -1,0 +1,134 @@
+"""The chain rule: which registered versions are links, in which order.
+
+The chain is defined by walking the registered versions in number order. A version is a link if its
+`previous` is the head so far and it was accepted; everything else is superseded (a lost race, a create
+that was sent twice) or quarantined. Version numbers are unique and grow, so every reader comes to the
+same chain.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["accepted", "quarantined"]
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version, as its tags state it.
+
+    Parameters
+    ----------
+    number
+        The registry's version number.
+    record
+        Record digest.
+    previous, prior
+        Record digests of the head it succeeds and of the link whose posterior was its prior.
+    batch
+        Batch digest; empty where there is none (kind ``import``).
+    status
+        ``accepted`` or ``quarantined``: the gate's verdict.
+    key_ranges
+        Smallest and largest value of each key column (see `Batch.key_ranges`).
+    figures
+        Scalar results shown in the log.
+    """
+
+    number: int
+    kind: str
+    record: str
+    previous: str
+    prior: str
+    batch: str
+    status: Status
+    run_id: str
+    origin: str = ""
+    rows: int = 0
+    created: str = ""
+    key_ranges: dict[str, list[str]] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A version that is part of the chain, with its place in it (1 is the first)."""
+
+    number: int
+    version: Version
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain as every reader sees it.
+
+    Parameters
+    ----------
+    genesis
+        Digest of the genesis record.
+    links
+        In order; the last one is the head.
+    superseded, quarantined
+        Versions that are not links, in number order.
+    """
+
+    genesis: str
+    links: tuple[Link, ...]
+    superseded: tuple[Version, ...]
+    quarantined: tuple[Version, ...]
+
+    @property
+    def head(self) -> Link | None:
+        """The newest link; None before the first."""
+        return self.links[-1] if self.links else None
+
+    @property
+    def head_digest(self) -> str:
+        """Record digest of the head, or of the genesis record."""
+        return self.head.version.record if self.head else self.genesis
+
+    def with_batch(self, batch: str) -> Link | None:
+        """Return the link that counted a batch."""
+        return next((link for link in self.links if link.version.batch == batch), None)
+
+
+def walk(genesis: str, versions: Iterable[Version]) -> Chain:
+    """Walk versions in number order and return the chain they define."""
+    head = genesis
+    links: list[Link] = []
+    superseded: list[Version] = []
+    quarantined: list[Version] = []
+    for version in sorted(versions, key=lambda v: v.number):
+        if version.status == "quarantined":
+            quarantined.append(version)
+        elif version.previous == head and version.record not in {link.version.record for link in links}:
+            links.append(Link(number=len(links) + 1, version=version))
+            head = version.record
+        else:
+            superseded.append(version)
+    return Chain(genesis, tuple(links), tuple(superseded), tuple(quarantined))
+
+
+def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
+    """Return the tags that a version of this record is created with, in the one call that creates it."""
+    batch = record["batch"] or {}
+    tags = {
+        "lindley.chain": record["chain"],
+        "lindley.kind": record["kind"],
+        "lindley.record": record_digest,
+        "lindley.previous": record["previous"],
+        "lindley.prior": record["prior"],
+        "lindley.batch": batch.get("digest", ""),
+        "lindley.origin": batch.get("origin", ""),
+        "lindley.rows": str(batch.get("rows", 0)),
+        "lindley.key_ranges": json.dumps(batch.get("key_ranges", {}), sort_keys=True),
+        "lindley.status": "accepted" if record["gate"]["passed"] else "quarantined",
+        "lindley.reasons": json.dumps(record["gate"]["reasons"]),
+        "lindley.figures": json.dumps(record["figures"], sort_keys=True),
+    }
+    return tags

@@ -1,0 +1,91 @@
+"""Records: the canonical JSON documents whose sha256 is a link's identity.
+
+The fields are specified in docs/ledger-format.md. Canonical form is RFC 8785 (JCS).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import rfc8785
+
+from lindley.errors import LedgerCorrupt
+
+SCHEMA = "lindley-record/1"
+GENESIS, UPDATE, IMPORT = "genesis", "update", "import"
+KINDS = (GENESIS, UPDATE, IMPORT)
+
+#: Fields of every record, and of the records of links.
+GENESIS_FIELDS = frozenset({"schema", "kind", "chain", "previous", "prior", "model"})
+LINK_FIELDS = GENESIS_FIELDS | {
+    "batch",
+    "prior_belief",
+    "posterior",
+    "sampler",
+    "thresholds",
+    "figures",
+    "gate",
+    "libraries",
+    "artifacts",
+}
+
+
+def canonical(record: dict[str, Any]) -> bytes:
+    """Return a record's canonical bytes (RFC 8785)."""
+    return bytes(rfc8785.dumps(record))
+
+
+def digest(data: bytes) -> str:
+    """Return the sha256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """Read the bytes of a record.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If they are not the canonical bytes of a record of a known schema and kind with all its fields.
+    """
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _corrupt(f"no JSON ({type(error).__name__})") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise _corrupt(f"schema {record.get('schema')!r}" if isinstance(record, dict) else "no object")
+    if record.get("kind") not in KINDS:
+        raise _corrupt(f"kind {record.get('kind')!r}")
+    wanted = GENESIS_FIELDS if record["kind"] == GENESIS else LINK_FIELDS
+    if set(record) != wanted:
+        raise _corrupt(f"missing {sorted(wanted - set(record))}, unknown {sorted(set(record) - wanted)}")
+    try:
+        again = canonical(record)
+    except (rfc8785.CanonicalizationError, RecursionError) as error:
+        raise _corrupt(f"values without a canonical form ({error})") from error
+    if again != data:
+        raise _corrupt("bytes that are not in canonical form")
+    return record
+
+
+def genesis_record(chain: str, model: dict[str, Any]) -> dict[str, Any]:
+    """Return the root record of a chain: its model, no data, no draws."""
+    return {
+        "schema": SCHEMA,
+        "kind": GENESIS,
+        "chain": chain,
+        "previous": None,
+        "prior": None,
+        "model": model,
+    }
+
+
+def _corrupt(found: str) -> LedgerCorrupt:
+    return LedgerCorrupt(
+        "A record cannot be read",
+        expected=f"the canonical JSON of a {SCHEMA} record",
+        found=found,
+        todo="run `lindley verify` on the chain; restore the artifact from a backup",
+    )
