@@ -16,14 +16,17 @@ import pyarrow.parquet as pq
 
 from lindley.atomic import write_over
 from lindley.casting import cast_column
-from lindley.content_digest import FORMAT, content_digest, decode, family
+from lindley.content_digest import FORMAT, PER_SECOND, content_digest, decode, family
 from lindley.declaration import Declaration
 from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
+from lindley.frames import frame_from_table, table_from_frame
 from lindley.readers import Limits, read_table, shown_name
 from lindley.schema import as_schema, cast_table, listed, missing_rows, rows_text
 
 #: Metadata key of the Parquet files that `write_batch` writes; the value is the batch digest.
 _DIGEST_KEY = FORMAT.encode()
+#: Families that count units of a second.
+_CLOCKS = ("timestamp", "timestamptz", "time", "duration")
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,9 @@ class Batch:
     def frame(self) -> pd.DataFrame:
         """Return the rows as a new pandas frame of plain numpy dtypes, as given to `build`.
 
-        Integers become int64 (uint64 above its range, float64 with NaN when there are nulls), floats
-        and decimals float64, booleans bool (object with None when there are nulls), text object,
-        dates datetime64[s], timestamps and durations datetime64 and timedelta64 of their unit;
-        timestamps with a zone keep it. Null and NaN are both NaN or NaT here.
+        See `lindley.frames.frame_from_table` for the dtypes.
         """
-        names = self.table.column_names
-        return pd.DataFrame({name: _plain(name, self.table.column(name)) for name in names}, copy=True)
+        return frame_from_table(self.table)
 
     def key_ranges(self) -> dict[str, list[str]]:
         """Return the ends [smallest, largest] of each key column, as text; see `ranges_disjoint`."""
@@ -112,7 +111,8 @@ def batch_from_frame(frame: pd.DataFrame, declaration: Declaration, origin: str 
     """
     schema = as_schema(declaration.schema)
     with _naming(origin):
-        table = _table_from_frame(frame)
+        named = any(name is not None for name in frame.index.names)
+        table = table_from_frame(frame.reset_index() if named else frame)
         if table.num_rows == 0:
             raise BatchRefused("the frame has no rows", expected="at least one row")
         return _batch(schema.conform(table), declaration, origin)
@@ -231,27 +231,6 @@ class _naming:  # noqa: N801  (used as a function: with _naming(origin))
         ) from error
 
 
-def _table_from_frame(frame: pd.DataFrame) -> pa.Table:
-    if any(name is not None for name in frame.index.names):
-        frame = frame.reset_index()
-    if not all(isinstance(name, str) for name in frame.columns):
-        raise BatchRefused(
-            "the frame has column names that are not text",
-            expected="text",
-            found=", ".join(map(repr, frame.columns))[:200],
-            todo="rename the columns",
-        )
-    try:
-        return pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise BatchRefused(
-            "a column of the frame cannot be held by a table",
-            expected="values of one type in each column",
-            found=str(error)[:200],
-            todo="give the column one dtype",
-        ) from error
-
-
 def _batch(table: pa.Table, declaration: Declaration, origin: str) -> Batch:
     """Return the batch of a table that already conforms to the schema."""
     key = tuple(declaration.row_key)
@@ -305,27 +284,6 @@ def _keys(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
     )
 
 
-def _plain(name: str, column: pa.ChunkedArray) -> Any:
-    """Return values that pandas and PyMC understand without extension dtypes; see `Batch.frame`."""
-    kind, gaps = family(column.type), column.null_count > 0
-    if kind == "timestamptz":
-        return column.to_pandas()
-    if kind in ("string", "binary", "time") or (kind == "bool" and gaps):
-        values = np.empty(len(column), dtype=object)
-        values[:] = column.to_pylist()
-        return pd.Series(values, dtype=object)
-    if kind == "int" and not gaps:
-        wide = pa.types.is_uint64(column.type) and pc.max(column).as_py() >= 2**63
-        column = column if wide else column.cast(pa.int64())
-    elif kind in ("int", "float", "null"):
-        column = column.cast(pa.float64(), safe=False)
-    elif kind == "decimal":
-        column = cast_column(name, column, pa.float64())
-    elif kind == "date":
-        column = column.cast(pa.date32()).cast(pa.timestamp("s"))
-    return column.to_numpy()
-
-
 def _range_of(column: pa.ChunkedArray) -> list[str]:
     """Return the ends of a column without gaps as ``family:value``."""
     ends = pc.min_max(column)
@@ -334,11 +292,13 @@ def _range_of(column: pa.ChunkedArray) -> list[str]:
 
 def _end_text(kind: pa.DataType, end: pa.Scalar) -> str:
     name = family(kind)
-    if name in ("timestamp", "timestamptz", "duration", "time"):
-        # Seconds and nanoseconds since the epoch: no calendar, no locale, no limit on years.
-        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
-        seconds, ticks = divmod(end.value, per_second)
-        return f"{seconds}.{ticks * (10**9 // per_second):09d}"
+    if name in _CLOCKS:
+        # Whole seconds and nanoseconds: the same text whatever the unit, and no limit on years.
+        seconds, ticks = divmod(end.value, PER_SECOND[kind.unit])
+        whole = seconds if name in ("time", "duration") else np.datetime64(seconds, "s")
+        return f"{whole}.{ticks * (10**9 // PER_SECOND[kind.unit]):09d}"
+    if name == "date":
+        return str(np.datetime64(end.cast(pa.date32()).value, "D"))
     if name == "binary":
         return str(end.as_py().hex())
     return repr(end.as_py()) if name == "float" else str(end.as_py())
@@ -347,8 +307,11 @@ def _end_text(kind: pa.DataType, end: pa.Scalar) -> str:
 def _parsed(text: str) -> tuple[str, Any]:
     """Return the family and an object that orders as the column does."""
     name, _, value = text.partition(":")
-    if name in ("timestamp", "timestamptz", "duration", "time"):
-        seconds, _, nanos = value.partition(".")
+    if name in _CLOCKS:
+        whole, _, nanos = value.rpartition(".")
+        seconds = whole if name in ("time", "duration") else np.datetime64(whole, "s").astype(int)
         return name, (int(seconds), int(nanos))
+    if name == "date":
+        return name, int(np.datetime64(value, "D").astype(int))
     parse: dict[str, Any] = {"int": int, "float": float, "decimal": Decimal}
     return name, parse.get(name, str)(value)

@@ -73,18 +73,21 @@ def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType) -> pa.C
         raise BatchRefused(
             f"Column {name!r} cannot be read as {target} without loss",
             expected=WORDS.get(wanted or "", "values") + f" that fit {target}",
-            found=f"{_shown(column[row].as_py())} in row {row + 1}",
+            found=f"{_shown(column[row])} in row {row + 1}",
             todo="correct the value in the file, or declare a type that can hold it",
         ) from error
 
 
 def _example(column: pa.ChunkedArray) -> str:
     values = column.drop_null()
-    return f", for example {_shown(values[0].as_py())}" if len(values) else ""
+    return f", for example {_shown(values[0])}" if len(values) else ""
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
+def _shown(value: pa.Scalar) -> str:
+    try:
+        text = repr(value.as_py())
+    except (ValueError, OverflowError):
+        text = value.cast(pa.string()).as_py()  # Beyond what Python's own type can hold, as the year 33658.
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -187,6 +190,11 @@ def _int_to_bool(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArra
     return column.cast(target)
 
 
+def _int_to_decimal(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    # Through text: Arrow refuses by the integer's type, even when every value would fit.
+    return column.cast(pa.string()).cast(target)
+
+
 def _decimal_to_float(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
     # Through text: correctly rounded, exactly as the same number in a CSV file.
     return _text_to_float(column.cast(pa.string()), target)
@@ -205,7 +213,7 @@ _CASTS: dict[tuple[str, str], _Cast] = {
     ("binary", "string"): _safe,
     ("int", "float"): _int_to_float,
     ("int", "bool"): _int_to_bool,
-    ("int", "decimal"): _safe,
+    ("int", "decimal"): _int_to_decimal,
     ("float", "int"): _safe,
     ("float", "float"): _float_to_float,
     ("decimal", "int"): _safe,

@@ -65,7 +65,8 @@ from lindley.errors import BatchRefused
 #: Name of the canonical form; any change of the form changes the name.
 FORMAT = "lindley-batch/1"
 
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+#: Units of time in a second.
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _MS_PER_DAY = 86_400_000
 _CANONICAL_NAN = np.uint64(0x7FF8000000000000)
 
@@ -232,7 +233,7 @@ def _floats(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
 
 
 def _seconds(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
-    per_second = _PER_SECOND[column.type.unit]
+    per_second = PER_SECOND[column.type.unit]
     ticks = _as_int64(column)
     seconds = ticks // per_second
     nanos = (ticks - seconds * per_second) * (10**9 // per_second)
@@ -245,7 +246,7 @@ def _small(name: str, column: pa.ChunkedArray, kind: str) -> npt.NDArray[np.uint
         return column.cast(pa.uint8()).fill_null(0).to_numpy().astype(np.uint8).reshape(-1, 1)
     ticks = _as_int64(column)
     if kind == "time":
-        return _bytes_of(ticks * (10**9 // _PER_SECOND[column.type.unit]))
+        return _bytes_of(ticks * (10**9 // PER_SECOND[column.type.unit]))
     if pa.types.is_date64(column.type):
         if (ticks % _MS_PER_DAY).any():
             raise BatchRefused(

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from lindley.atomic import move_new, write_new
 from lindley.errors import BatchRefused, LindleyError, NameRefused
+from lindley.frames import table_from_frame
 from lindley.names import CHAIN_NAME, check_chain_name
 from lindley.readers import EXTENSIONS, PARQUET_MAGIC, shown_name
 
@@ -343,12 +344,5 @@ def _content(source: pd.DataFrame | Path) -> tuple[bytes, str]:
     if not isinstance(source, pd.DataFrame):
         return source.read_bytes(), source.suffix.lower()
     buffer = pa.BufferOutputStream()
-    try:
-        pq.write_table(pa.Table.from_pandas(source, preserve_index=False), buffer, write_page_checksum=True)
-    except pa.ArrowException as error:
-        raise BatchRefused(
-            "The frame cannot be written as Parquet",
-            expected="values of one type in each column",
-            found=str(error)[:200],
-        ) from error
+    pq.write_table(table_from_frame(source), buffer, write_page_checksum=True)
     return buffer.getvalue().to_pybytes(), ".parquet"

@@ -14,8 +14,10 @@ import pandas as pd
 import pandera.errors
 import pandera.pandas as pandera
 import pyarrow as pa
+from pandera.engines import pandas_engine
 
 from lindley.errors import BatchRefused, DeclarationRefused
+from lindley.frames import table_from_frame
 from lindley.schema import (
     Column,
     cast_table,
@@ -95,16 +97,7 @@ class PanderaSchema:
         frame = pd.DataFrame({c.name: self._series(c.name, table.column(c.name)) for c in columns})
         validated = self._validate(frame)
         names = [str(name) for name in validated.columns]
-        try:
-            table = pa.Table.from_pandas(validated, preserve_index=False)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-            raise BatchRefused(
-                "The columns that the schema's parsers returned cannot be held by a batch",
-                expected="one flat type in each column",
-                found=str(error)[:200],
-                todo="correct the parsers",
-            ) from error
-        return cast_table(table, self.columns(names))
+        return cast_table(table_from_frame(validated), self.columns(names))
 
     def _fills_gaps(self) -> bool:
         parts = (self._schema, *self._schema.columns.values())
@@ -163,17 +156,18 @@ class PanderaSchema:
 def _arrow_type(name: str, dtype: Any) -> pa.DataType | None:
     """Return the Arrow type of a pandera dtype; None when it leaves the type open."""
     kind = dtype.type
-    if isinstance(dtype, pandera.Date):
+    if isinstance(dtype, pandas_engine.Date):
         return pa.date32()
-    if isinstance(dtype, pandera.Decimal):
+    if isinstance(dtype, pandas_engine.Decimal):
         return pa.decimal128(dtype.precision, dtype.scale)
     if isinstance(kind, pd.CategoricalDtype):
         return None if kind.categories is None else plain_type(pa.array(kind.categories).type)
     if isinstance(kind, np.dtype) and kind == np.dtype(object):
         return None
     try:
-        return plain_type(check_type(name, pa.array(pd.Series([], dtype=kind), from_pandas=True).type))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, TypeError) as error:
+        empty = pd.DataFrame({name: pd.Series([], dtype=kind)})
+        return plain_type(check_type(name, table_from_frame(empty).schema.field(name).type))
+    except (BatchRefused, TypeError) as error:
         raise DeclarationRefused(
             f"The schema declares column {name!r} with a dtype that batches cannot hold",
             expected="numbers, text, bytes, booleans, categories, decimals, dates, timestamps or durations",

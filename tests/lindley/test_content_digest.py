@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
 from lindley.content_digest import FORMAT, content_digest
 from lindley.errors import BatchRefused
 
