@@ -1,0 +1,138 @@
+"""Scalar parameters taken out of a trace: their labels, their draws, and which of them to show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+
+import numpy as np
+import xarray as xr
+
+#: Dims of a sample; all others are a variable's own.
+SAMPLE_DIMS = ("chain", "draw")
+#: A number larger than this cannot be drawn together with others without overflow; it counts as not finite.
+DRAWABLE = 1e100
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One element of a variable of a trace.
+
+    Parameters
+    ----------
+    label
+        As in a summary: ``beta`` or ``beta[north, 2]``.
+    variable
+        Name of the variable.
+    position
+        Place of the element in the variable's flattened own dims.
+    """
+
+    label: str
+    variable: str
+    position: int
+
+
+def group(trace: xr.DataTree, name: str) -> xr.Dataset:
+    """Return a group of a trace as a dataset, empty if the trace has none of that name."""
+    return trace[name].to_dataset() if name in trace.children else xr.Dataset()
+
+
+def own_dims(array: xr.DataArray) -> tuple[str, ...]:
+    """Return the dims of a variable other than chain and draw."""
+    return tuple(str(dim) for dim in array.dims if dim not in SAMPLE_DIMS)
+
+
+def axis_labels(array: xr.DataArray, dim: str) -> list[str]:
+    """Return the labels along a dim, positions where it has no coordinate; dates without midnight."""
+    if dim not in array.coords:
+        return [str(i) for i in range(array.sizes[dim])]
+    values = array.coords[dim].to_numpy()
+    if np.issubdtype(values.dtype, np.datetime64):
+        days = values.astype("datetime64[D]")
+        values = days if (days == values).all() else values.astype("datetime64[s]")
+    return [str(value) for value in values.tolist()]
+
+
+def scalars(dataset: xr.Dataset) -> Iterator[Scalar]:
+    """Yield the scalar parameters of a posterior in its own order, those of a sample only."""
+    for name, array in dataset.data_vars.items():
+        variable = str(name)
+        if not set(SAMPLE_DIMS) <= set(array.dims) or not np.issubdtype(array.dtype, np.number):
+            continue
+        dims = own_dims(array)
+        if not dims:
+            yield Scalar(variable, variable, 0)
+            continue
+        for position, index in enumerate(product(*(axis_labels(array, dim) for dim in dims))):
+            yield Scalar(f"{variable}[{', '.join(index)}]", variable, position)
+
+
+def choose(
+    dataset: xr.Dataset, parameters: Sequence[str] | None, most: int
+) -> tuple[list[Scalar], int, list[str]]:
+    """Choose at most `most` scalar parameters of a posterior.
+
+    Parameters
+    ----------
+    dataset
+        Posterior[chain, draw, ...].
+    parameters
+        Names of variables or labels of elements; None for all.
+    most
+        Number of parameters at most. When there are more, small variables go before large ones.
+
+    Returns
+    -------
+    chosen : list of Scalar
+        In the order of the posterior.
+    total : int
+        How many there were to choose from.
+    unknown : list of str
+        Names asked for that the posterior does not have.
+    """
+    wanted = None if parameters is None else {str(name) for name in parameters}
+    found = [
+        scalar
+        for scalar in scalars(dataset)
+        if wanted is None or scalar.label in wanted or scalar.variable in wanted
+    ]
+    known = {scalar.label for scalar in found} | {scalar.variable for scalar in found}
+    unknown = sorted((wanted or set()) - known)
+    if len(found) <= most:
+        return found, len(found), unknown
+    size = {name: array.size for name, array in dataset.data_vars.items()}
+    by_size = sorted(range(len(found)), key=lambda i: size[found[i].variable])
+    return [found[i] for i in sorted(islice(by_size, most))], len(found), unknown
+
+
+def draws(dataset: xr.Dataset, scalar: Scalar) -> np.ndarray:
+    """Return the draws of a scalar parameter.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float64[chain, draw]; NaN where a draw is not finite or too large to be drawn.
+    """
+    array = dataset[scalar.variable]
+    values = array.transpose(*SAMPLE_DIMS, ...).to_numpy()
+    return drawable(values.reshape(*values.shape[:2], -1)[:, :, scalar.position])
+
+
+def drawable(values: np.ndarray) -> np.ndarray:
+    """Return a float copy with NaN in place of what is not finite or too large to be drawn."""
+    values = np.array(values, dtype=float)
+    values[~(np.abs(values) <= DRAWABLE)] = np.nan
+    return values
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """Return the finite values, flat."""
+    return values[np.isfinite(values)]
+
+
+def is_flat(values: np.ndarray) -> bool:
+    """Return whether finite values are too close to each other to be told apart in a picture."""
+    spread, scale = float(np.ptp(values)), float(np.max(np.abs(values)))
+    return spread <= 1e-12 * scale or spread < 1e-200

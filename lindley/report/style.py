@@ -1,0 +1,206 @@
+"""How every figure looks: colours, type, and a layout in inches that does not depend on settings.
+
+Only matplotlib's object interface is used, never `pyplot`, so figures may be made in any thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import Formatter, MaxNLocator
+
+from lindley.report.numbers import format_number
+from lindley.report.text import one_line
+
+#: Colours that remain apart with any kind of colour vision (Okabe and Ito 2008) and in print.
+PRIOR, POSTERIOR, OBSERVED, ALARM = "#8A8A8A", "#0072B2", "#1A1A1A", "#D55E00"
+CHAINS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800", "#1A1A1A")
+INK, FAINT, GRID = "#1A1A1A", "#5F5F5F", "#E4E4E4"
+
+#: Ships with matplotlib, so a figure is the same on every machine.
+FONT = "DejaVu Sans"
+DPI = 120
+
+_HEADER, _FOOTER, _SIDE = 1.0, 0.18, 0.3
+#: Width of a character per point of its size, in inches; wide enough for bold type.
+_CHARACTER = 0.0089
+
+
+def words(text: object, limit: int = 60) -> str:
+    """Return text to show in a figure: one line, and characters the font lacks by their code point."""
+    known = _characters()
+    shown = "".join(c if ord(c) in known else f"\\u{ord(c):04x}" for c in one_line(text, limit))
+    return one_line(shown, limit)
+
+
+@functools.cache
+def _characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+def type_(size: float, colour: str = INK, **more: Any) -> dict[str, Any]:
+    """Return the properties of a text that is shown as it is: a dollar sign begins no formula."""
+    return {"fontsize": size, "color": colour, "family": FONT, "parse_math": False, "usetex": False, **more}
+
+
+def sheet(
+    rows: int,
+    columns: int,
+    *,
+    panel: tuple[float, float],
+    gap: tuple[float, float],
+    title: str,
+    note: str = "",
+    left: float = _SIDE,
+    bottom: float = 0.0,
+    widths: Sequence[float] | None = None,
+) -> tuple[Figure, list[list[Axes]]]:
+    """Make a figure of equal panels below a title, a note and room for a legend.
+
+    Parameters
+    ----------
+    rows, columns
+        Number of panels.
+    panel, gap
+        Width and height of a panel and of the space between two, in inches.
+    title, note
+        First and second line of the figure.
+    left, bottom
+        Room for labels left of and below the panels, in inches.
+    widths
+        Width of each column in inches, in place of the panel's.
+
+    Returns
+    -------
+    figure : Figure
+    panels : list of list of Axes
+        Indexed by row, then column.
+    """
+    across = list(widths) if widths else [panel[0]] * columns
+    width = max(left + sum(across) + gap[0] * (columns - 1) + _SIDE, 6.4)
+    height = _HEADER + rows * panel[1] + (rows - 1) * gap[1] + bottom + _FOOTER
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    figure.set_layout_engine("none")
+    FigureCanvasAgg(figure)
+    for text, down, look in (
+        (title, 0.16, type_(11.5, fontweight="bold", va="top")),
+        (note, 0.40, type_(8, FAINT, va="top")),
+    ):
+        room = int((width - 2 * _SIDE) / (_CHARACTER * look["fontsize"]))
+        figure.text(_SIDE / width, 1 - down / height, words(text, room) if text else "", **look)
+    panels = []
+    for row in range(rows):
+        y = height - _HEADER - (row + 1) * panel[1] - row * gap[1]
+        line = []
+        for column, wide in enumerate(across):
+            x = left + sum(across[:column]) + column * gap[0]
+            axes = figure.add_axes((x / width, y / height, wide / width, panel[1] / height))
+            line.append(dress(axes))
+        panels.append(line)
+    return figure, panels
+
+
+def dress(axes: Axes) -> Axes:
+    """Give axes the common look: no box, thin ticks, a faint grid."""
+    axes.set_facecolor("white")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(FAINT)
+        spine.set_linewidth(0.7)
+    axes.tick_params(
+        colors=FAINT, labelsize=7.5, labelcolor=INK, width=0.7, length=3, labelfontfamily=FONT, which="both"
+    )
+    axes.grid(visible=True, color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def heading(axes: Axes, text: str, aside: str = "", limit: int = 34) -> None:
+    """Title a panel at its left, with a grey remark at its right."""
+    axes.set_title(words(text, limit), loc="left", pad=4, **type_(9, fontweight="bold"))
+    axes.set_title(aside, loc="right", pad=4, **type_(7.5, FAINT))
+
+
+def message(axes: Axes, text: str) -> None:
+    """Say in an empty panel why there is nothing to see."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", **type_(8.5, FAINT))
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+
+
+def legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
+    """Put one legend for the whole figure under its title."""
+    width, height = figure.get_size_inches()
+    drawn = figure.legend(
+        [artist for artist, _ in entries],
+        [text for _, text in entries],
+        loc="upper left",
+        bbox_to_anchor=(_SIDE / width, 1 - 0.60 / height),
+        ncols=max(len(entries), 1),
+        frameon=False,
+        borderaxespad=0,
+        borderpad=0,
+        handlelength=1.6,
+        columnspacing=1.4,
+        prop={"family": FONT, "size": 8},
+    )
+    for text in drawn.get_texts():
+        text.set(parse_math=False, usetex=False, color=INK)
+
+
+def limits(values: np.ndarray, margin: float = 0.06) -> tuple[float, float]:
+    """Return axis limits around finite values, never empty."""
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    scale = max(abs(low), abs(high))
+    if high - low > 1e-12 * scale and high - low > 1e-190:
+        reach = (high - low) * margin
+    else:
+        reach = 0.05 * scale if scale > 1e-190 else 0.5
+    return low - reach, high + reach
+
+
+class Ticks(Formatter):
+    """Tick labels with the digits that the ticks need, without a factor or offset set apart."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Return the label of one place, as under the cursor."""
+        return format_number(x)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """Return the labels of all ticks."""
+        places = np.asarray(values, dtype=float)
+        if places.size < 2:
+            return [format_number(x) for x in places]
+        step = float(np.abs(np.diff(places)).min())
+        # A tick at nought is often nought only up to rounding.
+        labels = [format_number(0.0 if abs(x) < 1e-9 * step else x, step) for x in places]
+        while all("." in text and "e" not in text and text.endswith("0") for text in labels):
+            labels = [text[:-1].removesuffix(".") for text in labels]
+        return labels
+
+
+def numeric(axis: Axis, most: int, *, integer: bool = False) -> None:
+    """Give an axis at most about `most` ticks at round numbers."""
+    axis.set_major_locator(MaxNLocator(most, integer=integer))
+    axis.set_major_formatter(Ticks())
+
+
+def labelled(axes: Axes, labels: Sequence[str], across: float, limit: int = 14) -> None:
+    """Label the places 0, 1, ... of a panel `across` inches wide, thinned so that labels do not meet."""
+    shown = [words(label, limit) if label else "" for label in labels]
+    longest = max((len(text) for text in shown), default=0) + 1.5
+    step = max(math.ceil(len(shown) * longest * _CHARACTER * 7.5 / across), 1)
+    places = np.arange(0, len(shown), step)
+    axes.set_xticks(places, [shown[i] for i in places], **type_(7.5))

@@ -1,0 +1,186 @@
+"""Tables of parameters and of links, as plain rows for a terminal, a page or a Prefect artifact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lindley.report.numbers import (
+    MISSING,
+    format_interval,
+    format_number,
+    format_pair,
+    format_ratio,
+    format_shift,
+)
+from lindley.report.text import one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Digits of a digest that people see; the whole digest is in the record.
+SHORT_DIGEST = 12
+
+
+class LinkLine(Protocol):
+    """What `log_rows` reads of one link; `lindley.chain.LinkView` has it."""
+
+    @property
+    def number(self) -> int | None:
+        """Number of the link in the chain; None when it is not part of it."""
+
+    @property
+    def version(self) -> int | None:
+        """Number of the registered version."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of the link, e.g. ``update``."""
+
+    @property
+    def status(self) -> str:
+        """``accepted``, ``quarantined`` or ``superseded``."""
+
+    @property
+    def record_digest(self) -> str | None:
+        """Sha256 of the record."""
+
+    @property
+    def previous(self) -> str | None:
+        """Record digest of the head this link succeeds."""
+
+    @property
+    def batch_digest(self) -> str | None:
+        """Digest of the batch; None for a link without one."""
+
+    @property
+    def origin(self) -> str | None:
+        """File name of the batch, for people."""
+
+    @property
+    def rows(self) -> int | None:
+        """Number of rows of the batch."""
+
+    @property
+    def created(self) -> str | None:
+        """When the version was registered, ISO 8601."""
+
+    @property
+    def reasons(self) -> Sequence[str]:
+        """Why the gate refused the fit; empty when it passed."""
+
+
+def short(digest: str | None) -> str:
+    """Return the beginning of a digest, or a dash when there is none."""
+    return one_line(digest, 200)[:SHORT_DIGEST] if digest else "-"
+
+
+def parameter_rows(summary: pd.DataFrame) -> list[dict[str, str]]:
+    """Return one row of text per parameter, in the order of the summary.
+
+    Parameters
+    ----------
+    summary
+        Indexed by parameter label, with the columns ``mean``, ``sd``, ``q05``, ``q95``,
+        ``prior_mean``, ``prior_sd``, ``sd_ratio``, ``shift``, ``r_hat``, ``ess_bulk`` and
+        ``ess_tail``, on the natural scale of each parameter. A missing column reads as NaN.
+
+    Returns
+    -------
+    list of dict
+        The columns ``parameter``, ``prior``, ``posterior``, ``90% interval``, ``shift``,
+        ``sd ratio``, ``R-hat``, ``ESS bulk``, ``ESS tail``. The text is not escaped for markup.
+    """
+    return [_parameter_row(label, values) for label, values in summary_values(summary)]
+
+
+def _parameter_row(label: str, values: Mapping[str, float]) -> dict[str, str]:
+    return {
+        "parameter": one_line(label),
+        "prior": prior_text(values),
+        "posterior": format_pair(values["mean"], values["sd"]),
+        "90% interval": format_interval(values["q05"], values["q95"], values["sd"]),
+        "shift": format_shift(values["shift"]),
+        "sd ratio": format_ratio(values["sd_ratio"]),
+        "R-hat": MISSING if math.isnan(values["r_hat"]) else f"{values['r_hat']:.3f}",
+        "ESS bulk": _whole(values["ess_bulk"]),
+        "ESS tail": _whole(values["ess_tail"]),
+    }
+
+
+#: The columns of a summary that the report reads.
+SUMMARY_COLUMNS = (
+    "mean", "sd", "q05", "q50", "q95", "prior_mean", "prior_sd", "sd_ratio", "shift",
+    "r_hat", "ess_bulk", "ess_tail",
+)  # fmt: skip
+
+
+def summary_values(summary: pd.DataFrame) -> list[tuple[str, dict[str, float]]]:
+    """Return ``(label, values)`` per parameter; what is missing in the summary is NaN."""
+    columns = {name: summary[name] if name in summary.columns else None for name in SUMMARY_COLUMNS}
+    numbers = {
+        name: [math.nan] * len(summary) if column is None else column.astype(float).tolist()
+        for name, column in columns.items()
+    }
+    return [
+        (str(label), {name: numbers[name][i] for name in SUMMARY_COLUMNS})
+        for i, label in enumerate(summary.index)
+    ]
+
+
+def prior_text(values: Mapping[str, float]) -> str:
+    """Return ``mean ± sd`` of the prior; ``improper`` when it has neither."""
+    if math.isnan(values["prior_mean"]) and math.isnan(values["prior_sd"]):
+        return "improper"
+    return format_pair(values["prior_mean"], values["prior_sd"])
+
+
+def parameter_values(summary: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the summary as JSON-able rows at full precision; None where a number is not finite."""
+    return [
+        {"parameter": label, **{k: v if math.isfinite(v) else None for k, v in values.items()}}
+        for label, values in summary_values(summary)
+    ]
+
+
+def log_rows(history: Iterable[LinkLine]) -> list[dict[str, str]]:
+    """Return one row of text per link, newest first, like ``git log``.
+
+    Parameters
+    ----------
+    history
+        The links, oldest first.
+
+    Returns
+    -------
+    list of dict
+        The columns ``link``, ``version``, ``kind``, ``status``, ``record``, ``previous``,
+        ``batch``, ``rows``, ``created`` and ``why``, the gate's reasons. Digests are in short form.
+        The text is not escaped for markup.
+    """
+    return [_log_row(link) for link in reversed(list(history))]
+
+
+def _log_row(link: LinkLine) -> dict[str, str]:
+    origin = one_line(link.origin, 60) if link.origin else ""
+    return {
+        "link": _dash(link.number),
+        "version": _dash(link.version),
+        "kind": link.kind,
+        "status": link.status,
+        "record": short(link.record_digest),
+        "previous": short(link.previous),
+        "batch": f"{origin} {short(link.batch_digest)}".strip() if link.batch_digest else origin or "-",
+        "rows": _dash(link.rows),
+        "created": (link.created or "-")[:19].replace("T", " "),
+        "why": "; ".join(one_line(reason, 200) for reason in link.reasons),
+    }
+
+
+def _dash(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}" if math.isfinite(value) else format_number(value)
