@@ -286,8 +286,11 @@ def _keys(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
 
 def _range_of(column: pa.ChunkedArray) -> list[str]:
     """Return the ends of a column without gaps as ``family:value``."""
+    kind = column.type
+    if family(kind) == "duration":
+        column = column.cast(pa.int64()).cast(pa.timestamp(kind.unit))  # Arrow orders no durations.
     ends = pc.min_max(column)
-    return [f"{family(column.type)}:{_end_text(column.type, ends[end])}" for end in ("min", "max")]
+    return [f"{family(kind)}:{_end_text(kind, ends[end])}" for end in ("min", "max")]
 
 
 def _end_text(kind: pa.DataType, end: pa.Scalar) -> str:

@@ -117,7 +117,7 @@ def walk(genesis: str, versions: Iterable[Version]) -> Chain:
 def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
     """Return the tags that a version of this record is created with, in the one call that creates it."""
     batch = record["batch"] or {}
-    tags = {
+    return {
         "lindley.chain": record["chain"],
         "lindley.kind": record["kind"],
         "lindley.record": record_digest,
@@ -131,4 +131,3 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
         "lindley.reasons": json.dumps(record["gate"]["reasons"]),
         "lindley.figures": json.dumps(record["figures"], sort_keys=True),
     }
-    return tags

@@ -94,8 +94,14 @@ class Declaration:
             )
 
     @property
-    def model_digest(self) -> str:
-        """Sha256 over the code of the declaration's file, comments and layout left out."""
+    def source_text(self) -> str:
+        """The code of the declaration's file.
+
+        Raises
+        ------
+        DeclarationRefused
+            If the declaration was made in memory: its code could not be recorded.
+        """
         if self.source is None:
             raise DeclarationRefused(
                 f"The declaration of {self.name} has no source file",
@@ -103,7 +109,12 @@ class Declaration:
                 found="a declaration made in memory",
                 todo="put it into a file and use lindley.declaration.load_file",
             )
-        return source_digest(self.source.read_text(encoding="utf-8"))
+        return self.source.read_text(encoding="utf-8")
+
+    @property
+    def model_digest(self) -> str:
+        """Sha256 over the code of the declaration's file, comments and layout left out."""
+        return source_digest(self.source_text)
 
 
 def source_digest(text: str) -> str:

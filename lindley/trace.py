@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from arviz_stats.base import array_stats
 from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
 
 from lindley.batch import Batch
 from lindley.fit import Draws, evaluate
@@ -107,9 +108,26 @@ def proper(model: Any, genesis: bool) -> bool:
 
 
 def likelihood_text(model: Any) -> dict[str, str]:
-    """Return the distribution's name of each observed variable."""
-    return {rv.name: getattr(rv.owner.op, "_print_name", (type(rv.owner.op).__name__,))[0]
-            for rv in model.observed_RVs}  # fmt: skip
+    """Return each observed variable's distribution in words, e.g. ``Normal(f(beta), sigma)``."""
+    return {rv.name: _words(rv) for rv in model.observed_RVs}
+
+
+def genesis_text(graph: ModelGraph) -> dict[str, dict[str, str]]:
+    """Return the model's own priors in words: ``genesis_prior`` and ``genesis_hyperprior`` by variable.
+
+    A hyperprior is the prior of a variable that another free variable's prior depends on.
+    """
+    rvs = [variable.rv for variable in graph.free]
+    parents = {parent for rv in rvs for parent in ancestors([rv]) if parent is not rv}
+    texts: dict[str, dict[str, str]] = {"genesis_prior": {}, "genesis_hyperprior": {}}
+    for rv in rvs:
+        texts["genesis_hyperprior" if rv in parents else "genesis_prior"][rv.name] = _words(rv)
+    return texts
+
+
+def _words(rv: Variable) -> str:
+    """Return a variable's distribution in words, without its name."""
+    return str(rv.str_repr()).partition(" ~ ")[2]
 
 
 def summary(tree: xr.DataTree, graph: ModelGraph) -> pd.DataFrame:

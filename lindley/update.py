@@ -36,10 +36,12 @@ class Info:
         One row per parameter (see `lindley.trace.summary`).
     gate
         Verdict on the fit.
-    settings
-        Sampler settings of the last attempt.
+    settings, attempts
+        Sampler settings of the last attempt, and how many there were.
     figures
         Scalar results: R-hat, ESS, divergences, k-hat, log predictive, budget and so on.
+    likelihood, genesis
+        The model in words: distribution of each observed variable; genesis priors and hyperpriors.
     graph_digest
         Sha256 of the target's structure.
     baked_constants
@@ -58,6 +60,7 @@ class Info:
     attempts: int
     figures: dict[str, float]
     likelihood: dict[str, str]
+    genesis: dict[str, dict[str, str]]
     graph_digest: str
     baked_constants: int
     compiled_before: bool
@@ -144,6 +147,7 @@ def step(
         attempts=attempt,
         figures=verdict.figures,
         likelihood=trace.likelihood_text(problem.graph.model),
+        genesis=trace.genesis_text(problem.graph),
         graph_digest=graph_digest(problem.target),
         baked_constants=problem.target.baked,
         compiled_before=problem.compiled_before,

@@ -1,1 +1,1 @@
-"""lindley/ledger/mlflow."""
+"""The ledger on MLflow; the only package of the core that imports MLflow."""

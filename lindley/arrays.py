@@ -1,0 +1,96 @@
+"""Beliefs as files: matched priors and traces in netCDF, identified by digests over named arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from lindley.coordinates import Coordinates
+from lindley.errors import LedgerCorrupt
+from lindley.prior import ARRAYS, MatchedPrior, array_bytes
+
+
+def write_matched_prior(prior: MatchedPrior, path: Path) -> None:
+    """Write a matched prior as netCDF, its coordinates as an attribute."""
+    dims = dict.fromkeys(ARRAYS, ("coordinate",)) | {"factor": ("coordinate", "factor_column")}
+    dataset = xr.Dataset(
+        {name: (dims[name], getattr(prior, name)) for name in ARRAYS},
+        coords={"coordinate": prior.coordinates.names},
+        attrs={"family": prior.family, "blocks": json.dumps(prior.coordinates.as_list())},
+    )
+    dataset.to_netcdf(path, engine="h5netcdf")
+
+
+def read_matched_prior(path: Path) -> MatchedPrior:
+    """Read what `write_matched_prior` wrote.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If the file is not a matched prior.
+    """
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+            coordinates = Coordinates.from_list(json.loads(dataset.attrs["blocks"]))
+            arrays = {name: np.ascontiguousarray(dataset[name].values, dtype=float) for name in ARRAYS}
+            family = dataset.attrs["family"]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise _corrupt(path, error) from error
+    return MatchedPrior(coordinates=coordinates, family=family, **arrays)
+
+
+def write_trace(tree: xr.DataTree, path: Path) -> None:
+    """Write a trace as netCDF in ArviZ's schema (`arviz.from_netcdf` reads it)."""
+    encoding = {
+        f"/{name}": {variable: {"zlib": True, "complevel": 1} for variable in child.data_vars}
+        for name, child in tree.children.items()
+        if name in {"posterior", "coordinates", "posterior_predictive", "sample_stats"}
+    }
+    tree.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+
+
+def read_trace(path: Path) -> xr.DataTree:
+    """Read a trace into memory.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If the file is not a trace.
+    """
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            return tree.load()
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise _corrupt(path, error) from error
+
+
+def draws_digest(tree: xr.DataTree) -> str:
+    """Return the sha256 over the named arrays of a trace's posterior and of what passes on."""
+    sha = hashlib.sha256(b"lindley-draws/1")
+    for group in ("coordinates", "posterior"):
+        dataset = tree[group].dataset
+        for name in sorted(map(str, dataset.data_vars)):
+            sha.update(array_bytes(f"{group}/{name}", dataset[name].values))
+    return sha.hexdigest()
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file below a folder, by its path with forward slashes."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _corrupt(path: Path, error: Exception) -> LedgerCorrupt:
+    return LedgerCorrupt(
+        f"The artifact {path.name} cannot be read",
+        expected="the netCDF file that the link's record lists",
+        found=f"{type(error).__name__}: {str(error)[:200]}",
+        todo="run `lindley verify` on the chain; restore the artifact from a backup",
+    )

@@ -1,0 +1,172 @@
+"""The files and the record of a link, made in a folder before anything reaches the ledger."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from lindley.arrays import draws_digest, file_digests, write_matched_prior, write_trace
+from lindley.batch import Batch, write_batch
+from lindley.declaration import Declaration
+from lindley.diagnostics import Gate
+from lindley.prior import MatchedPrior
+from lindley.record import SCHEMA, canonical, digest
+from lindley.report.figures import predictive_figure, prior_posterior_figure, rank_figure, save
+from lindley.serving import serving_draws
+
+RECORD = "record.json"
+BATCH = "batch.parquet"
+TRACE = "trace.nc"
+SUMMARY = "summary.csv"
+MATCHED_PRIOR = "matched_prior.nc"
+MODEL = "model.py"
+
+#: Libraries whose versions can change a fit.
+_LIBRARIES = (
+    "lindley",
+    "pymc",
+    "pytensor",
+    "nutpie",
+    "numba",
+    "numpy",
+    "scipy",
+    "arviz-stats",
+    "xarray",
+    "pyarrow",
+    "pandas",
+)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a link consists of, whatever its kind.
+
+    Parameters
+    ----------
+    kind
+        ``update`` or ``import``.
+    previous, prior
+        Record digests of the head it succeeds and of the link whose posterior was its prior.
+    prior_belief
+        Digest of the matched prior that was used; None for the model's own priors.
+    batch
+        The batch; None for an import.
+    sampler, thresholds, figures
+        As they go into the record.
+    model
+        Code, graph, carried variables and state of the model, as they go into the record.
+    """
+
+    declaration: Declaration
+    kind: str
+    previous: str
+    prior: str
+    prior_belief: str | None
+    batch: Batch | None
+    matched: MatchedPrior
+    trace: xr.DataTree
+    summary: pd.DataFrame
+    gate: Gate
+    figures: dict[str, float]
+    sampler: dict[str, Any]
+    thresholds: dict[str, float]
+    model: dict[str, Any]
+
+
+def write(
+    content: Content,
+    folder: Path,
+    package: Callable[[Path, Declaration, Path, pd.DataFrame], None],
+) -> dict[str, Any]:
+    """Write every file of a link below `folder` and return its record; the record is written last.
+
+    Parameters
+    ----------
+    content
+        The link.
+    folder
+        An empty folder.
+    package
+        `Ledger.package`: adds what the registry needs to serve the belief.
+    """
+    declaration = content.declaration
+    (folder / MODEL).write_text(declaration.source_text, encoding="utf-8")
+    if content.batch is not None:
+        write_batch(content.batch, folder / BATCH)
+    write_matched_prior(content.matched, folder / MATCHED_PRIOR)
+    write_trace(content.trace, folder / TRACE)
+    content.summary.to_csv(folder / SUMMARY)
+    _draw_figures(content.trace, folder / "plots")
+    scratch = folder / ".serving"
+    scratch.mkdir()
+    draws = scratch / "draws.nc"
+    carried = content.matched.coordinates.variables
+    serving_draws(content.trace, declaration, carried).to_netcdf(draws, engine="h5netcdf")
+    package(folder, declaration, draws, content.summary)
+    for path in scratch.iterdir():
+        path.unlink()
+    scratch.rmdir()
+    record = _record(content, file_digests(folder))
+    (folder / RECORD).write_bytes(canonical(record))
+    return record
+
+
+def record_digest(record: dict[str, Any]) -> str:
+    """Return a record's digest: the identity of its link."""
+    return digest(canonical(record))
+
+
+def libraries() -> dict[str, str]:
+    """Return the versions of Python and of every library that can change a fit."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+
+
+def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
+    batch = content.batch
+    return {
+        "schema": SCHEMA,
+        "kind": content.kind,
+        "chain": content.declaration.name,
+        "previous": content.previous,
+        "prior": content.prior,
+        "prior_belief": content.prior_belief,
+        "model": content.model,
+        "batch": None
+        if batch is None
+        else {
+            "digest": batch.digest,
+            "rows": batch.rows,
+            "row_key": list(batch.key),
+            "key_ranges": batch.key_ranges(),
+            "origin": batch.origin[:200],
+        },
+        "posterior": {
+            "family": content.matched.family,
+            "coordinates": content.matched.coordinates.as_list(),
+            "matched": content.matched.digest,
+            "draws": draws_digest(content.trace),
+        },
+        "sampler": content.sampler,
+        "thresholds": content.thresholds,
+        "figures": content.figures,
+        "gate": content.gate.as_dict(),
+        "libraries": libraries(),
+        "artifacts": artifacts,
+    }
+
+
+def _draw_figures(trace: xr.DataTree, folder: Path) -> None:
+    """Draw the three figures of a link."""
+    folder.mkdir()
+    save(prior_posterior_figure(trace), folder / "prior_posterior.png")
+    if "sample_stats" in trace.children:
+        save(rank_figure(trace), folder / "ranks.png")
+    if "posterior_predictive" in trace.children:
+        save(predictive_figure(trace), folder / "posterior_predictive.png")

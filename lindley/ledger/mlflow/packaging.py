@@ -1,0 +1,63 @@
+"""Packing a belief as an MLflow model without pickles."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import save_model
+from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+
+from lindley.declaration import Declaration
+from lindley.serving import input_columns
+
+#: What a serving environment needs, pinned to what made the belief.
+_REQUIREMENTS = ("lindley", "pymc", "pytensor", "numba", "numpy", "pandas", "pyarrow", "xarray", "h5netcdf")
+_OUTPUTS = ("mean", "sd", "q05", "q25", "q50", "q75", "q95")
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="lindley-") as folder:
+        yield Path(folder)
+
+
+def save_belief(folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:
+    """Write ``folder/belief``: an MLflow model from code, with the draws and the chain's model file."""
+    with warnings.catch_warnings():
+        # MLflow warns of integer columns in a signature (no missing values): the schema says so itself.
+        warnings.simplefilter("ignore")
+        save_model(
+            path=str(folder / "belief"),
+            python_model=str(Path(__file__).with_name("belief_model.py")),
+            artifacts={"draws": str(draws), "model": str(_as_model_py(declaration, draws.parent))},
+            signature=_signature(declaration),
+            pip_requirements=[f"{name}=={version(name)}" for name in _REQUIREMENTS],
+            metadata={"chain": declaration.name},
+        )
+
+
+def _as_model_py(declaration: Declaration, folder: Path) -> Path:
+    """Copy the chain's model file under one fixed name."""
+    target = folder / "model.py"
+    target.write_text(declaration.source_text, encoding="utf-8")
+    return target
+
+
+def _signature(declaration: Declaration) -> ModelSignature:
+    """Return inputs (the schema's columns), outputs (summaries) and the seed."""
+    columns = [ColSpec(kind, name, required) for name, kind, required in input_columns(declaration)]
+    outputs = [ColSpec("string", "variable"), ColSpec("long", "row")]
+    outputs += [ColSpec("double", name) for name in _OUTPUTS]
+    return ModelSignature(
+        inputs=Schema(columns),
+        outputs=Schema(outputs),
+        params=ParamSchema([ParamSpec("seed", "long", 0)]),
+    )

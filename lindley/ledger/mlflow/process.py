@@ -1,0 +1,29 @@
+"""Which process writes a run, so that runs of killed processes can be told from runs that work."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+
+def this_process() -> str:
+    """Return host, process id and start time of this process, as one tag value."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def died(writer: str) -> bool:
+    """Whether a writer was on this machine and is gone; other machines are never judged."""
+    parts = writer.rsplit(":", 2)
+    if len(parts) != 3 or parts[0] != socket.gethostname() or not parts[1].isdigit():
+        return False
+    return _started(int(parts[1])) != parts[2]
+
+
+def _started(pid: int) -> str:
+    """Return a process's start time in clock ticks since boot; empty when there is no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return fields[19]

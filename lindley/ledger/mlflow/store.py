@@ -1,0 +1,391 @@
+"""The ledger on MLflow: registered models are chains, versions are links, runs hold the artifacts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+# Set before MLflow is imported: a ledger that phones home is not one to trust at 3 a.m.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import pandas as pd
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from lindley.chain import Version
+from lindley.declaration import Declaration
+from lindley.errors import LedgerCorrupt, LedgerUnavailable
+from lindley.ledger.mlflow import packaging, process
+from lindley.ledger.protocol import Run, RunState
+from lindley.record import digest
+
+#: The alias that points at the newest accepted link.
+HEAD = "head"
+_GENESIS_TAG, _GENESIS_RUN_TAG = "lindley.genesis", "lindley.genesis_run"
+_GENESIS_FILE = "genesis.json"
+_WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
+_STATUS = {"finished": "FINISHED", "killed": "KILLED"}
+#: MLflow's limits: parameters in one call, characters of a parameter value and of a tag value.
+_PARAMS_PER_CALL, _PARAM_CHARACTERS, _TAG_CHARACTERS = 100, 6000, 5000
+
+
+class MlflowLedger:
+    """A `Ledger` on an MLflow tracking server and registry.
+
+    Parameters
+    ----------
+    uri
+        Tracking URI: ``sqlite:///...`` embedded, or a server.
+    root
+        Working folder; an embedded ledger keeps its artifacts in ``mlartifacts/`` below it.
+    """
+
+    def __init__(self, uri: str, root: Path) -> None:
+        self.uri, self.root = uri, root
+        self.embedded = uri.startswith("sqlite:")
+        with _translated("open the ledger"):
+            if self.embedded:
+                self._open_embedded()
+            else:
+                self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def _open_embedded(self) -> None:
+        """Open a SQLite ledger; its tables are made once, under a lock."""
+        path = Path(self.uri.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            self.client.search_registered_models(max_results=1)
+
+    # -- chains ---------------------------------------------------------------------------------------
+
+    def chains(self) -> list[str]:
+        """Return the names of all chains; see `Ledger`."""
+        names: list[str] = []
+        token: str | None = None
+        with _translated("list the chains"):
+            while True:
+                page = self.client.search_registered_models(max_results=200, page_token=token)
+                names += [model.name for model in page if _GENESIS_TAG in model.tags]
+                token = page.token
+                if not token:
+                    return sorted(names)
+
+    def genesis(self, chain: str) -> bytes | None:
+        """Return a chain's genesis record; see `Ledger`."""
+        with _translated(f"read the chain {chain}"):
+            try:
+                tags = self.client.get_registered_model(chain).tags
+            except MlflowException as error:
+                if _is(error, RESOURCE_DOES_NOT_EXIST):
+                    return None
+                raise
+        stated, run_id = tags.get(_GENESIS_TAG), tags.get(_GENESIS_RUN_TAG)
+        if stated is None or run_id is None:
+            raise LedgerCorrupt(
+                f"The registered model {chain} is no chain of Lindley",
+                expected=f"the tags {_GENESIS_TAG} and {_GENESIS_RUN_TAG}",
+                found=f"tags {sorted(tags)}",
+                todo="give the chain another name, or restore the tags",
+            )
+        with packaging.scratch() as folder:
+            data = self.download(run_id, folder, _GENESIS_FILE).read_bytes()
+        if digest(data) != stated:
+            raise LedgerCorrupt(
+                f"The genesis record of {chain} is not the one that was registered",
+                expected=f"sha256 {stated}",
+                found=digest(data),
+                todo="run `lindley verify`; restore the artifact from a backup",
+            )
+        return data
+
+    def claim(self, chain: str, genesis: bytes, description: str) -> bytes:
+        """Start a chain; see `Ledger`."""
+        with _translated(f"start the chain {chain}"):
+            run_id = self.open_run(chain, Run(name="genesis", tags={"lindley.kind": "genesis"}))
+            with packaging.scratch() as folder:
+                (folder / _GENESIS_FILE).write_bytes(genesis)
+                self.upload(run_id, folder)
+            tags = {_GENESIS_TAG: digest(genesis), _GENESIS_RUN_TAG: run_id}
+            try:
+                # Creating a registered model fails when it exists: the one atomic claim that MLflow has.
+                self.client.create_registered_model(chain, tags=tags, description=description)
+            except MlflowException as error:
+                if not _is(error, RESOURCE_ALREADY_EXISTS):
+                    raise
+                self.close_run(run_id, "finished", "superseded")
+            else:
+                self.close_run(run_id, "finished")
+        held = self.genesis(chain)
+        if held is None:
+            raise LedgerUnavailable(
+                f"The chain {chain} vanished while it was created",
+                expected="the registered model that was just created",
+                found="none",
+                todo="find out who deletes registered models, then run the update again",
+            )
+        return held
+
+    def versions(self, chain: str) -> list[Version]:
+        """Return all versions of a chain; see `Ledger`."""
+        found: list[Any] = []
+        token: str | None = None
+        with _translated(f"list the versions of {chain}"):
+            while True:
+                page = self.client.search_model_versions(f"name='{chain}'", page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        return sorted((_version(v) for v in found), key=lambda v: v.number)
+
+    # -- runs -----------------------------------------------------------------------------------------
+
+    def package(self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:
+        """Add the servable model; see `Ledger`."""
+        packaging.save_belief(folder, declaration, draws, example)
+
+    def open_run(self, chain: str, run: Run) -> str:
+        """Start a run; see `Ledger`."""
+        with _translated(f"start a run of {chain}"):
+            tags = {_WRITER_TAG: process.this_process(), "mlflow.note.content": run.note} | dict(run.tags)
+            created = self.client.create_run(
+                self._experiment(chain),
+                run_name=run.name,
+                tags={name: str(value)[:_TAG_CHARACTERS] for name, value in tags.items()},
+            )
+            run_id: str = created.info.run_id
+            now = created.info.start_time
+            params = [Param(_key(k), str(v)[:_PARAM_CHARACTERS]) for k, v in run.params.items()]
+            metrics = [Metric(_key(k), float(v), now, 0) for k, v in run.metrics.items()]
+            self.client.log_batch(run_id, metrics=metrics, params=params[:_PARAMS_PER_CALL])
+            for start in range(_PARAMS_PER_CALL, len(params), _PARAMS_PER_CALL):
+                self.client.log_batch(run_id, params=params[start : start + _PARAMS_PER_CALL])
+            if run.frame is not None:
+                self.client.log_inputs(run_id, [_dataset(run)])
+        return run_id
+
+    def upload(self, run_id: str, folder: Path) -> None:
+        """Store artifacts; see `Ledger`."""
+        with _translated("store the artifacts"):
+            self.client.log_artifacts(run_id, str(folder))
+
+    def download(self, run_id: str, folder: Path, path: str = "") -> Path:
+        """Fetch artifacts; see `Ledger`."""
+        local = self._local_artifacts(run_id)
+        try:
+            if local is not None:
+                source, target = local / path, folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                copy = shutil.copytree if source.is_dir() else shutil.copyfile
+                copy(source, target, **({"dirs_exist_ok": True} if source.is_dir() else {}))
+                return target
+            with _translated("fetch an artifact"):
+                return Path(self.client.download_artifacts(run_id, path, str(folder)))
+        except (OSError, LedgerCorrupt) as error:
+            raise LedgerCorrupt(
+                f"The artifact {path or '(all)'} of run {run_id} is missing",
+                expected="every artifact that the link's record lists",
+                found=f"{type(error).__name__}",
+                todo="restore the artifact store from a backup, and run `lindley verify`",
+            ) from error
+
+    def artifacts(self, run_id: str) -> dict[str, int]:
+        """List artifacts with sizes; see `Ledger`."""
+        local = self._local_artifacts(run_id)
+        if local is not None:
+            files = [path for path in sorted(local.rglob("*")) if path.is_file()]
+            return {path.relative_to(local).as_posix(): path.stat().st_size for path in files}
+        with _translated("list the artifacts"):
+            return dict(self._remote_artifacts(run_id, None))
+
+    def _remote_artifacts(self, run_id: str, path: str | None) -> Iterator[tuple[str, int]]:
+        for item in self.client.list_artifacts(run_id, path):
+            if item.is_dir:
+                yield from self._remote_artifacts(run_id, item.path)
+            else:
+                yield item.path, int(item.file_size or 0)
+
+    def close_run(self, run_id: str, status: str, state: str = "") -> None:
+        """End a run; see `Ledger`."""
+        with _translated("end the run"):
+            if state:
+                self.client.set_tag(run_id, _STATE_TAG, state)
+            self.client.set_terminated(run_id, _STATUS[status])
+
+    def run_state(self, run_id: str) -> RunState | None:
+        """Read a run back; see `Ledger`."""
+        with _translated("read the run"):
+            try:
+                run = self.client.get_run(run_id)
+            except MlflowException as error:
+                if _is(error, RESOURCE_DOES_NOT_EXIST):
+                    return None
+                raise
+        status = {"FINISHED": "finished", "RUNNING": "running"}.get(run.info.status, "killed")
+        return RunState(status=status, tags=dict(run.data.tags), metrics=dict(run.data.metrics))
+
+    def dead_runs(self, chain: str) -> list[str]:
+        """Return open runs of dead processes; see `Ledger`."""
+        with _translated(f"look for abandoned runs of {chain}"):
+            experiment = self.client.get_experiment_by_name(f"lindley/{chain}")
+            if experiment is None:
+                return []
+            running = self.client.search_runs(
+                [experiment.experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=100
+            )
+        return [r.info.run_id for r in running if process.died(r.data.tags.get(_WRITER_TAG, ""))]
+
+    # -- registration ---------------------------------------------------------------------------------
+
+    def register(self, chain: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
+        """Create a version; see `Ledger`."""
+        with _translated(f"register a version of {chain}"):
+            source = self.client.get_run(run_id).info.artifact_uri.rstrip("/") + "/belief"
+            version = self.client.create_model_version(
+                chain,
+                source,
+                run_id,
+                tags={name: value[:_TAG_CHARACTERS] for name, value in tags.items()},
+                description=description,
+                await_creation_for=0,
+            )
+        return int(version.version)
+
+    def head_hint(self, chain: str) -> int | None:
+        """Read the alias; see `Ledger`."""
+        with _translated(f"read the head of {chain}"):
+            aliases: dict[str, str] = self.client.get_registered_model(chain).aliases
+        return int(aliases[HEAD]) if HEAD in aliases else None
+
+    def set_head_hint(self, chain: str, number: int) -> None:
+        """Move the alias; see `Ledger`."""
+        with _translated(f"move the head of {chain}"):
+            self.client.set_registered_model_alias(chain, HEAD, str(number))
+
+    def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
+        """Return page addresses; see `Ledger`."""
+        base = os.environ.get("LINDLEY_MLFLOW_UI", "" if self.embedded else self.uri).rstrip("/")
+        if not base.startswith("http"):
+            return {}
+        run = self.client.get_run(run_id)
+        pages = {"run": f"{base}/#/experiments/{run.info.experiment_id}/runs/{run_id}"}
+        if number is not None:
+            pages["version"] = f"{base}/#/models/{chain}/versions/{number}"
+        return pages
+
+    # -- inner ----------------------------------------------------------------------------------------
+
+    def _experiment(self, chain: str) -> str:
+        """Return the id of a chain's experiment, created when it is not there."""
+        name = f"lindley/{chain}"
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = (self.root / "mlartifacts" / chain).as_uri() if self.embedded else None
+        try:
+            return str(self.client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if not _is(error, RESOURCE_ALREADY_EXISTS):
+                raise
+            return str(self.client.get_experiment_by_name(name).experiment_id)
+
+    def _local_artifacts(self, run_id: str) -> Path | None:
+        """Return where a run's artifacts are on this disk; None when only a server can say.
+
+        MLflow keeps absolute paths. An embedded ledger that was moved is found by its layout:
+        mlartifacts/<folder of the experiment>/<run>/artifacts.
+        """
+        with _translated("read the run"):
+            try:
+                uri: str = self.client.get_run(run_id).info.artifact_uri
+            except MlflowException as error:
+                if _is(error, RESOURCE_DOES_NOT_EXIST):
+                    raise LedgerCorrupt(f"The run {run_id} does not exist") from error
+                raise
+        if "://" in uri and not uri.startswith("file:"):
+            return None
+        path = Path(uri.removeprefix("file://"))
+        if not path.is_dir() and self.embedded:
+            path = self.root / "mlartifacts" / Path(*path.parts[-3:])
+        return path
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Raise what MLflow raises as one paragraph that says what to do."""
+    try:
+        yield
+    except MlflowException as error:
+        raise LedgerUnavailable(
+            f"MLflow refused or failed to {what}",
+            found=str(error).strip().splitlines()[0][:300] if str(error).strip() else error.error_code,
+            todo="check MLFLOW_TRACKING_URI, your permissions there, and that the server is up",
+        ) from error
+
+
+def _is(error: MlflowException, code: int) -> bool:
+    return bool(error.error_code == ErrorCode.Name(code))
+
+
+def _key(name: str) -> str:
+    """Return a name that MLflow accepts as a key, told apart by a digest where characters were lost."""
+    plain = "".join(c if c.isalnum() or c in "_-./ " else "." for c in name.replace("]", "")).strip(". ")
+    if len(plain) <= 200 and (plain == name or name.endswith("]")):
+        return plain
+    return f"{plain[:200]}.{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _version(found: Any) -> Version:
+    """Read one registered version by its tags; foreign or broken tags make a version that is no link."""
+    tags: dict[str, str] = dict(found.tags)
+    return Version(
+        number=int(found.version),
+        kind=tags.get("lindley.kind", ""),
+        record=tags.get("lindley.record", ""),
+        previous=tags.get("lindley.previous", ""),
+        prior=tags.get("lindley.prior", ""),
+        batch=tags.get("lindley.batch", ""),
+        status="accepted" if tags.get("lindley.status") == "accepted" else "quarantined",
+        run_id=found.run_id or "",
+        origin=tags.get("lindley.origin", ""),
+        rows=int(tags.get("lindley.rows", "0")) if tags.get("lindley.rows", "0").isdigit() else 0,
+        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
+        key_ranges=_json(tags.get("lindley.key_ranges"), {}),
+        figures=_json(tags.get("lindley.figures"), {}),
+        reasons=tuple(_json(tags.get("lindley.reasons"), [])),
+        tags=tags,
+    )
+
+
+def _json(text: str | None, default: Any) -> Any:
+    """Read a JSON tag; a broken one reads as empty here and is found by the verifier."""
+    try:
+        value = json.loads(text or "null")
+    except ValueError:
+        return default
+    return value if isinstance(value, type(default)) else default
+
+
+def _dataset(run: Run) -> DatasetInput:
+    """Describe the batch as an MLflow dataset; the whole sha256 is in the record and a tag."""
+    from mlflow.data.pandas_dataset import from_pandas  # imports the dataset registry: only for runs
+
+    source = mlflow.data.code_dataset_source.CodeDatasetSource(tags={"lindley.origin": run.origin})
+    with warnings.catch_warnings():
+        # MLflow hints that integer columns hold no missing values; the schema says so itself.
+        warnings.simplefilter("ignore")
+        dataset = from_pandas(run.frame, source=source, name=run.origin[:480], digest=run.batch_digest[:36])
+        return DatasetInput(dataset._to_mlflow_entity(), tags=[])

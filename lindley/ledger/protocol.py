@@ -1,0 +1,123 @@
+"""What a ledger must do: the one boundary between the core and where beliefs are kept.
+
+The order in which a link comes into being is the caller's (`lindley.pipeline`): artifacts, read back
+and verified; then the version, with all its tags in the call that creates it; then the head hint.
+Nothing is overwritten and nothing is deleted through this interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from lindley.chain import Version
+from lindley.declaration import Declaration
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run shows to people beside its artifacts.
+
+    Parameters
+    ----------
+    name
+        Run name.
+    params, metrics, tags
+        As in the registry's interface; names are sanitised there.
+    note
+        Markdown.
+    frame, batch_digest, origin
+        The batch, for registries that track datasets; None for a run without a batch.
+    """
+
+    name: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+    frame: pd.DataFrame | None = None
+    batch_digest: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a run holds, as read back.
+
+    Parameters
+    ----------
+    status
+        ``running``, ``finished`` or ``killed``.
+    """
+
+    status: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+class Ledger(Protocol):
+    """Where chains are kept."""
+
+    def chains(self) -> list[str]:
+        """Return the names of all chains, sorted."""
+
+    def genesis(self, chain: str) -> bytes | None:
+        """Return the bytes of a chain's genesis record; None if there is no such chain.
+
+        Raises
+        ------
+        LedgerCorrupt
+            If the bytes do not have the digest that the registry states.
+        """
+
+    def claim(self, chain: str, genesis: bytes, description: str) -> bytes:
+        """Start a chain, atomically; return the genesis record that holds (another writer's, if it won)."""
+
+    def versions(self, chain: str) -> list[Version]:
+        """Return all versions of a chain in number order."""
+
+    def package(self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:
+        """Add to `folder` what the registry needs to serve the belief, without pickles."""
+
+    def open_run(self, chain: str, run: Run) -> str:
+        """Start a run and log everything of `run`; return its id."""
+
+    def upload(self, run_id: str, folder: Path) -> None:
+        """Store every file below `folder` as an artifact of the run."""
+
+    def download(self, run_id: str, folder: Path, path: str = "") -> Path:
+        """Fetch an artifact (or all of them) of a run into `folder`; return where it is.
+
+        Raises
+        ------
+        LedgerCorrupt
+            If there is no such artifact.
+        """
+
+    def artifacts(self, run_id: str) -> dict[str, int]:
+        """Return the size in bytes of every artifact of a run by path."""
+
+    def close_run(self, run_id: str, status: str, state: str = "") -> None:
+        """End a run as ``finished`` or ``killed``; `state` says why, e.g. ``abandoned``."""
+
+    def run_state(self, run_id: str) -> RunState | None:
+        """Return what a run holds; None if there is no such run."""
+
+    def register(self, chain: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
+        """Create the next version of a chain from a run's artifacts; return its number."""
+
+    def head_hint(self, chain: str) -> int | None:
+        """Return the version that the alias ``head`` points at; None if it points nowhere."""
+
+    def set_head_hint(self, chain: str, number: int) -> None:
+        """Point the alias ``head`` at a version."""
+
+    def dead_runs(self, chain: str) -> list[str]:
+        """Return the ids of open runs whose process died on this machine."""
+
+    def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
+        """Return addresses of the run and version for people; empty where nothing serves pages."""

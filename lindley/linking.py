@@ -1,0 +1,242 @@
+"""Making a link: artifacts, read back and verified; then the version; then the head hint.
+
+Every step can be cut off by a kill: before the version nothing is visible but a run that the next
+writer marks abandoned, after it the link is complete and the next writer moves the hint.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lindley import bundle
+from lindley.arrays import file_digests
+from lindley.bundle import Content
+from lindley.chain import Chain, version_tags
+from lindley.errors import LedgerCorrupt
+from lindley.ledger.protocol import Ledger, Run
+from lindley.reading import read_chain
+from lindley.report.note import link_note
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Who runs the update: the flow run, when there is one."""
+
+    flow_run_id: str | None = None
+    flow_run_url: str | None = None
+
+
+@dataclass(frozen=True)
+class LoggedLink:
+    """A link whose artifacts are in the ledger, read back and verified; not registered yet."""
+
+    chain: str
+    run_id: str
+    record: dict[str, Any]
+    record_digest: str
+    previous: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of a logged link: ``accepted``, ``quarantined`` or ``superseded``."""
+
+    status: str
+    chain: str
+    link: int | None
+    version: int | None
+    run_id: str
+    record_digest: str
+    run_url: str | None = None
+    version_url: str | None = None
+
+
+def log_content(
+    ledger: Ledger,
+    content: Content,
+    *,
+    link: int,
+    prior_link: int | None,
+    seconds: dict[str, float],
+    context: RunContext,
+) -> LoggedLink:
+    """Write a link's files, open its run, upload, read back and verify.
+
+    Parameters
+    ----------
+    ledger
+        Where to.
+    content
+        The link.
+    link, prior_link
+        Number it will have if it wins, and of the link whose posterior was its prior.
+    seconds
+        Seconds by phase so far.
+    context
+        The flow run.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If what was read back is not what was written; the run is kept and marked.
+    """
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        folder, again = Path(scratch) / "link", Path(scratch) / "again"
+        folder.mkdir()
+        again.mkdir()
+        record = bundle.write(content, folder, ledger.package)
+        record_digest = bundle.record_digest(record)
+        note = _note(content, record_digest, link, prior_link, context)
+        run_id = ledger.open_run(
+            content.declaration.name, _run(content, record, record_digest, note, link, seconds, context)
+        )
+        ledger.upload(run_id, folder)
+        _verify_upload(ledger, run_id, file_digests(folder), again)
+    return LoggedLink(
+        chain=content.declaration.name,
+        run_id=run_id,
+        record=record,
+        record_digest=record_digest,
+        previous=content.previous,
+        note=note,
+    )
+
+
+def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
+    """Create the version of a logged link and, when it is the new head, point the alias at it."""
+    genesis = ledger.genesis(logged.chain)
+    if genesis is None:
+        raise LedgerCorrupt(
+            f"The chain {logged.chain} is gone",
+            expected="the registered model that was there when the link was planned",
+            found="none",
+            todo="find out who deleted it; the link's run and its artifacts are still there",
+        )
+    if read_chain(ledger, logged.chain, genesis).head_digest != logged.previous:
+        # The race is lost already: a version would only be one more that is no link.
+        ledger.close_run(logged.run_id, "finished", "superseded")
+        return _registered(ledger, logged, "superseded", None, None)
+    number = ledger.register(
+        logged.chain, logged.run_id, version_tags(logged.record, logged.record_digest), logged.note
+    )
+    chain = read_chain(ledger, logged.chain, genesis)
+    mine = next((link for link in chain.links if link.version.number == number), None)
+    status = "accepted" if mine else "superseded"
+    if not logged.record["gate"]["passed"]:
+        status = "quarantined"
+    complete(ledger, chain)
+    ledger.close_run(logged.run_id, "finished", status)
+    return _registered(ledger, logged, status, mine.number if mine else None, number)
+
+
+def complete(ledger: Ledger, chain: Chain) -> None:
+    """Finish what a killed writer left: the head hint, and runs that nobody works on any more."""
+    if not chain.links and not chain.quarantined and not chain.superseded:
+        return
+    head = chain.head
+    name = (head.version if head else (*chain.quarantined, *chain.superseded)[0]).tags["lindley.chain"]
+    if head is not None and ledger.head_hint(name) != head.version.number:
+        ledger.set_head_hint(name, head.version.number)
+    versions = {link.version.run_id for link in chain.links}
+    versions |= {version.run_id for version in (*chain.quarantined, *chain.superseded)}
+    for run_id in ledger.dead_runs(name):
+        if run_id in versions:
+            ledger.close_run(run_id, "finished")
+        else:
+            ledger.close_run(run_id, "killed", "abandoned")
+
+
+def _verify_upload(ledger: Ledger, run_id: str, written: dict[str, str], folder: Path) -> None:
+    """Fetch every artifact of a run and compare digests."""
+    ledger.download(run_id, folder)
+    held = file_digests(folder)
+    if held == written:
+        return
+    wrong = sorted(path for path in written.keys() | held.keys() if written.get(path) != held.get(path))
+    ledger.close_run(run_id, "killed", "corrupt")
+    raise LedgerCorrupt(
+        "The artifact store did not return what was written to it",
+        expected=f"{len(written)} files with the digests they were written with",
+        found=f"other content of {', '.join(wrong[:5])}",
+        todo="check the artifact store (disk, bucket, proxy), then update again: nothing was registered",
+    )
+
+
+def _run(
+    content: Content,
+    record: dict[str, Any],
+    record_digest: str,
+    note: str,
+    link: int,
+    seconds: dict[str, float],
+    context: RunContext,
+) -> Run:
+    """Collect what the run shows: parameters, metrics, tags, note, dataset."""
+    batch = content.batch
+    tags = version_tags(record, record_digest) | {"lindley.flow_run": context.flow_run_id or ""}
+    tags["lindley.flow_run_url"] = context.flow_run_url or ""
+    metrics = dict(content.figures) | {f"seconds/{phase}": value for phase, value in seconds.items()}
+    params = {f"sampler/{name}": str(value) for name, value in content.sampler.items()}
+    params |= {f"likelihood/{name}": str(text) for name, text in content.model["likelihood"].items()}
+    params |= {f"{role}/{name}": text for role, texts in content.model["genesis"].items()
+               for name, text in texts.items()}  # fmt: skip
+    for label, row in content.summary.iterrows():
+        for column in ("mean", "sd", "sd_ratio", "r_hat", "ess_bulk", "ess_tail"):
+            if row[column] == row[column]:  # NaN has no place in a registry
+                metrics[f"{column}/{label}"] = float(row[column])
+        if row["prior_mean"] == row["prior_mean"]:
+            params[f"prior/{label}"] = f"mean={float(row['prior_mean'])!r} sd={float(row['prior_sd'])!r}"
+    return Run(
+        name=f"{content.declaration.name} {link}: {batch.origin if batch else content.kind}"[:200],
+        params=params,
+        metrics=metrics,
+        tags={name: value for name, value in tags.items() if value},
+        note=note,
+        frame=batch.frame() if batch else None,
+        batch_digest=batch.digest if batch else "",
+        origin=batch.origin if batch else "",
+    )
+
+
+def _note(
+    content: Content, record_digest: str, link: int, prior_link: int | None, context: RunContext
+) -> str:
+    """Write the link's note."""
+    digests = {"record": record_digest, "previous": content.previous, "prior": content.prior}
+    if content.batch is not None:
+        digests["batch"] = content.batch.digest
+    return link_note(
+        content.summary,
+        chain=content.declaration.name,
+        kind=content.kind,
+        link_number=link if content.gate.passed else None,
+        prior_link=prior_link,
+        status="accepted" if content.gate.passed else "quarantined",
+        origin=content.batch.origin if content.batch else None,
+        rows=content.batch.rows if content.batch else None,
+        passed=content.gate.passed,
+        reasons=content.gate.reasons,
+        warnings=content.gate.warnings,
+        digests=digests,
+        links={"flow run": context.flow_run_url} if context.flow_run_url else None,
+    )
+
+
+def _registered(
+    ledger: Ledger, logged: LoggedLink, status: str, link: int | None, version: int | None
+) -> Registered:
+    urls = ledger.urls(logged.chain, logged.run_id, version)
+    return Registered(
+        status=status,
+        chain=logged.chain,
+        link=link,
+        version=version,
+        run_id=logged.run_id,
+        record_digest=logged.record_digest,
+        run_url=urls.get("run"),
+        version_url=urls.get("version"),
+    )

@@ -1,0 +1,218 @@
+"""Planning an update: what the head is, whether the batch is new to it, what prior it meets."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lindley import bundle, model_graph
+from lindley.batch import Batch, load_batch, ranges_disjoint, shared_keys
+from lindley.chain import Chain, Link
+from lindley.declaration import Declaration
+from lindley.diagnostics import Thresholds
+from lindley.errors import ModelRefused, OverlapRefused
+from lindley.fit import FitSettings
+from lindley.ledger.protocol import Ledger
+from lindley.linking import complete
+from lindley.problem import Belief, Phases
+from lindley.reading import read_belief, read_chain
+from lindley.record import canonical, digest, genesis_record, parse
+from lindley.update import derive_seed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be fitted on which head.
+
+    Parameters
+    ----------
+    genesis
+        Bytes of the chain's genesis record; proposed ones when the chain is `fresh`.
+    head
+        The head it succeeds; None before the first link.
+    prior
+        The belief that it starts from; None at the first link.
+    carried
+        Names of the carried variables.
+    seed
+        Derived from the prior's, the batch's and the model's digests.
+    noop
+        Why nothing needs to be done; None when there is something to do.
+    quarantined
+        Whether the batch was fitted on this very head before and failed the gate.
+    """
+
+    declaration: Declaration
+    batch: Batch
+    genesis: bytes
+    fresh: bool
+    head: Link | None
+    prior: Belief | None
+    carried: tuple[str, ...]
+    seed: int
+    settings: FitSettings
+    thresholds: Thresholds
+    noop: str | None = None
+    quarantined: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def previous(self) -> str:
+        """Record digest of the head, or of the genesis record."""
+        return self.head.version.record if self.head else digest(self.genesis)
+
+    @property
+    def link(self) -> int:
+        """Number that the new link will have if it wins."""
+        return self.head.number + 1 if self.head else 1
+
+
+def plan_update(
+    ledger: Ledger,
+    declaration: Declaration,
+    batch: Batch,
+    *,
+    settings: FitSettings | None = None,
+    thresholds: Thresholds | None = None,
+    accept_model_change: bool = False,
+) -> Plan:
+    """Read the head and decide what a batch does to it. Completes what a killed writer left open.
+
+    Raises
+    ------
+    OverlapRefused
+        If rows of the batch are in the chain already, in another batch.
+    ModelRefused
+        If the model's code is not the head's and `accept_model_change` is False, or it cannot be handled.
+    LedgerCorrupt
+        If what the ledger holds does not have the digests it states.
+    """
+    phases = Phases()
+    with phases("fetch"):
+        genesis = ledger.genesis(declaration.name)
+        if genesis is None:
+            return _first_plan(declaration, batch, settings, thresholds)
+        chain = read_chain(ledger, declaration.name, genesis)
+        complete(ledger, chain)
+        root = parse(genesis)
+        plan = Plan(
+            declaration=declaration,
+            batch=batch,
+            genesis=genesis,
+            fresh=False,
+            head=chain.head,
+            prior=None,
+            carried=tuple(root["model"]["carried"]),
+            seed=derive_seed(chain.head_digest, batch.digest, declaration.model_digest),
+            settings=settings or FitSettings(),
+            thresholds=thresholds or Thresholds(),
+        )
+        done = _already(plan, chain)
+        if done is not None:
+            return done
+        refuse_overlap(ledger, declaration, chain, batch)
+        model_of_head = root
+        if chain.head is not None:
+            record, prior = read_belief(ledger, chain.head)
+            model_of_head, plan = record, replace(plan, prior=prior)
+        if not accept_model_change:
+            _refuse_model_change(declaration, model_of_head, chain)
+    return replace(plan, seconds=phases.seconds)
+
+
+def refuse_overlap(ledger: Ledger, declaration: Declaration, chain: Chain, batch: Batch) -> None:
+    """Refuse rows whose key is in the chain already.
+
+    Raises
+    ------
+    OverlapRefused
+        Naming the link and the first shared keys.
+    """
+    mine = batch.key_ranges()
+    for link in chain.links:
+        if not link.version.batch or ranges_disjoint(mine, link.version.key_ranges):
+            continue
+        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+            path = ledger.download(link.version.run_id, Path(scratch), bundle.BATCH)
+            shared = shared_keys(batch, load_batch(path, declaration).table)
+        if shared.num_rows:
+            examples = "; ".join(
+                ", ".join(f"{k}={v}" for k, v in row.items()) for row in shared.slice(0, 3).to_pylist()
+            )
+            raise OverlapRefused(
+                f"{batch.origin} shares {shared.num_rows} row keys with link {link.number}",
+                expected="rows that no earlier batch holds, so that none is counted twice",
+                found=f"{examples[:300]}, already in {link.version.origin}",
+                todo="drop these rows from the file, and drop it again",
+            )
+
+
+def _first_plan(
+    declaration: Declaration, batch: Batch, settings: FitSettings | None, thresholds: Thresholds | None
+) -> Plan:
+    """Plan the first link of a chain that does not exist yet."""
+    carried = declaration.carried
+    if carried is None:
+        frame = batch.frame()
+        model = model_graph.build(declaration, frame)
+        carried = model_graph.default_carried(declaration, model, frame)
+    genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried)))
+    return Plan(
+        declaration=declaration,
+        batch=batch,
+        genesis=genesis,
+        fresh=True,
+        head=None,
+        prior=None,
+        carried=carried,
+        seed=derive_seed(digest(genesis), batch.digest, declaration.model_digest),
+        settings=settings or FitSettings(),
+        thresholds=thresholds or Thresholds(),
+    )
+
+
+def genesis_model(declaration: Declaration, carried: tuple[str, ...]) -> dict[str, Any]:
+    """Return what the genesis record says of the model."""
+    return {
+        "digest": declaration.model_digest,
+        "carried": list(carried),
+        "carry": dict(declaration.carry),
+        "observed": list(declaration.observed),
+        "row_key": list(declaration.row_key),
+    }
+
+
+def _already(plan: Plan, chain: Chain) -> Plan | None:
+    """Return a plan with nothing to do when the batch was seen before; None when it is new."""
+    counted = chain.with_batch(plan.batch.digest)
+    if counted is not None:
+        return replace(
+            plan,
+            noop=f"{plan.batch.origin} is already in {plan.declaration.name} as link {counted.number} "
+            f"(batch {plan.batch.digest[:12]}); nothing was done",
+        )
+    for version in chain.quarantined:
+        if version.batch == plan.batch.digest and version.previous == plan.previous:
+            reasons = "; ".join(version.reasons) or "its fit failed the gate"
+            return replace(
+                plan,
+                noop=f"{plan.batch.origin} was fitted on this head before and is quarantined as version "
+                f"{version.number}: {reasons}",
+                quarantined=True,
+            )
+    return None
+
+
+def _refuse_model_change(declaration: Declaration, record: dict[str, Any], chain: Chain) -> None:
+    """Refuse a model whose code is not the head's, unless someone said that it is meant."""
+    if record["model"]["digest"] == declaration.model_digest:
+        return
+    where = f"link {chain.head.number}" if chain.head else "the chain's genesis"
+    raise ModelRefused(
+        f"The code of the model {declaration.name} changed since {where}",
+        expected=f"model digest {record['model']['digest'][:12]}",
+        found=declaration.model_digest[:12],
+        todo="undo the change, or pass --accept-model-change: the new code is then recorded with the link",
+    )

@@ -1,0 +1,84 @@
+"""Reading a chain back from a ledger, every piece checked against its digest."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lindley import bundle
+from lindley.arrays import read_matched_prior
+from lindley.chain import Chain, Link, walk
+from lindley.errors import LedgerCorrupt, UnknownChain
+from lindley.ledger.protocol import Ledger
+from lindley.names import check_chain_name
+from lindley.problem import Belief
+from lindley.record import digest, parse
+
+
+def find_chain(ledger: Ledger, name: str) -> Chain:
+    """Return a chain by name.
+
+    Raises
+    ------
+    UnknownChain
+        If the ledger has no such chain.
+    """
+    genesis = ledger.genesis(check_chain_name(name))
+    if genesis is None:
+        known = ", ".join(ledger.chains()[:20]) or "none yet"
+        raise UnknownChain(
+            f"There is no chain {name!r}",
+            expected=f"one of: {known}",
+            found=repr(name),
+            todo="correct the name, or update the chain with its first batch",
+        )
+    return read_chain(ledger, name, genesis)
+
+
+def read_chain(ledger: Ledger, chain: str, genesis: bytes) -> Chain:
+    """Walk the registered versions of a chain."""
+    return walk(digest(genesis), ledger.versions(chain))
+
+
+def read_record(ledger: Ledger, link: Link) -> dict[str, Any]:
+    """Fetch a link's record and check it against the digest in the version's tag.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If it is missing, unreadable, or has another digest.
+    """
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        data = ledger.download(link.version.run_id, Path(scratch), bundle.RECORD).read_bytes()
+    if digest(data) != link.version.record:
+        raise LedgerCorrupt(
+            f"The record of link {link.number} is not the one that was registered",
+            expected=f"sha256 {link.version.record}",
+            found=digest(data),
+            todo="run `lindley verify`; restore the artifact from a backup",
+        )
+    return parse(data)
+
+
+def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
+    """Fetch a link's record and matched prior, both checked against their digests.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If one of them is not what the record states.
+    """
+    record = read_record(ledger, link)
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        matched = read_matched_prior(
+            ledger.download(link.version.run_id, Path(scratch), bundle.MATCHED_PRIOR)
+        )
+    if matched.digest != record["posterior"]["matched"]:
+        raise LedgerCorrupt(
+            f"The matched prior of link {link.number} is not the one its record states",
+            expected=record["posterior"]["matched"],
+            found=matched.digest,
+            todo="run `lindley verify`; restore the artifact from a backup",
+        )
+    return record, Belief(matched=matched, budget=float(record["figures"].get("budget", 0.0)))
