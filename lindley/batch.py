@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lindley.atomic import write_over
-from lindley.casting import cast_column
+from lindley.casting import cast_column, shown_value
 from lindley.content_digest import FORMAT, PER_SECOND, content_digest, decode, family
 from lindley.declaration import Declaration
 from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
@@ -262,13 +262,12 @@ def _check_key(table: pa.Table, key: tuple[str, ...]) -> None:
     counts = _keys(table, key).group_by(list(key)).aggregate([([], "count_all")])
     repeated = counts.filter(pc.greater(counts["count_all"], 1))
     if repeated.num_rows:
-        first = repeated.sort_by([(name, "ascending") for name in key]).slice(0, 1).to_pylist()[0]
-        times = first.pop("count_all")
-        shown = ", ".join(f"{name}={value}" for name, value in first.items())
+        first = repeated.sort_by([(name, "ascending") for name in key])
+        shown = ", ".join(f"{name}={shown_value(first[name][0])}" for name in key)
         raise BatchRefused(
             "row keys are repeated",
             expected=f"each combination of {listed(key)} once",
-            found=f"{repeated.num_rows} repeated, for example {shown[:200]} in {times} rows",
+            found=f"{repeated.num_rows} repeated, for example {shown[:200]} in {first['count_all'][0]} rows",
             todo="remove the repeated rows, or declare a row key that tells them apart",
         )
 

@@ -73,19 +73,21 @@ def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType) -> pa.C
         raise BatchRefused(
             f"Column {name!r} cannot be read as {target} without loss",
             expected=WORDS.get(wanted or "", "values") + f" that fit {target}",
-            found=f"{_shown(column[row])} in row {row + 1}",
+            found=f"{shown_value(column[row])} in row {row + 1}",
             todo="correct the value in the file, or declare a type that can hold it",
         ) from error
 
 
 def _example(column: pa.ChunkedArray) -> str:
     values = column.drop_null()
-    return f", for example {_shown(values[0])}" if len(values) else ""
+    return f", for example {shown_value(values[0])}" if len(values) else ""
 
 
-def _shown(value: pa.Scalar) -> str:
+def shown_value(value: pa.Scalar) -> str:
+    """Return the value fit for a message: text quoted, everything short."""
     try:
-        text = repr(value.as_py())
+        plain = value.as_py()
+        text = repr(plain) if isinstance(plain, str | bytes) else str(plain)
     except (ValueError, OverflowError):
         text = value.cast(pa.string()).as_py()  # Beyond what Python's own type can hold, as the year 33658.
     return text if len(text) <= 60 else text[:57] + "..."
