@@ -195,7 +195,6 @@ def _scale_y(axes: Axes, values: np.ndarray) -> None:
 
 def _frequencies(axes: Axes, check: _Check, values: np.ndarray) -> None:
     """Draw how often each value occurs, predicted and observed."""
-    count = check.observed.size
     predicted = np.stack([(check.predicted == value).mean(axis=1) for value in values], axis=1)
     observed = np.array([(check.observed == value).mean() for value in values])
     q05, q25, q50, q75, q95 = np.quantile(predicted, _LEVELS, axis=0)

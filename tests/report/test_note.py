@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from lindley.report.note import NOTE_LIMIT, link_note
+
+PARSER = MarkdownIt("commonmark").enable("table")
+Make = Callable[..., pd.DataFrame]
+
+
+def paragraph(note: str) -> str:
+    return note.split("\n\n")[1]
+
+
+def test_a_note_says_what_changed(make_summary: Make) -> None:
+    summary = make_summary(["beta", "R0"], sd_ratio=[0.5, 0.25], sd=[0.2, 0.1])
+    note = link_note(
+        summary,
+        chain="covid_sir",
+        kind="update",
+        link_number=3,
+        prior_link=2,
+        origin="week_03.csv",
+        rows=7,
+        warnings=["k-hat 0.62 is above 0.5"],
+        digests={"record": "ab" * 32, "batch": "cd" * 32},
+        links={"MLflow run": "http://127.0.0.1:5000/#/experiments/1/runs/a_b"},
+    )
+    assert note == (
+        "### `covid_sir`, link 3: update\n\n"
+        "Batch `week_03.csv` (7 rows) updated the posterior of link 2. `R0` moved most, up by 0.50 prior sd, "
+        "from 2.90 ± 0.40 to 3.10 ± 0.10. At the median of 2 parameters the intervals are 2.67 times narrower "
+        "(`R0`: 4 times narrower; `beta`: 2 times narrower). The fit passed its gate. "
+        "Warnings: k-hat 0.62 is above 0.5.\n\n"
+        "| parameter | prior mean ± sd | posterior mean ± sd | 90% interval | movement |\n"
+        "| --- | ---: | ---: | ---: | ---: |\n"
+        "| `beta` | 2.90 ± 0.40 | 3.00 ± 0.20 | 2.80 to 3.40 | +0.25 sd, sd ratio 0.50 |\n"
+        "| `R0` | 2.90 ± 0.40 | 3.10 ± 0.10 | 2.80 to 3.40 | +0.50 sd, sd ratio 0.25 |\n\n"
+        "Digests: record `abababababab`, batch `cdcdcdcdcdcd`\n\n"
+        "[MLflow run](http://127.0.0.1:5000/#/experiments/1/runs/a_b)"
+    )
+
+
+def test_a_failed_gate_is_said_first_and_why(make_summary: Make) -> None:
+    note = link_note(
+        make_summary(["mu"]),
+        chain="normal_mean",
+        kind="update",
+        status="quarantined",
+        passed=False,
+        reasons=["17 divergences", "R-hat 1.20 of mu is above 1.01."],
+    )
+    assert "**The fit failed its gate:** 17 divergences; R-hat 1.20 of mu is above 1.01. " in note
+    assert "quarantined: it is kept, and the head did not move" in note
+    assert "passed" not in note
+
+
+def test_a_superseded_link_is_no_part_of_the_chain(make_summary: Make) -> None:
+    note = link_note(make_summary(["mu"]), chain="c", kind="update", status="superseded")
+    assert "superseded and not part of the chain" in note
+
+
+def test_an_improper_prior_has_no_movement(make_summary: Make) -> None:
+    nan = [math.nan]
+    summary = make_summary(["mu"], prior_mean=nan, prior_sd=nan, sd_ratio=nan, shift=nan)
+    note = link_note(summary, chain="c", kind="update", origin="a.csv", rows=1)
+    assert "Batch `a.csv` (1 row) updated the model's own priors." in note
+    assert "movement is not measured" in note
+    assert "| `mu` | improper | 3.00 ± 0.11 | 2.80 to 3.40 | n/a |" in note
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [(0.5, "2 times narrower"), (2.0, "2 times wider"), (1.001, "as wide as before"), (0.9, "1.11 times narrower")],
+)
+def test_one_parameter_speaks_for_itself(make_summary: Make, ratio: float, words: str) -> None:
+    note = link_note(make_summary(["mu"], sd_ratio=[ratio], shift=[-0.5]), chain="c", kind="update")
+    assert "`mu` moved down by 0.50 prior sd" in note
+    assert f"The interval of `mu` is {words}." in note
+
+
+@pytest.mark.parametrize("kind", ["genesis", "retract", "rebase", "import", "migrate", "update"])
+def test_every_kind_has_its_sentence(make_summary: Make, kind: str) -> None:
+    said = paragraph(link_note(make_summary(["mu"], shift=[0.0]), chain="c", kind=kind, prior_link=4))
+    alone = {"genesis": "own priors", "rebase": "together", "import": "imported", "migrate": "new version"}
+    assert alone.get(kind, "posterior of link 4") in said.split(".")[0]
+    assert "No parameter moved." in said
+
+
+def test_an_empty_summary_has_no_table() -> None:
+    note = link_note(pd.DataFrame(), chain="c", kind="genesis")
+    assert "|" not in note
+    assert "not measured" not in note
+
+
+def test_many_parameters_leave_those_that_moved_most_in_their_order(make_summary: Make) -> None:
+    shift = np.arange(200.0)
+    shift[[3, 150]] = [-999, np.nan]
+    note = link_note(make_summary([f"x[{i}]" for i in range(200)], shift=shift), chain="c", kind="update")
+    rows = [line.split("`")[1] for line in note.splitlines() if line.startswith("| `")]
+    assert len(note) <= NOTE_LIMIT
+    assert rows == ["x[3]", *(f"x[{i}]" for i in range(201 - len(rows), 200))]
+    assert f"The {len(rows)} of 200 parameters that moved most" in note
+
+
+def test_a_hostile_name_changes_nothing_but_its_own_text(make_summary: Make, hostile: str) -> None:
+    note = link_note(
+        make_summary([hostile, "ok"]),
+        chain="c",
+        kind=hostile,
+        origin=hostile,
+        rows=2,
+        passed=False,
+        reasons=[hostile],
+        warnings=[hostile],
+        digests={hostile: "ab" * 32},
+        links={hostile: "https://host.example/"},
+    )
+    parsed = PARSER.parse(note)
+    blocks = [token.type for token in parsed if token.type.endswith("_open")]
+    assert blocks.count("paragraph_open") == 3
+    assert blocks.count("td_open") == 10
+    inline = [child for token in parsed for child in token.children or []]
+    assert sum(child.type == "link_open" for child in inline) == 1
+    assert {child.type for child in inline} <= {
+        "text", "text_special", "code_inline", "strong_open", "strong_close", "link_open", "link_close",
+    }  # fmt: skip
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(st.text(max_size=100), min_size=1, max_size=60), limit=st.integers(200, 5000))
+def test_a_note_is_never_longer_than_its_limit(make_summary: Make, names: list[str], limit: int) -> None:
+    note = link_note(
+        make_summary(names),
+        chain="c",
+        kind="update",
+        passed=False,
+        reasons=["&" * 400, *names],
+        warnings=names,
+        links={name: "https://host.example/" + "x" * 350 for name in names},
+        limit=limit,
+    )
+    assert len(note) <= limit
+
+
+def test_the_worst_note_fits_the_registry_whole(make_summary: Make) -> None:
+    worst = "&" * 500
+    note = link_note(
+        make_summary([worst] * 50),
+        chain="c" * 63,
+        kind="update",
+        origin=worst,
+        rows=10**9,
+        status="superseded",
+        passed=False,
+        reasons=[worst] * 9,
+        warnings=[worst] * 9,
+        digests={f"digest {i}": "f" * 64 for i in range(9)},
+        links={f"link {i}": "https://host.example/" + "x" * 370 for i in range(9)},
+    )
+    assert len(note) <= NOTE_LIMIT
+    assert note.count("](https://") == 4
+    assert note.endswith(")")
