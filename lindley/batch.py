@@ -65,7 +65,7 @@ class Batch:
 
     def key_ranges(self) -> dict[str, list[str]]:
         """Return the ends [smallest, largest] of each key column, as text; see `ranges_disjoint`."""
-        return {name: _range_of(self.table.column(name)) for name in self.key}
+        return key_ranges_of(self.table, self.key)
 
 
 def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = None) -> Batch:
@@ -210,6 +210,11 @@ def ranges_disjoint(a: Mapping[str, Sequence[str]], b: Mapping[str, Sequence[str
     return False
 
 
+def key_ranges_of(table: pa.Table, key: Sequence[str]) -> dict[str, list[str]]:
+    """Return `Batch.key_ranges` of a table's columns without gaps."""
+    return {name: _range_of(table.column(name)) for name in key}
+
+
 class _naming:  # noqa: N801  (used as a function: with _naming(origin))
     """Put the origin in front of refusals that do not name it."""
 
@@ -259,11 +264,13 @@ def _check_key(table: pa.Table, key: tuple[str, ...]) -> None:
                 found=f"{len(rows)} missing, in row {rows_text(rows)}",
                 todo="fill in the values, or choose a row key that is always known",
             )
-    counts = _keys(table, key).group_by(list(key)).aggregate([([], "count_all")])
+    columns = [f"key {number}" for number in range(len(key))]  # A key may itself be called count_all.
+    counts = _keys(table, key).rename_columns(columns).group_by(columns).aggregate([([], "count_all")])
     repeated = counts.filter(pc.greater(counts["count_all"], 1))
     if repeated.num_rows:
-        first = repeated.sort_by([(name, "ascending") for name in key])
-        shown = ", ".join(f"{name}={shown_value(first[name][0])}" for name in key)
+        first = repeated.sort_by([(column, "ascending") for column in columns])
+        values = (shown_value(first[column][0]) for column in columns)
+        shown = ", ".join(f"{name}={value}" for name, value in zip(key, values, strict=True))
         raise BatchRefused(
             "row keys are repeated",
             expected=f"each combination of {listed(key)} once",

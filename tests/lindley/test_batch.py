@@ -229,6 +229,14 @@ def test_missing_values_in_the_key_are_refused(gap: float | None) -> None:
         batch_from_frame(table.to_pandas(types_mapper=pd.ArrowDtype), _declare(schema, ("k",)))
 
 
+def test_a_key_of_any_name() -> None:
+    schema = pa.schema([("count_all", pa.int64()), ("key 0", pa.int64())])
+    frame = pd.DataFrame({"count_all": [1, 1], "key 0": [1, 2]})
+    assert batch_from_frame(frame, _declare(schema, ("count_all", "key 0"))).rows == 2
+    with pytest.raises(BatchRefused, match="count_all=1 in 2 rows"):
+        batch_from_frame(frame, _declare(schema, ("count_all",)))
+
+
 def test_minus_zero_is_the_same_key_as_zero() -> None:
     frame, schema = pd.DataFrame({"k": [0.0, -0.0]}), pa.schema([("k", pa.float64())])
     with pytest.raises(BatchRefused, match="1 repeated"):
