@@ -1,1 +1,1 @@
-"""flows."""
+"""Prefect flows: sequence, branching, retries. The command line lives beside them."""

@@ -1,0 +1,151 @@
+"""One batch, step by step: read, plan, fit, log, register, archive. Knows neither Prefect nor MLflow.
+
+The flow gives it Prefect tasks as steps, ``lindley update --direct`` the functions of the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.files import at_fault, finished, has_landed, set_aside, store
+from flows.result import Status, UpdateResult
+from lindley.declaration import load_declaration
+from lindley.errors import LindleyError, LostRace
+from lindley.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lindley.batch import Batch
+    from lindley.declaration import Declaration
+    from lindley.ledger import Ledger
+    from lindley.pipeline import LoggedLink, Outcome, Plan, Registered
+
+#: How often a batch that lost the race for the head is fitted again.
+MOST_RACES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """The steps of an update; see the functions of the same names in `lindley.pipeline`.
+
+    Parameters
+    ----------
+    open_ledger
+        Opens the ledger of a workspace.
+    publish
+        Shows the link to people; called when everything is registered and archived.
+    say
+        Takes one sentence for the log.
+    """
+
+    open_ledger: Callable[[Workspace], Ledger]
+    read: Callable[[Path, Declaration], Batch]
+    plan: Callable[[Ledger, Declaration, Batch, bool], Plan]
+    fit: Callable[[Plan], Outcome]
+    log: Callable[[Ledger, Plan, Outcome], LoggedLink]
+    register: Callable[[Ledger, LoggedLink], Registered]
+    publish: Callable[[Plan, Outcome, Registered], object]
+    say: Callable[[str], object]
+
+
+def update_one(
+    steps: Steps, workspace: Workspace, chain: str, path: Path, *, accept_model_change: bool = False
+) -> UpdateResult:
+    """Turn one file into a link, or say why nothing was to be done.
+
+    Afterwards the file is in the store (moved when it had landed, copied from elsewhere), or in
+    ``rejected/`` with its reason when it had landed and is itself at fault.
+
+    Raises
+    ------
+    LindleyError
+        If there is no such chain, the file cannot become a batch, or it cannot be fitted or logged.
+    """
+    if has_landed(workspace, chain, path):
+        if not path.exists():
+            return _nothing(chain, path, "gone", "is no longer in the landing folder; another run took it")
+        if not finished(path):
+            return _nothing(chain, path, "unfinished", "is still being written; the next sweep takes it")
+    try:
+        return _update(steps, workspace, chain, path, accept_model_change)
+    except LindleyError as error:
+        if has_landed(workspace, chain, path) and not path.exists() and at_fault(error):
+            return _nothing(chain, path, "gone", "left the landing folder meanwhile; another run took it")
+        aside = set_aside(workspace, chain, path, error)
+        if aside is not None:
+            steps.say(f"{path.name} was moved to {aside.parent.parent.name}/{chain}/{aside.name}")
+        raise
+
+
+def _nothing(chain: str, path: Path, status: Status, what: str) -> UpdateResult:
+    return UpdateResult(status=status, chain=chain, file=path.name, message=f"{path.name} {what}")
+
+
+def _update(
+    steps: Steps, workspace: Workspace, chain: str, path: Path, accept_model_change: bool
+) -> UpdateResult:
+    declaration = load_declaration(chain, workspace.models)
+    batch = steps.read(path, declaration)
+    ledger = steps.open_ledger(workspace)
+    for _ in range(MOST_RACES):
+        plan = steps.plan(ledger, declaration, batch, accept_model_change)
+        if plan.noop is not None:
+            result = UpdateResult(
+                status="quarantined" if plan.quarantined else "unchanged",
+                chain=chain,
+                file=path.name,
+                message=plan.noop,
+            )
+            return _archived(result, workspace, path, batch)
+        outcome = steps.fit(plan)
+        registered = _write(steps, ledger, plan, outcome)
+        if registered is not None:
+            result = _archived(_result(path, outcome, registered), workspace, path, batch)
+            steps.publish(plan, outcome, registered)
+            return result
+        steps.say("Another writer moved the head first; the batch is fitted again on the new head")
+    raise LostRace(
+        f"{batch.origin} lost the race for the head of {chain} {MOST_RACES} times",
+        expected="one writer per chain most of the time",
+        found="a head that moved during every fit",
+        todo="run the update again when fewer writers are at work; nothing is lost",
+    )
+
+
+def _write(steps: Steps, ledger: Ledger, plan: Plan, outcome: Outcome) -> Registered | None:
+    """Log and register; None when another writer was first."""
+    try:
+        registered = steps.register(ledger, steps.log(ledger, plan, outcome))
+    except LostRace:
+        return None
+    return None if registered.status == "superseded" else registered
+
+
+def _result(path: Path, outcome: Outcome, registered: Registered) -> UpdateResult:
+    reasons = tuple(outcome.gate.reasons)
+    accepted = registered.status == "accepted"
+    message = (
+        f"{path.name} is link {registered.link} of {registered.chain} (version {registered.version})"
+        if accepted
+        else f"{path.name} is quarantined as version {registered.version} of {registered.chain}, "
+        f"the head did not move: {'; '.join(reasons)}"
+    )
+    return UpdateResult(
+        status="accepted" if accepted else "quarantined",
+        chain=registered.chain,
+        file=path.name,
+        message=message,
+        link=registered.link,
+        version=registered.version,
+        run_id=registered.run_id,
+        record_digest=registered.record_digest,
+        run_url=registered.run_url,
+        version_url=registered.version_url,
+        reasons=reasons,
+    )
+
+
+def _archived(result: UpdateResult, workspace: Workspace, path: Path, batch: Batch) -> UpdateResult:
+    return replace(result, stored=str(store(workspace, result.chain, path, batch.digest)))

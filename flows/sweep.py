@@ -1,0 +1,112 @@
+"""The flow that takes everything in the landing folder: the safety net under lost events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from flows import files
+from flows.update import outcome_of, update_batch
+from lindley.declaration import load_declaration
+from lindley.errors import LindleyError
+from lindley.landing import arrivals
+from lindley.report.markdown import code, escape
+from lindley.workspace import Workspace
+
+
+@dataclass
+class Swept:
+    """What a sweep did.
+
+    Parameters
+    ----------
+    rows
+        One row per file: chain, file, status, message.
+    failed
+        Chains that stopped at an error, with the error.
+    """
+
+    rows: list[dict[str, str]] = field(default_factory=list)
+    failed: dict[str, LindleyError] = field(default_factory=dict)
+
+    def add(self, chain: str, file: str, status: str, message: str) -> None:
+        """Add a row."""
+        self.rows.append({"chain": chain, "file": file, "status": status, "message": message})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was done as JSON-able values."""
+        return {
+            "files": self.rows,
+            "failed": {chain: error.as_dict() for chain, error in self.failed.items()},
+        }
+
+
+@flow(name="sweep", persist_result=False)
+def sweep(chain: str | None = None) -> State[Any]:
+    """Take every complete file in the landing folder, oldest first in each chain.
+
+    A file that is itself at fault goes to ``rejected/`` and its chain goes on. Any other failure
+    stops that chain, because the next file must not overtake this one; other chains go on, and the
+    next sweep tries again.
+
+    Parameters
+    ----------
+    chain
+        Only this one; all of them by default.
+    """
+    workspace = Workspace.from_environment()
+    swept = Swept()
+    listing = arrivals(workspace.landing)
+    for name in sorted({arrival.chain for arrival in listing if chain in (None, arrival.chain)}):
+        try:
+            _sweep_chain(workspace, name, swept)
+        except LindleyError as error:
+            get_run_logger().error("%s stopped: %s", name, error)
+            swept.failed[name] = error
+    for entry in listing.ignored:
+        swept.add("-", entry.path.name, "ignored", entry.why)
+    _publish(swept)
+    message = _message(swept)
+    get_run_logger().info(message)
+    if swept.failed:
+        return Failed(message=message, data=swept)
+    return Completed(message=message, data=swept)
+
+
+def _sweep_chain(workspace: Workspace, chain: str, swept: Swept) -> None:
+    load_declaration(chain, workspace.models)  # an unknown chain is reported once, its files stay
+    with files.turn(workspace, chain):
+        for arrival in files.waiting(workspace, chain):
+            found = outcome_of(update_batch(chain, arrival.path.name, return_state=True))
+            if not isinstance(found, LindleyError):
+                swept.add(chain, arrival.path.name, found.status, found.message)
+                continue
+            at_fault = files.at_fault(found)
+            swept.add(chain, arrival.path.name, "rejected" if at_fault else "failed", str(found))
+            if not at_fault:
+                raise found
+
+
+def _message(swept: Swept) -> str:
+    counts: dict[str, int] = {}
+    for row in swept.rows:
+        counts[row["status"]] = counts.get(row["status"], 0) + 1
+    parts = [f"{count} {status}" for status, count in counts.items()] or ["nothing in the landing folder"]
+    stopped = [f"{chain} stopped: {error}" for chain, error in swept.failed.items()]
+    return "; ".join(parts + stopped)
+
+
+def _publish(swept: Swept) -> None:
+    """Leave a summary and, when there is anything in it, a table."""
+    lines = [f"- {code(chain)} stopped: {escape(str(error), 500)}" for chain, error in swept.failed.items()]
+    counted = f"{len(swept.rows)} file{'' if len(swept.rows) == 1 else 's'}"
+    text = "\n".join([f"### Sweep of the landing folder: {counted}", "", *lines])
+    create_markdown_artifact(text, key="sweep-summary")
+    if swept.rows:
+        create_table_artifact(swept.rows, key="sweep-files", description="What became of each file")

@@ -1,0 +1,148 @@
+"""The flow that turns one batch into a new link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows import files
+from flows.result import UpdateResult
+from flows.sequence import Steps, update_one
+from lindley.errors import LindleyError
+from lindley.ledger import open_ledger
+from lindley.workspace import Workspace
+from tasks.batch import read_batch
+from tasks.fit import fit_update, plan_update
+from tasks.ledger import log_link, register_link
+from tasks.publish import publish
+
+#: Name of the flow run's final state by what became of the batch.
+STATE_NAMES = {
+    "accepted": "Completed",
+    "quarantined": "Quarantined",
+    "unchanged": "Unchanged",
+    "gone": "Unchanged",
+    "unfinished": "Unfinished",
+}
+
+
+def _run_name() -> str:
+    """Return ``CHAIN <- FILE``; of a path only its last part is shown."""
+    parameters = flow_run.parameters
+    return f"{parameters['chain']} <- {Path(parameters['file']).name}"
+
+
+def _steps() -> Steps:
+    return Steps(
+        open_ledger=open_ledger,
+        read=read_batch,
+        plan=plan_update,
+        fit=fit_update,
+        log=log_link,
+        register=register_link,
+        publish=_publish,
+        say=get_run_logger().info,
+    )
+
+
+def _publish(*link: Any) -> None:
+    """Show the link; that it is registered already is not undone when the pages cannot be made."""
+    state = publish(*link, return_state=True)
+    if state.is_failed():
+        get_run_logger().warning("The link is registered, but its artifacts were not made: %s", state.message)
+
+
+@flow(name="update", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+def update_batch(chain: str, file: str, accept_model_change: bool = False) -> State[Any]:
+    """Turn exactly one file into a link. Part of `update` and `sweep`, which see to the order.
+
+    Parameters
+    ----------
+    chain
+        Name of the chain.
+    file
+        Name of a file in the chain's landing folder, or an absolute path.
+    accept_model_change
+        Go on although the model's code is not the head's.
+    """
+    workspace = Workspace.from_environment()
+    try:
+        path = files.locate(workspace, chain, file)
+        result = update_one(_steps(), workspace, chain, path, accept_model_change=accept_model_change)
+    except LindleyError as error:
+        return _failed(error)
+    return _completed(result)
+
+
+@flow(name="update", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+def update(chain: str, file: str, accept_model_change: bool = False) -> State[Any]:
+    """Turn a file into a link of a chain.
+
+    Files that wait in the chain's landing folder since before this one come first, each in a run of
+    its own, so that batches count in the order in which they arrived whatever the order of the
+    events. One of them that is itself at fault goes to ``rejected/`` and does not stop this one; one
+    that fails for another reason does. A file that another run took meanwhile is nothing to do.
+
+    Parameters
+    ----------
+    chain
+        Name of the chain.
+    file
+        Name of a file in the chain's landing folder, or an absolute path.
+    accept_model_change
+        Go on although the model's code is not the head's; the new code is recorded with the link.
+    """
+    workspace = Workspace.from_environment()
+    try:
+        path = files.locate(workspace, chain, file)
+        with files.turn(workspace, chain) as came:
+            if not came:
+                get_run_logger().warning("Another update of %s takes long; this one goes on beside it", chain)
+            if files.has_landed(workspace, chain, path):
+                _update_earlier(workspace, chain, path, accept_model_change)
+            result = update_one(_steps(), workspace, chain, path, accept_model_change=accept_model_change)
+    except LindleyError as error:
+        return _failed(error)
+    return _completed(result)
+
+
+def _update_earlier(workspace: Workspace, chain: str, path: Path, accept_model_change: bool) -> None:
+    for older in files.earlier(workspace, chain, path):
+        get_run_logger().info("%s arrived before and comes first", older.name)
+        state = update_batch(chain, older.name, accept_model_change, return_state=True)
+        error = outcome_of(state)
+        if isinstance(error, LindleyError) and not files.at_fault(error):
+            raise error
+
+
+def outcome_of(state: State[Any]) -> UpdateResult | LindleyError:
+    """Return what a run of `update` or `update_batch` came to.
+
+    Raises
+    ------
+    Exception
+        If it failed or was stopped by anything that Lindley does not raise on purpose.
+    """
+    value = state.result(raise_on_failure=False)
+    if isinstance(value, UpdateResult | LindleyError):
+        return value
+    if isinstance(value, BaseException):
+        raise value
+    raise RuntimeError(f"The flow run ended as {state.name}: {state.message}")
+
+
+def _completed(result: UpdateResult) -> State[Any]:
+    get_run_logger().info(result.message)
+    return Completed(name=STATE_NAMES[result.status], message=result.message, data=result)
+
+
+def _failed(error: LindleyError) -> State[Any]:
+    """Return a failed state that says it in one paragraph; a traceback would say less."""
+    get_run_logger().error(str(error))
+    return Failed(message=str(error), data=error)

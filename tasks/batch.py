@@ -1,0 +1,20 @@
+"""From a file to a validated batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect.logging import get_run_logger
+
+from lindley.batch import Batch
+from lindley.batch import read_batch as read
+from lindley.declaration import Declaration
+from tasks.options import step
+
+
+@step("read batch")
+def read_batch(path: Path, declaration: Declaration) -> Batch:
+    """Read and validate a file; see `lindley.batch.read_batch`."""
+    batch = read(path, declaration)
+    get_run_logger().info("%s: %d rows, batch %s", batch.origin, batch.rows, batch.digest[:12])
+    return batch

@@ -1,0 +1,53 @@
+"""What all tasks have in common: nothing is cached or pickled, and only transient errors are retried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from lindley.errors import LindleyError, LostRace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Seconds before each retry of a task that met a transient error.
+RETRY_DELAYS = [2.0, 10.0, 30.0]
+
+
+def may_retry(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    """Return whether the task failed for a reason that passes by itself.
+
+    A lost race is transient for the flow, which plans again on the new head, but not for the task:
+    the same call would lose again.
+    """
+    error = state.data
+    return isinstance(error, LindleyError) and error.transient and not isinstance(error, LostRace)
+
+
+def step(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Return a decorator that makes a function a task under Lindley's rules.
+
+    Beliefs and data are never cached or persisted by Prefect, which would pickle them: what a run
+    leaves is in the ledger.
+
+    Parameters
+    ----------
+    name
+        The task's name in the Prefect UI.
+    """
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        return task(
+            name=name,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=len(RETRY_DELAYS),
+            retry_delay_seconds=RETRY_DELAYS,
+            retry_condition_fn=may_retry,
+        )(function)
+
+    return decorate

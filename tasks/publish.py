@@ -1,0 +1,71 @@
+"""What a flow run shows in the Prefect UI: a summary, a table of parameters, a picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+from tasks.keys import artifact_key
+from tasks.options import step
+
+if TYPE_CHECKING:
+    from lindley.pipeline import Outcome, Plan, Registered
+
+
+@step("publish")
+def publish(plan: Plan, outcome: Outcome, registered: Registered) -> None:
+    """Leave the link's summary, parameters and picture as artifacts of the flow run."""
+    from lindley.report.tables import parameter_rows
+
+    chain = registered.chain
+    create_markdown_artifact(summary_text(plan, outcome, registered), key=artifact_key(chain, "summary"))
+    create_table_artifact(
+        parameter_rows(outcome.summary),
+        key=artifact_key(chain, "parameters"),
+        description=f"Parameters of {chain}, {registered.status}: prior, posterior and movement",
+    )
+    create_markdown_artifact(picture_text(outcome), key=artifact_key(chain, "prior-posterior"))
+
+
+def summary_text(plan: Plan, outcome: Outcome, registered: Registered) -> str:
+    """Return the note of the link, as it became, with links to its MLflow run and version."""
+    from lindley.report.note import link_note
+
+    addresses = {
+        "MLflow run": registered.run_url or "",
+        "MLflow version": registered.version_url or "",
+        "flow run": flow_run.ui_url or "",
+    }
+    return link_note(
+        outcome.summary,
+        chain=registered.chain,
+        kind="update",
+        link_number=registered.link,
+        prior_link=plan.head.number if plan.head else None,
+        status=registered.status,
+        origin=plan.batch.origin,
+        rows=plan.batch.rows,
+        passed=outcome.gate.passed,
+        reasons=outcome.gate.reasons,
+        warnings=outcome.gate.warnings,
+        digests={"record": registered.record_digest, "batch": plan.batch.digest, "previous": plan.previous},
+        links=addresses,
+    )
+
+
+def picture_text(outcome: Outcome) -> str:
+    """Return Markdown that holds the picture of prior and posterior itself.
+
+    Not an image artifact: those show their URL below the picture, here as kilobytes of base64 that
+    run across the page.
+    """
+    from lindley.report.figures import prior_posterior_figure, save
+
+    buffer = io.BytesIO()
+    save(prior_posterior_figure(outcome.trace), buffer)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f"![Prior and posterior of every parameter](data:image/png;base64,{encoded})"
