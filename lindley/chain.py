@@ -8,10 +8,11 @@ same chain.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from lindley.record import canonical
 
 Status = Literal["accepted", "quarantined"]
 
@@ -126,8 +127,13 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
         "lindley.batch": batch.get("digest", ""),
         "lindley.origin": batch.get("origin", ""),
         "lindley.rows": str(batch.get("rows", 0)),
-        "lindley.key_ranges": json.dumps(batch.get("key_ranges", {}), sort_keys=True),
+        "lindley.key_ranges": _text(batch.get("key_ranges", {})),
         "lindley.status": "accepted" if record["gate"]["passed"] else "quarantined",
-        "lindley.reasons": json.dumps(record["gate"]["reasons"]),
-        "lindley.figures": json.dumps(record["figures"], sort_keys=True),
+        "lindley.reasons": _text(record["gate"]["reasons"]),
+        "lindley.figures": _text(record["figures"]),
     }
+
+
+def _text(value: Any) -> str:
+    """Write a value as canonical JSON, so that a record that was read back gives the same tag."""
+    return canonical(value).decode()

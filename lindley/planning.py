@@ -105,7 +105,7 @@ def plan_update(
             head=chain.head,
             prior=None,
             carried=tuple(root["model"]["carried"]),
-            seed=derive_seed(chain.head_digest, batch.digest, declaration.model_digest),
+            seed=0,
             settings=settings or FitSettings(),
             thresholds=thresholds or Thresholds(),
         )
@@ -119,7 +119,9 @@ def plan_update(
             model_of_head, plan = record, replace(plan, prior=prior)
         if not accept_model_change:
             _refuse_model_change(declaration, model_of_head, chain)
-    return replace(plan, seconds=phases.seconds)
+    start = plan.prior.matched.digest if plan.prior else digest(genesis)
+    seed = derive_seed(start, batch.digest, declaration.model_digest)
+    return replace(plan, seed=seed, seconds=phases.seconds)
 
 
 def refuse_overlap(ledger: Ledger, declaration: Declaration, chain: Chain, batch: Batch) -> None:

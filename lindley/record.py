@@ -32,9 +32,9 @@ LINK_FIELDS = GENESIS_FIELDS | {
 }
 
 
-def canonical(record: dict[str, Any]) -> bytes:
-    """Return a record's canonical bytes (RFC 8785)."""
-    return bytes(rfc8785.dumps(record))
+def canonical(value: Any) -> bytes:
+    """Return the canonical bytes of a record or another JSON value (RFC 8785)."""
+    return bytes(rfc8785.dumps(value))
 
 
 def digest(data: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -104,7 +106,7 @@ def _declared(declaration: Declaration) -> tuple[Column, ...]:
     return as_schema(declaration.schema).columns(names)
 
 
-def _neutral(kind: pa.DataType | None) -> object:
+def _neutral(kind: pa.DataType | None) -> Any:
     if kind is None:
         return 0.5
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):

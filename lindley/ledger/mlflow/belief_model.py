@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from lindley.declaration import load_file
 from lindley.serving import predict

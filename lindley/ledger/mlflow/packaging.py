@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from mlflow.models import ModelSignature
@@ -53,8 +54,10 @@ def _as_model_py(declaration: Declaration, folder: Path) -> Path:
 
 def _signature(declaration: Declaration) -> ModelSignature:
     """Return inputs (the schema's columns), outputs (summaries) and the seed."""
-    columns = [ColSpec(kind, name, required) for name, kind, required in input_columns(declaration)]
-    outputs = [ColSpec("string", "variable"), ColSpec("long", "row")]
+    columns: list[Any] = [
+        ColSpec(kind, name, required) for name, kind, required in input_columns(declaration)
+    ]
+    outputs: list[Any] = [ColSpec("string", "variable"), ColSpec("long", "row")]
     outputs += [ColSpec("double", name) for name in _OUTPUTS]
     return ModelSignature(
         inputs=Schema(columns),

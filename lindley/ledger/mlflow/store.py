@@ -174,7 +174,7 @@ class MlflowLedger:
             for start in range(_PARAMS_PER_CALL, len(params), _PARAMS_PER_CALL):
                 self.client.log_batch(run_id, params=params[start : start + _PARAMS_PER_CALL])
             if run.frame is not None:
-                self.client.log_inputs(run_id, [_dataset(run)])
+                self.client.log_inputs(run_id, [_dataset(run.frame, run)])
         return run_id
 
     def upload(self, run_id: str, folder: Path) -> None:
@@ -189,9 +189,9 @@ class MlflowLedger:
             if local is not None:
                 source, target = local / path, folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                copy = shutil.copytree if source.is_dir() else shutil.copyfile
-                copy(source, target, **({"dirs_exist_ok": True} if source.is_dir() else {}))
-                return target
+                if source.is_dir():
+                    return Path(shutil.copytree(source, target, dirs_exist_ok=True))
+                return Path(shutil.copyfile(source, target))
             with _translated("fetch an artifact"):
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
         except (OSError, LedgerCorrupt) as error:
@@ -300,7 +300,7 @@ class MlflowLedger:
         except MlflowException as error:
             if not _is(error, RESOURCE_ALREADY_EXISTS):
                 raise
-            return str(self.client.get_experiment_by_name(name).experiment_id)
+            return self._experiment(chain)  # another writer created it first
 
     def _local_artifacts(self, run_id: str) -> Path | None:
         """Return where a run's artifacts are on this disk; None when only a server can say.
@@ -379,7 +379,7 @@ def _json(text: str | None, default: Any) -> Any:
     return value if isinstance(value, type(default)) else default
 
 
-def _dataset(run: Run) -> DatasetInput:
+def _dataset(frame: pd.DataFrame, run: Run) -> DatasetInput:
     """Describe the batch as an MLflow dataset; the whole sha256 is in the record and a tag."""
     from mlflow.data.pandas_dataset import from_pandas  # imports the dataset registry: only for runs
 
@@ -387,5 +387,5 @@ def _dataset(run: Run) -> DatasetInput:
     with warnings.catch_warnings():
         # MLflow hints that integer columns hold no missing values; the schema says so itself.
         warnings.simplefilter("ignore")
-        dataset = from_pandas(run.frame, source=source, name=run.origin[:480], digest=run.batch_digest[:36])
+        dataset = from_pandas(frame, source=source, name=run.origin[:480], digest=run.batch_digest[:36])
         return DatasetInput(dataset._to_mlflow_entity(), tags=[])

@@ -1,0 +1,126 @@
+"""Gathering from a ledger what the verifier needs. Nothing that is read is executed."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lindley import bundle
+from lindley.arrays import draws_digest, file_digests, read_matched_prior, read_trace
+from lindley.batch import key_ranges_of
+from lindley.chain import Version
+from lindley.content_digest import content_digest
+from lindley.declaration import source_digest
+from lindley.errors import LedgerCorrupt, LindleyError, UnknownChain
+from lindley.ledger.protocol import Ledger
+from lindley.names import check_chain_name
+from lindley.prior import match
+from lindley.record import digest, parse
+from lindley.rules import ChainEvidence, Evidence
+from lindley.verifier import Report, verify
+
+
+def verify_chain(ledger: Ledger, chain: str) -> Report:
+    """Read a chain back and verify it.
+
+    Raises
+    ------
+    UnknownChain
+        If the ledger has no such chain.
+    """
+    return verify(gather(ledger, chain))
+
+
+def gather(ledger: Ledger, chain: str) -> ChainEvidence:
+    """Read everything of a chain that a rule looks at."""
+    genesis: bytes | None = None
+    try:
+        genesis = ledger.genesis(check_chain_name(chain))
+        if genesis is None:
+            raise UnknownChain(
+                f"There is no chain {chain!r}",
+                expected=f"one of: {', '.join(ledger.chains()[:20]) or 'none yet'}",
+                found=repr(chain),
+                todo="correct the name, or update the chain with its first batch",
+            )
+        stated = digest(genesis)
+    except LedgerCorrupt as error:
+        stated = error.expected.removeprefix("sha256 ")
+    versions = ledger.versions(chain)
+    return ChainEvidence(
+        name=chain,
+        genesis=genesis,
+        genesis_digest=stated,
+        versions=tuple(_gather_version(ledger, version) for version in versions),
+        head_hint=ledger.head_hint(chain),
+    )
+
+
+def _gather_version(ledger: Ledger, version: Version) -> Evidence:
+    """Read one version; what is missing or unreadable is left out and found by a rule."""
+    state = ledger.run_state(version.run_id) if version.run_id else None
+    tags = dict(state.tags) if state else None
+    metrics = dict(state.metrics) if state else None
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        folder = Path(scratch)
+        try:
+            ledger.download(version.run_id, folder)
+        except LedgerCorrupt:
+            return Evidence(version=version, record=None, artifacts={}, run_tags=tags, run_metrics=metrics)
+        artifacts = file_digests(folder)
+        artifacts.pop(bundle.RECORD, None)
+        record = _bytes(folder / bundle.RECORD)
+        table, content, ranges = _read_batch(folder / bundle.BATCH, record)
+        evidence = Evidence(
+            version=version,
+            record=record,
+            artifacts=artifacts,
+            batch=table,
+            batch_digest=content,
+            key_ranges=ranges,
+            run_tags=tags,
+            run_metrics=metrics,
+        )
+        return _with_posterior(evidence, folder)
+
+
+def _with_posterior(evidence: Evidence, folder: Path) -> Evidence:
+    """Add the draws, the matched prior and the model's code."""
+    matched = rematched = drawn = code = None
+    # Whatever cannot be read stays None: R06 and R08 name it.
+    with contextlib.suppress(LindleyError, KeyError, ValueError):
+        matched = read_matched_prior(folder / bundle.MATCHED_PRIOR)
+        tree = read_trace(folder / bundle.TRACE)
+        drawn = draws_digest(tree)
+        u = np.asarray(tree["coordinates"]["u"].values)
+        rematched = match(u.reshape(-1, u.shape[-1]), matched.coordinates)
+    with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError):
+        code = source_digest((folder / bundle.MODEL).read_text(encoding="utf-8"))
+    return Evidence(
+        **{name: getattr(evidence, name) for name in evidence.__dataclass_fields__}
+        | {"matched": matched, "rematched": rematched, "draws_digest": drawn, "model_digest": code}
+    )
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _read_batch(
+    path: Path, record: bytes | None
+) -> tuple[pa.Table | None, str | None, dict[str, list[str]] | None]:
+    """Read a batch's table and compute digest and key ranges anew, without the chain's schema."""
+    if not path.is_file():
+        return None, None, None
+    try:
+        table = pq.read_table(path)
+        row_key = parse(record)["batch"]["row_key"] if record else []
+        known = [name for name in row_key if name in table.column_names]
+        return table, content_digest(table), key_ranges_of(table, known)
+    except (pa.ArrowException, OSError, LindleyError, KeyError, TypeError):
+        return None, None, None

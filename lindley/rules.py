@@ -1,0 +1,238 @@
+"""The verifier's rules on one version: what its record states against what is there.
+
+Rules R05 to R12 and R15 to R18 of docs/ledger-format.md; those on the chain as a whole are in
+`lindley.verifier`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lindley.chain import Version, version_tags
+from lindley.prior import ARRAYS, MatchedPrior
+from lindley.update import derive_seed
+
+#: Files that MLflow writes beside a belief when it is loaded from a local store.
+_WRITTEN_ON_LOAD = frozenset({"belief/registered_model_meta"})
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was read of one version.
+
+    Parameters
+    ----------
+    record
+        Bytes of its record; None if there is none.
+    artifacts
+        Sha256 of each artifact that is there, the record itself left out.
+    batch
+        The batch's table; None if there is none or it cannot be read.
+    batch_digest
+        Its content digest, computed anew.
+    key_ranges
+        Its key ranges, computed anew.
+    matched
+        The matched prior that is there; None if it cannot be read.
+    rematched
+        The matched prior computed anew from the draws; None if there are none.
+    draws_digest
+        Digest of the draws, computed anew.
+    model_digest
+        Digest of the model's code, computed anew.
+    run_tags, run_metrics
+        What the run holds; None if there is no run.
+    """
+
+    version: Version
+    record: bytes | None
+    artifacts: dict[str, str]
+    batch: pa.Table | None = None
+    batch_digest: str | None = None
+    key_ranges: dict[str, list[str]] | None = None
+    matched: MatchedPrior | None = None
+    rematched: MatchedPrior | None = None
+    draws_digest: str | None = None
+    model_digest: str | None = None
+    run_tags: dict[str, str] | None = None
+    run_metrics: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class ChainEvidence:
+    """What was read of a chain: genesis, versions in number order, head alias."""
+
+    name: str
+    genesis: bytes | None
+    genesis_digest: str
+    versions: tuple[Evidence, ...]
+    head_hint: int | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One version under examination: its evidence, parsed record and place."""
+
+    evidence: Evidence
+    record: dict[str, Any]
+    link: int | None
+    prior: dict[str, Any] | None
+    head_before: str | None
+
+
+def _tags(case: Case, chain: ChainEvidence) -> Iterator[str]:
+    expected = version_tags(case.record, case.evidence.version.record) | {"lindley.chain": chain.name}
+    yield from _differences("tag", expected, case.evidence.version.tags)
+
+
+def _artifacts(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+    listed, held = case.record["artifacts"], case.evidence.artifacts
+    for path in sorted(listed):
+        if path not in held:
+            yield f"artifact {path} is missing"
+        elif held[path] != listed[path]:
+            yield f"artifact {path}: sha256 {listed[path][:12]} expected, found {held[path][:12]}"
+    for path in sorted(set(held) - set(listed) - _WRITTEN_ON_LOAD):
+        yield f"artifact {path} is not in the record"
+
+
+def _batch(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+    stated, item = case.record["batch"], case.evidence
+    if stated is None:
+        return
+    if item.batch is None:
+        yield "the batch cannot be read"
+        return
+    if item.batch_digest != stated["digest"]:
+        yield f"batch {stated['digest'][:12]} expected, found {str(item.batch_digest)[:12]}"
+    if item.batch.num_rows != stated["rows"]:
+        yield f"{stated['rows']} rows expected, found {item.batch.num_rows}"
+    if item.key_ranges != stated["key_ranges"]:
+        yield f"key ranges {stated['key_ranges']} expected, found {item.key_ranges}"
+
+
+def _posterior(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+    stated, item = case.record["posterior"], case.evidence
+    if item.matched is None:
+        yield "the matched prior cannot be read"
+    elif item.matched.digest != stated["matched"]:
+        yield f"matched prior {stated['matched'][:12]} expected, found {item.matched.digest[:12]}"
+    elif item.matched.coordinates.as_list() != stated["coordinates"]:
+        yield "the matched prior's coordinates are not the record's"
+    if item.draws_digest != stated["draws"]:
+        yield f"draws {stated['draws'][:12]} expected, found {str(item.draws_digest)[:12]}"
+
+
+def _matching(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+    held, again = case.evidence.matched, case.evidence.rematched
+    if held is None or again is None:
+        return
+    for name in ARRAYS:
+        one, two = getattr(held, name), getattr(again, name)
+        # Another BLAS may sum in another order: equal to rounding, relative to the largest entry.
+        if one.shape != two.shape or not np.allclose(one, two, rtol=1e-9, atol=1e-9 * np.abs(two).max()):
+            yield f"{name} of the matched prior is not that of the draws"
+
+
+def _order(case: Case, chain: ChainEvidence) -> Iterator[str]:
+    record = case.record
+    if case.link and record["previous"] != case.head_before:
+        yield f"previous {str(case.head_before)[:12]} expected, found {str(record['previous'])[:12]}"
+    if record["chain"] != chain.name:
+        yield f"chain {chain.name} expected, found {record['chain']}"
+    if record["prior"] != chain.genesis_digest and case.prior is None:
+        yield f"prior {str(record['prior'])[:12]} is no earlier link"
+    if record["kind"] == "update" and record["prior"] != record["previous"]:
+        yield "an update's prior must be the head it succeeds"
+
+
+def _prior_used(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+    wanted = case.prior["posterior"]["matched"] if case.prior else None
+    if case.record["prior_belief"] != wanted:
+        yield f"prior belief {str(wanted)[:12]} expected, found {str(case.record['prior_belief'])[:12]}"
+
+
+def _seed(case: Case, chain: ChainEvidence) -> Iterator[str]:
+    record = case.record
+    if record["kind"] != "update":
+        return
+    start = record["prior_belief"] or chain.genesis_digest
+    wanted = str(derive_seed(start, record["batch"]["digest"], record["model"]["digest"]))
+    if record["sampler"].get("seed") != wanted:
+        yield f"seed {wanted} expected, found {record['sampler'].get('seed')}"
+
+
+def _gate(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+    figures, limits, gate = case.record["figures"], case.record["thresholds"], case.record["gate"]
+    if case.record["kind"] != "update":
+        return
+    bad = [
+        figures.get("r_hat_max", np.inf) > limits["r_hat"],
+        figures.get("ess_bulk_min", 0) < limits["ess"],
+        figures.get("ess_tail_min", 0) < limits["ess"],
+        figures.get("divergence_rate", 1) > limits["divergences"],
+        figures.get("k_hat", np.inf) > limits["k_hat_refuse"],
+    ]
+    if gate["passed"] == any(bad) or gate["passed"] == bool(gate["reasons"]):
+        yield f"gate {'passed' if gate['passed'] else 'refused'}, but the figures say otherwise"
+    if case.link and not gate["passed"]:
+        yield "a fit that failed the gate is a link"
+
+
+def _budget(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+    record = case.record
+    if record["kind"] != "update":
+        return
+    figures = record["figures"]
+    size = sum(int(np.prod(block["value_shape"])) for block in record["posterior"]["coordinates"])
+    ess = max(min(figures["ess_bulk_min"], figures["ess_tail_min"]), 1.0)
+    before = case.prior["figures"].get("budget", 0.0) if case.prior else 0.0
+    wanted = before + (size + 1) / ess
+    if not np.isclose(figures.get("budget", np.nan), wanted, rtol=1e-9):
+        yield f"budget {wanted:.6g} expected, found {figures.get('budget')}"
+
+
+def _model(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+    stated = case.record["model"]["digest"]
+    if case.evidence.model_digest != stated:
+        yield f"model {stated[:12]} expected, found {str(case.evidence.model_digest)[:12]}"
+
+
+def _run(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+    item = case.evidence
+    if item.run_tags is None or item.run_metrics is None:
+        yield f"run {item.version.run_id or 'none'} is missing"
+        return
+    wanted = {k: v for k, v in version_tags(case.record, item.version.record).items() if v}
+    yield from _differences("run tag", wanted, item.run_tags)
+    for name, value in case.record["figures"].items():
+        held = item.run_metrics.get(name)
+        if held is None or not np.isclose(held, value, rtol=1e-12, atol=0):
+            yield f"run metric {name}: {value!r} expected, found {held!r}"
+
+
+def _differences(what: str, expected: dict[str, str], held: dict[str, str]) -> Iterator[str]:
+    for name in sorted(expected):
+        if held.get(name, "") != expected[name]:
+            yield f"{what} {name}: {expected[name][:60]!r} expected, found {held.get(name, '')[:60]!r}"
+
+
+CHECKS: dict[str, Callable[[Case, ChainEvidence], Iterator[str]]] = {
+    "R05": _tags,
+    "R06": _artifacts,
+    "R07": _batch,
+    "R08": _posterior,
+    "R09": _matching,
+    "R10": _order,
+    "R11": _prior_used,
+    "R12": _seed,
+    "R15": _gate,
+    "R16": _budget,
+    "R17": _model,
+    "R18": _run,
+}

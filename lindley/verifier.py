@@ -1,0 +1,226 @@
+"""The verifier: `verify(evidence) -> findings`, pure, over what was read from a ledger.
+
+It knows no registry: records and artifacts come in as bytes and digests (see `lindley.evidence`), so
+that it can be run by anyone, against anything that kept them. Every rule has a number; the numbers are
+specified in docs/ledger-format.md and each has a tamper test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from lindley.batch import ranges_disjoint
+from lindley.chain import Chain, Version, walk
+from lindley.errors import LedgerCorrupt
+from lindley.record import GENESIS, digest, parse
+from lindley.rules import CHECKS, Case, ChainEvidence, Evidence
+
+RULES: dict[str, str] = {
+    "R01": "the genesis record is readable and has the digest that the registry states",
+    "R02": "version numbers have no gap",
+    "R03": "the record is readable, canonical and complete",
+    "R04": "the record has the digest that the version's tag states",
+    "R05": "the version's tags are those of its record",
+    "R06": "every artifact of the record is there with its digest, and no other",
+    "R07": "the batch has the content digest, rows and key ranges of the record",
+    "R08": "the draws and the matched prior have the digests of the record",
+    "R09": "the matched prior is what its family gives on the draws",
+    "R10": "the link's previous is the head before it, and its prior is an earlier link",
+    "R11": "the prior that was used is the posterior of the prior link",
+    "R12": "the seed is derived from the prior's, the batch's and the model's digests",
+    "R13": "no batch is counted twice",
+    "R14": "no row key is in two batches",
+    "R15": "the gate's verdict follows from the figures and thresholds, and only passed fits are links",
+    "R16": "the budget is the prior's plus this fit's",
+    "R17": "the model's code is the code that is recorded",
+    "R18": "the run is there and its tags and figures are those of the record",
+    "R19": "the head alias points at the newest link",
+    "R20": "every accepted version is a link of the chain or lost a race",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as the rules say.
+
+    Parameters
+    ----------
+    rule
+        Number of the rule.
+    link, version
+        Place in the chain and version number; None where there is none.
+    message
+        What was expected and what was found.
+    severity
+        ``error``: the chain cannot be trusted as it is. ``warning``: the next writer completes it.
+    """
+
+    rule: str
+    link: int | None
+    version: int | None
+    message: str
+    severity: str = "error"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verifier's result."""
+
+    chain: str
+    links: tuple[dict[str, Any], ...]
+    findings: tuple[Finding, ...]
+    rules: dict[str, str] = field(default_factory=lambda: dict(RULES))
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing worse than a warning was found."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+
+def verify(chain: ChainEvidence) -> Report:
+    """Check every rule on a chain.
+
+    Returns
+    -------
+    Report
+        Findings in version order; an empty tuple when everything is as it should be.
+    """
+    walked = walk(chain.genesis_digest, [item.version for item in chain.versions])
+    places = {link.version.number: link.number for link in walked.links}
+    findings = [*_genesis(chain), *_gaps(chain), *_head(chain, walked), *_stray(chain, walked)]
+    records: dict[str, dict[str, Any]] = {}
+    heads = {link.number: link.version.record for link in walked.links}
+    cases = []
+    for item in chain.versions:
+        link = places.get(item.version.number)
+        record, problems = _record(item, link)
+        findings += problems
+        if record is None:
+            continue
+        before = chain.genesis_digest if link == 1 else heads.get(link - 1) if link else None
+        cases.append(Case(item, record, link, records.get(record["prior"]), before))
+        records[item.version.record] = record
+    for case in cases:
+        for rule, check in CHECKS.items():
+            for message in check(case, chain):
+                findings.append(Finding(rule, case.link, case.evidence.version.number, message))
+    findings += _counted_once([case for case in cases if case.link])
+    links = tuple(_line(item.version, places[item.version.number]) for item in chain.versions
+                  if item.version.number in places)  # fmt: skip
+    order = sorted(findings, key=lambda f: (f.version or 0, f.rule))
+    return Report(chain=chain.name, links=links, findings=tuple(order))
+
+
+def _line(version: Version, link: int) -> dict[str, Any]:
+    """Describe a link for the report."""
+    return {
+        "link": link,
+        "version": version.number,
+        "kind": version.kind,
+        "record": version.record,
+        "previous": version.previous,
+        "prior": version.prior,
+        "batch": version.batch,
+        "origin": version.origin,
+        "rows": version.rows,
+    }
+
+
+def _genesis(chain: ChainEvidence) -> Iterator[Finding]:
+    if chain.genesis is None or digest(chain.genesis) != chain.genesis_digest:
+        found = "none" if chain.genesis is None else digest(chain.genesis)[:12]
+        yield Finding(
+            "R01", None, None, f"genesis record {chain.genesis_digest[:12]} expected, found {found}"
+        )
+        return
+    try:
+        record = parse(chain.genesis)
+    except LedgerCorrupt as error:
+        yield Finding("R01", None, None, str(error))
+        return
+    if record["kind"] != GENESIS or record["chain"] != chain.name:
+        found = f"{record['kind']} of {record['chain']}"
+        yield Finding("R01", None, None, f"genesis record of {chain.name} expected, found {found}")
+
+
+def _gaps(chain: ChainEvidence) -> Iterator[Finding]:
+    numbers = [item.version.number for item in chain.versions]
+    for missing in sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers)):
+        yield Finding("R02", None, missing, f"version {missing} is missing: it was deleted")
+
+
+def _head(chain: ChainEvidence, walked: Chain) -> Iterator[Finding]:
+    head = walked.head
+    wanted = head.version.number if head else None
+    if chain.head_hint == wanted:
+        return
+    # A writer that was killed before it moved the alias leaves it on an earlier link, or nowhere.
+    behind = chain.head_hint is None or chain.head_hint in {link.version.number for link in walked.links}
+    link = head.number if head else None
+    message = f"alias head at version {wanted} expected, found at {chain.head_hint}"
+    yield Finding("R19", link, wanted, message, "warning" if behind else "error")
+
+
+def _stray(chain: ChainEvidence, walked: Chain) -> Iterator[Finding]:
+    """An accepted version that is no link must have lost a race: its previous is an earlier head."""
+    heads = {chain.genesis_digest}
+    links = {link.version.number for link in walked.links}
+    for item in chain.versions:
+        version = item.version
+        if version.number in links:
+            heads.add(version.record)
+        elif version.status == "accepted" and version.previous not in heads:
+            message = f"previous {version.previous[:12] or 'none'} is no head that was before it"
+            yield Finding("R20", None, version.number, message)
+
+
+def _record(item: Evidence, link: int | None) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """Parse a version's record; R03 and R04."""
+    number = item.version.number
+    if item.record is None:
+        return None, [Finding("R03", link, number, "record.json is missing")]
+    findings = []
+    if digest(item.record) != item.version.record:
+        message = f"sha256 {item.version.record[:12]} expected, found {digest(item.record)[:12]}"
+        findings.append(Finding("R04", link, number, message))
+    try:
+        record = parse(item.record)
+    except LedgerCorrupt as error:
+        return None, [*findings, Finding("R03", link, number, error.found or str(error))]
+    if record["kind"] == GENESIS:
+        return None, [*findings, Finding("R03", link, number, "the record of a link is a genesis record")]
+    return record, findings
+
+
+def _counted_once(cases: list[Case]) -> Iterator[Finding]:
+    """R13 and R14: every pair of links."""
+    seen: dict[str, int | None] = {}
+    for case in cases:
+        batch = (case.record["batch"] or {}).get("digest")
+        if batch in seen:
+            message = f"batch {batch[:12]} is already counted in link {seen[batch]}"
+            yield Finding("R13", case.link, case.evidence.version.number, message)
+        elif batch:
+            seen[batch] = case.link
+    for one, two in itertools.combinations([case for case in cases if case.evidence.batch is not None], 2):
+        shared = _shared(one, two)
+        if shared:
+            message = f"{shared} row keys are also in link {one.link}"
+            yield Finding("R14", two.link, two.evidence.version.number, message)
+
+
+def _shared(one: Case, two: Case) -> int:
+    """Return how many row keys two links share."""
+    if ranges_disjoint(one.evidence.key_ranges or {}, two.evidence.key_ranges or {}):
+        return 0
+    key = one.record["batch"]["row_key"]
+    tables = [case.evidence.batch for case in (one, two)]
+    if any(table is None or not set(key) <= set(table.column_names) for table in tables):
+        return 0
+    sets = [{json.dumps(row, default=str) for row in table.select(key).to_pylist()} for table in tables
+            if table is not None]  # fmt: skip
+    return len(sets[0] & sets[1])
