@@ -1,0 +1,49 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set everything up first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.ready
+# pyenv and uv read .python-version; elsewhere a python3.12 on the PATH is used.
+FIND_PYTHON = for candidate in "$$(command -v python3.12)" "$$(command -v python3)" "$$(command -v python)"; do \
+	  if [ -n "$$candidate" ] && "$$candidate" -c 'import sys; raise SystemExit(sys.version_info[:2] != (3, 12))' 2>/dev/null; \
+	  then echo "$$candidate"; break; fi; done
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(STAMP)  ## virtual environment from the hashed lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@set -e; python="$$($(FIND_PYTHON))"; \
+	if [ -z "$$python" ]; then \
+	  echo "Lindley needs Python 3.12, and none is on the PATH. Install it (pyenv install 3.12, uv python install 3.12,"; \
+	  echo "or your system's python3.12 with its venv package) and run make again."; exit 1; fi; \
+	echo "Setting up $(VENV) with $$python (some minutes the first time)"; \
+	"$$python" -m venv --clear $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# Bytecode once, here: where it is not written at import, every start would compile for seconds.
+	@$(PYTHON) -m compileall -q -j 2 $(VENV)/lib > /dev/null || true
+	@touch $(STAMP)
+
+demo: setup  ## the 1978 influenza chain, from genesis to head, through Prefect and MLflow
+	@$(VENV)/bin/lindley demo
+
+test: setup lint  ## everything that guards correctness
+	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered
+
+lint: setup  ## style, types, layers
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+lock:  ## resolve requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --python-version 3.12 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements.lock
+
+clean:  ## remove what setup, demo and tests made
+	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
