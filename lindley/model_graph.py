@@ -23,7 +23,7 @@ from pytensor.graph.traversal import ancestors
 
 from lindley.coordinates import Block, Coordinates
 from lindley.declaration import Declaration
-from lindley.errors import ModelRefused
+from lindley.errors import LindleyError, ModelRefused
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ def build(declaration: Declaration, frame: Any) -> Any:
     """
     try:
         model = declaration.build(frame)
+    except LindleyError:
+        raise
     except Exception as error:
         raise ModelRefused(
             f"The model of {declaration.name} could not be built from the batch",

@@ -12,6 +12,7 @@ from lindley.bundle import Content
 from lindley.diagnostics import Gate
 from lindley.errors import LostRace
 from lindley.fit import Progress
+from lindley.importing import import_trace
 from lindley.ledger.protocol import Ledger
 from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
 from lindley.planning import Plan, plan_update
@@ -26,6 +27,7 @@ __all__ = [
     "Registered",
     "RunContext",
     "fit_plan",
+    "import_trace",
     "log_link",
     "plan_update",
     "register_link",

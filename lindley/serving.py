@@ -73,10 +73,14 @@ def predict(
     return pd.concat([_summary(name, value) for name, value in predicted.items()], ignore_index=True)
 
 
-def with_outcomes(inputs: pd.DataFrame, declaration: Declaration) -> pd.DataFrame:
-    """Fill in observed columns that are missing; their values do not matter to a prediction."""
+def with_outcomes(inputs: pd.DataFrame, declaration: Declaration, *, every: bool = False) -> pd.DataFrame:
+    """Fill in observed columns that are missing; their values do not matter to a prediction.
+
+    With `every`, all missing columns are filled in: enough to look at the model, not to fit it.
+    """
     frame = inputs.copy()
-    missing = [name for name in declaration.observed if name not in frame.columns]
+    names = [column.name for column in _declared(declaration)] if every else declaration.observed
+    missing = [name for name in names if name not in frame.columns]
     for column in _declared(declaration):
         if column.name in missing:
             frame[column.name] = _neutral(column.type)

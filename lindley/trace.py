@@ -49,17 +49,9 @@ def build(problem: Problem, draws: Draws, passing: np.ndarray, batch: Batch, *, 
         they can be drawn.
     """
     graph, model = problem.graph, problem.graph.model
+    tree = assemble(graph, _named(draws.quantities), passing)
     groups = {
-        "posterior": _dataset(model, _named(draws.quantities), ("chain", "draw")),
         "sample_stats": _dataset(model, draws.stats, ("chain", "draw")),
-        "coordinates": xr.Dataset(
-            {"u": (("chain", "draw", "coordinate"), passing)},
-            coords={
-                "chain": np.arange(passing.shape[0]),
-                "draw": np.arange(passing.shape[1]),
-                "coordinate": graph.coordinates.names,
-            },
-        ),
         "observed_data": _observed(model),
     }
     prior = prior_draws(problem, seed=seed)
@@ -70,9 +62,34 @@ def build(problem: Problem, draws: Draws, passing: np.ndarray, batch: Batch, *, 
         groups["posterior_predictive"] = _dataset(
             model, {k: v[None] for k, v in predicted.items()}, ("chain", "draw")
         )
-    tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in groups.items()})
+    for name, dataset in groups.items():
+        tree[name] = xr.DataTree(dataset)
     tree.attrs["batch"] = batch.digest
     return tree
+
+
+def assemble(graph: ModelGraph, values: dict[str, np.ndarray], passing: np.ndarray) -> xr.DataTree:
+    """Return a trace with the groups posterior and coordinates.
+
+    Parameters
+    ----------
+    graph
+        The model, for dims and labels.
+    values
+        Natural-scale draws [chain, draw, ...] by name.
+    passing
+        Draws [chain, draw, coordinate] that the next link's prior is matched to.
+    """
+    coordinates = xr.Dataset(
+        {"u": (("chain", "draw", "coordinate"), passing)},
+        coords={
+            "chain": np.arange(passing.shape[0]),
+            "draw": np.arange(passing.shape[1]),
+            "coordinate": graph.coordinates.names,
+        },
+    )
+    posterior = _dataset(graph.model, values, ("chain", "draw"))
+    return xr.DataTree.from_dict({"/posterior": posterior, "/coordinates": coordinates})
 
 
 def prior_draws(problem: Problem, *, seed: int, size: int = PRIOR_DRAWS) -> dict[str, np.ndarray] | None:

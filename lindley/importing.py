@@ -1,0 +1,224 @@
+"""Starting a chain from a trace that was sampled elsewhere, PyMC3 included.
+
+PyMC3 is the ancestor of PyMC; its traces saved with ArviZ 0.11 or newer are netCDF files in the schema
+that ArviZ still reads. Nothing of the old model is executed: the trace's natural-scale draws are taken
+into the coordinates of the chain's own model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytensor
+import xarray as xr
+from pytensor.graph.replace import graph_replace
+
+from lindley import diagnostics, model_graph, trace
+from lindley.arrays import read_trace
+from lindley.bundle import Content
+from lindley.declaration import Declaration
+from lindley.diagnostics import Gate, Thresholds
+from lindley.errors import BatchUnreadable, LedgerCorrupt, LostRace, ModelRefused
+from lindley.ledger.protocol import Ledger
+from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
+from lindley.model_graph import ModelGraph
+from lindley.planning import genesis_model
+from lindley.prior import match
+from lindley.record import IMPORT, canonical, digest, genesis_record
+from lindley.serving import with_outcomes
+
+
+def import_trace(
+    ledger: Ledger, declaration: Declaration, path: Path, *, context: RunContext | None = None
+) -> Registered:
+    """Start a chain from a trace: the first link, of kind ``import``.
+
+    Parameters
+    ----------
+    ledger
+        Where the chain is kept.
+    declaration
+        The chain's declaration; its carried variables must be in the trace's posterior.
+    path
+        A netCDF file in ArviZ's schema (``arviz.InferenceData.to_netcdf`` or later).
+    context
+        The flow run, when there is one.
+
+    Returns
+    -------
+    Registered
+        What became of it. Convergence below the gate's thresholds is recorded as warnings: the draws
+        are what they are, and the budget counts their Monte Carlo error.
+
+    Raises
+    ------
+    BatchUnreadable
+        If the file is not a trace.
+    ModelRefused
+        If the chain exists already, or the trace lacks a carried variable or has another shape of it.
+    """
+    if ledger.genesis(declaration.name) is not None:
+        raise ModelRefused(
+            f"The chain {declaration.name} exists already",
+            expected="a chain without links: an import is the first one",
+            found=f"a chain named {declaration.name}",
+            todo="import into a chain of another name",
+        )
+    logged = _log(ledger, declaration, _read(Path(path)), Path(path).name, context or RunContext())
+    return register_link(ledger, logged)
+
+
+def _log(
+    ledger: Ledger, declaration: Declaration, found: xr.DataTree, origin: str, context: RunContext
+) -> LoggedLink:
+    """Match the trace, claim the chain and write the link."""
+    frame = with_outcomes(pd.DataFrame(index=[0, 1]), declaration, every=True)
+    model = model_graph.build(declaration, frame)
+    carried = declaration.carried or model_graph.default_carried(declaration, model, frame)
+    graph = model_graph.take_apart(declaration, model, carried)
+    tree = _as_trace(found, graph)
+    u = np.asarray(tree["coordinates"].dataset["u"].values)
+    matched = match(u.reshape(-1, u.shape[-1]), graph.coordinates)
+    figures, gate = _judge(u, graph)
+    genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried)))
+    if ledger.claim(declaration.name, genesis, declaration.description) != genesis:
+        raise LostRace(
+            f"Another writer started the chain {declaration.name} first",
+            todo="look at `lindley log`; import into a chain of another name",
+        )
+    content = Content(
+        declaration=declaration,
+        kind=IMPORT,
+        previous=digest(genesis),
+        prior=digest(genesis),
+        prior_belief=None,
+        batch=None,
+        matched=matched,
+        trace=tree,
+        summary=trace.summary(tree, graph),
+        gate=gate,
+        figures=figures,
+        sampler={"source": origin} | _provenance(found),
+        thresholds=Thresholds().as_dict(),
+        model={
+            "digest": declaration.model_digest,
+            "graph": "",
+            "carried": list(carried),
+            "carry": dict(declaration.carry),
+            "likelihood": trace.likelihood_text(model),
+            "genesis": trace.genesis_text(graph),
+            "baked_constants": 0,
+        },
+    )
+    return log_content(ledger, content, link=1, prior_link=None, seconds={}, context=context)
+
+
+def _read(path: Path) -> xr.DataTree:
+    """Read a netCDF trace."""
+    try:
+        tree = read_trace(path)
+    except LedgerCorrupt as error:
+        raise BatchUnreadable(
+            f"{path.name} is not a trace",
+            expected="a netCDF file in ArviZ's schema",
+            found=error.found,
+            todo="save the trace with arviz.to_netcdf",
+        ) from error
+    if "posterior" not in tree.children:
+        raise BatchUnreadable(
+            f"{path.name} has no posterior",
+            expected="a group `posterior` with dims chain and draw",
+            found=f"groups {', '.join(tree.children) or 'none'}",
+            todo="save the posterior's trace, not the prior's or the data's",
+        )
+    return tree
+
+
+def _as_trace(found: xr.DataTree, graph: ModelGraph) -> xr.DataTree:
+    """Return a trace of the chain's own shape: carried variables and their coordinates."""
+    posterior = found["posterior"].dataset
+    values = {}
+    for variable in graph.carried:
+        source = graph.declaration.carry.get(variable.name, variable.name)
+        name = source if source in posterior else variable.name
+        if name not in posterior:
+            raise ModelRefused(
+                f"The trace has no variable {variable.name!r}",
+                expected=f"the carried variables {', '.join(graph.coordinates.variables)}",
+                found=f"{', '.join(map(str, posterior.data_vars))}",
+                todo="rename the variables of the trace (xarray's rename), or of the model",
+            )
+        array = posterior[name].transpose("chain", "draw", ...).values.astype(float)
+        shape = variable.block.shape
+        if int(np.prod(array.shape[2:], dtype=int)) != int(np.prod(shape, dtype=int)):
+            raise ModelRefused(
+                f"The variable {variable.name!r} has another shape in the trace",
+                expected=f"{shape}",
+                found=f"{array.shape[2:]}",
+                todo="give the model the dims that the trace was sampled with",
+            )
+        values[variable.name] = array.reshape(*array.shape[:2], *shape)
+    extra = {
+        str(name): array.transpose("chain", "draw", ...).values
+        for name, array in posterior.data_vars.items()
+        if name not in values and array.ndim == 2
+    }
+    return trace.assemble(graph, values | extra, _coordinates(values, graph))
+
+
+def _coordinates(values: dict[str, np.ndarray], graph: ModelGraph) -> np.ndarray:
+    """Take natural-scale draws [chain, draw, ...] into coordinates [chain, draw, coordinate]."""
+    model = graph.model
+    given = {variable.rv: variable.rv.type(name=variable.name) for variable in graph.carried}
+    forward = []
+    for variable in graph.carried:
+        transform = model.rvs_to_transforms[variable.rv]
+        rv = variable.rv
+        forward.append(rv if transform is None else transform.forward(rv, *rv.owner.inputs))
+    outputs = graph_replace(forward, given, strict=False)
+    function = pytensor.function(list(given.values()), outputs, mode="FAST_COMPILE", on_unused_input="ignore")
+    flat = [values[v.name].reshape(-1, *v.block.shape).astype(v.rv.dtype) for v in graph.carried]
+    rows = [np.concatenate([np.ravel(x) for x in function(*point)]) for point in zip(*flat, strict=True)]
+    chains, draws = next(iter(values.values())).shape[:2]
+    u = np.array(rows).reshape(chains, draws, -1)
+    if not np.isfinite(u).all():
+        names = np.array(graph.coordinates.names)[~np.isfinite(u).all(axis=(0, 1))]
+        raise ModelRefused(
+            "The trace has draws outside the model's support",
+            expected="draws inside the support of every carried variable",
+            found=f"impossible values of {', '.join(names[:5])}",
+            todo="check that the chain's model has the priors' supports of the model that was sampled",
+        )
+    return u
+
+
+def _judge(u: np.ndarray, graph: ModelGraph) -> tuple[dict[str, float], Gate]:
+    """Return convergence figures; what misses the gate's thresholds is a warning here."""
+    result, limits = diagnostics.convergence(u), Thresholds()
+    figures = {
+        "r_hat_max": float(result.r_hat.max()),
+        "ess_bulk_min": float(result.ess_bulk.min()),
+        "ess_tail_min": float(result.ess_tail.min()),
+        "budget": (graph.coordinates.size + 1) / max(result.ess_min, 1.0),
+    }
+    judged = diagnostics.decide(
+        graph.coordinates.names,
+        result,
+        divergences=0.0,
+        k_hat=0.0,
+        budget=figures["budget"],
+        conflict_p=None,
+        thresholds=limits,
+    )
+    usable = {name: value for name, value in figures.items() if np.isfinite(value)}
+    return usable, Gate(passed=True, warnings=(*judged.reasons, *judged.warnings))
+
+
+def _provenance(found: xr.DataTree) -> dict[str, Any]:
+    """Return what the trace says of where it was sampled."""
+    attrs = {**found.attrs, **found["posterior"].attrs}
+    wanted = ("inference_library", "inference_library_version", "arviz_version", "created_at")
+    return {name: str(attrs[name])[:80] for name in wanted if name in attrs}
