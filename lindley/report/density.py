@@ -101,7 +101,7 @@ def _panel(axes: Axes, scalar: Scalar, posterior: np.ndarray, prior: np.ndarray)
     """Draw one parameter: densities above the axis, intervals below it."""
     beliefs = {"prior": finite(prior), "posterior": finite(posterior)}
     lost = sum(all_.size - beliefs[name].size for name, all_ in (("prior", prior), ("posterior", posterior)))
-    style.heading(axes, scalar.label, f"{lost} draws not shown" if lost else "", limit=22 if lost else 30)
+    style.heading(axes, scalar.label, f"{lost} draws not shown" if lost else "")
     if not any(values.size for values in beliefs.values()):
         style.message(axes, "no finite draws")
         return
@@ -110,7 +110,7 @@ def _panel(axes: Axes, scalar: Scalar, posterior: np.ndarray, prior: np.ndarray)
     peaks = {name: float(curve[1].max()) for name, curve in curves.items() if curve is not None}
     for name, curve in curves.items():
         if curve is None:
-            _sticks(axes, beliefs[name], _COLOURS[name])
+            _sticks(axes, beliefs[name], _COLOURS[name], window)
         else:
             # Ratio to the highest peak: equal areas; the peaks themselves may be of any magnitude.
             height = max(peaks[name] / max(peaks.values()), LEAST_HEIGHT)
@@ -161,12 +161,12 @@ def _density(values: np.ndarray, window: tuple[float, float]) -> tuple[np.ndarra
     return window[0] + grid * width, np.clip(density, 0, None) * inside.size / values.size
 
 
-def _sticks(axes: Axes, values: np.ndarray, colour: str) -> None:
-    """Draw a few draws, or the one value of all, as upright lines."""
-    if values.size:
-        places = (
-            np.unique(values) if values.size < MIN_DENSITY else np.unique(np.quantile(values, [0, 0.5, 1]))
-        )
+def _sticks(axes: Axes, values: np.ndarray, colour: str, window: tuple[float, float]) -> None:
+    """Draw a few draws, or the one value of all, as upright lines; nothing if most are out of sight."""
+    inside = values[(values >= window[0]) & (values <= window[1])]
+    if inside.size * 2 > values.size:
+        few = inside.size < MIN_DENSITY
+        places = np.unique(inside if few else np.quantile(inside, [0, 0.5, 1]))
         axes.vlines(places, 0, 1, color=colour, linewidth=1.2)
 
 

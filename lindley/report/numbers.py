@@ -91,6 +91,13 @@ def format_ratio(ratio: float) -> str:
     )
 
 
+def format_r_hat(r_hat: float) -> str:
+    """Return an R-hat with three decimals; beyond 100 its size says nothing more."""
+    if math.isnan(r_hat):
+        return MISSING
+    return f"{r_hat:.3f}" if r_hat < 100 else "above 100"
+
+
 def _positive(sd: float) -> bool:
     return math.isfinite(sd) and sd > 0
 

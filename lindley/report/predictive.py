@@ -82,7 +82,7 @@ def predictive_figure(trace: xr.DataTree, *, title: str = "Posterior predictive 
     for (axes,), name in zip(panels, shown, strict=False):
         check = _check(trace, name)
         if isinstance(check, str):
-            style.heading(axes, name, limit=60)
+            style.heading(axes, name)
             style.message(axes, check)
         else:
             _draw(axes, check)
@@ -144,7 +144,7 @@ def _draw(axes: Axes, check: _Check) -> None:
     said = f"{int(inside.sum())} of {inside.size} inside 90%"
     if check.lost:
         said += f", {check.lost} of {check.lost + check.predicted.shape[0]} draws not finite"
-    style.heading(axes, check.name, said, limit=60)
+    style.heading(axes, check.name, said)
     if (values := _few_values(check)) is not None:
         _frequencies(axes, check, values)
     elif check.observed.size <= MAX_INTERVALS:

@@ -16,6 +16,7 @@ from scipy.stats import binom, rankdata
 
 from lindley.report import style
 from lindley.report.draws import Scalar, choose, draws, finite, group, is_flat
+from lindley.report.numbers import format_r_hat
 
 #: Parameters shown at most, those with the highest R-hat.
 MAX_ROWS = 12
@@ -123,9 +124,9 @@ def _r_hat(values: np.ndarray) -> float:
 
 def _trace_panel(axes: Axes, scalar: Scalar, values: np.ndarray, r_hat: float, diverging: np.ndarray) -> None:
     """Draw each chain's draws in order, divergences below."""
-    aside = "" if np.isnan(r_hat) else f"R-hat {r_hat:.3f}"
+    aside = "" if np.isnan(r_hat) else f"R-hat {format_r_hat(r_hat)}"
     lost = values.size - finite(values).size
-    style.heading(axes, scalar.label, f"{lost} draws not shown" if lost else aside, limit=44)
+    style.heading(axes, scalar.label, f"{lost} draws not shown" if lost else aside)
     if lost == values.size:
         style.message(axes, "no finite draws")
         return
@@ -164,4 +165,4 @@ def _rank_panel(axes: Axes, values: np.ndarray) -> None:
         axes.stairs(share, edges, baseline=None, color=_colour(chain), linewidth=1.2, alpha=0.9)
         highest = max(highest, float(share.max()))
     axes.set(xlim=(edges[0], edges[-1]), ylim=(0, highest * 1.1), xticks=[])
-    axes.set_yticks([0, 1], ["0", "even"])
+    axes.set_yticks([0, 1], ["0" if highest < 6 else "", "even"])

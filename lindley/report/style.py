@@ -125,9 +125,10 @@ def dress(axes: Axes) -> Axes:
     return axes
 
 
-def heading(axes: Axes, text: str, aside: str = "", limit: int = 34) -> None:
-    """Title a panel at its left, with a grey remark at its right."""
-    axes.set_title(words(text, limit), loc="left", pad=4, **type_(9, fontweight="bold"))
+def heading(axes: Axes, text: str, aside: str = "") -> None:
+    """Title a panel at its left, cut to the room there is, with a grey remark at its right."""
+    room = axes.bbox.width / DPI / _CHARACTER - (len(aside) + 2) * 7.5 * bool(aside)
+    axes.set_title(words(text, max(int(room / 9), 8)), loc="left", pad=4, **type_(9, fontweight="bold"))
     axes.set_title(aside, loc="right", pad=4, **type_(7.5, FAINT))
 
 
@@ -159,9 +160,7 @@ def legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
 
 
 def limits(values: np.ndarray, margin: float = 0.06) -> tuple[float, float]:
-    """Return axis limits around finite values, never empty."""
-    if values.size == 0:
-        return 0.0, 1.0
+    """Return axis limits around one finite value or more; the range is never empty."""
     low, high = float(values.min()), float(values.max())
     scale = max(abs(low), abs(high))
     if high - low > 1e-12 * scale and high - low > 1e-190:
@@ -172,7 +171,13 @@ def limits(values: np.ndarray, margin: float = 0.06) -> tuple[float, float]:
 
 
 class Ticks(Formatter):
-    """Tick labels with the digits that the ticks need, without a factor or offset set apart."""
+    """Tick labels with the digits that the ticks need, without a factor or offset set apart.
+
+    Where that takes too many digits, the middle tick is labelled with its rounded value and the
+    others with their distance from it, as in ``-2e-11``, ``1``, ``+2e-11``.
+    """
+
+    LONGEST = 9
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         """Return the label of one place, as under the cursor."""
@@ -188,6 +193,11 @@ class Ticks(Formatter):
         labels = [format_number(0.0 if abs(x) < 1e-9 * step else x, step) for x in places]
         while all("." in text and "e" not in text and text.endswith("0") for text in labels):
             labels = [text[:-1].removesuffix(".") for text in labels]
+        if max(len(text) for text in labels) <= self.LONGEST:
+            return labels
+        middle = places.size // 2
+        labels = [f"{x - places[middle]:+.3g}" for x in places]
+        labels[middle] = format_number(places[middle])
         return labels
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lindley.report.numbers import (
-    MISSING,
     format_interval,
     format_number,
     format_pair,
+    format_r_hat,
     format_ratio,
     format_shift,
 )
@@ -103,7 +103,7 @@ def _parameter_row(label: str, values: Mapping[str, float]) -> dict[str, str]:
         "90% interval": format_interval(values["q05"], values["q95"], values["sd"]),
         "shift": format_shift(values["shift"]),
         "sd ratio": format_ratio(values["sd_ratio"]),
-        "R-hat": MISSING if math.isnan(values["r_hat"]) else f"{values['r_hat']:.3f}",
+        "R-hat": format_r_hat(values["r_hat"]),
         "ESS bulk": _whole(values["ess_bulk"]),
         "ESS tail": _whole(values["ess_tail"]),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lindley.report.figures import save
 
 CHAINS, DRAWS, REGIONS = 4, 250, ["north", "south, west", "east"]
 
@@ -98,3 +103,59 @@ def make_summary() -> Callable[..., pd.DataFrame]:
 @pytest.fixture(params=HOSTILE, ids=range(len(HOSTILE)))
 def hostile(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture
+def png() -> Callable[[Figure], bytes]:
+    """Render a figure to the bytes of a file."""
+
+    def render(figure: Figure) -> bytes:
+        buffer = io.BytesIO()
+        save(figure, buffer)
+        return buffer.getvalue()
+
+    return render
+
+
+@pytest.fixture
+def pixels(png: Callable[[Figure], bytes]) -> Callable[[Figure], np.ndarray]:
+    """Render a figure to pixels[row, column, colour], read back from the file."""
+
+    def render(figure: Figure) -> np.ndarray:
+        with Image.open(io.BytesIO(png(figure))) as image:
+            image.load()
+            assert image.format == "PNG"
+            return np.asarray(image.convert("RGB"), dtype=int)
+
+    return render
+
+
+@pytest.fixture
+def said() -> Callable[[Figure], str]:
+    """Return every text of a figure."""
+
+    def texts(figure: Figure) -> str:
+        found = [text.get_text() for text in figure.texts]
+        for axes in figure.axes:
+            found += [axes.get_title(loc=side) for side in ("left", "right")]
+            found += [text.get_text() for text in (*axes.texts, axes.xaxis.label, axes.yaxis.label)]
+        return " | ".join(text for text in found if text)
+
+    return texts
+
+
+@pytest.fixture
+def chain_rows() -> Callable[..., list[dict[str, Any]]]:
+    """Make the rows of a chain figure, each link sharper than the one before."""
+
+    def make(count: int, *, genesis: bool = True) -> list[dict[str, Any]]:
+        spread = np.array([-1.64, -0.67, 0, 0.67, 1.64])
+        names = ("q05", "q25", "q50", "q75", "q95")
+        rows: list[dict[str, Any]] = [
+            {"link": i, "label": f"batch {i}"} | dict(zip(names, 3.2 + spread / i, strict=True))
+            for i in range(1, count + 1)
+        ]
+        first: dict[str, Any] = {"link": 0, "label": "prior"} | dict(zip(names, 4 + 9 * spread, strict=True))
+        return [first, *rows] if genesis else rows
+
+    return make

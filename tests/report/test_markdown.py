@@ -21,7 +21,9 @@ def literal(markdown: str) -> str:
     """Return what a reader sees, and fail if any of it is structure other than a paragraph or code."""
     kinds = {token.type for token in tokens(markdown)}
     assert kinds <= {"paragraph_open", "paragraph_close", "inline", "text", "text_special", "code_inline"}
-    return "".join(token.content for token in tokens(markdown) if token.type in ("text", "text_special", "code_inline"))
+    return "".join(
+        token.content for token in tokens(markdown) if token.type in ("text", "text_special", "code_inline")
+    )
 
 
 @given(st.text() | SPECIAL)
@@ -66,7 +68,15 @@ def test_a_link_leads_where_it_says(tail: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["javascript:alert(1)", "data:text/html,x", "", "/local", "http://", "http://[", "https://a.b/" + "x" * 500],
+    [
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "",
+        "/local",
+        "http://",
+        "http://[",
+        "https://a.b/" + "x" * 500,
+    ],
 )
 def test_an_address_that_is_not_a_web_page_is_left_out(address: str) -> None:
     assert link("run", address) == "run"

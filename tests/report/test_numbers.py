@@ -11,6 +11,7 @@ from lindley.report.numbers import (
     format_interval,
     format_number,
     format_pair,
+    format_r_hat,
     format_ratio,
     format_shift,
 )
@@ -121,7 +122,21 @@ def test_a_shift_is_signed(shift: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(0.284, "0.28"), (0.00123, "0.0012"), (1.0, "1.00"), (123.4, "123"), (math.nan, "n/a"), (math.inf, "inf")],
+    [
+        (0.284, "0.28"),
+        (0.00123, "0.0012"),
+        (1.0, "1.00"),
+        (123.4, "123"),
+        (math.nan, "n/a"),
+        (math.inf, "inf"),
+    ],
 )
 def test_a_ratio_keeps_two_digits(ratio: float, text: str) -> None:
     assert format_ratio(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("r_hat", "text"), [(1.00449, "1.004"), (4.8e15, "above 100"), (math.inf, "above 100"), (math.nan, "n/a")]
+)
+def test_an_r_hat_has_three_decimals(r_hat: float, text: str) -> None:
+    assert format_r_hat(r_hat) == text

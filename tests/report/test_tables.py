@@ -92,7 +92,15 @@ def test_a_log_is_newest_first() -> None:
 
 
 def test_a_link_without_a_batch_has_dashes() -> None:
-    line = Line(version=None, record_digest=None, previous=None, batch_digest=None, origin=None, rows=None, created=None)
+    line = Line(
+        version=None,
+        record_digest=None,
+        previous=None,
+        batch_digest=None,
+        origin=None,
+        rows=None,
+        created=None,
+    )
     row = log_rows([line])[0]
     assert {row[name] for name in ("version", "record", "previous", "batch", "rows", "created")} == {"-"}
     assert short("") == "-"
