@@ -64,8 +64,8 @@ def addresses(workspace: Workspace) -> Servers | None:
 
 
 def mlflow_answers(address: str) -> bool:
-    """Return whether an MLflow server is alive at an address."""
-    return _get(f"{address}/health").strip() == "OK"
+    """Return whether an MLflow server is alive at an address; one that is no page cannot be asked."""
+    return not address.startswith("http") or _get(f"{address}/health").strip() == "OK"
 
 
 def prefect_answers(address: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.files import at_fault, finished, has_landed, set_aside, store
+from flows.files import at_fault, earlier, finished, has_landed, set_aside, store
 from flows.result import Status, UpdateResult
 from lindley.declaration import load_declaration
 from lindley.errors import LindleyError, LostRace
@@ -48,6 +48,41 @@ class Steps:
     register: Callable[[Ledger, LoggedLink], Registered]
     publish: Callable[[Plan, Outcome, Registered], object]
     say: Callable[[str], object]
+
+
+def in_order(
+    workspace: Workspace,
+    chain: str,
+    path: Path,
+    one: Callable[[Path], UpdateResult | LindleyError],
+    say: Callable[[str], object],
+) -> None:
+    """Take the files that wait in the landing folder since before `path`, oldest first.
+
+    Batches then count in the order in which they arrived, whatever the order of events and commands.
+
+    Parameters
+    ----------
+    path
+        The file whose turn it is; one from elsewhere has none before it.
+    one
+        Takes a file and returns what became of it.
+    say
+        Takes one sentence for the log.
+
+    Raises
+    ------
+    LindleyError
+        If one fails for a reason that is not its own: the next ones must not overtake it. One that
+        is itself at fault was set aside and stops nothing.
+    """
+    if not has_landed(workspace, chain, path):
+        return
+    for older in earlier(workspace, chain, path):
+        say(f"{older.name} arrived before and comes first")
+        found = one(older)
+        if isinstance(found, LindleyError) and not at_fault(found):
+            raise found
 
 
 def update_one(
@@ -102,7 +137,8 @@ def _update(
         outcome = steps.fit(plan)
         registered = _write(steps, ledger, plan, outcome)
         if registered is not None:
-            result = _archived(_result(path, outcome, registered), workspace, path, batch)
+            result = registered_result(path, registered, tuple(outcome.gate.reasons))
+            result = _archived(result, workspace, path, batch)
             steps.publish(plan, outcome, registered)
             return result
         steps.say("Another writer moved the head first; the batch is fitted again on the new head")
@@ -123,14 +159,14 @@ def _write(steps: Steps, ledger: Ledger, plan: Plan, outcome: Outcome) -> Regist
     return None if registered.status == "superseded" else registered
 
 
-def _result(path: Path, outcome: Outcome, registered: Registered) -> UpdateResult:
-    reasons = tuple(outcome.gate.reasons)
+def registered_result(path: Path, registered: Registered, reasons: tuple[str, ...] = ()) -> UpdateResult:
+    """Return what became of a file that was registered."""
     accepted = registered.status == "accepted"
     message = (
         f"{path.name} is link {registered.link} of {registered.chain} (version {registered.version})"
         if accepted
         else f"{path.name} is quarantined as version {registered.version} of {registered.chain}, "
-        f"the head did not move: {'; '.join(reasons)}"
+        f"the head did not move: {'; '.join(reasons) or 'it failed the gate'}"
     )
     return UpdateResult(
         status="accepted" if accepted else "quarantined",

@@ -13,7 +13,7 @@ from prefect.states import Completed, Failed
 
 from flows import files
 from flows.result import UpdateResult
-from flows.sequence import Steps, update_one
+from flows.sequence import Steps, in_order, update_one
 from lindley.errors import LindleyError
 from lindley.ledger import open_ledger
 from lindley.workspace import Workspace
@@ -99,26 +99,21 @@ def update(chain: str, file: str, accept_model_change: bool = False) -> State[An
         Go on although the model's code is not the head's; the new code is recorded with the link.
     """
     workspace = Workspace.from_environment()
+    say = get_run_logger().info
+
+    def one(older: Path) -> UpdateResult | LindleyError:
+        return outcome_of(update_batch(chain, older.name, accept_model_change, return_state=True))
+
     try:
         path = files.locate(workspace, chain, file)
         with files.turn(workspace, chain) as came:
             if not came:
-                get_run_logger().warning("Another update of %s takes long; this one goes on beside it", chain)
-            if files.has_landed(workspace, chain, path):
-                _update_earlier(workspace, chain, path, accept_model_change)
+                say("Another update of %s takes long; this one goes on beside it", chain)
+            in_order(workspace, chain, path, one, say)
             result = update_one(_steps(), workspace, chain, path, accept_model_change=accept_model_change)
     except LindleyError as error:
         return _failed(error)
     return _completed(result)
-
-
-def _update_earlier(workspace: Workspace, chain: str, path: Path, accept_model_change: bool) -> None:
-    for older in files.earlier(workspace, chain, path):
-        get_run_logger().info("%s arrived before and comes first", older.name)
-        state = update_batch(chain, older.name, accept_model_change, return_state=True)
-        error = outcome_of(state)
-        if isinstance(error, LindleyError) and not files.at_fault(error):
-            raise error
 
 
 def outcome_of(state: State[Any]) -> UpdateResult | LindleyError:

@@ -1,0 +1,50 @@
+"""The command line: `lindley`. Heavy libraries are imported by the commands that need them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows import cli_chain, cli_servers, cli_update
+from lindley import __version__
+
+app = typer.Typer(
+    name="lindley",
+    help=(
+        "Sequential Bayesian updating with an auditable chain of posteriors.\n\n"
+        "Exit codes: 0 done or nothing to do, 1 failed, 2 wrong input, 3 fitted but quarantined by the gate."
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """Sequential Bayesian updating with an auditable chain of posteriors."""
+
+
+for module in (cli_update, cli_chain, cli_servers):
+    module.register(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Commands that read chains: log, show, verify, chains."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from flows import environment
+from flows.cli_output import FAILURE, Json, number, out, print_json, reported, table
+from lindley.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lindley.api import Link
+    from lindley.history import LinkView
+    from lindley.ledger import Ledger
+    from lindley.verifier import Report
+
+Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
+_STYLES = {"accepted": "green", "quarantined": "yellow", "superseded": "dim"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(log)
+    app.command()(show)
+    app.command()(verify)
+    app.command()(chains)
+
+
+def _open() -> Ledger:
+    """Open the ledger of the working folder."""
+    from lindley.ledger import open_ledger  # imports MLflow
+
+    return open_ledger(environment.prepare(Workspace.from_environment(), quiet=True))
+
+
+def log(
+    chain: Chain,
+    every: Annotated[bool, typer.Option("--all", help="Also quarantined and superseded versions.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the links of a chain, newest first."""
+    with reported(as_json):
+        from lindley.history import history  # with the ledger's libraries
+
+        views = history(_open(), chain, every=every)[::-1]
+        if as_json:
+            print_json({"chain": chain, "links": [asdict(view) for view in views]})
+            return
+        print_log(chain, views)
+
+
+def print_log(chain: str, views: list[LinkView]) -> None:
+    """Print links like commits: what it is, then what came in and how the fit went."""
+    if not views:
+        out.print(f"{escape(chain)} has no link yet.")
+    for view in views:
+        place = f"link {view.number}" if view.number else f"version {view.version}"
+        verdict = "gate passed" if view.status == "accepted" else view.status
+        colour = _STYLES[view.status]
+        created = view.created[:16].replace("T", " ")
+        heading = f"[bold]{place:8}[/bold] [yellow]{view.record_digest[:12]}[/yellow]  {escape(view.kind)}"
+        out.print(f"{heading}  [{colour}]{verdict}[/{colour}]  [dim]{escape(created)}[/dim]", soft_wrap=True)
+        rows = f"{view.rows:,} row{'' if view.rows == 1 else 's'}"
+        batch = f"{view.origin}, {rows}" if view.batch_digest else view.origin or "no batch"
+        out.print(f"         {escape(batch)}  [dim]{_fit(view)}[/dim]", soft_wrap=True)
+        for reason in view.reasons:
+            out.print(f"         [yellow]{escape(reason)}[/yellow]", soft_wrap=True)
+
+
+def _fit(view: LinkView) -> str:
+    """Return the log predictive of the batch and the worst diagnostics."""
+    figures = view.metrics
+    ess = [figures[name] for name in ("ess_bulk_min", "ess_tail_min") if name in figures]
+    parts = {
+        "log predictive": number(figures.get("log_predictive"), 4),
+        "R-hat": number(figures.get("r_hat_max"), 4),
+        "ESS": number(min(ess, default=None)),
+    }
+    return "  ".join(f"{name} {value}" for name, value in parts.items() if value != "-")
+
+
+def show(
+    link: Annotated[str, typer.Argument(metavar="CHAIN[@head|@N]", help="Which link.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Show a belief: its parameters and how they moved, diagnostics, digests, artifacts."""
+    with reported(as_json):
+        from lindley.api import find_link  # with the ledger's libraries
+
+        found = find_link(_open(), link)
+        if as_json:
+            print_json(_link_document(found))
+            return
+        _print_link(found)
+
+
+def _link_document(link: Link) -> dict[str, Any]:
+    from lindley.report.tables import parameter_values  # with the ledger's libraries
+
+    return {
+        **asdict(link.view),
+        "chain": link.chain,
+        "parameters": parameter_values(link.summary()),
+        "record": link.record,
+        "artifacts": link.artifacts(),
+    }
+
+
+def _print_link(link: Link) -> None:
+    from lindley.report.tables import parameter_rows  # with the ledger's libraries
+
+    view, record = link.view, link.record
+    out.print(f"[bold]{escape(link.chain)}[/bold] link {view.number}, version {view.version}, {view.kind}")
+    gate = record["gate"]
+    verdict = "[green]passed[/green]" if gate["passed"] else "[yellow]failed[/yellow]"
+    batch = record["batch"]
+    lines = {
+        "batch": f"{batch['origin']}, {batch['rows']} rows, {batch['digest']}" if batch else "none",
+        "record": view.record_digest,
+        "previous": view.previous,
+        "prior": view.prior,
+        "run": view.run_id,
+        "created": view.created,
+    }
+    for label, value in lines.items():
+        out.print(f"  {label:9}{escape(str(value))}", soft_wrap=True)
+    out.print(f"  {'gate':9}{verdict}")
+    for sentence in (*gate["reasons"], *gate["warnings"]):
+        out.print(f"           [yellow]{escape(sentence)}[/yellow]", soft_wrap=True)
+    rows = parameter_rows(link.summary())
+    if out.width < 100:  # a usual terminal: whole columns rather than folded ones
+        rows = [{key: value for key, value in row.items() if not key.startswith("ESS")} for row in rows]
+    out.print()
+    out.print(table(rows, right=[name for name in rows[0] if name != "parameter"] if rows else ()))
+    out.print()
+    figures = [{"figure": name, "value": number(value, 4)} for name, value in record["figures"].items()]
+    out.print(table(figures, right=("value",)))
+    sizes = [{"artifact": path, "bytes": f"{size:,}"} for path, size in link.artifacts().items()]
+    out.print()
+    out.print(table(sizes, right=("bytes",)))
+
+
+def verify(
+    chain: Annotated[str | None, typer.Argument(help="All chains by default.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute every digest and check every rule. Exit code 1: something is not as it should be."""
+    with reported(as_json):
+        from lindley.evidence import verify_chain  # imports the numerical stack
+
+        ledger = _open()
+        reports = [verify_chain(ledger, name) for name in ([chain] if chain else ledger.chains())]
+    if as_json:
+        documents = [_report_document(report) for report in reports]
+        print_json(documents[0] if chain else {"chains": documents, "ok": all(r.ok for r in reports)})
+    else:
+        for report in reports:
+            print_report(report)
+        if not reports:
+            out.print("There are no chains.")
+    if not all(report.ok for report in reports):
+        raise typer.Exit(FAILURE)
+
+
+def _report_document(report: Report) -> dict[str, Any]:
+    return {
+        "chain": report.chain,
+        "ok": report.ok,
+        "links": list(report.links),
+        "rules": [{"id": name, "title": title} for name, title in report.rules.items()],
+        "findings": [asdict(finding) for finding in report.findings],
+    }
+
+
+def print_report(report: Report) -> None:
+    """Print what the verifier found."""
+    counted = f"{len(report.links)} link{'' if len(report.links) == 1 else 's'}, {len(report.rules)} rules"
+    verdict = "[green]verified[/green]" if report.ok else "[red]not as recorded[/red]"
+    out.print(f"[bold]{escape(report.chain)}[/bold]: {verdict} ({counted})")
+    for finding in report.findings:
+        colour = "red" if finding.severity == "error" else "yellow"
+        where = f"link {finding.link}" if finding.link else f"version {finding.version or '-'}"
+        title = report.rules.get(finding.rule, "")
+        out.print(
+            f"  [{colour}]{finding.severity} {finding.rule}[/{colour}] {where}: {escape(finding.message)} "
+            f"[dim]({escape(title)})[/dim]",
+            soft_wrap=True,
+        )
+
+
+def chains(as_json: Json = False) -> None:
+    """List all chains: those with links, and those that are only declared."""
+    with reported(as_json):
+        from lindley.declaration import declared_chains
+        from lindley.history import history  # with the ledger's libraries
+
+        ledger = _open()
+        rows = []
+        for name in ledger.chains():
+            views = history(ledger, name)
+            rows.append(_chain_row(name, views[-1] if views else None, len(views)))
+        known = {row["chain"] for row in rows} | {row["chain"].replace("-", "_") for row in rows}
+        declared = [
+            name for name in declared_chains(Workspace.from_environment().models) if name not in known
+        ]
+        rows += [_chain_row(name, None, 0) for name in declared]
+    if as_json:
+        print_json({"chains": rows})
+    elif rows:
+        out.print(
+            table([{key: _dash(value) for key, value in row.items()} for row in rows], right=("links",))
+        )
+    else:
+        out.print("There are no chains, and no declarations in the models folder.")
+
+
+def _chain_row(name: str, head: LinkView | None, links: int) -> dict[str, Any]:
+    return {
+        "chain": name,
+        "links": links,
+        "head": head.record_digest if head else None,
+        "version": head.version if head else None,
+        "batch": head.origin if head else None,
+        "created": head.created if head else None,
+    }
+
+
+def _dash(value: Any) -> str:
+    text = "-" if value is None else str(value)
+    return text[:12] if len(text) == 64 else text[:16].replace("T", " ") if text[4:5] == "-" else text

@@ -1,0 +1,97 @@
+"""Commands that run until they are stopped: up, ui, watch."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from flows import environment
+from flows.cli_output import Json, fail, out, print_json, reported, say
+from flows.up import Options, Stack, StartFailed, stack, stop_signals
+from lindley.workspace import Workspace
+
+MlflowPort = Annotated[int, typer.Option("--mlflow-port", min=0, max=65535, help="0 takes a free one.")]
+PrefectPort = Annotated[int, typer.Option("--prefect-port", min=0, max=65535, help="0 takes a free one.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(up)
+    app.command()(ui)
+    app.command()(watch)
+
+
+def up(
+    mlflow_port: MlflowPort = 5000,
+    prefect_port: PrefectPort = 4200,
+    watcher: Annotated[bool, typer.Option("--watch/--no-watch", help="Watch the landing folder.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Run everything on this machine: both servers, the deployments, a worker and the watcher.
+
+    Ctrl-C stops all of it. Servers that MLFLOW_TRACKING_URI or PREFECT_API_URL name are used instead
+    of own ones. Logs are in .lindley/logs/.
+    """
+    _run(Options(mlflow_port=mlflow_port, prefect_port=prefect_port, watcher=watcher), as_json)
+
+
+def ui(mlflow_port: MlflowPort = 5000, prefect_port: PrefectPort = 4200, as_json: Json = False) -> None:
+    """Run the MLflow and Prefect UIs on loopback, without worker and watcher. Ctrl-C stops them."""
+    _run(Options(mlflow_port=mlflow_port, prefect_port=prefect_port, servers_only=True), as_json)
+
+
+def _run(options: Options, as_json: bool) -> None:
+    workspace = Workspace.from_environment()
+    failed: StartFailed | None = None
+    with reported(as_json), stop_signals() as stop:
+        try:
+            with stack(workspace, options, say, stop) as running:
+                if not stop.is_set():
+                    _print_addresses(running, as_json)
+                running.supervise()
+                say("Stopping")
+        except StartFailed as error:
+            failed = error
+    if failed is not None:
+        fail(failed, as_json)
+    say("Stopped")
+
+
+def _print_addresses(running: Stack, as_json: bool) -> None:
+    servers, workspace = running.servers, running.workspace
+    if as_json:
+        print_json(
+            {
+                "mlflow": servers.mlflow,
+                "prefect": servers.prefect,
+                "landing": str(workspace.landing),
+                "logs": str(workspace.root / ".lindley" / "logs"),
+            }
+        )
+        return
+    out.print(f"[bold]MLflow[/bold]   {escape(servers.mlflow)}", soft_wrap=True)
+    out.print(f"[bold]Prefect[/bold]  {escape(servers.prefect)}", soft_wrap=True)
+    if not running.options.servers_only:
+        out.print(f"Drop files into {escape(str(workspace.landing))}/CHAIN/", soft_wrap=True)
+    out.print("Ctrl-C stops everything.")
+
+
+def watch(as_json: Json = False) -> None:
+    """Watch the landing folder and tell the Prefect server about each complete file."""
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment())
+        if "PREFECT_API_URL" not in os.environ:
+            raise StartFailed(
+                "There is no Prefect server to tell about files",
+                expected="`lindley up` running in this folder, or PREFECT_API_URL",
+                found="neither",
+                todo="run `lindley up`, which watches too, or `lindley sweep` now and then",
+            )
+        from flows.watch import watch_until_stopped  # imports Prefect
+
+        if as_json:
+            print_json({"landing": str(workspace.landing), "prefect": os.environ["PREFECT_API_URL"]})
+        watch_until_stopped(workspace)

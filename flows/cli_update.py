@@ -1,0 +1,181 @@
+"""Commands that change chains: update, sweep, split, import, demo."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from flows import environment
+from flows.cli_output import (
+    FAILURE,
+    QUARANTINED,
+    Json,
+    err,
+    out,
+    print_json,
+    progress_bar,
+    reported,
+    say,
+    table,
+)
+from flows.result import UpdateResult
+from lindley.errors import BatchUnreadable, DeclarationRefused, LindleyError
+from lindley.workspace import Workspace
+
+Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
+AcceptChange = Annotated[
+    bool, typer.Option("--accept-model-change", help="Go on although the model's code is not the head's.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(update)
+    app.command()(sweep)
+    app.command()(split)
+    app.command("import")(import_trace)
+    app.command()(demo)
+
+
+def update(
+    chain: Chain,
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet file.", show_default=False)],
+    direct: Annotated[bool, typer.Option("--direct", help="Without Prefect.")] = False,
+    accept_model_change: AcceptChange = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a batch into a new link of a chain. Exit code 3: fitted, but quarantined by the gate."""
+    with reported(as_json):
+        path = Path(os.path.abspath(file))  # noqa: PTH100  (`resolve` would follow a link to the file)
+        if not path.is_file():
+            raise BatchUnreadable(
+                f"There is no file {file.name}",
+                expected="a CSV or Parquet file",
+                found=f"nothing at {path}" if not path.exists() else f"{path} is no file",
+                todo="correct the path",
+            )
+        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        with progress_bar(f"{chain} <- {path.name}") as progress:
+            if direct:
+                from flows.direct import update_directly as run  # imports the numerical stack
+            else:
+                from flows.inprocess import run_update as run  # imports Prefect
+            result = run(workspace, chain, path, accept_model_change, progress)
+        _print_result(result, as_json)
+
+
+def _print_result(result: UpdateResult, as_json: bool) -> None:
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        colour = {"accepted": "green", "quarantined": "yellow"}.get(result.status, "cyan")
+        out.print(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}", soft_wrap=True)
+        for label, value in (("run", result.run_url or result.run_id), ("version", result.version_url)):
+            if value:
+                out.print(f"  {label:8}{escape(value)}", soft_wrap=True)
+    if result.status == "quarantined":
+        raise typer.Exit(QUARANTINED)
+
+
+def sweep(
+    chain: Annotated[str | None, typer.Argument(help="Only this chain.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Take every file in the landing folder, oldest first. Exit code 1: a file or a chain failed."""
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        from flows.inprocess import run_sweep  # imports Prefect
+
+        with progress_bar("sweep") as progress:
+            swept = run_sweep(workspace, chain, progress)
+    if as_json:
+        print_json(swept.as_dict())
+    elif swept.rows:
+        out.print(table(swept.rows))
+    else:
+        out.print("Nothing in the landing folder.")
+    for name, error in swept.failed.items():
+        err.print(f"[red]{escape(name)} stopped: {escape(str(error))}[/red]", soft_wrap=True)
+    statuses = {row["status"] for row in swept.rows}
+    if swept.failed or "rejected" in statuses:
+        raise typer.Exit(FAILURE)
+    if "quarantined" in statuses:
+        raise typer.Exit(QUARANTINED)
+
+
+def split(
+    chain: Chain,
+    source: Annotated[str, typer.Argument(help="Path or URL of the upstream data.", show_default=False)],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many batches.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cut an upstream source into batches and drop them into the landing folder, oldest first."""
+    with reported(as_json):
+        paths = drop_batches(Workspace.from_environment(), chain, source, limit)
+    if as_json:
+        print_json({"chain": chain, "files": [str(path) for path in paths]})
+        return
+    for path in paths:
+        out.print(escape(str(path)), soft_wrap=True)
+    say(f"{len(paths)} batches; `lindley sweep {chain}` takes them, or `lindley up` does")
+
+
+def drop_batches(workspace: Workspace, chain: str, source: str, limit: int | None = None) -> list[Path]:
+    """Cut a source as the chain's declaration says and drop the batches into the landing folder.
+
+    Raises
+    ------
+    DeclarationRefused
+        If the declaration has no `split`, or it fails.
+    """
+    from lindley.declaration import load_declaration
+    from lindley.landing import drop  # imports pandas
+
+    declaration = load_declaration(chain, workspace.models)
+    if declaration.split is None:
+        raise DeclarationRefused(
+            f"The chain {chain} does not say how its source is cut into batches",
+            expected="a declaration with split=",
+            found="none",
+            todo="write one, or drop batches into the landing folder yourself",
+        )
+    try:
+        batches = list(itertools.islice(declaration.split(source), limit))
+    except LindleyError:
+        raise
+    except Exception as error:  # the user's code and data
+        raise BatchUnreadable(
+            f"The source cannot be cut into batches of {chain}",
+            found=f"{type(error).__name__}: {error}",
+            todo="correct the path or URL, or the model file's split",
+        ) from error
+    return [drop(frame, workspace.landing, chain, stem) for stem, frame in batches]
+
+
+def import_trace(
+    chain: Chain,
+    trace: Annotated[Path, typer.Argument(help="NetCDF file that ArviZ or PyMC3 wrote.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Start a chain from an existing trace; its first link has the kind `import`."""
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        from flows.direct import import_directly  # imports the numerical stack
+
+        _print_result(import_directly(workspace, chain, trace), as_json)
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo-output"),
+    as_json: Json = False,
+) -> None:
+    """Run the 1978 boarding-school influenza chain from genesis to head."""
+    with reported(as_json):
+        from flows.demo import show  # sets the environment before Prefect is imported
+
+        show(folder.resolve(), as_json)

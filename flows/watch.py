@@ -1,0 +1,152 @@
+"""The watcher: says to Prefect that a file has arrived.
+
+An event is only a wake-up: it is lost when the server is down and says nothing that the landing
+folder does not say. So the folder is listed at the start, at every change and every few seconds, and
+what could not be announced is announced again when the server is back.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import watchfiles
+from prefect.client.orchestration import get_client
+from prefect.events import Event, Resource
+from prefect.logging import get_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from flows import files
+from lindley.landing import Arrival, arrivals
+from lindley.workspace import Workspace
+
+EVENT = "lindley.batch.arrived"
+#: Seconds between listings when the file system reports no change.
+LIST_SECONDS = 5.0
+#: Seconds after which a file that is still in the landing folder is announced again.
+REMIND_SECONDS = 900.0
+
+_Identity = tuple[str, int, int]
+
+
+class NotDelivered(Exception):
+    """The Prefect server did not take an event."""
+
+
+def announce(arrival: Arrival) -> None:
+    """Emit the event of a file: resource ``lindley.landing.CHAIN``, payload chain, file and size.
+
+    Sent as a request that the server confirms; `prefect.events.emit_event` returns normally when the
+    server is down.
+
+    Raises
+    ------
+    NotDelivered
+        If the server does not confirm it.
+    """
+    event = Event(
+        event=EVENT,
+        resource=Resource({"prefect.resource.id": f"lindley.landing.{arrival.chain}"}),
+        payload={"chain": arrival.chain, "file": arrival.path.name, "size": arrival.size},
+    )
+    try:
+        # Without the client's own retries, which would hold up the watch and its end for a minute.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
+            client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
+    except Exception as error:  # whatever it raises, the event did not arrive and comes again
+        raise NotDelivered(f"{type(error).__name__}: {error}") from error
+
+
+@dataclass
+class Watcher:
+    """Announces every complete file of a landing folder once, and again when it stays.
+
+    Parameters
+    ----------
+    workspace
+        Whose landing folder.
+    announce
+        Sends the event of a file; raises `NotDelivered` when that fails.
+    finished
+        Whether a file's writer has finished.
+    clock
+        Returns seconds; only differences count.
+    say
+        Takes one sentence for the log.
+    """
+
+    workspace: Workspace
+    announce: Callable[[Arrival], None]
+    finished: Callable[[Arrival], bool]
+    clock: Callable[[], float]
+    say: Callable[[str], object]
+    _announced: dict[_Identity, float] = field(default_factory=dict)
+    _silent: bool = False
+
+    def look(self) -> None:
+        """List the folder and announce what is due."""
+        present: set[_Identity] = set()
+        for arrival in arrivals(self.workspace.landing):
+            identity = (str(arrival.path), arrival.size, arrival.mtime_ns)
+            present.add(identity)
+            last = self._announced.get(identity)
+            if last is not None and self.clock() - last < REMIND_SECONDS:
+                continue
+            if self.finished(arrival):
+                self._try(arrival, identity)
+        self._announced = {key: when for key, when in self._announced.items() if key in present}
+
+    def _try(self, arrival: Arrival, identity: _Identity) -> None:
+        try:
+            self.announce(arrival)
+        except NotDelivered as error:
+            if not self._silent:
+                self.say(f"Prefect does not take events ({error}); they are sent when it does")
+            self._silent = True
+            return
+        self._silent = False
+        self._announced[identity] = self.clock()
+        self.say(f"{arrival.chain}/{arrival.path.name} arrived, {arrival.size:,} bytes")
+
+
+def watch(workspace: Workspace, stop: threading.Event) -> None:
+    """Watch the landing folder until `stop` is set; blocks.
+
+    Parameters
+    ----------
+    workspace
+        Whose landing folder; made if need be.
+    stop
+        Ends the watch within a second or two.
+    """
+    workspace.landing.mkdir(parents=True, exist_ok=True)
+    watcher = Watcher(
+        workspace=workspace,
+        announce=announce,
+        finished=lambda arrival: files.finished(arrival.path),
+        clock=time.monotonic,
+        say=get_logger("lindley.watch").info,
+    )
+    watcher.look()
+    for _ in watchfiles.watch(
+        workspace.landing,
+        stop_event=stop,
+        rust_timeout=int(LIST_SECONDS * 1000),
+        yield_on_timeout=True,
+        raise_interrupt=False,
+        debounce=400,
+    ):
+        if stop.is_set():
+            return
+        watcher.look()
+
+
+def watch_until_stopped(workspace: Workspace) -> None:
+    """Watch until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    watch(workspace, stop)
