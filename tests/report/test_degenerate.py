@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
+from lindley.report import style
 from lindley.report.figures import chain_figure, predictive_figure, prior_posterior_figure, rank_figure
 
 Make = Callable[..., xr.DataTree]
@@ -19,6 +20,12 @@ Rows = Callable[..., list[dict[str, Any]]]
 SHAPE = (4, 250)
 FIGURES = [prior_posterior_figure, rank_figure, predictive_figure]
 QUANTILES = ("q05", "q25", "q50", "q75", "q95")
+
+
+@pytest.fixture(autouse=True)
+def _coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw few pixels: these tests are about what is drawn at all."""
+    monkeypatch.setattr(style, "DPI", 45)
 
 
 def row(number: int, *quantiles: float | None) -> dict[str, Any]:
