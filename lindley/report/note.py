@@ -76,7 +76,7 @@ def link_note(
         A heading, one paragraph, the table, the digests and the links.
     """
     values = summary_values(summary)
-    heading = f"### {code(chain, 70)}, {_which(link_number)}: {escape(kind, 20)}"
+    heading = f"### {code(chain, 70)}, {_which(link_number, status)}: {escape(kind, 20)}"
     opening = _opening(kind, prior_link, origin, rows)
     note = ""
     for most_rows, characters in _BUDGETS:
@@ -91,8 +91,11 @@ def link_note(
     return note[: max(limit - 1, 0)] + "…"
 
 
-def _which(number: int | None) -> str:
-    return "a link not yet registered" if number is None else f"link {number}"
+def _which(number: int | None, status: str) -> str:
+    """Name the link; a fit that is no part of the chain has no number and never will."""
+    if number is not None:
+        return f"link {number}"
+    return "a link not yet registered" if status == "accepted" else f"a {escape(status, 20)} version"
 
 
 def _opening(kind: str, prior_link: int | None, origin: str | None, rows: int | None) -> str:

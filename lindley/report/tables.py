@@ -24,7 +24,7 @@ SHORT_DIGEST = 12
 
 
 class LinkLine(Protocol):
-    """What `log_rows` reads of one link; `lindley.chain.LinkView` has it."""
+    """What `log_rows` reads of one link; `lindley.history.LinkView` has it."""
 
     @property
     def number(self) -> int | None:

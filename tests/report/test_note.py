@@ -63,6 +63,19 @@ def test_a_failed_gate_is_said_first_and_why(make_summary: Make) -> None:
     assert "passed" not in note
 
 
+@pytest.mark.parametrize(
+    ("number", "status", "name"),
+    [
+        (3, "accepted", "link 3"),
+        (None, "accepted", "a link not yet registered"),
+        (None, "quarantined", "a quarantined version"),
+    ],
+)
+def test_a_heading_names_the_link(make_summary: Make, number: int | None, status: str, name: str) -> None:
+    note = link_note(make_summary(["mu"]), chain="c", kind="update", link_number=number, status=status)
+    assert note.startswith(f"### `c`, {name}: update\n")
+
+
 def test_a_superseded_link_is_no_part_of_the_chain(make_summary: Make) -> None:
     note = link_note(make_summary(["mu"]), chain="c", kind="update", status="superseded")
     assert "superseded and not part of the chain" in note
