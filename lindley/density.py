@@ -8,10 +8,12 @@ likelihood with the constant Jacobian of the whitening left out.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
@@ -41,6 +43,9 @@ class Target:
         Their values for this batch.
     baked
         How many of them were constants of the model, which bind it to this batch's shape.
+    digest
+        Sha256 of the graph's structure, data left out. It depends on PyTensor's version, which the
+        record states beside it.
     log_density, gradient
         The target and its gradient by x.
     quantities
@@ -52,6 +57,7 @@ class Target:
     data: tuple[Variable, ...]
     data_values: tuple[np.ndarray, ...]
     baked: int
+    digest: str
     log_density: Variable
     gradient: Variable
     quantities: dict[str, Variable]
@@ -109,10 +115,17 @@ def target(graph: ModelGraph, *, genesis: bool) -> Target:
         data=data,
         data_values=data_values,
         baked=baked,
+        digest=_graph_digest(outputs),
         log_density=outputs[0],
         gradient=outputs[1],
         quantities=dict(zip(named, outputs[2:], strict=True)),
     )
+
+
+def _graph_digest(outputs: list[Variable]) -> str:
+    """Hash the printed graph; taken before compilation, which may annotate operations."""
+    text = pytensor.dprint(outputs, file="str", id_type="CHAR", print_type=True, print_op_info=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _prior_inputs(size: int) -> tuple[Variable, ...]:

@@ -17,7 +17,6 @@ from lindley import diagnostics, trace
 from lindley.batch import Batch
 from lindley.declaration import Declaration
 from lindley.diagnostics import Convergence, Gate, Importance, Thresholds
-from lindley.engine import graph_digest
 from lindley.fit import Draws, FitSettings, Progress, log_density, sample
 from lindley.prior import match
 from lindley.problem import Belief, Phases, Problem, passing_draws, prepare, start_from
@@ -148,7 +147,7 @@ def step(
         figures=verdict.figures,
         likelihood=trace.likelihood_text(problem.graph.model),
         genesis=trace.genesis_text(problem.graph),
-        graph_digest=graph_digest(problem.target),
+        graph_digest=problem.target.digest,
         baked_constants=problem.target.baked,
         compiled_before=problem.compiled_before,
         seconds=phases.seconds,
