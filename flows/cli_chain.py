@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lindley.verifier import Report
 
 Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
+_WIDE_ONLY = {"R-hat", "ESS bulk", "ESS tail"}
 _STYLES = {"accepted": "green", "quarantined": "yellow", "superseded": "dim"}
 
 
@@ -132,8 +133,8 @@ def _print_link(link: Link) -> None:
     for sentence in (*gate["reasons"], *gate["warnings"]):
         out.print(f"           [yellow]{escape(sentence)}[/yellow]", soft_wrap=True)
     rows = parameter_rows(link.summary())
-    if out.width < 100:  # a usual terminal: whole columns rather than folded ones
-        rows = [{key: value for key, value in row.items() if not key.startswith("ESS")} for row in rows]
+    if out.width < 100:  # whole columns rather than folded ones; the worst of these are below
+        rows = [{key: value for key, value in row.items() if key not in _WIDE_ONLY} for row in rows]
     out.print()
     out.print(table(rows, right=[name for name in rows[0] if name != "parameter"] if rows else ()))
     out.print()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Annotated
 
@@ -94,4 +95,6 @@ def watch(as_json: Json = False) -> None:
 
         if as_json:
             print_json({"landing": str(workspace.landing), "prefect": os.environ["PREFECT_API_URL"]})
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         watch_until_stopped(workspace)

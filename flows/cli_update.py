@@ -24,6 +24,7 @@ from flows.cli_output import (
     table,
 )
 from flows.result import UpdateResult
+from lindley.declaration import load_declaration
 from lindley.errors import BatchUnreadable, DeclarationRefused, LindleyError
 from lindley.workspace import Workspace
 
@@ -60,6 +61,7 @@ def update(
                 todo="correct the path",
             )
         workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
         with progress_bar(f"{chain} <- {path.name}") as progress:
             if direct:
                 from flows.direct import update_directly as run  # imports the numerical stack
@@ -133,7 +135,6 @@ def drop_batches(workspace: Workspace, chain: str, source: str, limit: int | Non
     DeclarationRefused
         If the declaration has no `split`, or it fails.
     """
-    from lindley.declaration import load_declaration
     from lindley.landing import drop  # imports pandas
 
     declaration = load_declaration(chain, workspace.models)

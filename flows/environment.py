@@ -41,7 +41,8 @@ def prepare(workspace: Workspace, *, quiet: bool = False) -> Workspace:
     workspace
         The workspace as the environment gives it.
     quiet
-        Keep Prefect's messages below warnings off the terminal; the Prefect UI has them all.
+        Keep the messages of Prefect and MLflow off the terminal, which gets the result; the Prefect UI
+        has them all.
 
     Raises
     ------
@@ -62,7 +63,8 @@ def prepare(workspace: Workspace, *, quiet: bool = False) -> Workspace:
         os.environ.setdefault("MLFLOW_TRACKING_URI", servers.mlflow)
         os.environ.setdefault("PREFECT_API_URL", servers.prefect + "/api")
     if quiet:
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     return Workspace.from_environment(workspace.root)
 
 

@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import files
@@ -47,7 +48,12 @@ class Swept:
         }
 
 
-@flow(name="sweep", persist_result=False)
+def _run_name() -> str:
+    """Return ``sweep``, with the chain when it is only one."""
+    return " ".join(["sweep", *filter(None, [flow_run.parameters.get("chain")])])
+
+
+@flow(name="sweep", flow_run_name=_run_name, persist_result=False)
 def sweep(chain: str | None = None) -> State[Any]:
     """Take every complete file in the landing folder, oldest first in each chain.
 
@@ -103,10 +109,12 @@ def _message(swept: Swept) -> str:
 
 
 def _publish(swept: Swept) -> None:
-    """Leave a summary and, when there is anything in it, a table."""
+    """Leave a summary and a table, when there is anything in them."""
+    if not swept.rows and not swept.failed:
+        return
     lines = [f"- {code(chain)} stopped: {escape(str(error), 500)}" for chain, error in swept.failed.items()]
     counted = f"{len(swept.rows)} file{'' if len(swept.rows) == 1 else 's'}"
     text = "\n".join([f"### Sweep of the landing folder: {counted}", "", *lines])
-    create_markdown_artifact(text, key="sweep-summary")
+    create_markdown_artifact(text, key="sweep-summary", description=_message(swept)[:300])
     if swept.rows:
         create_table_artifact(swept.rows, key="sweep-files", description="What became of each file")

@@ -7,6 +7,7 @@ what could not be announced is announced again when the server is back.
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -16,7 +17,6 @@ from dataclasses import dataclass, field
 import watchfiles
 from prefect.client.orchestration import get_client
 from prefect.events import Event, Resource
-from prefect.logging import get_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import files
@@ -128,7 +128,7 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
         announce=announce,
         finished=lambda arrival: files.finished(arrival.path),
         clock=time.monotonic,
-        say=get_logger("lindley.watch").info,
+        say=logging.getLogger("lindley.watch").info,
     )
     watcher.look()
     for _ in watchfiles.watch(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from tasks.options import step
+from tasks.options import flow_run_url, step
 
 if TYPE_CHECKING:
     from lindley.ledger import Ledger
@@ -20,7 +20,7 @@ def log_link(ledger: Ledger, plan: Plan, outcome: Outcome) -> LoggedLink:
     from lindley.pipeline import RunContext
     from lindley.pipeline import log_link as log_in_core
 
-    context = RunContext(flow_run_id=flow_run.id, flow_run_url=flow_run.ui_url)
+    context = RunContext(flow_run_id=flow_run.id, flow_run_url=flow_run_url())
     logged = log_in_core(ledger, plan, outcome, context=context)
     get_run_logger().info("Run %s, record %s", logged.run_id, logged.record_digest[:12])
     return logged

@@ -1,4 +1,4 @@
-"""What all tasks have in common: nothing is cached or pickled, and only transient errors are retried."""
+"""What all tasks have in common: nothing is cached or pickled, only transient errors are retried."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import ParamSpec, TypeVar
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_UI_URL
 
 from lindley.errors import LindleyError, LostRace
 
@@ -26,6 +28,12 @@ def may_retry(_task: Task[..., object], _run: TaskRun, state: State[object]) -> 
     """
     error = state.data
     return isinstance(error, LindleyError) and error.transient and not isinstance(error, LostRace)
+
+
+def flow_run_url() -> str | None:
+    """Return the page of the current flow run; None where no server shows pages."""
+    base, run = PREFECT_UI_URL.value(), flow_run.id
+    return f"{base}/runs/flow-run/{run}" if base and run else None
 
 
 def step(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:

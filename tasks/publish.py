@@ -7,10 +7,9 @@ import io
 from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.runtime import flow_run
 
 from tasks.keys import artifact_key
-from tasks.options import step
+from tasks.options import flow_run_url, step
 
 if TYPE_CHECKING:
     from lindley.pipeline import Outcome, Plan, Registered
@@ -22,13 +21,20 @@ def publish(plan: Plan, outcome: Outcome, registered: Registered) -> None:
     from lindley.report.tables import parameter_rows
 
     chain = registered.chain
-    create_markdown_artifact(summary_text(plan, outcome, registered), key=artifact_key(chain, "summary"))
+    about = f"{chain}, version {registered.version}, {registered.status}"
+    create_markdown_artifact(
+        summary_text(plan, outcome, registered), key=artifact_key(chain, "summary"), description=about
+    )
     create_table_artifact(
         parameter_rows(outcome.summary),
         key=artifact_key(chain, "parameters"),
-        description=f"Parameters of {chain}, {registered.status}: prior, posterior and movement",
+        description=f"{about}: prior, posterior and movement of every parameter",
     )
-    create_markdown_artifact(picture_text(outcome), key=artifact_key(chain, "prior-posterior"))
+    create_markdown_artifact(
+        picture_text(outcome),
+        key=artifact_key(chain, "prior-posterior"),
+        description=f"{about}: picture of prior and posterior",
+    )
 
 
 def summary_text(plan: Plan, outcome: Outcome, registered: Registered) -> str:
@@ -38,7 +44,7 @@ def summary_text(plan: Plan, outcome: Outcome, registered: Registered) -> str:
     addresses = {
         "MLflow run": registered.run_url or "",
         "MLflow version": registered.version_url or "",
-        "flow run": flow_run.ui_url or "",
+        "flow run": flow_run_url() or "",
     }
     return link_note(
         outcome.summary,
