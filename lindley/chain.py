@@ -8,13 +8,17 @@ same chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lindley.record import canonical
 
 Status = Literal["accepted", "quarantined"]
+
+#: Characters of a tag's value at most: registries cut or refuse longer ones. The record has it all.
+TAG_CHARACTERS = 4000
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,50 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
     }
 
 
+def read_version(number: int, run_id: str, created: str, tags: Mapping[str, str]) -> Version:
+    """Read a registered version by its tags; foreign or broken tags make a version that is no link."""
+    rows = tags.get("lindley.rows", "")
+    return Version(
+        number=number,
+        kind=tags.get("lindley.kind", ""),
+        record=tags.get("lindley.record", ""),
+        previous=tags.get("lindley.previous", ""),
+        prior=tags.get("lindley.prior", ""),
+        batch=tags.get("lindley.batch", ""),
+        status="accepted" if tags.get("lindley.status") == "accepted" else "quarantined",
+        run_id=run_id,
+        origin=tags.get("lindley.origin", ""),
+        rows=int(rows) if rows.isdecimal() and rows.isascii() and len(rows) < 20 else 0,
+        created=created,
+        key_ranges=_pairs(_read(tags, "lindley.key_ranges", {})),
+        figures={k: v for k, v in _read(tags, "lindley.figures", {}).items() if isinstance(v, int | float)},
+        reasons=tuple(map(str, _read(tags, "lindley.reasons", []))),
+        tags=dict(tags),
+    )
+
+
 def _text(value: Any) -> str:
-    """Write a value as canonical JSON, so that a record that was read back gives the same tag."""
-    return canonical(value).decode()
+    """Write a value as canonical JSON, so that a record that was read back gives the same tag.
+
+    What is too long for a tag is left out whole: half a JSON text is none.
+    """
+    text = canonical(value).decode()
+    return text if len(text) <= TAG_CHARACTERS else canonical(type(value)()).decode()
+
+
+def _read(tags: Mapping[str, str], name: str, default: Any) -> Any:
+    """Read a JSON tag; a broken one reads as empty here and is found by the verifier."""
+    try:
+        value = json.loads(tags.get(name, "null"))
+    except (ValueError, RecursionError):
+        return default
+    return value if isinstance(value, type(default)) else default
+
+
+def _pairs(ranges: dict[str, Any]) -> dict[str, list[str]]:
+    """Return key ranges, or none of them when one is not a pair of texts."""
+    good = all(
+        isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, str) for end in ends)
+        for ends in ranges.values()
+    )
+    return ranges if good else {}

@@ -27,6 +27,7 @@ from lindley.linking import LoggedLink, Registered, RunContext, log_content, reg
 from lindley.model_graph import ModelGraph
 from lindley.planning import genesis_model
 from lindley.prior import match
+from lindley.readers import shown_name
 from lindley.record import IMPORT, canonical, digest, genesis_record
 from lindley.serving import with_outcomes
 
@@ -67,7 +68,7 @@ def import_trace(
             found=f"a chain named {declaration.name}",
             todo="import into a chain of another name",
         )
-    logged = _log(ledger, declaration, _read(Path(path)), Path(path).name, context or RunContext())
+    logged = _log(ledger, declaration, _read(Path(path)), shown_name(Path(path)), context or RunContext())
     return register_link(ledger, logged)
 
 

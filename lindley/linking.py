@@ -128,17 +128,14 @@ def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
     status = "accepted" if mine else "superseded"
     if not logged.record["gate"]["passed"]:
         status = "quarantined"
-    complete(ledger, chain)
+    complete(ledger, logged.chain, chain)
     ledger.close_run(logged.run_id, "finished", status)
     return _registered(ledger, logged, status, mine.number if mine else None, number)
 
 
-def complete(ledger: Ledger, chain: Chain) -> None:
+def complete(ledger: Ledger, name: str, chain: Chain) -> None:
     """Finish what a killed writer left: the head hint, and runs that nobody works on any more."""
-    if not chain.links and not chain.quarantined and not chain.superseded:
-        return
     head = chain.head
-    name = (head.version if head else (*chain.quarantined, *chain.superseded)[0]).tags["lindley.chain"]
     if head is not None and ledger.head_hint(name) != head.version.number:
         ledger.set_head_hint(name, head.version.number)
     versions = {link.version.run_id for link in chain.links}

@@ -95,7 +95,7 @@ def plan_update(
         if genesis is None:
             return _first_plan(declaration, batch, settings, thresholds)
         chain = read_chain(ledger, declaration.name, genesis)
-        complete(ledger, chain)
+        complete(ledger, declaration.name, chain)
         root = parse(genesis)
         plan = Plan(
             declaration=declaration,

@@ -107,9 +107,14 @@ def read_table(path: Path, schema: BatchSchema, limits: Limits | None = None) ->
 
 def shown_name(path: Path) -> str:
     """Return the file's name fit for a message: escaped and shortened, without its folder."""
-    name = path.name.encode("utf-8", "backslashreplace").decode()
-    name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    name = printable(path.name)
     return name if len(name) <= 80 else name[:60] + "..." + name[-17:]
+
+
+def printable(text: str) -> str:
+    """Return text with what cannot be printed or encoded escaped, fit for records, pages and terminals."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _bytes_of(path: Path, limits: Limits) -> bytes:

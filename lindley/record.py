@@ -12,24 +12,11 @@ from typing import Any
 import rfc8785
 
 from lindley.errors import LedgerCorrupt
+from lindley.record_shape import GENESIS_SHAPE, LINK_SHAPE, misfits
 
 SCHEMA = "lindley-record/1"
 GENESIS, UPDATE, IMPORT = "genesis", "update", "import"
 KINDS = (GENESIS, UPDATE, IMPORT)
-
-#: Fields of every record, and of the records of links.
-GENESIS_FIELDS = frozenset({"schema", "kind", "chain", "previous", "prior", "model"})
-LINK_FIELDS = GENESIS_FIELDS | {
-    "batch",
-    "prior_belief",
-    "posterior",
-    "sampler",
-    "thresholds",
-    "figures",
-    "gate",
-    "libraries",
-    "artifacts",
-}
 
 
 def canonical(value: Any) -> bytes:
@@ -48,7 +35,8 @@ def parse(data: bytes) -> dict[str, Any]:
     Raises
     ------
     LedgerCorrupt
-        If they are not the canonical bytes of a record of a known schema and kind with all its fields.
+        If they are not the canonical bytes of a record of a known schema and kind with all its fields,
+        each of its type (see `lindley.record_shape`).
     """
     try:
         record = json.loads(data)
@@ -58,12 +46,12 @@ def parse(data: bytes) -> dict[str, Any]:
         raise _corrupt(f"schema {record.get('schema')!r}" if isinstance(record, dict) else "no object")
     if record.get("kind") not in KINDS:
         raise _corrupt(f"kind {record.get('kind')!r}")
-    wanted = GENESIS_FIELDS if record["kind"] == GENESIS else LINK_FIELDS
-    if set(record) != wanted:
-        raise _corrupt(f"missing {sorted(wanted - set(record))}, unknown {sorted(set(record) - wanted)}")
+    wrong = list(misfits(record, GENESIS_SHAPE if record["kind"] == GENESIS else LINK_SHAPE))
+    if wrong:
+        raise _corrupt("; ".join(wrong[:5]))
     try:
         again = canonical(record)
-    except (rfc8785.CanonicalizationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # text that has no UTF-8 form is a plain ValueError
         raise _corrupt(f"values without a canonical form ({error})") from error
     if again != data:
         raise _corrupt("bytes that are not in canonical form")

@@ -26,4 +26,5 @@ def _started(pid: int) -> str:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return ""
-    return fields[19]
+    # A killed process that its parent has not waited for is still listed, as a zombie.
+    return "" if fields[0] in {"Z", "X"} else fields[19]

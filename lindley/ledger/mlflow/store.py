@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import posixpath
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 # Set before MLflow is imported: a ledger that phones home is not one to trust at 3 a.m.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -24,7 +26,7 @@ from mlflow.entities import DatasetInput, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from lindley.chain import Version
+from lindley.chain import Version, read_version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import packaging, process
@@ -37,8 +39,11 @@ _GENESIS_TAG, _GENESIS_RUN_TAG = "lindley.genesis", "lindley.genesis_run"
 _GENESIS_FILE = "genesis.json"
 _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
 _STATUS = {"finished": "FINISHED", "killed": "KILLED"}
-#: MLflow's limits: parameters in one call, characters of a parameter value and of a tag value.
-_PARAMS_PER_CALL, _PARAM_CHARACTERS, _TAG_CHARACTERS = 100, 6000, 5000
+#: MLflow's limits: parameters and metrics in one call, characters of a parameter, a tag value, a key.
+_PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 900
+_PARAM_CHARACTERS, _TAG_CHARACTERS, _KEY_CHARACTERS = 6000, 5000, 250
+#: Names that stay readable as keys: words, or a variable with the labels of one of its elements.
+_READABLE = re.compile(r"[\w\-/][\w\- /]*(\[[\w\- ]+(, [\w\- ]+)*\])?")
 
 
 class MlflowLedger:
@@ -170,9 +175,11 @@ class MlflowLedger:
             now = created.info.start_time
             params = [Param(_key(k), str(v)[:_PARAM_CHARACTERS]) for k, v in run.params.items()]
             metrics = [Metric(_key(k), float(v), now, 0) for k, v in run.metrics.items()]
-            self.client.log_batch(run_id, metrics=metrics, params=params[:_PARAMS_PER_CALL])
-            for start in range(_PARAMS_PER_CALL, len(params), _PARAMS_PER_CALL):
-                self.client.log_batch(run_id, params=params[start : start + _PARAMS_PER_CALL])
+            while params or metrics:
+                self.client.log_batch(
+                    run_id, metrics=metrics[:_METRICS_PER_CALL], params=params[:_PARAMS_PER_CALL]
+                )
+                params, metrics = params[_PARAMS_PER_CALL:], metrics[_METRICS_PER_CALL:]
             if run.frame is not None:
                 self.client.log_inputs(run_id, [_dataset(run.frame, run)])
         return run_id
@@ -317,7 +324,7 @@ class MlflowLedger:
                 raise
         if "://" in uri and not uri.startswith("file:"):
             return None
-        path = Path(uri.removeprefix("file://"))
+        path = Path(url2pathname(urlsplit(uri).path)) if uri.startswith("file:") else Path(uri)
         if not path.is_dir() and self.embedded:
             path = self.root / "mlartifacts" / Path(*path.parts[-3:])
         return path
@@ -341,42 +348,21 @@ def _is(error: MlflowException, code: int) -> bool:
 
 
 def _key(name: str) -> str:
-    """Return a name that MLflow accepts as a key, told apart by a digest where characters were lost."""
-    plain = "".join(c if c.isalnum() or c in "_-./ " else "." for c in name.replace("]", "")).strip(". ")
-    if len(plain) <= 200 and (plain == name or name.endswith("]")):
-        return plain
-    return f"{plain[:200]}.{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    """Return a name that MLflow accepts as a key; two names never give the same one.
+
+    ``beta[north, x]`` becomes ``beta.north.x``; any other name that must change is told apart by a digest.
+    """
+    if _READABLE.fullmatch(name) and posixpath.normpath(name) == name and len(name) <= _KEY_CHARACTERS:
+        return name.removesuffix("]").replace("[", ".").replace(", ", ".")
+    parts = [part.strip(". ") for part in re.sub(r"[^\w\-. /]", ".", name).split("/")]
+    plain = "/".join(part for part in parts if part)
+    return f"{plain[: _KEY_CHARACTERS - 50]}.{digest(name.encode('utf-8', 'backslashreplace'))[:16]}"
 
 
 def _version(found: Any) -> Version:
-    """Read one registered version by its tags; foreign or broken tags make a version that is no link."""
-    tags: dict[str, str] = dict(found.tags)
-    return Version(
-        number=int(found.version),
-        kind=tags.get("lindley.kind", ""),
-        record=tags.get("lindley.record", ""),
-        previous=tags.get("lindley.previous", ""),
-        prior=tags.get("lindley.prior", ""),
-        batch=tags.get("lindley.batch", ""),
-        status="accepted" if tags.get("lindley.status") == "accepted" else "quarantined",
-        run_id=found.run_id or "",
-        origin=tags.get("lindley.origin", ""),
-        rows=int(tags.get("lindley.rows", "0")) if tags.get("lindley.rows", "0").isdigit() else 0,
-        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
-        key_ranges=_json(tags.get("lindley.key_ranges"), {}),
-        figures=_json(tags.get("lindley.figures"), {}),
-        reasons=tuple(_json(tags.get("lindley.reasons"), [])),
-        tags=tags,
-    )
-
-
-def _json(text: str | None, default: Any) -> Any:
-    """Read a JSON tag; a broken one reads as empty here and is found by the verifier."""
-    try:
-        value = json.loads(text or "null")
-    except ValueError:
-        return default
-    return value if isinstance(value, type(default)) else default
+    """Read one registered version."""
+    created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+    return read_version(int(found.version), found.run_id or "", created, found.tags)
 
 
 def _dataset(frame: pd.DataFrame, run: Run) -> DatasetInput:
