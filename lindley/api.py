@@ -70,9 +70,8 @@ class Link:
         import pandas as pd  # imported on use, to keep `import lindley` light
 
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            return pd.read_csv(
-                self._fetch("summary.csv", Path(scratch)), index_col="parameter", float_precision="round_trip"
-            )
+            # pandas reads floats to the last digit, which is what was written.
+            return pd.read_csv(self._fetch("summary.csv", Path(scratch)), index_col="parameter")
 
     def batch(self) -> pd.DataFrame | None:
         """Return the batch as a frame; None for a link without one (kind ``import``)."""
