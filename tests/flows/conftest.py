@@ -1,0 +1,89 @@
+"""A working folder with the chain ``coins``, a ledger in memory, and one Prefect server per session."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from flows import environment
+from lindley.pipeline import Outcome, Plan
+from lindley.workspace import Workspace
+from tests import fakes
+
+# Prefect reads its environment when it is imported, which some test module does first.
+os.environ.update(environment.ALWAYS)
+
+MINUTE = 60.0
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    for name in ("MLFLOW_TRACKING_URI", "LINDLEY_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LINDLEY_HOME", str(tmp_path))
+    monkeypatch.setenv("LINDLEY_MODELS", str(tmp_path / "models"))
+    (tmp_path / "models").mkdir()
+    fakes.declare(tmp_path / "models")
+    return Workspace.from_environment()
+
+
+@pytest.fixture
+def land(workspace: Workspace) -> Callable[..., Path]:
+    """Return a function that puts a file into the landing folder as if it came some minutes ago."""
+
+    def put(name: str, start: int = 1, *, minutes: float = 5, chain: str = "coins", text: str = "") -> Path:
+        path = workspace.landing / chain / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = "".join(f"{i},3,10\n" for i in range(start, start + 4))
+        path.write_text(text or f"id,k,n\n{rows}")
+        then = time.time() - minutes * MINUTE
+        os.utime(path, (then, then))
+        return path
+
+    return put
+
+
+@dataclass
+class Fits:
+    """Stands for `fit_plan`: counts the fits, and fails them on request."""
+
+    passed: bool = True
+    error: Exception | None = None
+    during: Callable[[], object] = lambda: None
+    plans: list[Plan] = field(default_factory=list)
+
+    def __call__(self, plan: Plan, *, progress: Callable[[int, int], None] | None = None) -> Outcome:
+        self.plans.append(plan)
+        if self.error is not None:
+            raise self.error
+        if progress is not None:
+            progress(500, 1000)
+            progress(1000, 1000)
+        outcome = fakes.fit(plan, passed=self.passed)
+        self.during()
+        return outcome
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> Fits:
+    made = Fits()
+    monkeypatch.setattr("lindley.pipeline.fit_plan", made)
+    return made
+
+
+@pytest.fixture
+def ledger() -> fakes.MemoryLedger:
+    return fakes.MemoryLedger()
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=180):
+        yield

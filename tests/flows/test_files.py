@@ -1,0 +1,79 @@
+"""Which file is meant, which are waiting, and whose turn it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from flows import files
+from lindley.errors import NameRefused
+
+
+def test_a_plain_name_lies_in_the_chains_landing_folder(workspace, tmp_path):
+    assert files.locate(workspace, "coins", "a.csv") == workspace.landing / "coins" / "a.csv"
+    assert files.locate(workspace, "coins", str(tmp_path / "a.csv")) == tmp_path / "a.csv"
+
+
+@pytest.mark.parametrize("name", ["../a.csv", "dice/a.csv", "..", ".", "", "a/"])
+def test_a_relative_path_is_refused(workspace, name):
+    with pytest.raises(NameRefused):
+        files.locate(workspace, "coins", name)
+
+
+@pytest.mark.parametrize("chain", ["../coins", "Coins", ""])
+def test_so_is_a_chain_that_is_no_name(workspace, chain):
+    with pytest.raises(NameRefused):
+        files.locate(workspace, chain, "a.csv")
+    with pytest.raises(NameRefused), files.turn(workspace, chain):
+        pass
+
+
+def test_waiting_lists_the_finished_files_of_one_chain_oldest_first(workspace, land):
+    land("b.csv", minutes=2)
+    land("a.csv", minutes=1)
+    land("x.csv", minutes=3, chain="dice")
+    land("u.parquet", minutes=0.5, text="PAR1 and then nothing")
+    assert [arrival.path.name for arrival in files.waiting(workspace, "coins")] == ["b.csv", "a.csv"]
+
+
+def test_nothing_is_before_a_file_that_is_not_there(workspace, land):
+    land("b.csv")
+    assert files.earlier(workspace, "coins", workspace.landing / "coins" / "gone.csv") == []
+
+
+HOLD = """
+import sys, time
+from flows import files
+from lindley.workspace import Workspace
+from pathlib import Path
+with files.turn(Workspace.from_environment(Path(sys.argv[1])), "coins"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(workspace):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(workspace.root)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "held"
+        yield process
+        process.kill()
+
+
+def test_a_turn_that_does_not_come_is_gone_without(workspace, holder):
+    with files.turn(workspace, "coins", seconds=0.2) as came:
+        assert not came
+    with files.turn(workspace, "dice", seconds=0.2) as came:
+        assert came
+
+
+def test_a_killed_holder_frees_the_turn(workspace, holder):
+    holder.kill()
+    holder.wait()
+    with files.turn(workspace, "coins", seconds=5) as came:
+        assert came

@@ -1,0 +1,140 @@
+"""`lindley up` as far as it goes without servers; the end-to-end tests start them."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+
+import psutil
+import pytest
+import yaml
+
+from flows import running, up
+from flows.up import Options, Stack, StartFailed, deployments_file, stack
+from flows.watch import EVENT
+
+
+@pytest.fixture
+def stop() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def no_servers_elsewhere(monkeypatch):
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_port_that_is_taken_is_told(workspace, stop):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StartFailed, match=f"MLflow cannot have port {port}.*--mlflow-port 0"):
+            Stack(workspace, Options(mlflow_port=port), print, stop)
+
+
+def test_zero_takes_free_ports(workspace, stop):
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop)
+    assert made.servers.mlflow != made.servers.prefect
+    assert not made.servers.mlflow.endswith(":0")
+
+
+def test_servers_that_the_user_names_are_used(workspace, stop, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example/")
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
+    made = Stack(workspace, Options(), print, stop)
+    assert (made.servers.mlflow, made.servers.prefect) == ("http://mlflow.example", "http://prefect.example")
+
+
+def test_a_database_of_the_users_is_served(workspace, stop, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////tmp/mine.db")
+    assert Stack(workspace, Options(mlflow_port=0), print, stop).servers.mlflow.startswith("http://127.0.0.1")
+
+
+def test_only_one_runs_per_folder(workspace, stop, monkeypatch):
+    monkeypatch.setattr(Stack, "start", lambda self: None)
+    options = Options(mlflow_port=0, prefect_port=0)
+    with (
+        stack(workspace, options, print, stop),
+        pytest.raises(StartFailed, match="run already"),
+        stack(workspace, options, print, stop),
+    ):
+        pass
+    with stack(workspace, options, print, stop):
+        pass
+
+
+def test_a_child_that_dies_ends_everything_and_shows_its_last_lines(workspace, stop, monkeypatch):
+    good = [sys.executable, "-c", "import time; time.sleep(99)"]
+    bad = [sys.executable, "-c", "print('no disk'); raise SystemExit(7)"]
+
+    def start(self: Stack) -> None:
+        running.remember(self.workspace, self.servers)
+        self.family.start("good", good, {}, workspace.root)
+        self.family.start("bad", bad, {}, workspace.root)
+
+    monkeypatch.setattr(Stack, "start", start)
+    children = []
+
+    def run() -> None:
+        with stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop) as made:
+            children.extend(made.family.children)
+            made.supervise()
+
+    with pytest.raises(StartFailed, match=r"The process bad ended by itself.*exit code 7: no disk"):
+        run()
+    assert not psutil.pid_exists(children[0].process.pid)
+    assert not running.state_file(workspace).exists()
+
+
+def test_a_command_that_fails_is_told_with_its_output(workspace, stop):
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop)
+    with pytest.raises(StartFailed, match="No module named no_such_module"):
+        made._run("pool", "no_such_module")
+
+
+def test_a_server_elsewhere_that_does_not_answer_is_told(workspace, stop, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    made = Stack(workspace, Options(mlflow_port=0), print, stop)
+    monkeypatch.setattr(up.time, "monotonic", iter(range(0, 1000, 9)).__next__)
+    with pytest.raises(StartFailed, match=r"prefect server does not answer.*127\.0\.0\.1:9.*unset it"):
+        made._await("prefect", lambda: False, True)
+
+
+def test_a_stop_while_it_starts_ends_the_waiting(workspace, stop):
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop)
+    stop.set()
+    made._await("mlflow", lambda: False, False)
+
+
+def test_signals_are_given_back():
+    import signal
+
+    before = signal.getsignal(signal.SIGTERM)
+    with up.stop_signals() as event:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert event.is_set()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_working_folder_may_have_its_own_deployments(workspace):
+    assert deployments_file(workspace).parent != workspace.root
+    (workspace.root / "prefect.yaml").write_text("name: mine\n")
+    assert deployments_file(workspace).parent == workspace.root
+
+
+def test_the_deployments_name_no_machine_and_know_the_event():
+    text = (up.Path(up.__file__).parents[1] / "prefect.yaml").read_text()
+    document = yaml.safe_load(text)
+    update, sweep = document["deployments"]
+    (trigger,) = update["triggers"]
+    assert trigger["expect"] == [EVENT]
+    assert trigger["match"] == {"prefect.resource.id": "lindley.landing.*"}
+    assert set(trigger["parameters"]) == {"chain", "file"}
+    assert sweep["schedules"][0]["cron"] == "*/15 * * * *"
+    assert {update["work_pool"]["name"], sweep["work_pool"]["name"]} == {up.POOL}
+    assert document["pull"] == [{"flows.environment.enter_workspace": {}}]
+    assert "/home" not in text

@@ -1,0 +1,334 @@
+"""The flows `update` and `sweep` on a real Prefect server, with a ledger in memory and no sampler."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
+
+from flows.result import UpdateResult
+from flows.sweep import Swept, sweep
+from flows.update import outcome_of, update, update_batch
+from lindley import pipeline
+from lindley.errors import BatchRefused, FitFailed, LedgerUnavailable, LindleyError, UnknownChain
+from lindley.history import history
+from tasks import options
+from tasks.batch import read_batch
+from tasks.fit import fit_update, plan_update
+from tasks.ledger import log_link, register_link
+from tasks.progress import watched
+from tasks.publish import publish
+from tests import fakes
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch: pytest.MonkeyPatch, ledger, fits, workspace) -> None:
+    monkeypatch.setattr("flows.update.open_ledger", lambda _: ledger)
+    for task in (plan_update, fit_update, log_link, register_link):
+        monkeypatch.setattr(task, "retry_delay_seconds", 0)
+
+
+def run(chain: str, file: str, **options: Any) -> tuple[State[Any], UpdateResult | LindleyError]:
+    state = update(chain, file, return_state=True, **options)
+    return state, outcome_of(state)
+
+
+def flow_run(state: State[Any]) -> Any:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(state.state_details.flow_run_id)
+
+
+def task_runs(state: State[Any]) -> dict[str, int]:
+    """Return how often each task of a flow run ran."""
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        found = client.read_task_runs(flow_run_filter=wanted)
+    return {re.sub(r"-\w+$", "", run.name): run.run_count for run in found}
+
+
+def artifacts(state: State[Any]) -> dict[str, Any]:
+    run_id = str(state.state_details.flow_run_id)
+    with get_client(sync_client=True) as client:
+        response = client.request(
+            "POST", "/artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [run_id]}}}
+        )
+    return {item["key"]: item for item in response.json()}
+
+
+def test_a_file_becomes_a_link_in_a_run_that_names_both(ledger, land):
+    land("a.csv")
+    state, result = run("coins", "a.csv")
+    assert state.is_completed()
+    assert state.message == "a.csv is link 1 of coins (version 1)"
+    assert isinstance(result, UpdateResult)
+    assert flow_run(state).name == "coins <- a.csv"
+    assert flow_run(state).flow_id is not None
+    run_tags = ledger.run_of("coins", 1).tags
+    assert run_tags["lindley.flow_run"] == str(state.state_details.flow_run_id)
+
+
+def test_the_run_shows_summary_table_picture_and_progress(land):
+    land("a.csv")
+    state, _ = run("coins", "a.csv")
+    left = artifacts(state)
+    assert set(left) == {"coins-summary", "coins-parameters", "coins-prior-posterior", "coins-sampler"}
+    assert "link 1" in left["coins-summary"]["data"]
+    assert "updated the model's own priors" in left["coins-summary"]["data"]
+    assert '"theta"' in left["coins-parameters"]["data"]
+    picture = re.search(r"data:image/png;base64,([^)]+)", left["coins-prior-posterior"]["data"])
+    assert picture is not None
+    assert base64.b64decode(picture[1]).startswith(b"\x89PNG")
+    assert left["coins-sampler"]["data"] == 100.0
+    assert all(item["description"] for item in left.values())
+
+
+def test_a_terminal_can_watch_the_sampler(land):
+    land("a.csv")
+    seen: list[tuple[int, int]] = []
+    with watched(lambda done, total: seen.append((done, total))):
+        run("coins", "a.csv")
+    assert seen == [(500, 1000), (1000, 1000)]
+
+
+def test_the_same_batch_again_ends_as_unchanged(land, fits):
+    land("a.csv")
+    run("coins", "a.csv")
+    land("b.csv")
+    state, result = run("coins", "b.csv")
+    assert (state.name, state.is_completed()) == ("Unchanged", True)
+    assert "already in coins as link 1" in state.message
+    assert result.status == "unchanged"
+    assert artifacts(state) == {}
+
+
+def test_a_file_that_another_run_took_ends_as_unchanged():
+    state, result = run("coins", "a.csv")
+    assert (state.name, result.status) == ("Unchanged", "gone")
+    assert task_runs(state) == {}
+
+
+def test_a_quarantined_fit_ends_as_quarantined_with_the_reason(ledger, land, fits):
+    fits.passed = False
+    land("a.csv")
+    state, _ = run("coins", "a.csv")
+    assert (state.name, state.is_completed()) == ("Quarantined", True)
+    assert "R-hat 1.3100 of theta" in state.message
+    assert history(ledger, "coins") == []
+    assert "quarantined" in artifacts(state)["coins-summary"]["data"]
+
+
+def test_a_bad_batch_fails_the_run_with_one_paragraph_and_is_set_aside(workspace, ledger, land):
+    land("a.csv", text="id,k,n\n1,3,ten\n")
+    state, error = run("coins", "a.csv")
+    assert state.is_failed()
+    assert isinstance(error, BatchRefused)
+    assert state.message == str(error)
+    assert "\n" not in state.message
+    assert (workspace.rejected / "coins" / "a.csv.reason.json").exists()
+    assert ledger.chains() == []
+    assert task_runs(state) == {"read batch": 1}
+
+
+def test_an_unknown_chain_fails_the_run(land):
+    path = land("a.csv", chain="dice")
+    state, error = run("dice", "a.csv")
+    assert state.is_failed()
+    assert isinstance(error, UnknownChain)
+    assert path.exists()
+
+
+def test_a_transient_error_is_tried_again(monkeypatch, land):
+    calls = []
+    register = pipeline.register_link
+
+    def sometimes(*args):
+        calls.append(args)
+        if len(calls) < 3:
+            raise LedgerUnavailable("The ledger did not answer")
+        return register(*args)
+
+    monkeypatch.setattr("lindley.pipeline.register_link", sometimes)
+    land("a.csv")
+    state, _ = run("coins", "a.csv")
+    assert state.is_completed()
+    assert task_runs(state)["register link"] == 3
+
+
+def test_and_fails_the_run_when_it_stays(monkeypatch, land):
+    def never(*_):
+        raise LedgerUnavailable("The ledger did not answer")
+
+    monkeypatch.setattr("lindley.pipeline.register_link", never)
+    path = land("a.csv")
+    state, error = run("coins", "a.csv")
+    assert state.is_failed()
+    assert isinstance(error, LedgerUnavailable)
+    assert task_runs(state)["register link"] == 1 + len(options.RETRY_DELAYS)
+    assert path.exists()
+
+
+def test_an_error_that_stays_is_not_tried_again(land, fits):
+    fits.error = FitFailed("It failed")
+    land("a.csv")
+    _, error = run("coins", "a.csv")
+    assert isinstance(error, FitFailed)
+    assert len(fits.plans) == 1
+
+
+def test_a_lost_race_is_planned_again_by_the_flow(workspace, ledger, land, fits):
+    declaration = fakes.declare(workspace.models)
+
+    def rival() -> None:
+        if not ledger.chains():
+            fakes.append(ledger, declaration, fakes.coins(declaration, 20))
+
+    fits.during = rival
+    land("a.csv")
+    state, result = run("coins", "a.csv")
+    assert state.is_completed()
+    assert result.link == 2
+
+
+def test_an_error_that_nobody_raised_on_purpose_is_not_hidden(land, fits):
+    fits.error = ZeroDivisionError("a bug")
+    land("a.csv")
+    state = update("coins", "a.csv", return_state=True)
+    assert state.is_failed()
+    with pytest.raises(ZeroDivisionError):
+        outcome_of(state)
+
+
+def test_pages_that_cannot_be_made_do_not_undo_the_link(monkeypatch, ledger, land):
+    def fails(*_):
+        raise RuntimeError("no page")
+
+    monkeypatch.setattr("tasks.publish.summary_text", fails)
+    land("a.csv")
+    state, result = run("coins", "a.csv")
+    assert state.is_completed()
+    assert result.status == "accepted"
+    assert len(history(ledger, "coins")) == 1
+
+
+def test_files_that_arrived_before_come_first_in_runs_of_their_own(ledger, land):
+    land("c.csv", 9, minutes=1)
+    land("a.csv", 1, minutes=3)
+    land("b.csv", 5, minutes=2)
+    _, result = run("coins", "c.csv")
+    assert result.link == 3
+    assert [view.origin for view in history(ledger, "coins")] == ["a.csv", "b.csv", "c.csv"]
+    runs = {ledger.runs[view.run_id].tags["lindley.flow_run"] for view in history(ledger, "coins")}
+    assert len(runs) == 3
+
+
+def test_no_task_or_flow_caches_or_pickles_anything():
+    for task in (read_batch, plan_update, fit_update, log_link, register_link, publish):
+        assert task.cache_policy == NO_CACHE
+        assert task.persist_result is False
+    for made in (update, update_batch, sweep):
+        assert made.persist_result is False
+
+
+# -- sweep ------------------------------------------------------------------------------------------
+
+
+def swept(chain: str | None = None) -> tuple[State[Any], Swept]:
+    state = sweep(chain, return_state=True)
+    return state, state.result(raise_on_failure=False)
+
+
+def statuses(done: Swept) -> dict[str, str]:
+    return {row["file"]: row["status"] for row in done.rows}
+
+
+def test_a_sweep_takes_everything_oldest_first(workspace, ledger, land):
+    fakes.declare(workspace.models, "dice")
+    land("b.csv", 5, minutes=2)
+    land("a.csv", 1, minutes=3)
+    land("x.csv", 1, chain="dice")
+    state, _ = swept()
+    assert state.is_completed()
+    assert state.message == "3 accepted"
+    assert [view.origin for view in history(ledger, "coins")] == ["a.csv", "b.csv"]
+    assert len(history(ledger, "dice")) == 1
+    assert set(artifacts(state)) == {"sweep-summary", "sweep-files"}
+    assert list(workspace.landing.glob("*/*")) == []
+
+
+def test_a_sweep_with_nothing_to_do_says_so_and_leaves_nothing():
+    state, done = swept()
+    assert state.message == "nothing in the landing folder"
+    assert done.rows == []
+    assert artifacts(state) == {}
+
+
+def test_a_sweep_of_one_chain_leaves_the_others(workspace, land):
+    fakes.declare(workspace.models, "dice")
+    land("a.csv")
+    kept = land("x.csv", chain="dice")
+    _, done = swept("coins")
+    assert statuses(done) == {"a.csv": "accepted"}
+    assert kept.exists()
+
+
+def test_a_file_at_fault_does_not_stop_its_chain(workspace, land):
+    land("a.csv", text="id,k,n\n1,3,ten\n", minutes=3)
+    land("b.csv", minutes=2)
+    state, done = swept()
+    assert statuses(done) == {"a.csv": "rejected", "b.csv": "accepted"}
+    assert state.is_completed()
+
+
+def test_any_other_failure_stops_its_chain_and_no_other(workspace, ledger, land, fits):
+    fakes.declare(workspace.models, "dice")
+    land("a.csv", minutes=3, chain="coins")
+    later = land("b.csv", 5, minutes=2)
+    land("x.csv", chain="dice")
+
+    class Selective(FitFailed):
+        pass
+
+    def during() -> None:
+        if fits.plans[-1].declaration.name == "coins":
+            raise Selective("Only coins fails")
+
+    fits.during = during
+    state, done = swept()
+    assert state.is_failed()
+    assert statuses(done) == {"a.csv": "failed", "x.csv": "accepted"}
+    assert set(done.failed) == {"coins"}
+    assert later.exists()
+    assert "coins" in artifacts(state)["sweep-summary"]["data"]
+
+
+def test_an_unknown_chain_is_reported_and_its_files_stay(land):
+    kept = land("x.csv", chain="dice")
+    land("a.csv")
+    state, done = swept()
+    assert state.is_failed()
+    assert isinstance(done.failed["dice"], UnknownChain)
+    assert statuses(done) == {"a.csv": "accepted"}
+    assert kept.exists()
+
+
+def test_what_is_no_arrival_is_listed(workspace, land):
+    land("a.csv")
+    (workspace.landing / "stray.csv").write_text("id\n")
+    _, done = swept()
+    assert statuses(done) == {"a.csv": "accepted", "stray.csv": "ignored"}
+
+
+def test_the_results_are_json(land):
+    land("a.csv")
+    land("x.csv", chain="dice")
+    _, done = swept()
+    assert json.loads(json.dumps(done.as_dict()))["failed"]["dice"]["error"] == "UnknownChain"
