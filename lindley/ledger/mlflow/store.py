@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import posixpath
-import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,8 @@ from urllib.request import url2pathname
 
 # Set before MLflow is imported: a ledger that phones home is not one to trust at 3 a.m.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Standard output belongs to the command line (`--json`), not to addresses of runs.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
 import pandas as pd
@@ -24,14 +25,22 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Metric, Param
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
 
 from lindley.chain import Version, read_version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.ledger.mlflow import packaging, process
+from lindley.ledger.mlflow import naming, packaging, process
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
+
+# A new embedded ledger is no news to whoever reads the terminal.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
 #: The alias that points at the newest accepted link.
 HEAD = "head"
@@ -39,11 +48,11 @@ _GENESIS_TAG, _GENESIS_RUN_TAG = "lindley.genesis", "lindley.genesis_run"
 _GENESIS_FILE = "genesis.json"
 _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
 _STATUS = {"finished": "FINISHED", "killed": "KILLED"}
-#: MLflow's limits: parameters and metrics in one call, characters of a parameter, a tag value, a key.
+#: What MLflow says of a run id that nobody has, and of one that nobody can have.
+_NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
+#: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
 _PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 900
-_PARAM_CHARACTERS, _TAG_CHARACTERS, _KEY_CHARACTERS = 6000, 5000, 250
-#: Names that stay readable as keys: words, or a variable with the labels of one of its elements.
-_READABLE = re.compile(r"[\w\-/][\w\- /]*(\[[\w\- ]+(, [\w\- ]+)*\])?")
+_PARAM_CHARACTERS, _TAG_CHARACTERS = 6000, 5000
 
 
 class MlflowLedger:
@@ -123,6 +132,8 @@ class MlflowLedger:
             with packaging.scratch() as folder:
                 (folder / _GENESIS_FILE).write_bytes(genesis)
                 self.upload(run_id, folder)
+            # Before the claim: a writer killed right after it leaves nothing that looks abandoned.
+            self.close_run(run_id, "finished")
             tags = {_GENESIS_TAG: digest(genesis), _GENESIS_RUN_TAG: run_id}
             try:
                 # Creating a registered model fails when it exists: the one atomic claim that MLflow has.
@@ -131,8 +142,6 @@ class MlflowLedger:
                 if not _is(error, RESOURCE_ALREADY_EXISTS):
                     raise
                 self.close_run(run_id, "finished", "superseded")
-            else:
-                self.close_run(run_id, "finished")
         held = self.genesis(chain)
         if held is None:
             raise LedgerUnavailable(
@@ -173,8 +182,8 @@ class MlflowLedger:
             )
             run_id: str = created.info.run_id
             now = created.info.start_time
-            params = [Param(_key(k), str(v)[:_PARAM_CHARACTERS]) for k, v in run.params.items()]
-            metrics = [Metric(_key(k), float(v), now, 0) for k, v in run.metrics.items()]
+            params = [Param(naming.key(k), str(v)[:_PARAM_CHARACTERS]) for k, v in run.params.items()]
+            metrics = [Metric(naming.key(k), float(v), now, 0) for k, v in run.metrics.items()]
             while params or metrics:
                 self.client.log_batch(
                     run_id, metrics=metrics[:_METRICS_PER_CALL], params=params[:_PARAMS_PER_CALL]
@@ -192,22 +201,26 @@ class MlflowLedger:
     def download(self, run_id: str, folder: Path, path: str = "") -> Path:
         """Fetch artifacts; see `Ledger`."""
         local = self._local_artifacts(run_id)
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if local is None:
+            return self._download_remote(run_id, path, target.parent if path else folder)
         try:
-            if local is not None:
-                source, target = local / path, folder / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if source.is_dir():
-                    return Path(shutil.copytree(source, target, dirs_exist_ok=True))
-                return Path(shutil.copyfile(source, target))
+            if (local / path).is_dir():
+                return Path(shutil.copytree(local / path, target, dirs_exist_ok=True))
+            return Path(shutil.copyfile(local / path, target))
+        except OSError as error:
+            raise _missing(run_id, path) from error
+
+    def _download_remote(self, run_id: str, path: str, folder: Path) -> Path:
+        """Fetch through the artifact store's client, which says alike that a file or the store is missing."""
+        try:
             with _translated("fetch an artifact"):
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
-        except (OSError, LedgerCorrupt) as error:
-            raise LedgerCorrupt(
-                f"The artifact {path or '(all)'} of run {run_id} is missing",
-                expected="every artifact that the link's record lists",
-                found=f"{type(error).__name__}",
-                todo="restore the artifact store from a backup, and run `lindley verify`",
-            ) from error
+        except LedgerUnavailable as error:
+            if not any(f"{held}/".startswith(f"{path}/") for held in self.artifacts(run_id)):
+                raise _missing(run_id, path) from error
+            raise
 
     def artifacts(self, run_id: str) -> dict[str, int]:
         """List artifacts with sizes; see `Ledger`."""
@@ -238,7 +251,7 @@ class MlflowLedger:
             try:
                 run = self.client.get_run(run_id)
             except MlflowException as error:
-                if _is(error, RESOURCE_DOES_NOT_EXIST):
+                if _is(error, *_NO_RUN):
                     return None
                 raise
         status = {"FINISHED": "finished", "RUNNING": "running"}.get(run.info.status, "killed")
@@ -319,12 +332,13 @@ class MlflowLedger:
             try:
                 uri: str = self.client.get_run(run_id).info.artifact_uri
             except MlflowException as error:
-                if _is(error, RESOURCE_DOES_NOT_EXIST):
+                if _is(error, *_NO_RUN):
                     raise LedgerCorrupt(f"The run {run_id} does not exist") from error
                 raise
-        if "://" in uri and not uri.startswith("file:"):
+        scheme = urlsplit(uri).scheme
+        if scheme not in {"", "file"}:  # e.g. mlflow-artifacts:/ or s3://
             return None
-        path = Path(url2pathname(urlsplit(uri).path)) if uri.startswith("file:") else Path(uri)
+        path = Path(url2pathname(urlsplit(uri).path)) if scheme else Path(uri)
         if not path.is_dir() and self.embedded:
             path = self.root / "mlartifacts" / Path(*path.parts[-3:])
         return path
@@ -343,20 +357,17 @@ def _translated(what: str) -> Iterator[None]:
         ) from error
 
 
-def _is(error: MlflowException, code: int) -> bool:
-    return bool(error.error_code == ErrorCode.Name(code))
+def _missing(run_id: str, path: str) -> LedgerCorrupt:
+    return LedgerCorrupt(
+        f"The artifact {path or '(all)'} of run {run_id} is missing",
+        expected="every artifact that the link's record lists",
+        found="no such file",
+        todo="restore the artifact store from a backup, and run `lindley verify`",
+    )
 
 
-def _key(name: str) -> str:
-    """Return a name that MLflow accepts as a key; two names never give the same one.
-
-    ``beta[north, x]`` becomes ``beta.north.x``; any other name that must change is told apart by a digest.
-    """
-    if _READABLE.fullmatch(name) and posixpath.normpath(name) == name and len(name) <= _KEY_CHARACTERS:
-        return name.removesuffix("]").replace("[", ".").replace(", ", ".")
-    parts = [part.strip(". ") for part in re.sub(r"[^\w\-. /]", ".", name).split("/")]
-    plain = "/".join(part for part in parts if part)
-    return f"{plain[: _KEY_CHARACTERS - 50]}.{digest(name.encode('utf-8', 'backslashreplace'))[:16]}"
+def _is(error: MlflowException, *codes: int) -> bool:
+    return error.error_code in {ErrorCode.Name(code) for code in codes}
 
 
 def _version(found: Any) -> Version:
