@@ -69,6 +69,7 @@ class ArtifactProgress:
     def finish(self) -> None:
         """Show the work as done."""
         if self._shown < 100.0:
+            self._shown = 100.0
             self._update(100.0)
 
     def _update(self, percent: float) -> None:

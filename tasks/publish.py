@@ -20,21 +20,16 @@ def publish(plan: Plan, outcome: Outcome, registered: Registered) -> None:
     """Leave the link's summary, parameters and picture as artifacts of the flow run."""
     from lindley.report.tables import parameter_rows
 
-    chain = registered.chain
-    about = f"{chain}, version {registered.version}, {registered.status}"
-    create_markdown_artifact(
-        summary_text(plan, outcome, registered), key=artifact_key(chain, "summary"), description=about
-    )
+    about = f"{registered.chain}, version {registered.version}, {registered.status}"
+
+    def named(what: str, description: str) -> dict[str, str]:
+        return {"key": artifact_key(registered.chain, what), "description": f"{about}: {description}"}
+
+    create_markdown_artifact(summary_text(plan, outcome, registered), **named("summary", "what changed"))
     create_table_artifact(
-        parameter_rows(outcome.summary),
-        key=artifact_key(chain, "parameters"),
-        description=f"{about}: prior, posterior and movement of every parameter",
+        parameter_rows(outcome.summary), **named("parameters", "prior, posterior, movement")
     )
-    create_markdown_artifact(
-        picture_text(outcome),
-        key=artifact_key(chain, "prior-posterior"),
-        description=f"{about}: picture of prior and posterior",
-    )
+    create_markdown_artifact(picture_text(outcome), **named("prior-posterior", "the picture"))
 
 
 def summary_text(plan: Plan, outcome: Outcome, registered: Registered) -> str:
