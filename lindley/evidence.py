@@ -58,6 +58,7 @@ def gather(ledger: Ledger, chain: str) -> ChainEvidence:
         genesis_digest=stated,
         versions=tuple(_gather_version(ledger, version) for version in versions),
         head_hint=ledger.head_hint(chain),
+        registered_runs=tuple(ledger.registered_runs(chain)),
     )
 
 

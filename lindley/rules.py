@@ -65,13 +65,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ChainEvidence:
-    """What was read of a chain: genesis, versions in number order, head alias."""
+    """What was read of a chain: genesis, versions in number order, head alias, runs that became versions."""
 
     name: str
     genesis: bytes | None
     genesis_digest: str
     versions: tuple[Evidence, ...]
     head_hint: int | None
+    registered_runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,10 +191,11 @@ def _budget(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         return
     figures = record["figures"]
     size = sum(int(np.prod(block["value_shape"])) for block in record["posterior"]["coordinates"])
-    ess = max(min(figures["ess_bulk_min"], figures["ess_tail_min"]), 1.0)
+    # A fit that did not move has no ESS, and then no budget either.
+    ess = max(min(figures.get("ess_bulk_min", np.nan), figures.get("ess_tail_min", np.nan)), 1.0)
     before = case.prior["figures"].get("budget", 0.0) if case.prior else 0.0
     wanted = before + (size + 1) / ess
-    if not np.isclose(figures.get("budget", np.nan), wanted, rtol=1e-9):
+    if not np.isclose(figures.get("budget", np.nan), wanted, rtol=1e-9, equal_nan=True):
         yield f"budget {wanted:.6g} expected, found {figures.get('budget')}"
 
 

@@ -21,7 +21,7 @@ from lindley.rules import CHECKS, Case, ChainEvidence, Evidence
 
 RULES: dict[str, str] = {
     "R01": "the genesis record is readable and has the digest that the registry states",
-    "R02": "version numbers have no gap",
+    "R02": "no version was deleted: numbers have no gap, and every run that was registered has one",
     "R03": "the record is readable, canonical and complete",
     "R04": "the record has the digest that the version's tag states",
     "R05": "the version's tags are those of its record",
@@ -103,7 +103,8 @@ def verify(chain: ChainEvidence) -> Report:
             continue
         before = chain.genesis_digest if link == 1 else heads.get(link - 1) if link else None
         cases.append(Case(item, record, link, records.get(record["prior"]), before))
-        records[item.version.record] = record
+        if link:
+            records[item.version.record] = record
     for case in cases:
         for rule, check in CHECKS.items():
             for message in check(case, chain):
@@ -151,6 +152,9 @@ def _gaps(chain: ChainEvidence) -> Iterator[Finding]:
     numbers = [item.version.number for item in chain.versions]
     for missing in sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers)):
         yield Finding("R02", None, missing, f"version {missing} is missing: it was deleted")
+    held = {item.version.run_id for item in chain.versions}
+    for run_id in sorted(set(chain.registered_runs) - held):
+        yield Finding("R02", None, None, f"the version of run {run_id} is missing: it was deleted")
 
 
 def _head(chain: ChainEvidence, walked: Chain) -> Iterator[Finding]:

@@ -119,5 +119,8 @@ class Ledger(Protocol):
     def dead_runs(self, chain: str) -> list[str]:
         """Return the ids of open runs whose process died on this machine."""
 
+    def registered_runs(self, chain: str) -> list[str]:
+        """Return the ids of runs that were closed as ``accepted`` or ``quarantined``: each has a version."""
+
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
         """Return addresses of the run and version for people; empty where nothing serves pages."""

@@ -31,6 +31,7 @@ from mlflow.protos.databricks_pb2 import (
     RESOURCE_DOES_NOT_EXIST,
     ErrorCode,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
 from lindley.chain import Version, read_version
 from lindley.declaration import Declaration
@@ -259,14 +260,28 @@ class MlflowLedger:
 
     def dead_runs(self, chain: str) -> list[str]:
         """Return open runs of dead processes; see `Ledger`."""
-        with _translated(f"look for abandoned runs of {chain}"):
-            experiment = self.client.get_experiment_by_name(f"lindley/{chain}")
-            if experiment is None:
-                return []
-            running = self.client.search_runs(
-                [experiment.experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=100
-            )
+        running = self._search_runs(chain, "attributes.status = 'RUNNING'")
         return [r.info.run_id for r in running if process.died(r.data.tags.get(_WRITER_TAG, ""))]
+
+    def registered_runs(self, chain: str) -> list[str]:
+        """Return runs that became versions; see `Ledger`."""
+        states = ("accepted", "quarantined")
+        found = [self._search_runs(chain, f"tags.`{_STATE_TAG}` = '{state}'") for state in states]
+        return sorted(run.info.run_id for runs in found for run in runs)
+
+    def _search_runs(self, chain: str, condition: str) -> list[Any]:
+        """Return all runs of a chain's experiment that meet a condition."""
+        found: list[Any] = []
+        token: str | None = None
+        with _translated(f"search the runs of {chain}"):
+            experiment = self.client.get_experiment_by_name(f"lindley/{chain}")
+            while experiment is not None:
+                page = self.client.search_runs([experiment.experiment_id], condition, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        return found
 
     # -- registration ---------------------------------------------------------------------------------
 
@@ -349,10 +364,10 @@ def _translated(what: str) -> Iterator[None]:
     """Raise what MLflow raises as one paragraph that says what to do."""
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:
         raise LedgerUnavailable(
             f"MLflow refused or failed to {what}",
-            found=str(error).strip().splitlines()[0][:300] if str(error).strip() else error.error_code,
+            found=(str(error).strip().splitlines() or [type(error).__name__])[0][:300],
             todo="check MLFLOW_TRACKING_URI, your permissions there, and that the server is up",
         ) from error
 
