@@ -39,7 +39,7 @@ def parse(data: bytes) -> dict[str, Any]:
         each of its type (see `lindley.record_shape`).
     """
     try:
-        record = json.loads(data)
+        record = json.loads(data, parse_int=_number)
     except (ValueError, RecursionError) as error:
         raise _corrupt(f"no JSON ({type(error).__name__})") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
@@ -68,6 +68,11 @@ def genesis_record(chain: str, model: dict[str, Any]) -> dict[str, Any]:
         "prior": None,
         "model": model,
     }
+
+
+def _number(text: str) -> int | float:
+    """Read an integer; one beyond 2^53 was a float when it was written."""
+    return int(text) if len(text) < 16 else float(text)
 
 
 def _corrupt(found: str) -> LedgerCorrupt:

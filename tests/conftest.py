@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from hypothesis import settings
 
 from lindley.declaration import Declaration
 from tests.fakes import MemoryLedger, append, coins, declare
+
+# No deadline: a busy machine is no failure.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
 def declaration(tmp_path_factory: pytest.TempPathFactory) -> Declaration:
     """The chain ``coins``; see `tests.fakes`."""
     return declare(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def coins_chain(declaration: Declaration) -> MemoryLedger:
+    """Three links as versions 1, 2 and 5; version 3 is quarantined, 4 is a create that was sent twice.
+
+    Clone it before changing it.
+    """
+    ledger = MemoryLedger()
+    append(ledger, declaration, coins(declaration, 0))
+    append(ledger, declaration, coins(declaration, 10, k=4))
+    append(ledger, declaration, coins(declaration, 20, k=9), passed=False)
+    twice = ledger.models["coins"].versions[2]
+    ledger.register("coins", twice.run_id, twice.tags, twice.description)
+    append(ledger, declaration, coins(declaration, 30, k=5))
+    return ledger

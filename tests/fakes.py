@@ -140,8 +140,8 @@ def _posterior_draws(plan: Plan, rng: np.random.Generator) -> np.ndarray:
     if plan.prior is None:
         log_density = stats.beta.logpdf(_expit(grid), 2, 3) - grid - 2 * np.log1p(np.exp(-grid))
     else:
-        prior = plan.prior.matched
-        log_density = stats.norm.logpdf(grid, prior.loc[0], prior.factor[0, 0])
+        low, mid, high = _from_prior(plan, np.array([-1.0, 0.0, 1.0]))
+        log_density = stats.norm.logpdf(grid, mid, (high - low) / 2)
     frame = plan.batch.frame()
     k, n = int(frame["k"].sum()), int(frame["n"].sum())
     log_density += k * grid - n * np.log1p(np.exp(grid))
@@ -156,9 +156,16 @@ def _trace(plan: Plan, u: np.ndarray, rng: np.random.Generator) -> Any:
         coordinates=COORDINATES, model=SimpleNamespace(named_vars_to_dims={}, coords={})
     )
     tree = trace.assemble(graph, {"theta": _expit(u[..., 0])}, u)
-    before = rng.beta(2, 3, 500) if plan.prior is None else _expit(plan.prior.matched.sample(rng, 500)[:, 0])
+    z = rng.standard_normal(500)
+    before = rng.beta(2, 3, 500) if plan.prior is None else _expit(_from_prior(plan, z))
     tree["prior"] = trace.assemble(graph, {"theta": before[None]}, u[:1, :500])["posterior"]
     return tree
+
+
+def _from_prior(plan: Plan, z: np.ndarray) -> np.ndarray:
+    """Take whitened points [draw] of the matched prior to the log odds."""
+    assert plan.prior is not None
+    return plan.prior.matched.map.forward(z[:, None])[:, 0]
 
 
 def _expit(u: np.ndarray) -> np.ndarray:
@@ -322,6 +329,10 @@ class MemoryLedger:
 
     def dead_runs(self, chain: str) -> list[str]:
         return [i for i, r in self.runs.items() if r.chain == chain and r.status == "running" and not r.alive]
+
+    def registered_runs(self, chain: str) -> list[str]:
+        states = {"accepted", "quarantined"}
+        return [i for i, r in self.runs.items() if r.chain == chain and r.tags.get("lindley.state") in states]
 
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
         return {}

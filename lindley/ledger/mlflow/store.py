@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,11 +18,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Standard output belongs to the command line (`--json`), not to addresses of runs.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
-import mlflow
 import pandas as pd
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import DatasetInput, Metric, Param
+from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
@@ -36,7 +34,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lindley.chain import Version, read_version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.ledger.mlflow import naming, packaging, process
+from lindley.ledger.mlflow import dataset, naming, packaging, process
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
 
@@ -191,7 +189,7 @@ class MlflowLedger:
                 )
                 params, metrics = params[_PARAMS_PER_CALL:], metrics[_METRICS_PER_CALL:]
             if run.frame is not None:
-                self.client.log_inputs(run_id, [_dataset(run.frame, run)])
+                self.client.log_inputs(run_id, [dataset.describe(run.frame, run)])
         return run_id
 
     def upload(self, run_id: str, folder: Path) -> None:
@@ -389,15 +387,3 @@ def _version(found: Any) -> Version:
     """Read one registered version."""
     created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
     return read_version(int(found.version), found.run_id or "", created, found.tags)
-
-
-def _dataset(frame: pd.DataFrame, run: Run) -> DatasetInput:
-    """Describe the batch as an MLflow dataset; the whole sha256 is in the record and a tag."""
-    from mlflow.data.pandas_dataset import from_pandas  # imports the dataset registry: only for runs
-
-    source = mlflow.data.code_dataset_source.CodeDatasetSource(tags={"lindley.origin": run.origin})
-    with warnings.catch_warnings():
-        # MLflow hints that integer columns hold no missing values; the schema says so itself.
-        warnings.simplefilter("ignore")
-        dataset = from_pandas(frame, source=source, name=run.origin[:480], digest=run.batch_digest[:36])
-        return DatasetInput(dataset._to_mlflow_entity(), tags=[])
