@@ -11,16 +11,22 @@ import xarray as xr
 
 from lindley.coordinates import Coordinates
 from lindley.errors import LedgerCorrupt
-from lindley.prior import ARRAYS, MatchedPrior, array_bytes
+from lindley.prior import MatchedPrior, array_bytes
+from lindley.transport import ARRAYS, TriangularMap
 
 
 def write_matched_prior(prior: MatchedPrior, path: Path) -> None:
     """Write a matched prior as netCDF, its coordinates as an attribute."""
-    dims = dict.fromkeys(ARRAYS, ("coordinate",)) | {"factor": ("coordinate", "factor_column")}
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(ARRAYS, ("step",))
+    dims |= {"linear": ("step", "step_before"), "widen": ("step", "bend")}
+    dims["quadratic"] = ("step", "bend", "bend_too")
     dataset = xr.Dataset(
-        {name: (dims[name], getattr(prior, name)) for name in ARRAYS},
-        coords={"coordinate": prior.coordinates.names},
-        attrs={"family": prior.family, "blocks": json.dumps(prior.coordinates.as_list())},
+        {name: (dims[name], array) for name, array in zip(ARRAYS, prior.arrays(), strict=True)},
+        attrs={
+            "family": prior.family,
+            "reason": prior.reason,
+            "blocks": json.dumps(prior.coordinates.as_list()),
+        },
     )
     dataset.to_netcdf(path, engine="h5netcdf")
 
@@ -36,11 +42,14 @@ def read_matched_prior(path: Path) -> MatchedPrior:
     try:
         with xr.open_dataset(path, engine="h5netcdf") as dataset:
             coordinates = Coordinates.from_list(json.loads(dataset.attrs["blocks"]))
-            arrays = {name: np.ascontiguousarray(dataset[name].values, dtype=float) for name in ARRAYS}
-            family = dataset.attrs["family"]
+            kinds: dict[str, type] = dict.fromkeys(ARRAYS, float) | {"order": int}
+            arrays: dict[str, np.ndarray] = {
+                name: np.ascontiguousarray(dataset[name].values, kinds[name]) for name in ARRAYS
+            }
+            reason = str(dataset.attrs["reason"])
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise _corrupt(path, error) from error
-    return MatchedPrior(coordinates=coordinates, family=family, **arrays)
+    return MatchedPrior(coordinates=coordinates, map=TriangularMap(**arrays), reason=reason)
 
 
 def write_trace(tree: xr.DataTree, path: Path) -> None:

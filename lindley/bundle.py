@@ -149,6 +149,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         },
         "posterior": {
             "family": content.matched.family,
+            "reason": content.matched.reason,
             "coordinates": content.matched.coordinates.as_list(),
             "matched": content.matched.digest,
             "draws": draws_digest(content.trace),

@@ -22,6 +22,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
 from lindley.model_graph import ModelGraph
+from lindley.transport import ARRAYS
 
 #: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
 _DATA_SIZE = 8
@@ -36,7 +37,7 @@ class Target:
     x
         Input vector [x]: whitened carried coordinates, then local ones.
     prior
-        Inputs in the order of `lindley.prior.ARRAYS`; empty at the first link.
+        Inputs in the order of `lindley.transport.ARRAYS`; empty at the first link.
     data
         Inputs that stand for the model's data and the arrays baked into it.
     data_values
@@ -85,8 +86,8 @@ def target(graph: ModelGraph, *, genesis: bool) -> Target:
     """
     x = pt.vector("x", shape=(graph.size,))
     size = graph.coordinates.size
-    prior = () if genesis else _prior_inputs(size)
-    u = x[:size] if genesis else _unwhiten(x[:size], *prior)
+    prior = {} if genesis else _prior_inputs(size)
+    u = x[:size] if genesis else _unwhiten(x[:size], prior)
     values = _values(graph, u, x[size:])
     model = graph.model
     batch_terms = model.logp(vars=graph.batch_variables(), sum=False)
@@ -111,7 +112,7 @@ def target(graph: ModelGraph, *, genesis: bool) -> Target:
     outputs, data, data_values, baked = _lift([log_density, gradient, *named.values()], graph)
     return Target(
         x=x,
-        prior=prior,
+        prior=tuple(prior.values()),
         data=data,
         data_values=data_values,
         baked=baked,
@@ -128,20 +129,27 @@ def _graph_digest(outputs: list[Variable]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _prior_inputs(size: int) -> tuple[Variable, ...]:
-    """Return symbolic inputs in the order of `lindley.prior.ARRAYS`."""
-    vectors = {name: pt.vector(name, shape=(size,)) for name in ("loc", "scale", "skew", "tail")}
-    factor = pt.matrix("factor", shape=(size, size))
-    return (vectors["loc"], vectors["scale"], factor, vectors["skew"], vectors["tail"])
+def _prior_inputs(size: int) -> dict[str, Variable]:
+    """Return symbolic inputs by name, in the order of `lindley.transport.ARRAYS`."""
+    vectors = {name: pt.vector(name, shape=(size,)) for name in ARRAYS}
+    return vectors | {
+        "order": pt.lvector("order"),
+        "linear": pt.matrix("linear", shape=(size, size)),
+        # A joint normal has no bends: these have length 0 there, and the same function serves both.
+        "quadratic": pt.tensor3("quadratic", shape=(size, None, None)),
+        "widen": pt.matrix("widen", shape=(size, None)),
+    }
 
 
-def _unwhiten(
-    z: Variable, loc: Variable, scale: Variable, factor: Variable, skew: Variable, tail: Variable
-) -> Variable:
-    """Return u(z); the symbolic twin of `MatchedPrior.unwhiten`."""
-    # A sum over a product instead of a BLAS call: exact for any d, and it needs no linked BLAS.
-    y = pt.sum(factor * z[None, :], axis=1)
-    return loc + scale * pt.sinh((pt.arcsinh(y) + skew) / tail)
+def _unwhiten(z: Variable, map_: dict[str, Variable]) -> Variable:
+    """Return u(z); the symbolic twin of `lindley.transport.TriangularMap.forward`."""
+    # Sums of products instead of BLAS calls: exact for any size, and they need no linked BLAS.
+    bends = z[: map_["widen"].shape[1]]
+    middle = map_["loc"] + pt.sum(map_["linear"] * z[None, :], axis=1)
+    middle = middle + pt.sum(map_["quadratic"] * bends[None, :, None] * bends[None, None, :], axis=(1, 2))
+    width = pt.exp(map_["log_width"] + pt.sum(map_["widen"] * bends[None, :], axis=1))
+    v = middle + width * pt.sinh((pt.arcsinh(z) + map_["skew"]) / map_["tail"])
+    return pt.set_subtensor(pt.zeros_like(v)[map_["order"]], v)
 
 
 def _values(graph: ModelGraph, u: Variable, local: Variable) -> dict[Variable, Variable]:

@@ -11,6 +11,8 @@ from arviz_stats.base import array_stats
 from scipy import stats
 from scipy.special import logsumexp
 
+from lindley.transport import TriangularMap
+
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
@@ -24,9 +26,10 @@ class Thresholds:
         Smallest bulk and tail effective sample size, 100 per chain of four (ibid.).
     divergences
         Largest fraction of draws that end in a divergent transition.
-    k_hat_warn, k_hat_refuse
-        Pareto k-hat of the target against its normal approximation (Vehtari et al. 2024, JMLR 25:72):
-        above 0.7 importance weights are unreliable, from 1 on their mean does not exist.
+    k_hat_warn
+        Largest Pareto k-hat of the target against the map matched to it (Vehtari et al. 2024, JMLR
+        25:72): above it the match is too coarse to trust the next link's prior blindly. It flags the
+        link and does not refuse it: a batch left out would be the larger error.
     budget_warn, budget_rebase
         Accumulated (d+1)/ESS along the chain (docs/adr/0005-budget.md).
     conflict_warn
@@ -37,7 +40,6 @@ class Thresholds:
     ess: float = 400.0
     divergences: float = 0.01
     k_hat_warn: float = 0.7
-    k_hat_refuse: float = 1.0
     budget_warn: float = 0.25
     budget_rebase: float = 1.0
     conflict_warn: float = 0.001
@@ -92,7 +94,7 @@ def convergence(draws: np.ndarray) -> Convergence:
 
 @dataclass(frozen=True)
 class Importance:
-    """Importance sampling of a target by its normal approximation.
+    """Importance sampling of a target by the map matched to it.
 
     Parameters
     ----------
@@ -110,42 +112,38 @@ class Importance:
 
 
 def importance(
-    x: np.ndarray, target: Callable[[np.ndarray], np.ndarray], *, rng: np.random.Generator, size: int = 2000
+    proposal: TriangularMap,
+    target: Callable[[np.ndarray], np.ndarray],
+    *,
+    rng: np.random.Generator,
+    size: int = 2000,
 ) -> Importance:
-    """Approximate a target by the joint normal of its draws and measure how far off that is.
+    """Importance-sample a target by the map that was matched to it, and measure how far off that is.
 
     Parameters
     ----------
-    x
-        Draws of the target, array [draw, x].
+    proposal
+        The map matched to the target's draws.
     target
-        Its normalised-prior log density at points [point, x]; returns an array [point].
+        Its log density, normalised up to the evidence, at points [point, coordinate]; gives [point].
     rng
         Source of the proposal's draws.
     size
         Number of proposal draws.
     """
-    mean, covariance = x.mean(axis=0), np.atleast_2d(np.cov(x, rowvar=False))
-    sd = np.sqrt(np.diag(covariance))
-    correlation = covariance / np.outer(sd, sd)
-    factor = sd[:, None] * np.linalg.cholesky(correlation + 1e-10 * np.eye(len(sd)))
-    z = rng.standard_normal((size, len(mean)))
-    log_proposal = -0.5 * (z**2).sum(axis=1) - 0.5 * len(mean) * np.log(2 * np.pi)
-    log_proposal -= np.log(np.diag(factor)).sum()
-    with np.errstate(over="ignore", invalid="ignore"):
-        log_weights = target(mean + z @ factor.T) - log_proposal
+    points = proposal.sample(rng, size)
+    with np.errstate(all="ignore"):
+        log_weights = target(points) - proposal.log_density(points)
     log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf)
     if not np.isfinite(log_weights).any():
         return Importance(k_hat=np.inf, log_evidence=-np.inf, log_evidence_se=np.inf)
     # Points outside the target's support have weight zero; the smoothing needs finite logs.
     floor = log_weights[np.isfinite(log_weights)].min() - 700.0
     smoothed, k_hat = array_stats.psislw(np.maximum(log_weights, floor))
-    # psislw normalises the weights: add back what it divided by.
-    shift = logsumexp(log_weights) - np.log(size)
     weights = np.exp(smoothed - logsumexp(smoothed))
     return Importance(
         k_hat=float(k_hat),
-        log_evidence=float(shift),
+        log_evidence=float(logsumexp(log_weights) - np.log(size)),
         log_evidence_se=float(np.sqrt(max(0.0, (weights**2).sum() - 1 / size))),
     )
 
@@ -173,36 +171,40 @@ def conflict(z: np.ndarray) -> float:
     return float(stats.chi2.sf(statistic, int(informed.sum())))
 
 
-def decide(
-    names: list[str],
-    result: Convergence,
-    *,
-    divergences: float,
-    k_hat: float,
-    budget: float,
-    conflict_p: float | None,
-    thresholds: Thresholds,
-) -> Gate:
-    """Hold a fit against the thresholds; each reason names the worst coordinate and the figure."""
-    reasons, warnings = [], []
-    worst = int(np.nanargmax(np.where(np.isfinite(result.r_hat), result.r_hat, np.inf)))
+def refusals(
+    names: list[str], result: Convergence, *, divergences: float, thresholds: Thresholds
+) -> tuple[str, ...]:
+    """Return why a fit is refused; each reason names the worst coordinate and the figure."""
+    reasons = []
+    worst = int(np.argmax(np.where(np.isfinite(result.r_hat), result.r_hat, np.inf)))
     if not result.r_hat[worst] <= thresholds.r_hat:
         reasons.append(
             f"R-hat {result.r_hat[worst]:.4f} of {names[worst]}, at most {thresholds.r_hat} allowed"
         )
     for label, ess in (("bulk", result.ess_bulk), ("tail", result.ess_tail)):
-        low = int(np.nanargmin(np.where(np.isfinite(ess), ess, -np.inf)))
+        low = int(np.argmin(np.where(np.isfinite(ess), ess, -np.inf)))
         if not ess[low] >= thresholds.ess:
             reasons.append(
                 f"{label} ESS {ess[low]:.0f} of {names[low]}, at least {thresholds.ess:.0f} needed"
             )
     if divergences > thresholds.divergences:
         reasons.append(f"{divergences:.2%} of draws diverged, at most {thresholds.divergences:.2%} allowed")
-    elif divergences > 0:
+    return tuple(reasons)
+
+
+def cautions(
+    *,
+    divergences: float,
+    k_hat: float,
+    budget: float,
+    conflict_p: float | None,
+    thresholds: Thresholds,
+) -> tuple[str, ...]:
+    """Return what flags a fit without refusing it."""
+    warnings = []
+    if 0 < divergences <= thresholds.divergences:
         warnings.append(f"{divergences:.3%} of draws diverged")
-    if not k_hat <= thresholds.k_hat_refuse:
-        reasons.append(f"k-hat {k_hat:.2f} of the matched prior, at most {thresholds.k_hat_refuse} allowed")
-    elif k_hat > thresholds.k_hat_warn:
+    if not k_hat <= thresholds.k_hat_warn:
         warnings.append(f"k-hat {k_hat:.2f} of the matched prior, above {thresholds.k_hat_warn}")
     if budget > thresholds.budget_rebase:
         warnings.append(f"budget {budget:.2f} is spent: a pooled refit (rebase) is due")
@@ -210,4 +212,4 @@ def decide(
         warnings.append(f"budget {budget:.2f}, above {thresholds.budget_warn}")
     if conflict_p is not None and conflict_p < thresholds.conflict_warn:
         warnings.append(f"the batch conflicts with its prior (p = {conflict_p:.1e})")
-    return Gate(passed=not reasons, reasons=tuple(reasons), warnings=tuple(warnings))
+    return tuple(warnings)

@@ -21,6 +21,7 @@ from pytensor.graph.basic import equal_computations
 
 from lindley.density import Target
 from lindley.errors import ModelRefused
+from lindley.transport import joint_normal
 
 #: Compiled targets kept per process.
 _KEEP = 16
@@ -100,7 +101,7 @@ def _compile(target: Target) -> Engine:
             log_density=compiled([target.log_density, target.gradient]),
             quantities=compiled(list(target.quantities.values())),
         )
-        arguments = (point, *[_ones(v) for v in target.prior], *target.data_values)
+        arguments = (point, *_standard(target), *target.data_values)
         engine.log_density(*arguments)
         engine.quantities(*arguments)
     except Exception as error:
@@ -118,7 +119,9 @@ def numba_mode() -> Any:
     return get_mode("NUMBA").including("local_check_parameter_to_ninf_switch")
 
 
-def _ones(variable: Any) -> np.ndarray:
-    """Return a harmless value for a prior input: identity matrix or ones."""
-    shape = variable.type.shape
-    return np.eye(shape[0]) if len(shape) == 2 else np.ones(shape)
+def _standard(target: Target) -> tuple[np.ndarray, ...]:
+    """Return the arrays of the standard normal, to run a later link's functions once."""
+    if not target.prior:
+        return ()
+    size = next(v.type.shape[0] for v in target.prior if v.name == "loc")
+    return joint_normal(np.zeros(size), np.eye(size)).arrays()

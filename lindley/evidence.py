@@ -99,7 +99,9 @@ def _with_posterior(evidence: Evidence, folder: Path) -> Evidence:
         tree = read_trace(folder / bundle.TRACE)
         drawn = draws_digest(tree)
         u = np.asarray(tree["coordinates"]["u"].values)
-        rematched = match(u.reshape(-1, u.shape[-1]), matched.coordinates)
+        carry = parse(evidence.record)["model"]["carry"] if evidence.record else {}
+        flat = u.reshape(-1, u.shape[-1])
+        rematched = match(flat, matched.coordinates, state=frozenset(carry))
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError):
         code = source_digest((folder / bundle.MODEL).read_text(encoding="utf-8"))
     return Evidence(

@@ -82,7 +82,8 @@ def _log(
     graph = model_graph.take_apart(declaration, model, carried)
     tree = _as_trace(found, graph)
     u = np.asarray(tree["coordinates"].dataset["u"].values)
-    matched = match(u.reshape(-1, u.shape[-1]), graph.coordinates)
+    state = frozenset(declaration.carry)
+    matched = match(u.reshape(-1, u.shape[-1]), graph.coordinates, state=state)
     figures, gate = _judge(u, graph)
     genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried)))
     if ledger.claim(declaration.name, genesis, declaration.description) != genesis:
@@ -205,17 +206,12 @@ def _judge(u: np.ndarray, graph: ModelGraph) -> tuple[dict[str, float], Gate]:
         "ess_tail_min": float(result.ess_tail.min()),
         "budget": (graph.coordinates.size + 1) / max(result.ess_min, 1.0),
     }
-    judged = diagnostics.decide(
-        graph.coordinates.names,
-        result,
-        divergences=0.0,
-        k_hat=0.0,
-        budget=figures["budget"],
-        conflict_p=None,
-        thresholds=limits,
+    reasons = diagnostics.refusals(graph.coordinates.names, result, divergences=0.0, thresholds=limits)
+    cautions = diagnostics.cautions(
+        divergences=0.0, k_hat=0.0, budget=figures["budget"], conflict_p=None, thresholds=limits
     )
     usable = {name: value for name, value in figures.items() if np.isfinite(value)}
-    return usable, Gate(passed=True, warnings=(*judged.reasons, *judged.warnings))
+    return usable, Gate(passed=True, warnings=(*reasons, *cautions))
 
 
 def _provenance(found: xr.DataTree) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lindley.linking import complete
 from lindley.problem import Belief, Phases
 from lindley.reading import read_belief, read_chain
 from lindley.record import canonical, digest, genesis_record, parse
-from lindley.update import derive_seed
+from lindley.seeds import derive_seed
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,19 @@
-"""The matched prior: a distribution in coordinates with the posterior's joint moments.
-
-``u = loc + scale * sinh((asinh(C z) + skew) / tail)`` with z ~ Normal(0, I). The family ``normal`` has
-skew 0, tail 1 and scale 1, so that u = loc + C z: the joint normal with the posterior's mean and its
-whole covariance C C'. The warp is Jones & Pewsey (2009), Biometrika 96:761.
-"""
+"""The matched prior: a distribution in coordinates with the posterior's joint shape."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lindley.coordinates import Coordinates, permutation
 from lindley.errors import FitFailed
+from lindley.matching import match_map
+from lindley.transport import ARRAYS, TriangularMap
 
-Family = Literal["normal"]
-
-#: Named arrays of a matched prior, in the order in which they are hashed and passed to the engine.
-ARRAYS = ("loc", "scale", "factor", "skew", "tail")
+#: Matching families: the joint normal, and the bent triangular map.
+NORMAL, TRIANGULAR = "normal", "triangular"
 
 
 @dataclass(frozen=True)
@@ -30,34 +24,24 @@ class MatchedPrior:
     ----------
     coordinates
         What each coordinate is.
-    family
-        The matching family.
-    loc, scale, skew, tail
-        Arrays [coordinate].
-    factor
-        Array [coordinate, coordinate], lower triangular: the factor C.
+    map
+        The map from whitened points to coordinates.
+    reason
+        Why it is of its family.
     """
 
     coordinates: Coordinates
-    family: Family
-    loc: np.ndarray
-    scale: np.ndarray
-    factor: np.ndarray
-    skew: np.ndarray
-    tail: np.ndarray
+    map: TriangularMap
+    reason: str = ""
+
+    @property
+    def family(self) -> str:
+        """``normal`` or ``triangular``."""
+        return TRIANGULAR if self.map.bent else NORMAL
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """Return the arrays in the order of `ARRAYS`."""
-        return tuple(getattr(self, name) for name in ARRAYS)
-
-    def unwhiten(self, z: np.ndarray) -> np.ndarray:
-        """Map whitened points z [..., coordinate] to coordinates u [..., coordinate]."""
-        y = z @ self.factor.T
-        return self.loc + self.scale * np.sinh((np.arcsinh(y) + self.skew) / self.tail)
-
-    def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        """Draw `size` points; returns an array [draw, coordinate]."""
-        return self.unwhiten(rng.standard_normal((size, self.coordinates.size)))
+        """Return the map's arrays in the order of `lindley.transport.ARRAYS`."""
+        return self.map.arrays()
 
     @property
     def digest(self) -> str:
@@ -81,31 +65,28 @@ class MatchedPrior:
         index = permutation(self.coordinates, model)
         if np.array_equal(index, np.arange(index.size)):
             return self
-        return MatchedPrior(
-            coordinates=model,
-            family=self.family,
-            loc=self.loc[index],
-            scale=self.scale[index],
-            factor=_triangular(self.factor[index]),
-            skew=self.skew[index],
-            tail=self.tail[index],
-        )
+        return replace(self, coordinates=model, map=self.map.permuted(index))
 
 
-def match(draws: np.ndarray, coordinates: Coordinates) -> MatchedPrior:
-    """Match a prior to posterior draws by their joint moments.
+def match(
+    draws: np.ndarray, coordinates: Coordinates, *, state: frozenset[str] = frozenset()
+) -> MatchedPrior:
+    """Match a prior to posterior draws.
 
     Parameters
     ----------
     draws
-        Array [draw, coordinate] in unconstrained space.
+        Array [draw, coordinate] in unconstrained space, chain after chain.
     coordinates
         What each coordinate is.
+    state
+        Names of variables that hold carried state: a bent map takes them last.
 
     Returns
     -------
     MatchedPrior
-        Family ``normal``: the draws' mean and their whole covariance.
+        With the draws' mean and whole covariance, or bent where the draws ask for it; see
+        `lindley.matching.match_map`.
 
     Raises
     ------
@@ -128,27 +109,26 @@ def match(draws: np.ndarray, coordinates: Coordinates) -> MatchedPrior:
             todo="ask for more draws",
         )
     covariance = np.atleast_2d(np.cov(draws, rowvar=False))
-    return MatchedPrior(
-        coordinates=coordinates,
-        family="normal",
-        loc=draws.mean(axis=0),
-        scale=np.ones(size),
-        factor=_factor(covariance, coordinates),
-        skew=np.zeros(size),
-        tail=np.ones(size),
-    )
+    last = np.array([block.name in state for block in coordinates.blocks for _ in range(block.size)])
+    found = match_map(draws, covariance_factor(covariance, coordinates.names), last=last)
+    return MatchedPrior(coordinates=coordinates, map=found.map, reason=found.reason)
 
 
-def _factor(covariance: np.ndarray, coordinates: Coordinates) -> np.ndarray:
+def covariance_factor(covariance: np.ndarray, names: list[str]) -> np.ndarray:
     """Return the lower Cholesky factor of a covariance, by way of its correlation matrix.
 
     Scaling first keeps coordinates of very different units apart. When carried state is a function of
     carried parameters the matrix is singular up to rounding; the smallest ridge that factors it is
     added (1e-14 to 1e-8 of each variance).
+
+    Raises
+    ------
+    FitFailed
+        If a coordinate did not move, or the matrix cannot be factored.
     """
     sd = np.sqrt(np.diag(covariance))
     if not (sd > 0).all():
-        frozen = [coordinates.names[i] for i in np.flatnonzero(~(sd > 0))]
+        frozen = [names[i] for i in np.flatnonzero(~(sd > 0))]
         raise FitFailed(
             "The posterior cannot be matched: some coordinates did not move",
             found=f"zero variance in {', '.join(frozen[:5])}",
@@ -167,12 +147,6 @@ def _factor(covariance: np.ndarray, coordinates: Coordinates) -> np.ndarray:
         found=f"smallest eigenvalue of the correlation matrix {np.linalg.eigvalsh(correlation)[0]:.3g}",
         todo="check for carried variables that are functions of each other",
     )
-
-
-def _triangular(factor: np.ndarray) -> np.ndarray:
-    """Return the lower triangular factor with the same product with its transpose."""
-    upper = np.linalg.qr(factor.T, mode="r")
-    return np.ascontiguousarray((upper * np.sign(np.diag(upper))[:, None]).T)
 
 
 def array_bytes(name: str, array: np.ndarray) -> bytes:

@@ -40,6 +40,7 @@ LINK_SHAPE = {
     ),
     "posterior": {
         "family": str,
+        "reason": str,
         "coordinates": [
             {
                 "name": str,
@@ -54,7 +55,7 @@ LINK_SHAPE = {
         "draws": DIGEST,
     },
     "sampler": {ANY: (str, float)},
-    "thresholds": {"r_hat": float, "ess": float, "divergences": float, "k_hat_refuse": float} | _NUMBERS,
+    "thresholds": {"r_hat": float, "ess": float, "divergences": float} | _NUMBERS,
     "figures": _NUMBERS,
     "gate": {"passed": bool, "reasons": [str], "warnings": [str]},
     "libraries": _TEXTS,

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from lindley.chain import Version, version_tags
-from lindley.prior import ARRAYS, MatchedPrior
-from lindley.update import derive_seed
+from lindley.prior import MatchedPrior
+from lindley.seeds import derive_seed
+from lindley.transport import ARRAYS
 
 #: Files that MLflow writes beside a belief when it is loaded from a local store.
 _WRITTEN_ON_LOAD = frozenset({"belief/registered_model_meta"})
@@ -125,6 +126,10 @@ def _posterior(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         yield f"matched prior {stated['matched'][:12]} expected, found {item.matched.digest[:12]}"
     elif item.matched.coordinates.as_list() != stated["coordinates"]:
         yield "the matched prior's coordinates are not the record's"
+    elif item.matched.family != stated["family"]:
+        yield f"matched prior of family {stated['family'][:20]} expected, found {item.matched.family}"
+    if {block["name"] for block in stated["coordinates"]} != set(case.record["model"]["carried"]):
+        yield "the coordinates are not those of the carried variables"
     if item.draws_digest != stated["draws"]:
         yield f"draws {stated['draws'][:12]} expected, found {str(item.draws_digest)[:12]}"
 
@@ -133,10 +138,11 @@ def _matching(case: Case, _chain: ChainEvidence) -> Iterator[str]:
     held, again = case.evidence.matched, case.evidence.rematched
     if held is None or again is None:
         return
-    for name in ARRAYS:
-        one, two = getattr(held, name), getattr(again, name)
-        # Another BLAS may sum in another order: equal to rounding, relative to the largest entry.
-        if one.shape != two.shape or not np.allclose(one, two, rtol=1e-9, atol=1e-9 * np.abs(two).max()):
+    for name, one, two in zip(ARRAYS, held.arrays(), again.arrays(), strict=True):
+        scale = np.abs(two).max(initial=0.0)
+        # Another BLAS may sum in another order; a bent map comes from an iteration, which is less exact.
+        exact = 1e-3 if again.map.bent else 1e-9
+        if one.shape != two.shape or not np.allclose(one, two, rtol=exact, atol=exact * scale):
             yield f"{name} of the matched prior is not that of the draws"
 
 
@@ -177,7 +183,6 @@ def _gate(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         figures.get("ess_bulk_min", 0) < limits["ess"],
         figures.get("ess_tail_min", 0) < limits["ess"],
         figures.get("divergence_rate", 1) > limits["divergences"],
-        figures.get("k_hat", np.inf) > limits["k_hat_refuse"],
     ]
     if gate["passed"] == any(bad) or gate["passed"] == bool(gate["reasons"]):
         yield f"gate {'passed' if gate['passed'] else 'refused'}, but the figures say otherwise"

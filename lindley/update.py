@@ -6,20 +6,19 @@ posterior, bit by bit on the same versions of the libraries.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
-from lindley import diagnostics, trace
+from lindley import judging, trace
 from lindley.batch import Batch
 from lindley.declaration import Declaration
-from lindley.diagnostics import Convergence, Gate, Importance, Thresholds
-from lindley.fit import Draws, FitSettings, Progress, log_density, sample
+from lindley.diagnostics import Gate, Thresholds
+from lindley.fit import FitSettings, Progress, sample
 from lindley.prior import match
-from lindley.problem import Belief, Phases, Problem, passing_draws, prepare, start_from
+from lindley.problem import Belief, Phases, passing_draws, prepare, start_from
+from lindley.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,6 @@ class Info:
     baked_constants: int
     compiled_before: bool
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-def derive_seed(*digests: str) -> int:
-    """Return the seed of a link, from the digests of its prior, batch and model."""
-    return int.from_bytes(hashlib.sha256("/".join(digests).encode()).digest()[:8], "big") >> 1
 
 
 def step(
@@ -129,22 +123,25 @@ def step(
                 progress=progress,
             )
         with phases("diagnose"):
-            verdict = _diagnose(problem, fitted, prior, seed, thresholds)
-        if verdict.gate.passed:
+            sampling = judging.judge_sampling(problem, fitted, thresholds)
+        if not sampling.reasons:
             break
     with phases("match"):
         passing = passing_draws(problem.graph, fitted)
-        matched = match(passing.reshape(-1, passing.shape[-1]), problem.graph.coordinates)
+        flat = passing.reshape(-1, passing.shape[-1])
+        matched = match(flat, problem.graph.coordinates, state=frozenset(declaration.carry))
+    with phases("diagnose"):
+        gate, figures = judging.judge(problem, fitted, sampling, matched, prior, seed, thresholds)
     with phases("predict"):
         tree = trace.build(problem, fitted, passing, batch, seed=seed)
         table = trace.summary(tree, problem.graph)
     info = Info(
         trace=tree,
         summary=table,
-        gate=verdict.gate,
+        gate=gate,
         settings=chosen,
         attempts=attempt,
-        figures=verdict.figures,
+        figures=figures,
         likelihood=trace.likelihood_text(problem.graph.model),
         genesis=trace.genesis_text(problem.graph),
         graph_digest=problem.target.digest,
@@ -152,69 +149,4 @@ def step(
         compiled_before=problem.compiled_before,
         seconds=phases.seconds,
     )
-    return Belief(matched=matched, budget=verdict.figures["budget"]), info
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    gate: Gate
-    figures: dict[str, float]
-
-
-def _diagnose(
-    problem: Problem, draws: Draws, prior: Belief | None, seed: int, thresholds: Thresholds
-) -> _Verdict:
-    """Compute the diagnostics of one attempt and hold them against the gate."""
-    size = problem.graph.coordinates.size
-    names = problem.graph.coordinates.names
-    names += [name for variable in problem.graph.local for name in variable.block.names()]
-    flat = draws.x.reshape(-1, draws.x.shape[-1])
-    # Convergence on the coordinates themselves; whitening only rotates and scales them.
-    moved = np.concatenate([draws.quantities["u"], draws.x[..., size:]], axis=-1)
-    result = diagnostics.convergence(moved)
-    fit_quality = diagnostics.importance(
-        flat,
-        lambda x: log_density(problem.engine, x, problem.arguments),
-        rng=np.random.default_rng(derive_seed(str(seed), "importance")),
-    )
-    divergences = float(np.mean(draws.stats["diverging"]))
-    conflict_p = diagnostics.conflict(flat[:, :size]) if prior is not None else None
-    budget = (prior.budget if prior is not None else 0.0) + (size + 1) / max(result.ess_min, 1.0)
-    gate = diagnostics.decide(
-        names,
-        result,
-        divergences=divergences,
-        k_hat=fit_quality.k_hat,
-        budget=budget,
-        conflict_p=conflict_p,
-        thresholds=thresholds,
-    )
-    return _Verdict(gate, _figures(problem, draws, result, fit_quality, divergences, budget, conflict_p))
-
-
-def _figures(
-    problem: Problem,
-    draws: Draws,
-    result: Convergence,
-    quality: Importance,
-    divergences: float,
-    budget: float,
-    conflict_p: float | None,
-) -> dict[str, float]:
-    """Collect the scalar results of a fit; what is not defined is left out."""
-    figures = {
-        "r_hat_max": float(result.r_hat.max()),
-        "ess_bulk_min": float(result.ess_bulk.min()),
-        "ess_tail_min": float(result.ess_tail.min()),
-        "divergences": float(np.sum(draws.stats["diverging"])),
-        "divergence_rate": divergences,
-        "k_hat": quality.k_hat,
-        "budget": budget,
-        "steps_per_draw": float(np.mean(draws.stats["n_steps"])),
-    }
-    if trace.proper(problem.graph.model, problem.prior is None):
-        figures["log_predictive"] = quality.log_evidence
-        figures["log_predictive_se"] = quality.log_evidence_se
-    if conflict_p is not None:
-        figures["conflict_p"] = conflict_p
-    return {name: value for name, value in figures.items() if np.isfinite(value)}
+    return Belief(matched=matched, budget=figures["budget"]), info
