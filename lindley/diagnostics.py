@@ -26,10 +26,11 @@ class Thresholds:
         Smallest bulk and tail effective sample size, 100 per chain of four (ibid.).
     divergences
         Largest fraction of draws that end in a divergent transition.
-    k_hat_warn
+    k_hat_warn, efficiency_warn
         Largest Pareto k-hat of the target against the map matched to it (Vehtari et al. 2024, JMLR
-        25:72): above it the match is too coarse to trust the next link's prior blindly. It flags the
-        link and does not refuse it: a batch left out would be the larger error.
+        25:72), where the importance weights differ enough to speak of a tail (efficiency below the
+        second): the match is then too coarse to trust the next link's prior blindly. It flags the link
+        and does not refuse it: a batch left out would be the larger error.
     budget_warn, budget_rebase
         Accumulated (d+1)/ESS along the chain (docs/adr/0005-budget.md).
     conflict_warn
@@ -40,6 +41,7 @@ class Thresholds:
     ess: float = 400.0
     divergences: float = 0.01
     k_hat_warn: float = 0.7
+    efficiency_warn: float = 0.9
     budget_warn: float = 0.25
     budget_rebase: float = 1.0
     conflict_warn: float = 0.001
@@ -99,7 +101,9 @@ class Importance:
     Parameters
     ----------
     k_hat
-        Pareto shape of the weights' tail.
+        Pareto shape of the weights' tail; infinite where no weight is left.
+    efficiency
+        1 / (n sum w^2) of the normalised weights: 1 where the map is the target.
     log_evidence
         Log of the target's integral: the log predictive density of the batch under its prior.
     log_evidence_se
@@ -107,6 +111,7 @@ class Importance:
     """
 
     k_hat: float
+    efficiency: float
     log_evidence: float
     log_evidence_se: float
 
@@ -136,15 +141,18 @@ def importance(
         log_weights = target(points) - proposal.log_density(points)
     log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf)
     if not np.isfinite(log_weights).any():
-        return Importance(k_hat=np.inf, log_evidence=-np.inf, log_evidence_se=np.inf)
+        return Importance(k_hat=np.inf, efficiency=0.0, log_evidence=-np.inf, log_evidence_se=np.inf)
     # Points outside the target's support have weight zero; the smoothing needs finite logs.
     floor = log_weights[np.isfinite(log_weights)].min() - 700.0
-    smoothed, k_hat = array_stats.psislw(np.maximum(log_weights, floor))
+    # psislw is made for leave-one-out: it takes the logarithm of one over the weights.
+    smoothed, k_hat = array_stats.psislw(-np.maximum(log_weights, floor))
     weights = np.exp(smoothed - logsumexp(smoothed))
+    spread = float((weights**2).sum())
     return Importance(
-        k_hat=float(k_hat),
+        k_hat=float(k_hat) if np.isfinite(k_hat) else np.inf,
+        efficiency=1 / (size * spread),
         log_evidence=float(logsumexp(log_weights) - np.log(size)),
-        log_evidence_se=float(np.sqrt(max(0.0, (weights**2).sum() - 1 / size))),
+        log_evidence_se=float(np.sqrt(max(0.0, spread - 1 / size))),
     )
 
 
@@ -195,7 +203,7 @@ def refusals(
 def cautions(
     *,
     divergences: float,
-    k_hat: float,
+    match_quality: Importance | None,
     budget: float,
     conflict_p: float | None,
     thresholds: Thresholds,
@@ -204,8 +212,15 @@ def cautions(
     warnings = []
     if 0 < divergences <= thresholds.divergences:
         warnings.append(f"{divergences:.3%} of draws diverged")
-    if not k_hat <= thresholds.k_hat_warn:
-        warnings.append(f"k-hat {k_hat:.2f} of the matched prior, above {thresholds.k_hat_warn}")
+    if (
+        match_quality is not None
+        and match_quality.efficiency < thresholds.efficiency_warn
+        and not match_quality.k_hat <= thresholds.k_hat_warn
+    ):
+        warnings.append(
+            f"k-hat {match_quality.k_hat:.2f} of the matched prior, above {thresholds.k_hat_warn}"
+            f" (efficiency {match_quality.efficiency:.2f})"
+        )
     if budget > thresholds.budget_rebase:
         warnings.append(f"budget {budget:.2f} is spent: a pooled refit (rebase) is due")
     elif budget > thresholds.budget_warn:

@@ -208,7 +208,7 @@ def _judge(u: np.ndarray, graph: ModelGraph) -> tuple[dict[str, float], Gate]:
     }
     reasons = diagnostics.refusals(graph.coordinates.names, result, divergences=0.0, thresholds=limits)
     cautions = diagnostics.cautions(
-        divergences=0.0, k_hat=0.0, budget=figures["budget"], conflict_p=None, thresholds=limits
+        divergences=0.0, match_quality=None, budget=figures["budget"], conflict_p=None, thresholds=limits
     )
     usable = {name: value for name, value in figures.items() if np.isfinite(value)}
     return usable, Gate(passed=True, warnings=(*reasons, *cautions))

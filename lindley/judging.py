@@ -78,6 +78,7 @@ def judge(
         "divergences": float(np.sum(draws.stats["diverging"])),
         "divergence_rate": sampling.divergence_rate,
         "k_hat": quality.k_hat,
+        "match_efficiency": quality.efficiency,
         "budget": before + (size + 1) / max(sampling.convergence.ess_min, 1.0),
         "steps_per_draw": float(np.mean(draws.stats["n_steps"])),
     }
@@ -89,7 +90,8 @@ def judge(
         figures["conflict_p"] = diagnostics.conflict(whitened)
     warnings = diagnostics.cautions(
         divergences=sampling.divergence_rate,
-        k_hat=quality.k_hat,
+        # With local variables the weights say more about those than about what passes on.
+        match_quality=None if problem.graph.local else quality,
         budget=figures["budget"],
         conflict_p=figures.get("conflict_p"),
         thresholds=thresholds,

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,13 @@ from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
     RESOURCE_ALREADY_EXISTS,
     RESOURCE_DOES_NOT_EXIST,
-    ErrorCode,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 from lindley.chain import Version, read_version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import dataset, naming, packaging, process
+from lindley.ledger.mlflow.failures import missing, refused_with, translated
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
 
@@ -68,11 +66,15 @@ class MlflowLedger:
     def __init__(self, uri: str, root: Path) -> None:
         self.uri, self.root = uri, root
         self.embedded = uri.startswith("sqlite:")
-        with _translated("open the ledger"):
+        # Databricks wants experiments as workspace paths and models as catalog.schema.name.
+        self._experiment_prefix = os.environ.get("LINDLEY_EXPERIMENT_PREFIX", "lindley/")
+        self._model_prefix = os.environ.get("LINDLEY_MODEL_PREFIX", "")
+        with translated("open the ledger"):
             if self.embedded:
                 self._open_embedded()
             else:
-                self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+                registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri
+                self.client = MlflowClient(tracking_uri=uri, registry_uri=registry)
 
     def _open_embedded(self) -> None:
         """Open a SQLite ledger; its tables are made once, under a lock."""
@@ -88,21 +90,26 @@ class MlflowLedger:
         """Return the names of all chains; see `Ledger`."""
         names: list[str] = []
         token: str | None = None
-        with _translated("list the chains"):
+        with translated("list the chains"):
             while True:
                 page = self.client.search_registered_models(max_results=200, page_token=token)
-                names += [model.name for model in page if _GENESIS_TAG in model.tags]
+                ours = [model for model in page if model.name.startswith(self._model_prefix)]
+                names += [
+                    model.name.removeprefix(self._model_prefix)
+                    for model in ours
+                    if _GENESIS_TAG in model.tags
+                ]
                 token = page.token
                 if not token:
                     return sorted(names)
 
     def genesis(self, chain: str) -> bytes | None:
         """Return a chain's genesis record; see `Ledger`."""
-        with _translated(f"read the chain {chain}"):
+        with translated(f"read the chain {chain}"):
             try:
-                tags = self.client.get_registered_model(chain).tags
+                tags = self.client.get_registered_model(self._model(chain)).tags
             except MlflowException as error:
-                if _is(error, RESOURCE_DOES_NOT_EXIST):
+                if refused_with(error, RESOURCE_DOES_NOT_EXIST):
                     return None
                 raise
         stated, run_id = tags.get(_GENESIS_TAG), tags.get(_GENESIS_RUN_TAG)
@@ -126,7 +133,7 @@ class MlflowLedger:
 
     def claim(self, chain: str, genesis: bytes, description: str) -> bytes:
         """Start a chain; see `Ledger`."""
-        with _translated(f"start the chain {chain}"):
+        with translated(f"start the chain {chain}"):
             run_id = self.open_run(chain, Run(name="genesis", tags={"lindley.kind": "genesis"}))
             with packaging.scratch() as folder:
                 (folder / _GENESIS_FILE).write_bytes(genesis)
@@ -136,9 +143,9 @@ class MlflowLedger:
             tags = {_GENESIS_TAG: digest(genesis), _GENESIS_RUN_TAG: run_id}
             try:
                 # Creating a registered model fails when it exists: the one atomic claim that MLflow has.
-                self.client.create_registered_model(chain, tags=tags, description=description)
+                self.client.create_registered_model(self._model(chain), tags=tags, description=description)
             except MlflowException as error:
-                if not _is(error, RESOURCE_ALREADY_EXISTS):
+                if not refused_with(error, RESOURCE_ALREADY_EXISTS):
                     raise
                 self.close_run(run_id, "finished", "superseded")
         held = self.genesis(chain)
@@ -155,9 +162,9 @@ class MlflowLedger:
         """Return all versions of a chain; see `Ledger`."""
         found: list[Any] = []
         token: str | None = None
-        with _translated(f"list the versions of {chain}"):
+        with translated(f"list the versions of {chain}"):
             while True:
-                page = self.client.search_model_versions(f"name='{chain}'", page_token=token)
+                page = self.client.search_model_versions(f"name='{self._model(chain)}'", page_token=token)
                 found += page
                 token = page.token
                 if not token:
@@ -172,7 +179,7 @@ class MlflowLedger:
 
     def open_run(self, chain: str, run: Run) -> str:
         """Start a run; see `Ledger`."""
-        with _translated(f"start a run of {chain}"):
+        with translated(f"start a run of {chain}"):
             tags = {_WRITER_TAG: process.this_process(), "mlflow.note.content": run.note} | dict(run.tags)
             created = self.client.create_run(
                 self._experiment(chain),
@@ -194,7 +201,7 @@ class MlflowLedger:
 
     def upload(self, run_id: str, folder: Path) -> None:
         """Store artifacts; see `Ledger`."""
-        with _translated("store the artifacts"):
+        with translated("store the artifacts"):
             self.client.log_artifacts(run_id, str(folder))
 
     def download(self, run_id: str, folder: Path, path: str = "") -> Path:
@@ -209,16 +216,16 @@ class MlflowLedger:
                 return Path(shutil.copytree(local / path, target, dirs_exist_ok=True))
             return Path(shutil.copyfile(local / path, target))
         except OSError as error:
-            raise _missing(run_id, path) from error
+            raise missing(run_id, path) from error
 
     def _download_remote(self, run_id: str, path: str, folder: Path) -> Path:
         """Fetch through the artifact store's client, which says alike that a file or the store is missing."""
         try:
-            with _translated("fetch an artifact"):
+            with translated("fetch an artifact"):
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
         except LedgerUnavailable as error:
             if not any(f"{held}/".startswith(f"{path}/") for held in self.artifacts(run_id)):
-                raise _missing(run_id, path) from error
+                raise missing(run_id, path) from error
             raise
 
     def artifacts(self, run_id: str) -> dict[str, int]:
@@ -227,7 +234,7 @@ class MlflowLedger:
         if local is not None:
             files = [path for path in sorted(local.rglob("*")) if path.is_file()]
             return {path.relative_to(local).as_posix(): path.stat().st_size for path in files}
-        with _translated("list the artifacts"):
+        with translated("list the artifacts"):
             return dict(self._remote_artifacts(run_id, None))
 
     def _remote_artifacts(self, run_id: str, path: str | None) -> Iterator[tuple[str, int]]:
@@ -239,18 +246,18 @@ class MlflowLedger:
 
     def close_run(self, run_id: str, status: str, state: str = "") -> None:
         """End a run; see `Ledger`."""
-        with _translated("end the run"):
+        with translated("end the run"):
             if state:
                 self.client.set_tag(run_id, _STATE_TAG, state)
             self.client.set_terminated(run_id, _STATUS[status])
 
     def run_state(self, run_id: str) -> RunState | None:
         """Read a run back; see `Ledger`."""
-        with _translated("read the run"):
+        with translated("read the run"):
             try:
                 run = self.client.get_run(run_id)
             except MlflowException as error:
-                if _is(error, *_NO_RUN):
+                if refused_with(error, *_NO_RUN):
                     return None
                 raise
         status = {"FINISHED": "finished", "RUNNING": "running"}.get(run.info.status, "killed")
@@ -271,8 +278,8 @@ class MlflowLedger:
         """Return all runs of a chain's experiment that meet a condition."""
         found: list[Any] = []
         token: str | None = None
-        with _translated(f"search the runs of {chain}"):
-            experiment = self.client.get_experiment_by_name(f"lindley/{chain}")
+        with translated(f"search the runs of {chain}"):
+            experiment = self.client.get_experiment_by_name(self._experiment_prefix + chain)
             while experiment is not None:
                 page = self.client.search_runs([experiment.experiment_id], condition, page_token=token)
                 found += page
@@ -285,10 +292,10 @@ class MlflowLedger:
 
     def register(self, chain: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
         """Create a version; see `Ledger`."""
-        with _translated(f"register a version of {chain}"):
+        with translated(f"register a version of {chain}"):
             source = self.client.get_run(run_id).info.artifact_uri.rstrip("/") + "/belief"
             version = self.client.create_model_version(
-                chain,
+                self._model(chain),
                 source,
                 run_id,
                 tags={name: value[:_TAG_CHARACTERS] for name, value in tags.items()},
@@ -299,14 +306,14 @@ class MlflowLedger:
 
     def head_hint(self, chain: str) -> int | None:
         """Read the alias; see `Ledger`."""
-        with _translated(f"read the head of {chain}"):
-            aliases: dict[str, str] = self.client.get_registered_model(chain).aliases
+        with translated(f"read the head of {chain}"):
+            aliases: dict[str, str] = self.client.get_registered_model(self._model(chain)).aliases
         return int(aliases[HEAD]) if HEAD in aliases else None
 
     def set_head_hint(self, chain: str, number: int) -> None:
         """Move the alias; see `Ledger`."""
-        with _translated(f"move the head of {chain}"):
-            self.client.set_registered_model_alias(chain, HEAD, str(number))
+        with translated(f"move the head of {chain}"):
+            self.client.set_registered_model_alias(self._model(chain), HEAD, str(number))
 
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
         """Return page addresses; see `Ledger`."""
@@ -316,14 +323,18 @@ class MlflowLedger:
         run = self.client.get_run(run_id)
         pages = {"run": f"{base}/#/experiments/{run.info.experiment_id}/runs/{run_id}"}
         if number is not None:
-            pages["version"] = f"{base}/#/models/{chain}/versions/{number}"
+            pages["version"] = f"{base}/#/models/{self._model(chain)}/versions/{number}"
         return pages
 
     # -- inner ----------------------------------------------------------------------------------------
 
+    def _model(self, chain: str) -> str:
+        """Return the name of a chain's registered model."""
+        return self._model_prefix + chain
+
     def _experiment(self, chain: str) -> str:
         """Return the id of a chain's experiment, created when it is not there."""
-        name = f"lindley/{chain}"
+        name = self._experiment_prefix + chain
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
@@ -331,56 +342,30 @@ class MlflowLedger:
         try:
             return str(self.client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
-            if not _is(error, RESOURCE_ALREADY_EXISTS):
+            if not refused_with(error, RESOURCE_ALREADY_EXISTS):
                 raise
             return self._experiment(chain)  # another writer created it first
 
     def _local_artifacts(self, run_id: str) -> Path | None:
         """Return where a run's artifacts are on this disk; None when only a server can say.
 
-        MLflow keeps absolute paths. An embedded ledger that was moved is found by its layout:
-        mlartifacts/<folder of the experiment>/<run>/artifacts.
+        MLflow keeps absolute paths. An embedded ledger is looked up by its layout below the working
+        folder first, mlartifacts/<folder of the experiment>/<run>/artifacts, so that a moved one is
+        found and a copied one does not read the original.
         """
-        with _translated("read the run"):
+        with translated("read the run"):
             try:
                 uri: str = self.client.get_run(run_id).info.artifact_uri
             except MlflowException as error:
-                if _is(error, *_NO_RUN):
+                if refused_with(error, *_NO_RUN):
                     raise LedgerCorrupt(f"The run {run_id} does not exist") from error
                 raise
         scheme = urlsplit(uri).scheme
         if scheme not in {"", "file"}:  # e.g. mlflow-artifacts:/ or s3://
             return None
         path = Path(url2pathname(urlsplit(uri).path)) if scheme else Path(uri)
-        if not path.is_dir() and self.embedded:
-            path = self.root / "mlartifacts" / Path(*path.parts[-3:])
-        return path
-
-
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Raise what MLflow raises as one paragraph that says what to do."""
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError) as error:
-        raise LedgerUnavailable(
-            f"MLflow refused or failed to {what}",
-            found=(str(error).strip().splitlines() or [type(error).__name__])[0][:300],
-            todo="check MLFLOW_TRACKING_URI, your permissions there, and that the server is up",
-        ) from error
-
-
-def _missing(run_id: str, path: str) -> LedgerCorrupt:
-    return LedgerCorrupt(
-        f"The artifact {path or '(all)'} of run {run_id} is missing",
-        expected="every artifact that the link's record lists",
-        found="no such file",
-        todo="restore the artifact store from a backup, and run `lindley verify`",
-    )
-
-
-def _is(error: MlflowException, *codes: int) -> bool:
-    return error.error_code in {ErrorCode.Name(code) for code in codes}
+        here = self.root / "mlartifacts" / Path(*path.parts[-3:])
+        return here if self.embedded and here.is_dir() else path
 
 
 def _version(found: Any) -> Version:
