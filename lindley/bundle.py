@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from lindley.arrays import draws_digest, file_digests, write_matched_prior, write_trace
+from lindley.artifact_names import BATCH, MATCHED_PRIOR, MODEL, RECORD, SUMMARY, TRACE
 from lindley.batch import Batch, write_batch
 from lindley.declaration import Declaration
 from lindley.diagnostics import Gate
@@ -20,13 +21,6 @@ from lindley.prior import MatchedPrior
 from lindley.record import SCHEMA, canonical, digest
 from lindley.report.figures import predictive_figure, prior_posterior_figure, rank_figure, save
 from lindley.serving import serving_draws
-
-RECORD = "record.json"
-BATCH = "batch.parquet"
-TRACE = "trace.nc"
-SUMMARY = "summary.csv"
-MATCHED_PRIOR = "matched_prior.nc"
-MODEL = "model.py"
 
 #: Libraries whose versions can change a fit.
 _LIBRARIES = (

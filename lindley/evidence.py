@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lindley import bundle
+from lindley import artifact_names
 from lindley.arrays import draws_digest, file_digests, read_matched_prior, read_trace
 from lindley.batch import key_ranges_of
 from lindley.chain import Version
@@ -74,9 +74,9 @@ def _gather_version(ledger: Ledger, version: Version) -> Evidence:
         except LedgerCorrupt:
             return Evidence(version=version, record=None, artifacts={}, run_tags=tags, run_metrics=metrics)
         artifacts = file_digests(folder)
-        artifacts.pop(bundle.RECORD, None)
-        record = _bytes(folder / bundle.RECORD)
-        table, content, ranges = _read_batch(folder / bundle.BATCH, record)
+        artifacts.pop(artifact_names.RECORD, None)
+        record = _bytes(folder / artifact_names.RECORD)
+        table, content, ranges = _read_batch(folder / artifact_names.BATCH, record)
         evidence = Evidence(
             version=version,
             record=record,
@@ -95,15 +95,15 @@ def _with_posterior(evidence: Evidence, folder: Path) -> Evidence:
     matched = rematched = drawn = code = None
     # Whatever cannot be read stays None: R06 and R08 name it.
     with contextlib.suppress(LindleyError, KeyError, ValueError):
-        matched = read_matched_prior(folder / bundle.MATCHED_PRIOR)
-        tree = read_trace(folder / bundle.TRACE)
+        matched = read_matched_prior(folder / artifact_names.MATCHED_PRIOR)
+        tree = read_trace(folder / artifact_names.TRACE)
         drawn = draws_digest(tree)
         u = np.asarray(tree["coordinates"]["u"].values)
         carry = parse(evidence.record)["model"]["carry"] if evidence.record else {}
         flat = u.reshape(-1, u.shape[-1])
         rematched = match(flat, matched.coordinates, state=frozenset(carry))
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError):
-        code = source_digest((folder / bundle.MODEL).read_text(encoding="utf-8"))
+        code = source_digest((folder / artifact_names.MODEL).read_text(encoding="utf-8"))
     return Evidence(
         **{name: getattr(evidence, name) for name in evidence.__dataclass_fields__}
         | {"matched": matched, "rematched": rematched, "draws_digest": drawn, "model_digest": code}

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lindley import diagnostics, trace
+from lindley.belief import Belief
 from lindley.diagnostics import Convergence, Gate, Thresholds
 from lindley.fit import Draws, log_density
 from lindley.matching import match_map
 from lindley.prior import MatchedPrior, covariance_factor
-from lindley.problem import Belief, Problem
+from lindley.problem import Problem
 from lindley.seeds import derive_seed
 from lindley.transport import TriangularMap
 

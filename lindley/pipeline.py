@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lindley.belief import Belief
 from lindley.bundle import Content
 from lindley.diagnostics import Gate
 from lindley.errors import LostRace
@@ -16,7 +17,6 @@ from lindley.importing import import_trace
 from lindley.ledger.protocol import Ledger
 from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
 from lindley.planning import Plan, plan_update
-from lindley.problem import Belief
 from lindley.record import UPDATE
 from lindley.update import Info, step
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lindley import bundle, model_graph
+from lindley import artifact_names, model_graph
 from lindley.batch import Batch, load_batch, ranges_disjoint, shared_keys
+from lindley.belief import Belief
 from lindley.chain import Chain, Link
 from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
@@ -16,7 +17,7 @@ from lindley.errors import ModelRefused, OverlapRefused
 from lindley.fit import FitSettings
 from lindley.ledger.protocol import Ledger
 from lindley.linking import complete
-from lindley.problem import Belief, Phases
+from lindley.problem import Phases
 from lindley.reading import read_belief, read_chain
 from lindley.record import canonical, digest, genesis_record, parse
 from lindley.seeds import derive_seed
@@ -137,7 +138,7 @@ def refuse_overlap(ledger: Ledger, declaration: Declaration, chain: Chain, batch
         if not link.version.batch or ranges_disjoint(mine, link.version.key_ranges):
             continue
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            path = ledger.download(link.version.run_id, Path(scratch), bundle.BATCH)
+            path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
             shared = shared_keys(batch, load_batch(path, declaration).table)
         if shared.num_rows:
             examples = "; ".join(

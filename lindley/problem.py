@@ -12,28 +12,13 @@ import numpy as np
 
 from lindley import model_graph
 from lindley.batch import Batch
+from lindley.belief import Belief
 from lindley.declaration import Declaration
 from lindley.density import Target, target
 from lindley.engine import Engine, compile_target
 from lindley.fit import Draws
 from lindley.model_graph import ModelGraph
 from lindley.prior import MatchedPrior
-
-
-@dataclass(frozen=True)
-class Belief:
-    """What passes from link to link.
-
-    Parameters
-    ----------
-    matched
-        The posterior's matched prior.
-    budget
-        Accumulated (d+1)/ESS of the links so far.
-    """
-
-    matched: MatchedPrior
-    budget: float
 
 
 class Phases:

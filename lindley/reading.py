@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lindley import bundle
+from lindley import artifact_names
 from lindley.arrays import read_matched_prior
+from lindley.belief import Belief
 from lindley.chain import Chain, Link, walk
 from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
-from lindley.problem import Belief
 from lindley.record import digest, parse
 
 
@@ -50,7 +50,7 @@ def read_record(ledger: Ledger, link: Link) -> dict[str, Any]:
         If it is missing, unreadable, or has another digest.
     """
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        data = ledger.download(link.version.run_id, Path(scratch), bundle.RECORD).read_bytes()
+        data = ledger.download(link.version.run_id, Path(scratch), artifact_names.RECORD).read_bytes()
     if digest(data) != link.version.record:
         raise LedgerCorrupt(
             f"The record of link {link.number} is not the one that was registered",
@@ -72,7 +72,7 @@ def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
     record = read_record(ledger, link)
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         matched = read_matched_prior(
-            ledger.download(link.version.run_id, Path(scratch), bundle.MATCHED_PRIOR)
+            ledger.download(link.version.run_id, Path(scratch), artifact_names.MATCHED_PRIOR)
         )
     if matched.digest != record["posterior"]["matched"]:
         raise LedgerCorrupt(

@@ -6,7 +6,8 @@ Rules R05 to R12 and R15 to R18 of docs/ledger-format.md; those on the chain as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,13 +79,34 @@ class ChainEvidence:
 
 @dataclass(frozen=True)
 class Case:
-    """One version under examination: its evidence, parsed record and place."""
+    """One version under examination.
+
+    Parameters
+    ----------
+    evidence, record
+        What was read of it, and its record.
+    link
+        Its place in the chain; None if it is no link.
+    previous
+        Digest of the head before it; None if it is no link.
+    priors
+        Records of the earlier links by digest; None where one cannot be read.
+    """
 
     evidence: Evidence
     record: dict[str, Any]
     link: int | None
-    prior: dict[str, Any] | None
-    head_before: str | None
+    previous: str | None
+    priors: Mapping[str, dict[str, Any] | None]
+
+    @property
+    def prior(self) -> dict[str, Any] | None:
+        """Record of the link whose posterior was the prior; None for genesis, or if it cannot be read."""
+        return self.priors.get(self.record["prior"])
+
+    def prior_is_readable(self, chain: ChainEvidence) -> bool:
+        """Whether rules can compare with the prior: R10 names one that is no link, R03 one unreadable."""
+        return self.record["prior"] == chain.genesis_digest or self.prior is not None
 
 
 def _tags(case: Case, chain: ChainEvidence) -> Iterator[str]:
@@ -106,6 +128,8 @@ def _artifacts(case: Case, _chain: ChainEvidence) -> Iterator[str]:
 def _batch(case: Case, _chain: ChainEvidence) -> Iterator[str]:
     stated, item = case.record["batch"], case.evidence
     if stated is None:
+        if case.record["kind"] == "update":
+            yield "an update without a batch"
         return
     if item.batch is None:
         yield "the batch cannot be read"
@@ -126,7 +150,7 @@ def _posterior(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         yield f"matched prior {stated['matched'][:12]} expected, found {item.matched.digest[:12]}"
     elif item.matched.coordinates.as_list() != stated["coordinates"]:
         yield "the matched prior's coordinates are not the record's"
-    elif item.matched.family != stated["family"]:
+    elif (item.matched.family, item.matched.reason) != (stated["family"], stated["reason"]):
         yield f"matched prior of family {stated['family'][:20]} expected, found {item.matched.family}"
     if {block["name"] for block in stated["coordinates"]} != set(case.record["model"]["carried"]):
         yield "the coordinates are not those of the carried variables"
@@ -148,17 +172,19 @@ def _matching(case: Case, _chain: ChainEvidence) -> Iterator[str]:
 
 def _order(case: Case, chain: ChainEvidence) -> Iterator[str]:
     record = case.record
-    if case.link and record["previous"] != case.head_before:
-        yield f"previous {str(case.head_before)[:12]} expected, found {str(record['previous'])[:12]}"
+    if case.link and record["previous"] != case.previous:
+        yield f"previous {str(case.previous)[:12]} expected, found {record['previous'][:12]}"
     if record["chain"] != chain.name:
         yield f"chain {chain.name} expected, found {record['chain']}"
-    if record["prior"] != chain.genesis_digest and case.prior is None:
-        yield f"prior {str(record['prior'])[:12]} is no earlier link"
+    if record["prior"] != chain.genesis_digest and record["prior"] not in case.priors:
+        yield f"prior {record['prior'][:12]} is no earlier link"
     if record["kind"] == "update" and record["prior"] != record["previous"]:
         yield "an update's prior must be the head it succeeds"
 
 
-def _prior_used(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+def _prior_used(case: Case, chain: ChainEvidence) -> Iterator[str]:
+    if not case.prior_is_readable(chain):
+        return
     wanted = case.prior["posterior"]["matched"] if case.prior else None
     if case.record["prior_belief"] != wanted:
         yield f"prior belief {str(wanted)[:12]} expected, found {str(case.record['prior_belief'])[:12]}"
@@ -166,7 +192,7 @@ def _prior_used(case: Case, _chain: ChainEvidence) -> Iterator[str]:
 
 def _seed(case: Case, chain: ChainEvidence) -> Iterator[str]:
     record = case.record
-    if record["kind"] != "update":
+    if record["kind"] != "update" or record["batch"] is None:
         return
     start = record["prior_belief"] or chain.genesis_digest
     wanted = str(derive_seed(start, record["batch"]["digest"], record["model"]["digest"]))
@@ -190,12 +216,12 @@ def _gate(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         yield "a fit that failed the gate is a link"
 
 
-def _budget(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+def _budget(case: Case, chain: ChainEvidence) -> Iterator[str]:
     record = case.record
-    if record["kind"] != "update":
+    if record["kind"] != "update" or not case.prior_is_readable(chain):
         return
     figures = record["figures"]
-    size = sum(int(np.prod(block["value_shape"])) for block in record["posterior"]["coordinates"])
+    size = sum(math.prod(block["value_shape"]) for block in record["posterior"]["coordinates"])
     # A fit that did not move has no ESS, and then no budget either.
     ess = max(min(figures.get("ess_bulk_min", np.nan), figures.get("ess_tail_min", np.nan)), 1.0)
     before = case.prior["figures"].get("budget", 0.0) if case.prior else 0.0

@@ -13,11 +13,12 @@ import xarray as xr
 
 from lindley import judging, trace
 from lindley.batch import Batch
+from lindley.belief import Belief
 from lindley.declaration import Declaration
 from lindley.diagnostics import Gate, Thresholds
 from lindley.fit import FitSettings, Progress, sample
 from lindley.prior import match
-from lindley.problem import Belief, Phases, passing_draws, prepare, start_from
+from lindley.problem import Phases, passing_draws, prepare, start_from
 from lindley.seeds import derive_seed
 
 

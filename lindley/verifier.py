@@ -92,28 +92,30 @@ def verify(chain: ChainEvidence) -> Report:
     walked = walk(chain.genesis_digest, [item.version for item in chain.versions])
     places = {link.version.number: link.number for link in walked.links}
     findings = [*_genesis(chain), *_gaps(chain), *_head(chain, walked), *_stray(chain, walked)]
-    records: dict[str, dict[str, Any]] = {}
-    heads = {link.number: link.version.record for link in walked.links}
+    head, earlier = chain.genesis_digest, dict[str, dict[str, Any] | None]()
     cases = []
     for item in chain.versions:
         link = places.get(item.version.number)
         record, problems = _record(item, link)
         findings += problems
-        if record is None:
-            continue
-        before = chain.genesis_digest if link == 1 else heads.get(link - 1) if link else None
-        cases.append(Case(item, record, link, records.get(record["prior"]), before))
+        if record is not None:
+            cases.append(Case(item, record, link, head if link else None, earlier))
+            findings += _checked(cases[-1], chain)
         if link:
-            records[item.version.record] = record
-    for case in cases:
-        for rule, check in CHECKS.items():
-            for message in check(case, chain):
-                findings.append(Finding(rule, case.link, case.evidence.version.number, message))
+            head = item.version.record
+            earlier[head] = record
     findings += _counted_once([case for case in cases if case.link])
     links = tuple(_line(item.version, places[item.version.number]) for item in chain.versions
                   if item.version.number in places)  # fmt: skip
     order = sorted(findings, key=lambda f: (f.version or 0, f.rule))
     return Report(chain=chain.name, links=links, findings=tuple(order))
+
+
+def _checked(case: Case, chain: ChainEvidence) -> Iterator[Finding]:
+    """Hold one version against every rule on its own."""
+    for rule, check in CHECKS.items():
+        for message in check(case, chain):
+            yield Finding(rule, case.link, case.evidence.version.number, message)
 
 
 def _line(version: Version, link: int) -> dict[str, Any]:
@@ -210,7 +212,8 @@ def _counted_once(cases: list[Case]) -> Iterator[Finding]:
             yield Finding("R13", case.link, case.evidence.version.number, message)
         elif batch:
             seen[batch] = case.link
-    for one, two in itertools.combinations([case for case in cases if case.evidence.batch is not None], 2):
+    counted = [case for case in cases if case.record["batch"] and case.evidence.batch is not None]
+    for one, two in itertools.combinations(counted, 2):
         shared = _shared(one, two)
         if shared:
             message = f"{shared} row keys are also in link {one.link}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from scipy import stats
 
 from lindley import trace
 from lindley.batch import Batch, batch_from_frame
+from lindley.belief import Belief
 from lindley.chain import Version, read_version
 from lindley.coordinates import Block, Coordinates
 from lindley.declaration import Declaration, load_file
@@ -33,7 +34,6 @@ from lindley.linking import LoggedLink, Registered, RunContext, register_link
 from lindley.pipeline import Outcome, log_link, plan_update
 from lindley.planning import Plan
 from lindley.prior import match
-from lindley.problem import Belief
 from lindley.record import digest
 from lindley.update import Info
 
@@ -336,14 +336,3 @@ class MemoryLedger:
 
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
         return {}
-
-
-def each_leaf(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Give the path and value of every leaf of a JSON value; an empty list or object is a leaf."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    found = False
-    for key, item in items:
-        found = True
-        yield from each_leaf(item, (*path, key))
-    if not found:
-        yield path, value

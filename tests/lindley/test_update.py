@@ -12,7 +12,7 @@ from lindley.batch import batch_from_frame
 from lindley.declaration import Declaration
 from lindley.errors import CoordinatesMismatch, FitFailed
 from lindley.fit import FitSettings
-from lindley.problem import Belief
+from lindley.belief import Belief
 from lindley.seeds import derive_seed
 from lindley.update import step
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,6 @@ from lindley.serving import input_columns
 #: What a serving environment needs, pinned to what made the belief.
 _REQUIREMENTS = ("lindley", "pymc", "pytensor", "numba", "numpy", "pandas", "pyarrow", "xarray", "h5netcdf")
 _OUTPUTS = ("mean", "sd", "q05", "q25", "q50", "q75", "q95")
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """Give a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="lindley-") as folder:
-        yield Path(folder)
 
 
 def save_belief(folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:

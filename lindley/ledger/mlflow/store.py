@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ from mlflow.protos.databricks_pb2 import (
 from lindley.chain import Version, read_version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.ledger.mlflow import dataset, naming, packaging, process
+from lindley.ledger.mlflow import naming, process
 from lindley.ledger.mlflow.failures import missing, refused_with, translated
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
@@ -120,8 +121,8 @@ class MlflowLedger:
                 found=f"tags {sorted(tags)}",
                 todo="give the chain another name, or restore the tags",
             )
-        with packaging.scratch() as folder:
-            data = self.download(run_id, folder, _GENESIS_FILE).read_bytes()
+        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+            data = self.download(run_id, Path(scratch), _GENESIS_FILE).read_bytes()
         if digest(data) != stated:
             raise LedgerCorrupt(
                 f"The genesis record of {chain} is not the one that was registered",
@@ -135,9 +136,9 @@ class MlflowLedger:
         """Start a chain; see `Ledger`."""
         with translated(f"start the chain {chain}"):
             run_id = self.open_run(chain, Run(name="genesis", tags={"lindley.kind": "genesis"}))
-            with packaging.scratch() as folder:
-                (folder / _GENESIS_FILE).write_bytes(genesis)
-                self.upload(run_id, folder)
+            with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+                (Path(scratch) / _GENESIS_FILE).write_bytes(genesis)
+                self.upload(run_id, Path(scratch))
             # Before the claim: a writer killed right after it leaves nothing that looks abandoned.
             self.close_run(run_id, "finished")
             tags = {_GENESIS_TAG: digest(genesis), _GENESIS_RUN_TAG: run_id}
@@ -175,6 +176,8 @@ class MlflowLedger:
 
     def package(self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:
         """Add the servable model; see `Ledger`."""
+        from lindley.ledger.mlflow import packaging  # PyMC and MLflow's model flavours take seconds
+
         packaging.save_belief(folder, declaration, draws, example)
 
     def open_run(self, chain: str, run: Run) -> str:
@@ -196,6 +199,8 @@ class MlflowLedger:
                 )
                 params, metrics = params[_PARAMS_PER_CALL:], metrics[_METRICS_PER_CALL:]
             if run.frame is not None:
+                from lindley.ledger.mlflow import dataset  # MLflow's dataset types take a second
+
                 self.client.log_inputs(run_id, [dataset.describe(run.frame, run)])
         return run_id
 

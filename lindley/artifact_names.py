@@ -1,0 +1,8 @@
+"""Names of a link's files."""
+
+RECORD = "record.json"
+BATCH = "batch.parquet"
+TRACE = "trace.nc"
+SUMMARY = "summary.csv"
+MATCHED_PRIOR = "matched_prior.nc"
+MODEL = "model.py"
