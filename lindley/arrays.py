@@ -47,7 +47,7 @@ def read_matched_prior(path: Path) -> MatchedPrior:
                 name: np.ascontiguousarray(dataset[name].values, kinds[name]) for name in ARRAYS
             }
             reason = str(dataset.attrs["reason"])
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # damaged files make the HDF5 stack raise nearly anything
         raise _corrupt(path, error) from error
     return MatchedPrior(coordinates=coordinates, map=TriangularMap(**arrays), reason=reason)
 
@@ -73,7 +73,7 @@ def read_trace(path: Path) -> xr.DataTree:
     try:
         with xr.open_datatree(path, engine="h5netcdf") as tree:
             return tree.load()
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # as above
         raise _corrupt(path, error) from error
 
 

@@ -18,10 +18,11 @@ from lindley.atomic import write_over
 from lindley.casting import cast_column, shown_value
 from lindley.content_digest import FORMAT, PER_SECOND, content_digest, decode, family
 from lindley.declaration import Declaration
+from lindley.declared_schema import as_schema
 from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
 from lindley.frames import frame_from_table, table_from_frame
 from lindley.readers import Limits, printable, read_table, shown_name
-from lindley.schema import as_schema, cast_table, listed, missing_rows, rows_text
+from lindley.schema import cast_table, listed, missing_rows, rows_text
 
 #: Metadata key of the Parquet files that `write_batch` writes; the value is the batch digest.
 _DIGEST_KEY = FORMAT.encode()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xarray as xr
 
 from lindley import artifact_names
 from lindley.arrays import draws_digest, file_digests, read_matched_prior, read_trace
@@ -16,10 +17,10 @@ from lindley.batch import key_ranges_of
 from lindley.chain import Version
 from lindley.content_digest import content_digest
 from lindley.declaration import source_digest
-from lindley.errors import LedgerCorrupt, LindleyError, UnknownChain
+from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
-from lindley.prior import match
+from lindley.prior import MatchedPrior, match
 from lindley.record import digest, parse
 from lindley.rules import ChainEvidence, Evidence
 from lindley.verifier import Report, verify
@@ -50,7 +51,7 @@ def gather(ledger: Ledger, chain: str) -> ChainEvidence:
             )
         stated = digest(genesis)
     except LedgerCorrupt as error:
-        stated = error.expected.removeprefix("sha256 ")
+        stated = error.expected.removeprefix("sha256 ") if error.expected.startswith("sha256 ") else ""
     versions = ledger.versions(chain)
     return ChainEvidence(
         name=chain,
@@ -92,22 +93,31 @@ def _gather_version(ledger: Ledger, version: Version) -> Evidence:
 
 def _with_posterior(evidence: Evidence, folder: Path) -> Evidence:
     """Add the draws, the matched prior and the model's code."""
-    matched = rematched = drawn = code = None
-    # Whatever cannot be read stays None: R06 and R08 name it.
-    with contextlib.suppress(LindleyError, KeyError, ValueError):
+    matched: MatchedPrior | None = None
+    rematched = drawn = code = None
+    # Damaged and hostile files make the readers raise nearly anything. What cannot be read stays None, and
+    # rules R06 to R09 name it.
+    with contextlib.suppress(Exception):
         matched = read_matched_prior(folder / artifact_names.MATCHED_PRIOR)
+    with contextlib.suppress(Exception):
         tree = read_trace(folder / artifact_names.TRACE)
         drawn = draws_digest(tree)
-        u = np.asarray(tree["coordinates"]["u"].values)
-        carry = parse(evidence.record)["model"]["carry"] if evidence.record else {}
-        flat = u.reshape(-1, u.shape[-1])
-        rematched = match(flat, matched.coordinates, state=frozenset(carry))
+        rematched = _rematch(tree, evidence.record, matched)
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError):
         code = source_digest((folder / artifact_names.MODEL).read_text(encoding="utf-8"))
     return Evidence(
         **{name: getattr(evidence, name) for name in evidence.__dataclass_fields__}
         | {"matched": matched, "rematched": rematched, "draws_digest": drawn, "model_digest": code}
     )
+
+
+def _rematch(tree: xr.DataTree, record: bytes | None, matched: MatchedPrior | None) -> MatchedPrior | None:
+    """Match the draws anew, as the link did."""
+    if record is None or matched is None:
+        return None
+    u = np.asarray(tree["coordinates"]["u"].values)
+    carry = parse(record)["model"]["carry"]
+    return match(u.reshape(-1, u.shape[-1]), matched.coordinates, state=frozenset(carry))
 
 
 def _bytes(path: Path) -> bytes | None:
@@ -125,5 +135,5 @@ def _read_batch(
         row_key = parse(record)["batch"]["row_key"] if record else []
         known = [name for name in row_key if name in table.column_names]
         return table, content_digest(table), key_ranges_of(table, known)
-    except (pa.ArrowException, OSError, LindleyError, KeyError, TypeError):
+    except Exception:  # as above
         return None, None, None

@@ -160,7 +160,10 @@ def _posterior(case: Case, _chain: ChainEvidence) -> Iterator[str]:
 
 def _matching(case: Case, _chain: ChainEvidence) -> Iterator[str]:
     held, again = case.evidence.matched, case.evidence.rematched
-    if held is None or again is None:
+    if held is None or case.evidence.draws_digest is None:
+        return  # R08 says so
+    if again is None:
+        yield "the draws cannot be matched"
         return
     for name, one, two in zip(ARRAYS, held.arrays(), again.arrays(), strict=True):
         scale = np.abs(two).max(initial=0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,35 +58,6 @@ class BatchSchema(Protocol):
         BatchRefused
             If the table does not fit the schema; one paragraph with the columns and rows at fault.
         """
-
-
-def as_schema(schema: Any) -> BatchSchema:
-    """Wrap a declared schema.
-
-    Parameters
-    ----------
-    schema
-        A `pyarrow.Schema`, a pandera `DataFrameSchema`, or a subclass of pandera's `DataFrameModel`.
-
-    Raises
-    ------
-    DeclarationRefused
-        If it is something else, or declares columns that batches cannot hold.
-    """
-    if isinstance(schema, pa.Schema):
-        return ArrowSchema(schema)
-    made_by = schema if isinstance(schema, type) else type(schema)
-    if any(base.__module__.split(".")[0] == "pandera" for base in made_by.__mro__):
-        # Only here: pandera takes a second to import, and most commands need none of it.
-        from lindley.pandera_schema import PanderaSchema
-
-        return PanderaSchema(schema)
-    raise DeclarationRefused(
-        "The declared schema was refused",
-        expected="a pyarrow.Schema or a pandera DataFrameSchema or DataFrameModel",
-        found=repr(schema)[:120],
-        todo='declare schema=pa.schema([pa.field("day", pa.date32(), nullable=False), ...])',
-    )
 
 
 class ArrowSchema:

@@ -12,9 +12,10 @@ import xarray as xr
 from lindley import model_graph
 from lindley.batch import batch_from_frame
 from lindley.declaration import Declaration
+from lindley.declared_schema import as_schema
 from lindley.errors import BatchRefused
 from lindley.predictive import predictive_draws
-from lindley.schema import Column, as_schema
+from lindley.schema import Column
 
 #: Draws that a registered belief carries for predictions.
 SERVING_DRAWS = 1000

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lindley.declared_schema import as_schema
 from lindley.errors import BatchRefused, BatchUnreadable
 from lindley.readers import Limits, read_table, shown_name
-from lindley.schema import as_schema
 
 SCHEMA = as_schema(pa.schema([("code", pa.string()), ("n", pa.int64())]))
 GOOD = "code,n\n007,1\n08,2\n"

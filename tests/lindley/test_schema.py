@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lindley.content_digest import content_digest
+from lindley.declared_schema import as_schema
 from lindley.errors import BatchRefused, DeclarationRefused
-from lindley.schema import as_schema
 
 
 def _cast(values: list[Any], source: pa.DataType, target: pa.DataType) -> pa.ChunkedArray:
