@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
 from typing import Annotated
@@ -23,9 +22,10 @@ from flows.cli_output import (
     say,
     table,
 )
+from flows.dropping import drop_batches
 from flows.result import UpdateResult
 from lindley.declaration import load_declaration
-from lindley.errors import BatchUnreadable, DeclarationRefused, LindleyError
+from lindley.errors import BatchUnreadable
 from lindley.workspace import Workspace
 
 Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
@@ -125,37 +125,6 @@ def split(
     for path in paths:
         out.print(escape(str(path)), soft_wrap=True)
     say(f"{len(paths)} batches; `lindley sweep {chain}` takes them, or `lindley up` does")
-
-
-def drop_batches(workspace: Workspace, chain: str, source: str, limit: int | None = None) -> list[Path]:
-    """Cut a source as the chain's declaration says and drop the batches into the landing folder.
-
-    Raises
-    ------
-    DeclarationRefused
-        If the declaration has no `split`, or it fails.
-    """
-    from lindley.landing import drop  # imports pandas
-
-    declaration = load_declaration(chain, workspace.models)
-    if declaration.split is None:
-        raise DeclarationRefused(
-            f"The chain {chain} does not say how its source is cut into batches",
-            expected="a declaration with split=",
-            found="none",
-            todo="write one, or drop batches into the landing folder yourself",
-        )
-    try:
-        batches = list(itertools.islice(declaration.split(source), limit))
-    except LindleyError:
-        raise
-    except Exception as error:  # the user's code and data
-        raise BatchUnreadable(
-            f"The source cannot be cut into batches of {chain}",
-            found=f"{type(error).__name__}: {error}",
-            todo="correct the path or URL, or the model file's split",
-        ) from error
-    return [drop(frame, workspace.landing, chain, stem) for stem, frame in batches]
 
 
 def import_trace(
