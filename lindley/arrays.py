@@ -47,9 +47,13 @@ def read_matched_prior(path: Path) -> MatchedPrior:
                 name: np.ascontiguousarray(dataset[name].values, kinds[name]) for name in ARRAYS
             }
             reason = str(dataset.attrs["reason"])
+        if {len(array) for array in arrays.values()} != {coordinates.size}:
+            raise ValueError(f"arrays of another size than {coordinates.size} coordinates")
+        prior = MatchedPrior(coordinates=coordinates, map=TriangularMap(**arrays), reason=reason)
+        prior.digest.encode()  # labels that are no text have none
     except Exception as error:  # damaged files make the HDF5 stack raise nearly anything
         raise _corrupt(path, error) from error
-    return MatchedPrior(coordinates=coordinates, map=TriangularMap(**arrays), reason=reason)
+    return prior
 
 
 def write_trace(tree: xr.DataTree, path: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
+from lindley import evidence as evidence_module
+from lindley.chain import Version
 from lindley.declaration import Declaration
+from lindley.rules import Evidence
 from tests.fakes import MemoryLedger, append, coins, declare
 
 # No deadline: a busy machine is no failure.
@@ -33,3 +36,24 @@ def coins_chain(declaration: Declaration) -> MemoryLedger:
     ledger.register("coins", twice.run_id, twice.tags, twice.description)
     append(ledger, declaration, coins(declaration, 30, k=5))
     return ledger
+
+
+@pytest.fixture(scope="session")
+def read() -> dict[str, Evidence]:
+    """What `read_once` has read."""
+    return {}
+
+
+@pytest.fixture
+def read_once(monkeypatch: pytest.MonkeyPatch, read: dict[str, Evidence]) -> None:
+    """Read a version again only when something of it was changed: reading takes all the time there is."""
+    gather_version = evidence_module._gather_version
+
+    def once(ledger: MemoryLedger, version: Version) -> Evidence:
+        run = ledger.runs.get(version.run_id)
+        what = repr((version, run and (run.tags, run.metrics, sorted(run.files.items()))))
+        if what not in read:
+            read[what] = gather_version(ledger, version)
+        return read[what]
+
+    monkeypatch.setattr(evidence_module, "_gather_version", once)

@@ -71,7 +71,8 @@ class Ledger(Protocol):
         Raises
         ------
         LedgerCorrupt
-            If the bytes do not have the digest that the registry states.
+            If the bytes are missing or do not have the digest that the registry states; `expected` is
+            then "sha256 " and that digest.
         """
 
     def claim(self, chain: str, genesis: bytes, description: str) -> bytes:

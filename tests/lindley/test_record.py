@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
@@ -12,8 +11,9 @@ from hypothesis import strategies as st
 
 from lindley.errors import LedgerCorrupt
 from lindley.record import GENESIS, SCHEMA, canonical, digest, genesis_record, parse
-from lindley.record_shape import ANY, misfits
-from tests.fakes import MemoryLedger, each_leaf
+from lindley.record_shape import ANY, LINK_SHAPE, misfits
+from tests.fakes import MemoryLedger
+from tests.forging import each_leaf, replaced
 
 MODEL = {"digest": "a" * 64, "carried": ["beta"], "carry": {"i0": "i_end"}, "observed": [], "row_key": ["id"]}
 JSON = st.recursive(
@@ -121,7 +121,9 @@ class TestParsing:
         assert "previous is" in refusal(canonical(record | {"previous": bad}))
 
     def test_thresholds_that_the_gate_needs_are_needed(self, record: dict[str, Any]) -> None:
-        for name in ("r_hat", "ess", "divergences", "k_hat_refuse"):
+        needed = LINK_SHAPE["thresholds"].keys() - {ANY}
+        assert needed <= record["thresholds"].keys()
+        for name in sorted(needed):
             kept = {key: value for key, value in record["thresholds"].items() if key != name}
             assert f"thresholds.{name} is missing" in refusal(canonical(record | {"thresholds": kept}))
 
@@ -193,13 +195,3 @@ class TestShapes:
     def test_long_values_are_cut(self) -> None:
         (found,) = misfits({"a": "x" * 1000}, {"a": int})
         assert len(found) < 80
-
-
-def replaced(record: dict[str, Any], path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
-    """Return a copy of a record with another value in one place."""
-    changed = copy.deepcopy(record)
-    place: Any = changed
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
-    return changed

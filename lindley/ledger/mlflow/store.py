@@ -122,12 +122,16 @@ class MlflowLedger:
                 todo="give the chain another name, or restore the tags",
             )
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            data = self.download(run_id, Path(scratch), _GENESIS_FILE).read_bytes()
-        if digest(data) != stated:
+            try:
+                data = self.download(run_id, Path(scratch), _GENESIS_FILE).read_bytes()
+                found = digest(data)
+            except LedgerCorrupt as error:
+                data, found = b"", error.happened
+        if found != stated:
             raise LedgerCorrupt(
                 f"The genesis record of {chain} is not the one that was registered",
                 expected=f"sha256 {stated}",
-                found=digest(data),
+                found=found,
                 todo="run `lindley verify`; restore the artifact from a backup",
             )
         return data
