@@ -59,6 +59,7 @@ def build(batch: pd.DataFrame) -> pm.Model:
         day = pm.Data("day", days)
         in_bed = pm.Data("in_bed", batch["cases"].to_numpy())
 
+        # First, because how wide the others are depends on it.
         phi_inv = positive("phi_inv", pm.Exponential, lam=5)
         beta = positive("beta", pm.TruncatedNormal, mu=2, sigma=1, lower=0)
         gamma = positive("gamma", pm.TruncatedNormal, mu=0.4, sigma=0.5, lower=0)

@@ -19,7 +19,7 @@ import pytensor.tensor as pt
 from lindley import Declaration
 from lindley.errors import BatchRefused
 
-STEPS_PER_DAY = 4
+STEPS_PER_DAY = 2
 
 
 def build(batch: pd.DataFrame) -> pm.Model:
