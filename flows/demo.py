@@ -6,6 +6,8 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+import typer
+
 from flows import environment
 from flows.cli_chain import print_log, print_report
 from flows.cli_output import FAILURE, out, print_json, progress_bar, say
@@ -95,5 +97,5 @@ def _report(workspace: Workspace, results: list[dict[str, object]], as_json: boo
         print_report(report)
         out.print(f"Picture of {PARAMETER} batch by batch: {picture}", soft_wrap=True, markup=False)
         out.print(f"UIs: LINDLEY_HOME={workspace.root} lindley ui", soft_wrap=True, markup=False)
-    if not report.ok:
-        raise SystemExit(FAILURE)
+    if not report.ok or any(result["status"] == "quarantined" for result in results):
+        raise typer.Exit(FAILURE)
