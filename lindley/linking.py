@@ -138,13 +138,12 @@ def complete(ledger: Ledger, name: str, chain: Chain) -> None:
     head = chain.head
     if head is not None and ledger.head_hint(name) != head.version.number:
         ledger.set_head_hint(name, head.version.number)
-    versions = {link.version.run_id for link in chain.links}
-    versions |= {version.run_id for version in (*chain.quarantined, *chain.superseded)}
+    states = {version.run_id: "superseded" for version in chain.superseded}
+    states |= {version.run_id: "quarantined" for version in chain.quarantined}
+    states |= {link.version.run_id: "accepted" for link in chain.links}
     for run_id in ledger.dead_runs(name):
-        if run_id in versions:
-            ledger.close_run(run_id, "finished")
-        else:
-            ledger.close_run(run_id, "killed", "abandoned")
+        state = states.get(run_id, "abandoned")
+        ledger.close_run(run_id, "killed" if state == "abandoned" else "finished", state)
 
 
 def _verify_upload(ledger: Ledger, run_id: str, written: dict[str, str], folder: Path) -> None:

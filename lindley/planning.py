@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from lindley import artifact_names, model_graph
-from lindley.batch import Batch, load_batch, ranges_disjoint, shared_keys
+from lindley import model_graph
+from lindley.batch import Batch, ranges_disjoint, shared_keys
 from lindley.belief import Belief
 from lindley.chain import Chain, Link
 from lindley.declaration import Declaration
@@ -18,7 +16,7 @@ from lindley.fit import FitSettings
 from lindley.ledger.protocol import Ledger
 from lindley.linking import complete
 from lindley.problem import Phases
-from lindley.reading import read_belief, read_chain
+from lindley.reading import read_belief, read_chain, read_rows
 from lindley.record import canonical, digest, genesis_record, parse
 from lindley.seeds import derive_seed
 
@@ -113,7 +111,7 @@ def plan_update(
         done = _already(plan, chain)
         if done is not None:
             return done
-        refuse_overlap(ledger, declaration, chain, batch)
+        refuse_overlap(ledger, chain, batch)
         model_of_head = root
         if chain.head is not None:
             record, prior = read_belief(ledger, chain.head)
@@ -125,21 +123,21 @@ def plan_update(
     return replace(plan, seed=seed, seconds=phases.seconds)
 
 
-def refuse_overlap(ledger: Ledger, declaration: Declaration, chain: Chain, batch: Batch) -> None:
+def refuse_overlap(ledger: Ledger, chain: Chain, batch: Batch) -> None:
     """Refuse rows whose key is in the chain already.
 
     Raises
     ------
     OverlapRefused
         Naming the link and the first shared keys.
+    LedgerCorrupt
+        If the rows of a link that may share keys are not those that it counted.
     """
     mine = batch.key_ranges()
     for link in chain.links:
         if not link.version.batch or ranges_disjoint(mine, link.version.key_ranges):
             continue
-        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
-            shared = shared_keys(batch, load_batch(path, declaration).table)
+        shared = shared_keys(batch, read_rows(ledger, link))
         if shared.num_rows:
             examples = "; ".join(
                 ", ".join(f"{k}={v}" for k, v in row.items()) for row in shared.slice(0, 3).to_pylist()

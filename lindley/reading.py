@@ -6,10 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from lindley import artifact_names
 from lindley.arrays import read_matched_prior
 from lindley.belief import Belief
 from lindley.chain import Chain, Link, walk
+from lindley.content_digest import content_digest
 from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
@@ -59,6 +63,31 @@ def read_record(ledger: Ledger, link: Link) -> dict[str, Any]:
             todo="run `lindley verify`; restore the artifact from a backup",
         )
     return parse(data)
+
+
+def read_rows(ledger: Ledger, link: Link) -> pa.Table:
+    """Fetch the rows that a link counted, as it was given them, and check them against its batch digest.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If they are missing, unreadable, or have another digest.
+    """
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
+        try:
+            table = pq.read_table(path)
+            found = content_digest(table)
+        except Exception as error:  # damaged files make the readers raise nearly anything
+            table, found = None, f"{type(error).__name__}: {str(error)[:200]}"
+    if found != link.version.batch:
+        raise LedgerCorrupt(
+            f"The batch of link {link.number} is not the one that was counted",
+            expected=f"content digest {link.version.batch}",
+            found=found,
+            todo="run `lindley verify`; restore the artifact from a backup",
+        )
+    return table
 
 
 def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
