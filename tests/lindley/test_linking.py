@@ -22,6 +22,8 @@ from lindley.reading import find_chain, read_chain
 from lindley.record import canonical, digest, parse
 from tests.fakes import MemoryLedger, append, coins, declare, fit, logged
 
+pytestmark = pytest.mark.usefixtures("read_once")
+
 NAME = "coins"
 #: What a writer does to a ledger, in the order in which it does it.
 WRITES = ("claim", "open_run", "upload", "register", "set_head_hint", "close_run")
@@ -75,10 +77,13 @@ class Losing(MemoryLedger):
 
 
 @pytest.fixture
-def one(declaration: Declaration) -> MemoryLedger:
+def one(coins_chain: MemoryLedger) -> MemoryLedger:
     """A chain of one link."""
-    ledger = MemoryLedger()
-    append(ledger, declaration, coins(declaration, 0))
+    ledger = coins_chain.clone()
+    for number in (2, 3, 5):
+        del ledger.runs[ledger.models[NAME].versions[number].run_id]
+    model = ledger.models[NAME]
+    model.versions, model.last, model.head = {1: model.versions[1]}, 1, 1
     return ledger
 
 
@@ -121,8 +126,9 @@ class TestLogging:
         assert (run.batch_digest, run.origin) == (batch.digest, "coins-010.csv")
         assert all(run.tags.values())
 
-    @pytest.mark.parametrize("path", ["summary.csv", "trace.nc", "record.json", "belief/draws.nc"])
-    @pytest.mark.parametrize("data", [None, b"", b"other"])
+    @pytest.mark.parametrize(
+        ("path", "data"), [("summary.csv", None), ("trace.nc", b""), ("record.json", b"{}"), ("x/y", b"z")]
+    )
     def test_a_store_that_returns_other_bytes_is_found_before_anything_is_registered(
         self, declaration: Declaration, path: str, data: bytes | None
     ) -> None:
@@ -215,25 +221,21 @@ class TestRegistering:
     def test_writers_at_once_make_one_line_of_all_batches(self, declaration: Declaration) -> None:
         ledger, barrier = MemoryLedger(), threading.Barrier(3)
 
-        def write(writer: int) -> int:
-            tries = 0
+        def write(writer: int) -> None:
             barrier.wait(60)
             for number in range(2):
                 while True:
-                    tries += 1
                     batch = coins(declaration, 100 * writer + 10 * number)
                     try:
                         if append(ledger, declaration, batch).status == "accepted":
                             break
                     except LostRace:  # another one started the chain
                         continue
-            return tries
 
         with ThreadPoolExecutor(3) as threads:
-            tries = sum(threads.map(write, range(3)))
+            list(threads.map(write, range(3)))
         chain = find_chain(ledger, NAME)
         assert len({link.version.batch for link in chain.links}) == len(chain.links) == 6
-        assert tries >= 6
         assert ledger.head_hint(NAME) == chain.links[-1].version.number
         assert clean(ledger)
 
@@ -257,17 +259,13 @@ class TestOrderOfWrites:
 
     @pytest.mark.parametrize("when", ["before", "after"])
     @pytest.mark.parametrize("write", WRITES)
-    @pytest.mark.parametrize("first", [True, False])
     def test_after_a_kill_anywhere_the_next_writer_completes(
-        self, declaration: Declaration, one: MemoryLedger, write: str, when: str, first: bool
+        self, declaration: Declaration, one: MemoryLedger, write: str, when: str
     ) -> None:
-        held = MemoryLedger() if first else one
+        held = MemoryLedger() if write == "claim" else one
+        before = len(held.versions(NAME))
         killed = Watched(held, kill=(write, when))
         batch = coins(declaration, 50)
-        if write == "claim" and not first:
-            append(killed, declaration, batch)
-            assert clean(held)
-            return
         with pytest.raises(Killed):
             append(killed, declaration, batch)
         for run_id in killed.opened:
@@ -277,10 +275,9 @@ class TestOrderOfWrites:
         assert (plan.noop is not None) == registered
         if not registered:
             register_link(held, log_link(held, plan, fit(plan), context=RunContext()))
-        append(held, declaration, coins(declaration, 70))
         chain = find_chain(held, NAME)
         assert [link.version.batch for link in chain.links].count(batch.digest) == 1
-        assert len(chain.links) == (2 if first else 3)
+        assert len(chain.links) == before + 1
         assert clean(held)
         assert held.dead_runs(NAME) == []
         states = {run.tags.get("lindley.state", "") for run in held.runs.values() if run.status == "killed"}
