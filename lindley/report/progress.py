@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lindley.report import style
 from lindley.report.draws import drawable
@@ -58,7 +59,8 @@ def chain_figure(
     Notes
     -----
     The vertical axis follows the links that saw data. A genesis prior that is much wider leaves the
-    panel, which an arrow marks.
+    panel, which an arrow marks. The axis is logarithmic when everything on it is positive and the
+    links' intervals span more than a factor of ten.
     """
     quantiles = drawable(np.array([[_number(row.get(q)) for q in _QUANTILES] for row in rows]).reshape(-1, 5))
     genesis = np.array([row.get("link") == 0 for row in rows], dtype=bool)
@@ -79,7 +81,12 @@ def chain_figure(
         style.message(axes, "no link has an interval of this parameter")
         return figure
     where = drawable(np.array([math.nan if reference is None else reference]))[0]
-    ylim = _limits(quantiles, genesis, where)
+    wide = _wide(quantiles, genesis, where)
+    if wide:
+        ylim = tuple(np.exp(_limits(np.log(quantiles), genesis, np.log(where))))
+        axes.set_yscale("log")
+    else:
+        ylim = _limits(quantiles, genesis, where)
     draw = _bars if len(rows) <= MAX_BARS else _bands
     draw(axes, quantiles, genesis)
     _arrows(axes, quantiles, ylim)
@@ -87,7 +94,12 @@ def chain_figure(
         axes.axhline(where, color=style.ALARM, linewidth=1.2, linestyle=(0, (5, 3)), zorder=3.5)
     margin = max(0.7, 0.015 * len(rows))
     axes.set(xlim=(-margin, len(rows) - 1 + margin), ylim=ylim)
-    style.numeric(axes.yaxis, 6)
+    if wide:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        style.numeric(axes.yaxis, 6)
     axes.grid(visible=False, axis="x")
     style.labelled(axes, labels, across)
     axes.set_ylabel(style.words(parameter, 40), labelpad=4, **style.type_(8.5, style.FAINT))
@@ -111,6 +123,13 @@ def _note(rows: Sequence[Mapping[str, Any]], quantiles: np.ndarray, genesis: np.
     shown = [format_number(x, sd) for x in (middle, low, high)]
     number = rows[last].get("link", last)
     return f"after link {number}: median {shown[0]}, 90% interval {shown[1]} to {shown[2]}"
+
+
+def _wide(quantiles: np.ndarray, genesis: np.ndarray, reference: float) -> bool:
+    """Whether a logarithmic axis shows the links better."""
+    everything = np.append(quantiles[np.isfinite(quantiles)], reference if np.isfinite(reference) else 1.0)
+    seen = quantiles[~genesis & np.isfinite(quantiles).all(axis=1)]
+    return bool(seen.size and (everything > 0).all() and seen.max() > 10 * seen.min())
 
 
 def _limits(quantiles: np.ndarray, genesis: np.ndarray, reference: float) -> tuple[float, float]:
