@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli_output import Json, fail, out, print_json, reported, say
+from flows.cli_output import Json, out, print_json, reported, say
 from flows.up import Options, Stack, StartFailed, stack, stop_signals
 from lindley.workspace import Workspace
 
@@ -46,19 +46,14 @@ def ui(mlflow_port: MlflowPort = 5000, prefect_port: PrefectPort = 4200, as_json
 
 def _run(options: Options, as_json: bool) -> None:
     workspace = Workspace.from_environment()
-    failed: StartFailed | None = None
+    # The error is reported when everything has ended, so that its paragraph is the last word.
     with reported(as_json), stop_signals() as stop:
-        try:
-            with stack(workspace, options, say, stop) as running:
-                if not stop.is_set():
-                    _print_addresses(running, as_json)
-                running.supervise()
-                say("Stopping")
-        except StartFailed as error:
-            failed = error
-    if failed is not None:
-        fail(failed, as_json)
-    say("Stopped")
+        with stack(workspace, options, say, stop) as running:
+            if not stop.is_set():
+                _print_addresses(running, as_json)
+            running.supervise()
+            say("Stopping")
+        say("Stopped")
 
 
 def _print_addresses(running: Stack, as_json: bool) -> None:

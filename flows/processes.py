@@ -85,6 +85,13 @@ class Family:
         """Return a child that ended by itself, if there is one."""
         return next((child for child in self.children if child.process.poll() is not None), None)
 
+    def end(self, name: str) -> None:
+        """End a child and everything that it started; nothing when there is none of that name."""
+        for child in [child for child in self.children if child.name == name]:
+            end_tree(child.process.pid)
+            child.process.wait()
+            self.children.remove(child)
+
     def stop(self) -> None:
         """End all children, the last one first, and everything that they started."""
         while self.children:

@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from flows import environment, running
+from flows.dead_runs import mark_crashed
 from flows.processes import Child, Family
 from lindley.errors import LindleyError
 from lindley.workspace import Workspace
@@ -31,7 +32,16 @@ _LOOPBACK = "127.0.0.1"
 
 
 class StartFailed(LindleyError):
-    """A server or worker that did not start, or ended by itself."""
+    """A server or worker that did not start."""
+
+
+class ProcessEnded(LindleyError):
+    """A server or worker that ended by itself."""
+
+    @property
+    def transient(self) -> bool:
+        """What was killed may live longer the next time."""
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +101,7 @@ class Stack:
 
         Raises
         ------
-        StartFailed
+        StartFailed, ProcessEnded
             If something does not start; what did start still runs.
         """
         ended = self.family.end_leftovers()
@@ -104,6 +114,7 @@ class Stack:
         self._await("mlflow", lambda: running.mlflow_answers(self.servers.mlflow), bool(self._own_mlflow))
         self._await("prefect", lambda: running.prefect_answers(self.servers.prefect), bool(self._own_prefect))
         running.remember(self.workspace, self.servers)
+        self._bury_runs()
         if not self.options.servers_only and not self.stop_wanted.is_set():
             self._deploy()
             self._start_workers()
@@ -113,7 +124,7 @@ class Stack:
 
         Raises
         ------
-        StartFailed
+        ProcessEnded
             If a child ends by itself.
         """
         while not self.stop_wanted.wait(0.5):
@@ -124,6 +135,9 @@ class Stack:
     def stop(self) -> None:
         """End everything that was started."""
         running.forget(self.workspace)
+        for name in ("watcher", "worker"):
+            self.family.end(name)
+        self._bury_runs()
         self.family.stop()
 
     # -- what the user runs elsewhere is used, not started -------------------------------------------
@@ -187,6 +201,12 @@ class Stack:
     def _start_prefect(self) -> None:
         port = self.servers.prefect.rpartition(":")[2]
         self._start("prefect", "prefect", "server", "start", "--host", _LOOPBACK, "--port", port)
+
+    def _bury_runs(self) -> None:
+        """Say of the runs of a worker that is gone that they are; only on our own server, with one worker."""
+        if not self._own_prefect:
+            for name in mark_crashed(self.servers.prefect, POOL):
+                self.say(f"{name} was cut off; its file is taken again")
 
     def _deploy(self) -> None:
         file = deployments_file(self.workspace)
@@ -271,7 +291,7 @@ def stack(
 
     Raises
     ------
-    StartFailed
+    StartFailed, ProcessEnded
         If it runs already, or does not start.
     """
     folder = workspace.root / ".lindley"
@@ -327,8 +347,8 @@ def _port(wanted: int, what: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _ended(child: Child) -> StartFailed:
-    return StartFailed(
+def _ended(child: Child) -> ProcessEnded:
+    return ProcessEnded(
         f"The process {child.name} ended by itself",
         expected="one that runs until Lindley is stopped",
         found=f"exit code {child.process.returncode}: {child.last_lines()}",

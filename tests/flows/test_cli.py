@@ -14,7 +14,7 @@ from flows import cli_output, environment
 from flows.cli import app
 from flows.cli_output import FAILURE, QUARANTINED, USER_ERROR
 from flows.sweep import Swept
-from flows.up import StartFailed
+from flows.up import ProcessEnded, StartFailed
 from lindley.errors import BatchUnreadable, FitFailed, LedgerCorrupt, LedgerUnavailable, LostRace
 from tests import fakes
 
@@ -126,6 +126,7 @@ def test_markup_in_names_is_only_text(tmp_path, land):
     [
         (BatchUnreadable("x"), USER_ERROR),
         (StartFailed("x"), USER_ERROR),
+        (ProcessEnded("x"), FAILURE),
         (FitFailed("x"), FAILURE),
         (LedgerCorrupt("x"), FAILURE),
         (LedgerUnavailable("x"), FAILURE),
@@ -308,11 +309,11 @@ def test_up_shows_addresses_and_ends_with_an_error_when_a_child_dies(monkeypatch
     monkeypatch.setattr("flows.up.Stack.start", lambda self: None)
 
     def supervise(self):
-        raise StartFailed("The process worker ended by itself")
+        raise ProcessEnded("The process worker ended by itself")
 
     monkeypatch.setattr("flows.up.Stack.supervise", supervise)
     result = run("up", "--mlflow-port", 0, "--prefect-port", 0)
-    assert result.exit_code != 0
+    assert result.exit_code == FAILURE
     assert "http://127.0.0.1:" in result.stdout
     assert str(workspace.landing) in result.stdout
     assert "The process worker ended by itself" in result.stderr

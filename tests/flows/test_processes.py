@@ -82,6 +82,16 @@ def test_one_that_ignores_the_signal_is_killed(tmp_path, family):
     assert not psutil.pid_exists(child.process.pid)
 
 
+def test_one_child_can_end_alone(family, tmp_path):
+    one = family.start("one", SLEEP, os.environ, tmp_path)
+    two = family.start("two", SLEEP, os.environ, tmp_path)
+    family.end("one")
+    family.end("three")
+    assert not psutil.pid_exists(one.process.pid)
+    assert family.children == [two]
+    assert family.dead() is None
+
+
 def test_ending_what_is_gone_is_nothing(family, tmp_path):
     child = family.start("one", [sys.executable, "-c", ""], os.environ, tmp_path)
     child.process.wait()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from flows import running, up
-from flows.up import Options, Stack, StartFailed, deployments_file, stack
+from flows.up import Options, ProcessEnded, Stack, StartFailed, deployments_file, stack
 from flows.watch import EVENT
 
 
@@ -83,7 +83,7 @@ def test_a_child_that_dies_ends_everything_and_shows_its_last_lines(workspace, s
             children.extend(made.family.children)
             made.supervise()
 
-    with pytest.raises(StartFailed, match=r"The process bad ended by itself.*exit code 7: no disk"):
+    with pytest.raises(ProcessEnded, match=r"The process bad ended by itself.*exit code 7: no disk"):
         run()
     assert not psutil.pid_exists(children[0].process.pid)
     assert not running.state_file(workspace).exists()
