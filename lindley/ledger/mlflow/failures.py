@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ def translated(what: str) -> Iterator[None]:
     """Raise what MLflow raises as one paragraph that says what to do."""
     try:
         yield
-    except (MlflowException, SQLAlchemyError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise LedgerUnavailable(
             f"MLflow refused or failed to {what}",
             found=(str(error).strip().splitlines() or [type(error).__name__])[0][:300],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -17,6 +19,8 @@ from urllib.request import url2pathname
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Standard output belongs to the command line (`--json`), not to addresses of runs.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# MLflow's own default waits minutes for a server that is down before it says so.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 import pandas as pd
 from filelock import FileLock
@@ -81,7 +85,9 @@ class MlflowLedger:
         """Open a SQLite ledger; its tables are made once, under a lock."""
         path = Path(self.uri.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with FileLock(f"{path}.lock"), contextlib.closing(sqlite3.connect(path)) as database:
+            # MLflow tries a database that cannot be opened again and again, for minutes.
+            database.execute("PRAGMA schema_version")
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             self.client.search_registered_models(max_results=1)
 
@@ -210,8 +216,13 @@ class MlflowLedger:
 
     def upload(self, run_id: str, folder: Path) -> None:
         """Store artifacts; see `Ledger`."""
+        local = self._local_artifacts(run_id)
         with translated("store the artifacts"):
-            self.client.log_artifacts(run_id, str(folder))
+            if local is not None and self.embedded:
+                # Not through MLflow: it would write to where a ledger was before it was moved.
+                shutil.copytree(folder, local, dirs_exist_ok=True)
+            else:
+                self.client.log_artifacts(run_id, str(folder))
 
     def download(self, run_id: str, folder: Path, path: str = "") -> Path:
         """Fetch artifacts; see `Ledger`."""
@@ -302,7 +313,9 @@ class MlflowLedger:
     def register(self, chain: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
         """Create a version; see `Ledger`."""
         with translated(f"register a version of {chain}"):
-            source = self.client.get_run(run_id).info.artifact_uri.rstrip("/") + "/belief"
+            local = self._local_artifacts(run_id) if self.embedded else None
+            uri = local.as_uri() if local else self.client.get_run(run_id).info.artifact_uri
+            source = uri.rstrip("/") + "/belief"
             version = self.client.create_model_version(
                 self._model(chain),
                 source,
@@ -374,7 +387,7 @@ class MlflowLedger:
             return None
         path = Path(url2pathname(urlsplit(uri).path)) if scheme else Path(uri)
         here = self.root / "mlartifacts" / Path(*path.parts[-3:])
-        return here if self.embedded and here.is_dir() else path
+        return here if self.embedded and (here.is_dir() or not path.is_dir()) else path
 
 
 def _version(found: Any) -> Version:

@@ -1,0 +1,278 @@
+"""The ledger on MLflow, beyond the contract: names, processes, moved folders, what MLflow shows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import mlflow
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_metric_name, _validate_param
+
+from lindley import artifact_names
+from lindley.declaration import Declaration
+from lindley.errors import LedgerCorrupt, LedgerUnavailable
+from lindley.evidence import verify_chain
+from lindley.history import history
+from lindley.ledger.mlflow import naming, process
+from lindley.ledger.mlflow.store import HEAD, MlflowLedger
+from lindley.ledger.protocol import Run
+from lindley.reading import find_chain, read_belief
+from lindley.record import digest
+from tests.fakes import append, coins
+
+NAME = "coins"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, declaration: Declaration) -> Path:
+    """A folder with an embedded ledger: a link, a quarantined version, a link. Copy it."""
+    root = tmp_path_factory.mktemp("template")
+    ledger = MlflowLedger(f"sqlite:///{root / 'mlflow.db'}", root)
+    append(ledger, declaration, coins(declaration, 0))
+    append(ledger, declaration, coins(declaration, 10), passed=False)
+    append(ledger, declaration, coins(declaration, 20))
+    return root
+
+
+@pytest.fixture
+def ledger(template: Path, tmp_path: Path) -> MlflowLedger:
+    """The template's ledger, moved to another folder."""
+    root = tmp_path / "moved here"
+    shutil.copytree(template, root)
+    return MlflowLedger(f"sqlite:///{root / 'mlflow.db'}", root)
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("name", "key"),
+        [
+            ("r_hat_max", "r_hat_max"),
+            ("seconds/fit", "seconds/fit"),
+            ("mean/beta[north]", "mean/beta.north"),
+            ("mean/beta[north, x1]", "mean/beta.north.x1"),
+            ("Größe[Süd-West]", "Größe.Süd-West"),
+        ],
+    )
+    def test_usual_names_stay_readable(self, name: str, key: str) -> None:
+        assert naming.key(name) == key
+
+    @given(st.text(st.characters(), max_size=300) | st.text("ab[], ./-_\n", max_size=12))
+    def test_mlflow_takes_any_key(self, name: str) -> None:
+        key = naming.key(name)
+        _validate_metric_name(key)
+        _validate_param(key, "value")
+        assert len(key) <= naming.KEY_CHARACTERS
+
+    @given(st.lists(st.text("ab[], ./-_", max_size=8), unique=True, max_size=30))
+    def test_no_two_names_share_a_key(self, names: list[str]) -> None:
+        assert len({naming.key(name) for name in names}) == len(names)
+
+
+class TestProcesses:
+    def test_this_process_lives(self) -> None:
+        assert process.this_process().startswith(f"{socket.gethostname()}:{os.getpid()}:")
+        assert not process.died(process.this_process())
+
+    def test_a_killed_process_died_even_before_its_parent_waits_for_it(self) -> None:
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            started = process._started(child.pid)
+            writer = f"{socket.gethostname()}:{child.pid}:{started}"
+            assert started
+            assert not process.died(writer)
+            child.send_signal(signal.SIGKILL)
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            assert process.died(writer)
+        assert process.died(writer)
+
+    def test_a_process_of_the_same_number_is_another_one(self) -> None:
+        assert process.died(f"{socket.gethostname()}:{os.getpid()}:1")
+
+    @pytest.mark.parametrize("writer", ["", "x", "otherhost:1:1", f"otherhost:{2**22}:5", "::", "a:b:c:d"])
+    def test_others_are_never_judged(self, writer: str) -> None:
+        assert not process.died(writer)
+        assert not process.died(f"{socket.gethostname()}:x:1")
+
+
+class TestMovedLedger:
+    def test_everything_is_found_again(self, ledger: MlflowLedger, template: Path) -> None:
+        assert not str(ledger.root).startswith(str(template))
+        shown = [(view.number, view.status) for view in history(ledger, NAME, every=True)]
+        assert shown == [(1, "accepted"), (None, "quarantined"), (2, "accepted")]
+        head = find_chain(ledger, NAME).head
+        assert head is not None
+        record, belief = read_belief(ledger, head)
+        assert belief.matched.digest == record["posterior"]["matched"]
+        assert set(ledger.artifacts(head.version.run_id)) == {*record["artifacts"], artifact_names.RECORD}
+
+    def test_it_verifies_and_goes_on(
+        self, ledger: MlflowLedger, declaration: Declaration, template: Path
+    ) -> None:
+        """The template's folder is still there, and must neither be read nor written."""
+        held = sorted(template.rglob("*"))
+        found = append(ledger, declaration, coins(declaration, 30))
+        assert found.link == 3
+        assert sorted(template.rglob("*")) == held
+        assert len(list(ledger.root.rglob(f"{found.run_id}/artifacts/belief/MLmodel"))) == 1
+        source = ledger.client.get_model_version_by_alias(NAME, HEAD).source
+        assert Path(url2pathname(urlsplit(source).path)).is_relative_to(ledger.root)
+        report = verify_chain(ledger, NAME)
+        assert report.findings == ()
+        assert len(report.links) == 3
+
+
+class TestTampering:
+    """The same changes as in memory, made with MLflow's own client and on disk."""
+
+    @pytest.mark.parametrize(
+        ("change", "rules"),
+        [
+            (lambda client: client.set_model_version_tag(NAME, "1", "lindley.rows", "5"), {"R05"}),
+            (lambda client: client.delete_model_version_tag(NAME, "3", "lindley.figures"), {"R05"}),
+            (lambda client: client.set_registered_model_alias(NAME, HEAD, "2"), {"R19"}),
+            (lambda client: client.delete_model_version(NAME, "2"), {"R02"}),
+            (lambda client: client.delete_model_version(NAME, "3"), {"R02", "R19"}),
+            (lambda client: client.set_registered_model_tag(NAME, "lindley.genesis", "0" * 64), None),
+        ],
+    )
+    def test_a_change_in_the_registry_is_found(
+        self, ledger: MlflowLedger, change: Callable[[Any], None], rules: set[str] | None
+    ) -> None:
+        change(ledger.client)
+        found = {finding.rule for finding in verify_chain(ledger, NAME).findings}
+        assert found == rules if rules is not None else "R01" in found
+
+    def test_a_change_of_a_run_is_found(self, ledger: MlflowLedger) -> None:
+        run_id = ledger.versions(NAME)[0].run_id
+        ledger.client.set_tag(run_id, "lindley.batch", "0" * 64)
+        assert [(f.rule, f.link) for f in verify_chain(ledger, NAME).findings] == [("R18", 1)]
+        ledger.client.log_metric(run_id, "k_hat", 0.2)
+        assert [f.rule for f in verify_chain(ledger, NAME).findings] == ["R18", "R18"]
+
+    def test_a_change_on_disk_is_found(self, ledger: MlflowLedger) -> None:
+        run_id = ledger.versions(NAME)[2].run_id
+        (path,) = ledger.root.rglob(f"{run_id}/artifacts/{artifact_names.SUMMARY}")
+        data = bytearray(path.read_bytes())
+        data[40] ^= 1
+        path.write_bytes(bytes(data))
+        assert [(f.rule, f.link) for f in verify_chain(ledger, NAME).findings] == [("R06", 2)]
+
+    def test_a_damaged_genesis_record_is_corruption(self, ledger: MlflowLedger) -> None:
+        (path,) = ledger.root.rglob("genesis.json")
+        stated = digest(path.read_bytes())
+        for damage in (lambda: path.write_bytes(b"{}"), path.unlink):
+            damage()
+            with pytest.raises(LedgerCorrupt) as caught:
+                ledger.genesis(NAME)
+            assert caught.value.expected == f"sha256 {stated}"
+            assert [f.rule for f in verify_chain(ledger, NAME).findings] == ["R01"]
+
+    def test_a_registered_model_of_someone_else_is_no_chain(self, ledger: MlflowLedger) -> None:
+        ledger.client.create_registered_model("churn", tags={"team": "x"})
+        assert ledger.chains() == [NAME]
+        with pytest.raises(LedgerCorrupt, match="no chain of Lindley"):
+            ledger.genesis("churn")
+        with pytest.raises(LedgerCorrupt, match="no chain of Lindley"):
+            ledger.claim("churn", b"{}", "")
+        assert [f.rule for f in verify_chain(ledger, "churn").findings] == ["R01"]
+
+
+class TestWhatMlflowShows:
+    def test_parameters_keep_their_full_precision_under_readable_names(self, ledger: MlflowLedger) -> None:
+        params = {"prior/beta[x1]": f"mean={1 / 3!r}", "sampler/draws": "1500"}
+        run_id = ledger.open_run(NAME, Run(name="run", params=params))
+        held = ledger.client.get_run(run_id).data.params
+        assert held == {"prior/beta.x1": f"mean={1 / 3!r}", "sampler/draws": "1500"}
+
+    def test_a_run_has_its_note_its_name_and_the_batch_as_a_dataset(self, ledger: MlflowLedger) -> None:
+        version = ledger.versions(NAME)[2]
+        run = ledger.client.get_run(version.run_id)
+        assert run.info.run_name == "coins 2: coins-020.csv"
+        assert run.data.tags["mlflow.note.content"].startswith("### `coins`, link 2")
+        (used,) = run.inputs.dataset_inputs
+        assert used.dataset.name == "coins-020.csv"
+        assert version.batch.startswith(used.dataset.digest)
+        assert ledger.client.get_experiment(run.info.experiment_id).name == "lindley/coins"
+
+    def test_a_version_has_the_note_and_points_at_the_belief(self, ledger: MlflowLedger) -> None:
+        model = ledger.client.get_registered_model(NAME)
+        version = ledger.client.get_model_version_by_alias(NAME, HEAD)
+        assert model.description == "Success probability of repeated trials."
+        assert int(version.version) == 3
+        assert version.description.startswith("### `coins`, link 2")
+        assert version.source.endswith(f"{version.run_id}/artifacts/belief")
+
+    def test_the_interface_can_be_told_where_it_is(
+        self, ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_id = ledger.versions(NAME)[0].run_id
+        assert ledger.urls(NAME, run_id, 1) == {}
+        monkeypatch.setenv("LINDLEY_MLFLOW_UI", "http://127.0.0.1:5000/")
+        urls = ledger.urls(NAME, run_id, 1)
+        assert urls["version"] == "http://127.0.0.1:5000/#/models/coins/versions/1"
+        assert urls["run"].startswith("http://127.0.0.1:5000/#/experiments/")
+        monkeypatch.setenv("LINDLEY_MLFLOW_UI", "javascript:alert(1)")
+        assert ledger.urls(NAME, run_id, 1) == {}
+
+    def test_the_belief_is_a_model_from_code_without_pickles(
+        self, ledger: MlflowLedger, tmp_path: Path, declaration: Declaration
+    ) -> None:
+        run_id = ledger.versions(NAME)[2].run_id
+        folder = ledger.download(run_id, tmp_path, "belief")
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert {"MLmodel", "belief_model.py", "artifacts/draws.nc", "artifacts/model.py"} <= files
+        assert not any(name.endswith((".pkl", ".pickle", ".cloudpickle", ".joblib")) for name in files)
+        assert (folder / "artifacts/model.py").read_text(encoding="utf-8") == declaration.source_text
+        described = mlflow.models.get_model_info(str(folder))
+        assert described.metadata == {"chain": NAME}
+        inputs = {column.name: column.required for column in described.signature.inputs}
+        assert inputs == {"id": True, "k": False, "n": True}
+        assert str(tmp_path.parent.parent) not in (folder / "MLmodel").read_text(encoding="utf-8")
+
+
+class TestUnusableLedgers:
+    def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
+        (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+        with pytest.raises(LedgerUnavailable, match="open the ledger"):
+            MlflowLedger(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+
+    def test_a_folder_in_place_of_the_database(self, tmp_path: Path) -> None:
+        with pytest.raises(LedgerUnavailable, match="open the ledger"):
+            MlflowLedger(f"sqlite:///{tmp_path}", tmp_path)
+
+    def test_a_server_that_does_not_answer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # taken, and nobody listens
+            ledger = MlflowLedger(f"http://127.0.0.1:{taken.getsockname()[1]}", tmp_path)
+            for call in (ledger.chains, lambda: ledger.genesis(NAME), lambda: ledger.versions(NAME)):
+                with pytest.raises(LedgerUnavailable) as caught:
+                    call()
+                assert caught.value.transient
+                assert "MLFLOW_TRACKING_URI" in caught.value.todo
+
+    def test_frames_of_every_kind_can_be_datasets(self, ledger: MlflowLedger) -> None:
+        frame = pd.DataFrame(
+            {
+                "day": pd.to_datetime(["2020-01-22", "2020-01-23"]),
+                "name": ["<b>", "ü"],
+                "open": [True, False],
+                "x": [0.5, float("nan")],
+            }
+        )
+        run = Run(name="run", frame=frame, batch_digest="ab" * 32, origin="")
+        held = ledger.client.get_run(ledger.open_run(NAME, run))
+        (used,) = held.inputs.dataset_inputs
+        assert used.dataset.digest == ("ab" * 32)[:36]
