@@ -9,10 +9,10 @@ import pymc as pm
 import pytest
 
 from lindley.batch import batch_from_frame
+from lindley.belief import Belief
 from lindley.declaration import Declaration
 from lindley.errors import CoordinatesMismatch, FitFailed
 from lindley.fit import FitSettings
-from lindley.belief import Belief
 from lindley.seeds import derive_seed
 from lindley.update import step
 
