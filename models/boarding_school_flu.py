@@ -64,8 +64,8 @@ def build(batch: pd.DataFrame) -> pm.Model:
         beta = positive("beta", pm.TruncatedNormal, mu=2, sigma=1, lower=0)
         gamma = positive("gamma", pm.TruncatedNormal, mu=0.4, sigma=0.5, lower=0)
         # One infected boy on the day before the first count, everyone else susceptible.
-        s0 = pm.TruncatedNormal("s0", mu=BOYS - 1, sigma=0.01, lower=0, upper=BOYS)
-        i0 = pm.LogNormal("i0", mu=0, sigma=0.01)
+        s0 = pm.TruncatedNormal("s0", mu=BOYS - 1, sigma=0.05, lower=0, upper=BOYS)
+        i0 = pm.LogNormal("i0", mu=0, sigma=0.05)
 
         s, i = sir(beta, gamma, s0, i0, n_steps=day[-1] * STEPS_PER_DAY)
         pm.Deterministic("s_end", s[-1])
