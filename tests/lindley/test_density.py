@@ -14,6 +14,7 @@ from lindley.model_graph import build, default_carried, take_apart
 from lindley.prior import match
 from lindley.transport import joint_normal
 from tests.lindley.test_model_graph import FRAME, declared, every_support
+from tests.lindley.test_transport import random_map
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,14 @@ def shifted(batch: pd.DataFrame) -> pm.Model:
 def target_of(function, frame):
     declaration = declared(function)
     return target(take_apart(declaration, build(declaration, frame), ("mu",)), genesis=False)
+
+
+def test_a_bent_map_of_the_engine_is_that_of_the_core(graph, later):
+    rng = np.random.default_rng(8)
+    bent = random_map(rng, graph.coordinates.size)
+    x = rng.normal(0, 0.5, (20, graph.size))
+    u = evaluate(later, x, (*bent.arrays(), *later.target.data_values))["u"]
+    np.testing.assert_allclose(u, bent.forward(x[:, : graph.coordinates.size]), rtol=1e-10, atol=1e-12)
 
 
 def test_another_batch_reuses_the_compiled_target_even_with_constants_baked_in():
