@@ -144,16 +144,24 @@ def importance(
         return Importance(k_hat=np.inf, efficiency=0.0, log_evidence=-np.inf, log_evidence_se=np.inf)
     # Points outside the target's support have weight zero; the smoothing needs finite logs.
     floor = log_weights[np.isfinite(log_weights)].min() - 700.0
-    # psislw is made for leave-one-out: it takes the logarithm of one over the weights.
-    smoothed, k_hat = array_stats.psislw(-np.maximum(log_weights, floor))
+    smoothed, k_hat = _smoothed(np.maximum(log_weights, floor))
     weights = np.exp(smoothed - logsumexp(smoothed))
     spread = float((weights**2).sum())
     return Importance(
-        k_hat=float(k_hat) if np.isfinite(k_hat) else np.inf,
+        k_hat=k_hat if np.isfinite(k_hat) else np.inf,
         efficiency=1 / (size * spread),
         log_evidence=float(logsumexp(log_weights) - np.log(size)),
         log_evidence_se=float(np.sqrt(max(0.0, spread - 1 / size))),
     )
+
+
+def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return Pareto-smoothed log weights [point] and the shape of their tail."""
+    if np.ptp(np.sort(log_weights)[len(log_weights) // 2 :]) < 1e-12:
+        return log_weights, -1.0  # Weights that do not differ have no tail.
+    # psislw is made for leave-one-out: it takes the logarithm of one over the weights.
+    smoothed, k_hat = array_stats.psislw(-log_weights)
+    return smoothed, float(k_hat)
 
 
 def conflict(z: np.ndarray) -> float:

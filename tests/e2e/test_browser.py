@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Machine, ask, until
+from tests.e2e.machine import Machine, ask, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(1200)]
 

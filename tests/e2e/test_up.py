@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.conftest import Machine, ask, until
+from tests.e2e.machine import Machine, ask, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
