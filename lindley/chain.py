@@ -41,6 +41,8 @@ class Version:
         Smallest and largest value of each key column (see `Batch.key_ranges`).
     figures
         Scalar results shown in the log.
+    source
+        Where the registry says that the servable belief is; empty where the ledger does not say.
     """
 
     number: int
@@ -58,6 +60,7 @@ class Version:
     figures: dict[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -244,6 +244,9 @@ def _run(case: Case, _chain: ChainEvidence) -> Iterator[str]:
     if item.run_tags is None or item.run_metrics is None:
         yield f"run {item.version.run_id or 'none'} is missing"
         return
+    place = f"/{item.version.run_id}/artifacts/belief"
+    if item.version.source and not item.version.source.rstrip("/").endswith(place):
+        yield f"the version's source ends with {place} expected, found {item.version.source[-120:]!r}"
     wanted = {k: v for k, v in version_tags(case.record, item.version.record).items() if v}
     yield from _differences("run tag", wanted, item.run_tags)
     for name, value in case.record["figures"].items():

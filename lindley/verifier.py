@@ -37,7 +37,7 @@ RULES: dict[str, str] = {
     "R15": "the gate's verdict follows from the figures and thresholds, and only passed fits are links",
     "R16": "the budget is the prior's plus this fit's",
     "R17": "the model's code is the code that is recorded",
-    "R18": "the run is there and its tags and figures are those of the record",
+    "R18": "the run is there, the version is made from it, and its tags and figures are the record's",
     "R19": "the head alias points at the newest link",
     "R20": "every accepted version is a link of the chain or lost a race",
 }

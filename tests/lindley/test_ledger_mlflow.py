@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -276,3 +277,12 @@ class TestUnusableLedgers:
         held = ledger.client.get_run(ledger.open_run(NAME, run))
         (used,) = held.inputs.dataset_inputs
         assert used.dataset.digest == ("ab" * 32)[:36]
+
+
+def test_a_version_whose_source_was_pointed_elsewhere_is_found(ledger: MlflowLedger) -> None:
+    with sqlite3.connect(ledger.root / "mlflow.db") as database:
+        database.execute("update model_versions set source = 's3://elsewhere/belief' where version = 3")
+    database.close()
+    report = verify_chain(ledger, NAME)
+    assert [(finding.rule, finding.link) for finding in report.findings] == [("R18", 2)]
+    assert "s3://elsewhere/belief" in report.findings[0].message

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -393,4 +394,5 @@ class MlflowLedger:
 def _version(found: Any) -> Version:
     """Read one registered version."""
     created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
-    return read_version(int(found.version), found.run_id or "", created, found.tags)
+    version = read_version(int(found.version), found.run_id or "", created, found.tags)
+    return replace(version, source=found.source or "")
