@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
@@ -86,17 +85,21 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[draws]}"),
         TimeElapsedColumn(),
         console=err,
         transient=True,
         disable=not err.is_terminal,
     )
     with bar:
-        task = bar.add_task(escape(what), total=None)
-        yield lambda done, total: bar.update(
-            task, completed=done, total=total, description=f"{escape(what)}: sampling"
-        )
+        task = bar.add_task(f"{escape(what)}: preparing", total=None, draws="")
+
+        def move(done: int, total: int) -> None:
+            draws = f"{done:,} of {total:,} draws"
+            text = f"{escape(what)}: sampling"
+            bar.update(task, completed=done, total=total, description=text, draws=draws)
+
+        yield move
 
 
 def number(value: float | None, digits: int = 3) -> str:
