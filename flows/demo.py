@@ -95,7 +95,13 @@ def _report(workspace: Workspace, results: list[dict[str, object]], as_json: boo
         print_log(CHAIN, views[::-1])
         out.print()
         print_report(report)
-        out.print(f"Picture of {PARAMETER} batch by batch: {picture}", soft_wrap=True, markup=False)
-        out.print(f"UIs: LINDLEY_HOME={workspace.root} lindley ui", soft_wrap=True, markup=False)
+        out.print(f"Picture of {PARAMETER} batch by batch: {_near(picture)}", soft_wrap=True, markup=False)
+        out.print(f"See it: LINDLEY_HOME={_near(workspace.root)} lindley ui", soft_wrap=True, markup=False)
     if not report.ok or any(result["status"] == "quarantined" for result in results):
         raise typer.Exit(FAILURE)
+
+
+def _near(path: Path) -> Path:
+    """Return the path from the current folder when it is below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
