@@ -20,7 +20,7 @@ from lindley.declaration import source_digest
 from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
-from lindley.prior import MatchedPrior, match
+from lindley.prior import MatchedPrior, rematch
 from lindley.record import digest, parse
 from lindley.rules import ChainEvidence, Evidence
 from lindley.verifier import Report, verify
@@ -102,7 +102,7 @@ def _with_posterior(evidence: Evidence, folder: Path) -> Evidence:
     with contextlib.suppress(Exception):
         tree = read_trace(folder / artifact_names.TRACE)
         drawn = draws_digest(tree)
-        rematched = _rematch(tree, evidence.record, matched)
+        rematched = _rematch(tree, matched)
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError):
         code = source_digest((folder / artifact_names.MODEL).read_text(encoding="utf-8"))
     return Evidence(
@@ -111,13 +111,12 @@ def _with_posterior(evidence: Evidence, folder: Path) -> Evidence:
     )
 
 
-def _rematch(tree: xr.DataTree, record: bytes | None, matched: MatchedPrior | None) -> MatchedPrior | None:
-    """Match the draws anew, as the link did."""
-    if record is None or matched is None:
+def _rematch(tree: xr.DataTree, matched: MatchedPrior | None) -> MatchedPrior | None:
+    """Match a prior of the same family to the draws again."""
+    if matched is None:
         return None
     u = np.asarray(tree["coordinates"]["u"].values)
-    carry = parse(record)["model"]["carry"]
-    return match(u.reshape(-1, u.shape[-1]), matched.coordinates, state=frozenset(carry))
+    return rematch(u.reshape(-1, u.shape[-1]), matched)
 
 
 def _bytes(path: Path) -> bytes | None:

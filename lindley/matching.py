@@ -73,6 +73,13 @@ def match_map(draws: np.ndarray, factor: np.ndarray, *, last: np.ndarray | None 
     return Match(fit_bent(_thinned(draws), order), text)
 
 
+def match_like(draws: np.ndarray, factor: np.ndarray, like: TriangularMap) -> TriangularMap:
+    """Match a map of the kind and order of `like` to draws [draw, coordinate]."""
+    if like.bent:
+        return fit_bent(_thinned(draws), like.order)
+    return joint_normal(draws.mean(axis=0), factor)
+
+
 def _normal_of(draws: np.ndarray) -> TriangularMap:
     """Return the joint normal of draws; a ridge of 1e-8 holds what is singular up to rounding."""
     covariance = np.atleast_2d(np.cov(draws, rowvar=False))

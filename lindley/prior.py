@@ -9,7 +9,7 @@ import numpy as np
 
 from lindley.coordinates import Coordinates, permutation
 from lindley.errors import FitFailed
-from lindley.matching import match_map
+from lindley.matching import match_like, match_map
 from lindley.transport import ARRAYS, TriangularMap
 
 #: Matching families: the joint normal, and the bent triangular map.
@@ -112,6 +112,16 @@ def match(
     last = np.array([block.name in state for block in coordinates.blocks for _ in range(block.size)])
     found = match_map(draws, covariance_factor(covariance, coordinates.names), last=last)
     return MatchedPrior(coordinates=coordinates, map=found.map, reason=found.reason)
+
+
+def rematch(draws: np.ndarray, like: MatchedPrior) -> MatchedPrior:
+    """Match a prior of the family and order of `like` to draws [draw, coordinate] again.
+
+    Which family was chosen is recorded with its reason; what the family gives on the draws is what a
+    verifier can compute anew.
+    """
+    factor = covariance_factor(np.atleast_2d(np.cov(draws, rowvar=False)), like.coordinates.names)
+    return replace(like, map=match_like(draws, factor, like.map))
 
 
 def covariance_factor(covariance: np.ndarray, names: list[str]) -> np.ndarray:
