@@ -50,6 +50,8 @@ HEAD = "head"
 _GENESIS_TAG, _GENESIS_RUN_TAG = "lindley.genesis", "lindley.genesis_run"
 _GENESIS_FILE = "genesis.json"
 _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
+#: Shown by MLflow's pages as model training rather than as GenAI traces.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _STATUS = {"finished": "FINISHED", "killed": "KILLED"}
 #: What MLflow says of a run id that nobody has, and of one that nobody can have.
 _NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
@@ -363,7 +365,7 @@ class MlflowLedger:
             return str(found.experiment_id)
         location = (self.root / "mlartifacts" / chain).as_uri() if self.embedded else None
         try:
-            return str(self.client.create_experiment(name, artifact_location=location))
+            return str(self.client.create_experiment(name, location, _EXPERIMENT_TAGS))
         except MlflowException as error:
             if not refused_with(error, RESOURCE_ALREADY_EXISTS):
                 raise
