@@ -186,7 +186,8 @@ declaration = Declaration(
 def test_a_fit_that_fails_the_gate_is_kept_and_the_head_stays(ledger, tmp_path):
     (tmp_path / "two_modes.py").write_text(TWO_MODES, encoding="utf-8")
     declaration = load_file(tmp_path / "two_modes.py")
-    settings = FitSettings(tune=300, draws=500)
+    # Twelve chains: that all of them start in one mode has a chance of 1 in 2,000.
+    settings = FitSettings(chains=12, tune=200, draws=200)
     good = pd.DataFrame({"id": [1, 2], "y": [0.1, -0.2], "noise": 5.0})
     bad = pd.DataFrame({"id": [3, 4], "y": [8.0, 8.0], "noise": 0.01})
     assert append(ledger, declaration, good, "good.csv", settings=settings).link == 1
