@@ -63,7 +63,8 @@ def build(batch: pd.DataFrame) -> pm.Model:
         phi_inv = positive("phi_inv", pm.Exponential, lam=5)
         beta = positive("beta", pm.TruncatedNormal, mu=2, sigma=1, lower=0)
         gamma = positive("gamma", pm.TruncatedNormal, mu=0.4, sigma=0.5, lower=0)
-        # One infected boy on the day before the first count, everyone else susceptible.
+        # One infected boy on the day before the first count, everyone else susceptible; the widths are
+        # narrow enough to say nothing else and wide enough for the sampler to find them.
         s0 = pm.TruncatedNormal("s0", mu=BOYS - 1, sigma=0.05, lower=0, upper=BOYS)
         i0 = pm.LogNormal("i0", mu=0, sigma=0.05)
 
