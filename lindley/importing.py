@@ -173,13 +173,8 @@ def _as_trace(found: xr.DataTree, graph: ModelGraph) -> xr.DataTree:
 
 def _coordinates(values: dict[str, np.ndarray], graph: ModelGraph) -> np.ndarray:
     """Take natural-scale draws [chain, draw, ...] into coordinates [chain, draw, coordinate]."""
-    model = graph.model
     given = {variable.rv: variable.rv.type(name=variable.name) for variable in graph.carried}
-    forward = []
-    for variable in graph.carried:
-        transform = model.rvs_to_transforms[variable.rv]
-        rv = variable.rv
-        forward.append(rv if transform is None else transform.forward(rv, *rv.owner.inputs))
+    forward = graph.coordinates_of_values()
     outputs = graph_replace(forward, given, strict=False)
     function = pytensor.function(list(given.values()), outputs, mode="FAST_COMPILE", on_unused_input="ignore")
     flat = [values[v.name].reshape(-1, *v.block.shape).astype(v.rv.dtype) for v in graph.carried]

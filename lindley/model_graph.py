@@ -68,6 +68,15 @@ class ModelGraph:
         """Length of the sampler's vector."""
         return sum(variable.block.size for variable in self.free)
 
+    def coordinates_of_values(self) -> list[Variable]:
+        """Return each carried variable's coordinates as an expression of its natural-scale value."""
+        forward = []
+        for variable in self.carried:
+            transform = self.model.rvs_to_transforms[variable.rv]
+            rv = variable.rv
+            forward.append(rv if transform is None else transform.forward(rv, *rv.owner.inputs))
+        return forward
+
     def prior_variables(self) -> list[Variable]:
         """Return the variables whose terms the matched prior replaces."""
         chosen = [p for p in self.model.potentials if self.declaration.potentials[p.name] == "prior"]

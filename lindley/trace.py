@@ -265,11 +265,7 @@ def _genesis_draws(graph: ModelGraph, rng: np.random.Generator, size: int) -> np
     model = graph.model
     if any(_improper(rv) for rv in model.free_RVs):
         return None
-    forward = []
-    for variable in graph.carried:
-        transform = model.rvs_to_transforms[variable.rv]
-        rv = variable.rv
-        forward.append(rv if transform is None else transform.forward(rv, *rv.owner.inputs))
+    forward = graph.coordinates_of_values()
     seed = int(rng.integers(2**31))
     values = draw(forward, size=size, seed=seed)
     return np.concatenate([np.reshape(value, (size, -1)) for value in values], axis=1)
