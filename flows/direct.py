@@ -7,13 +7,16 @@ from pathlib import Path
 
 from flows import files
 from flows.cli_output import say
+from flows.refit import RefitResult, RefitSteps, follow_up, refit
 from flows.result import UpdateResult
 from flows.sequence import Steps, in_order, registered_result, update_one
 from lindley.batch import read_batch
+from lindley.calibration import Calibration, calibrate
 from lindley.declaration import load_declaration
 from lindley.errors import LindleyError
 from lindley.ledger import open_ledger
 from lindley.pipeline import RunContext, fit_plan, import_trace, log_link, plan_update, register_link
+from lindley.rebasing import fit_rebase, log_rebase, plan_rebase
 from lindley.workspace import Workspace
 
 
@@ -44,15 +47,82 @@ def update_directly(
         say=say,
     )
 
+    def one_and_refit(file: Path) -> UpdateResult:
+        result = update_one(steps, workspace, chain, file, accept_model_change=accept_model_change)
+        follow_up(_refit_steps(progress), workspace, result, accept_model_change=accept_model_change)
+        return result
+
     def one(older: Path) -> UpdateResult | LindleyError:
         try:
-            return update_one(steps, workspace, chain, older, accept_model_change=accept_model_change)
+            return one_and_refit(older)
         except LindleyError as error:
             return error
 
     with files.turn(workspace, chain):
         in_order(workspace, chain, path, one, say)
-        return update_one(steps, workspace, chain, path, accept_model_change=accept_model_change)
+        return one_and_refit(path)
+
+
+def refit_directly(
+    workspace: Workspace,
+    chain: str,
+    audit: bool,
+    accept_model_change: bool,
+    progress: Callable[[int, int], None],
+) -> RefitResult:
+    """Fit all batches of a chain together, as in the flow `rebase`.
+
+    Raises
+    ------
+    LindleyError
+        If there is no such chain, or it cannot be fitted or logged.
+    """
+    with files.turn(workspace, chain):
+        return refit(
+            _refit_steps(progress), workspace, chain, audit=audit, accept_model_change=accept_model_change
+        )
+
+
+def _refit_steps(progress: Callable[[int, int], None]) -> RefitSteps:
+    return RefitSteps(
+        open_ledger=open_ledger,
+        plan=lambda ledger, declaration, accept: plan_rebase(ledger, declaration, accept_model_change=accept),
+        fit=lambda plan: fit_rebase(plan, progress=progress),
+        log=lambda ledger, plan, outcome: log_rebase(ledger, plan, outcome, context=RunContext()),
+        register=register_link,
+        publish=lambda *_: None,
+        say=say,
+    )
+
+
+def calibrate_directly(
+    workspace: Workspace,
+    chain: str,
+    updates: int,
+    simulations: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> Calibration:
+    """Calibrate the next updates of a chain; see `lindley.calibration.calibrate`.
+
+    Raises
+    ------
+    LindleyError
+        If there is no such chain, it has no batch yet, or its outcomes cannot be simulated.
+    """
+    declaration = load_declaration(chain, workspace.models)
+    plan = plan_rebase(open_ledger(workspace), declaration)
+    return calibrate(
+        declaration,
+        plan.head,
+        plan.batches[-1],
+        carried=plan.carried,
+        constants=plan.constants,
+        updates=updates,
+        simulations=simulations,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def import_directly(workspace: Workspace, chain: str, trace: Path) -> UpdateResult:

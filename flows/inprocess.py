@@ -13,6 +13,8 @@ from filelock import FileLock
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from flows.rebase import outcome_of_refit, rebase
+from flows.refit import RefitResult
 from flows.result import UpdateResult
 from flows.sweep import Swept, sweep
 from flows.update import outcome_of, update
@@ -61,6 +63,24 @@ def run_sweep(workspace: Workspace, chain: str | None, progress: Progress) -> Sw
     if not isinstance(value, Swept):
         raise RuntimeError(f"The flow run ended as {state.name}: {state.message}")
     return value
+
+
+def run_rebase(
+    workspace: Workspace, chain: str, audit: bool, accept_model_change: bool, progress: Progress
+) -> RefitResult:
+    """Run the flow `rebase` on a chain and return what became of it.
+
+    Raises
+    ------
+    LindleyError
+        If the flow run failed.
+    """
+    reach_prefect(workspace)
+    with watched(progress):
+        found = outcome_of_refit(rebase(chain, audit, accept_model_change, return_state=True))
+    if isinstance(found, LindleyError):
+        raise found
+    return found
 
 
 def reach_prefect(workspace: Workspace) -> None:

@@ -12,8 +12,11 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import files
+from flows.rebase import refit_steps
+from flows.refit import follow_up
 from flows.result import UpdateResult
 from flows.sequence import Steps, in_order, update_one
+from flows.update_states import STATE_NAMES
 from lindley.errors import LindleyError
 from lindley.ledger import open_ledger
 from lindley.workspace import Workspace
@@ -21,15 +24,6 @@ from tasks.batch import read_batch
 from tasks.fit import fit_update, plan_update
 from tasks.ledger import log_link, register_link
 from tasks.publish import publish
-
-#: Name of the flow run's final state by what became of the batch.
-STATE_NAMES = {
-    "accepted": "Completed",
-    "quarantined": "Quarantined",
-    "unchanged": "Unchanged",
-    "gone": "Unchanged",
-    "unfinished": "Unfinished",
-}
 
 
 def _run_name() -> str:
@@ -75,6 +69,7 @@ def update_batch(chain: str, file: str, accept_model_change: bool = False) -> St
     try:
         path = files.locate(workspace, chain, file)
         result = update_one(_steps(), workspace, chain, path, accept_model_change=accept_model_change)
+        follow_up(refit_steps(), workspace, result, accept_model_change=accept_model_change)
     except LindleyError as error:
         return _failed(error)
     return _completed(result)
@@ -111,6 +106,7 @@ def update(chain: str, file: str, accept_model_change: bool = False) -> State[An
                 say("Another update of %s takes long; this one goes on beside it", chain)
             in_order(workspace, chain, path, one, say)
             result = update_one(_steps(), workspace, chain, path, accept_model_change=accept_model_change)
+            follow_up(refit_steps(), workspace, result, accept_model_change=accept_model_change)
     except LindleyError as error:
         return _failed(error)
     return _completed(result)

@@ -20,11 +20,14 @@ def write_matched_prior(prior: MatchedPrior, path: Path) -> None:
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(ARRAYS, ("step",))
     dims |= {"linear": ("step", "step_before"), "widen": ("step", "bend")}
     dims["quadratic"] = ("step", "bend", "bend_too")
+    dims["margins"] = ("margin", "coordinate")
     dataset = xr.Dataset(
         {name: (dims[name], array) for name, array in zip(ARRAYS, prior.arrays(), strict=True)},
         attrs={
             "family": prior.family,
             "reason": prior.reason,
+            "moments": prior.moments,
+            "shrinkage": prior.shrinkage,
             "blocks": json.dumps(prior.coordinates.as_list()),
         },
     )
@@ -43,13 +46,19 @@ def read_matched_prior(path: Path) -> MatchedPrior:
         with xr.open_dataset(path, engine="h5netcdf") as dataset:
             coordinates = Coordinates.from_list(json.loads(dataset.attrs["blocks"]))
             kinds: dict[str, type] = dict.fromkeys(ARRAYS, float) | {"order": int}
+            # Files of the first schema have no margins and say nothing of moments.
             arrays: dict[str, np.ndarray] = {
-                name: np.ascontiguousarray(dataset[name].values, kinds[name]) for name in ARRAYS
+                name: np.ascontiguousarray(dataset[name].values, kinds[name])
+                for name in ARRAYS
+                if name != "margins" or name in dataset
             }
             reason = str(dataset.attrs["reason"])
-        if {len(array) for array in arrays.values()} != {coordinates.size}:
+            moments = str(dataset.attrs.get("moments", "draws"))
+            shrinkage = float(dataset.attrs.get("shrinkage", 0.0))
+        sizes = {array.shape[1] if name == "margins" else len(array) for name, array in arrays.items()}
+        if sizes != {coordinates.size}:
             raise ValueError(f"arrays of another size than {coordinates.size} coordinates")
-        prior = MatchedPrior(coordinates=coordinates, map=TriangularMap(**arrays), reason=reason)
+        prior = MatchedPrior(coordinates, TriangularMap(**arrays), reason, moments, shrinkage)
         prior.digest.encode()  # labels that are no text have none
     except Exception as error:  # damaged files make the HDF5 stack raise nearly anything
         raise _corrupt(path, error) from error

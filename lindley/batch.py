@@ -45,12 +45,16 @@ class Batch:
         The row key: columns without null or NaN that identify a row.
     origin
         Where the rows came from, for people: a file name, what cannot be printed escaped.
+    context
+        Rows before the batch that the model conditions on without counting them; None where the
+        declaration asks for none. Not part of the digest.
     """
 
     table: pa.Table
     digest: str
     key: tuple[str, ...]
     origin: str
+    context: pa.Table | None = None
 
     @property
     def rows(self) -> int:
@@ -63,6 +67,10 @@ class Batch:
         See `lindley.frames.frame_from_table` for the dtypes.
         """
         return frame_from_table(self.table)
+
+    def context_frame(self) -> pd.DataFrame | None:
+        """Return the context rows as `frame` does the batch's."""
+        return None if self.context is None else frame_from_table(self.context)
 
     def key_ranges(self) -> dict[str, list[str]]:
         """Return the ends [smallest, largest] of each key column, as text; see `ranges_disjoint`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import pandas as pd
 import xarray as xr
 
 from lindley.arrays import draws_digest, file_digests, write_matched_prior, write_trace
-from lindley.artifact_names import BATCH, MATCHED_PRIOR, MODEL, RECORD, SUMMARY, TRACE
+from lindley.artifact_names import AUDIT, BATCH, MATCHED_PRIOR, MODEL, RECORD, SUMMARY, TRACE
 from lindley.batch import Batch, write_batch
+from lindley.content_digest import content_digest
 from lindley.declaration import Declaration
 from lindley.diagnostics import Gate
 from lindley.prior import MatchedPrior
 from lindley.record import SCHEMA, canonical, digest
-from lindley.report.figures import predictive_figure, prior_posterior_figure, rank_figure, save
+from lindley.report.figures import audit_figure, predictive_figure, prior_posterior_figure, rank_figure, save
 from lindley.serving import serving_draws
 
 #: Libraries whose versions can change a fit.
@@ -50,12 +51,20 @@ class Content:
         Record digests of the head it succeeds and of the link whose posterior was its prior.
     prior_belief
         Digest of the matched prior that was used; None for the model's own priors.
+    replayed
+        Record digests of the links whose batches were fitted again, oldest first.
     batch
-        The batch; None for an import.
+        The batch; None for a link without one of its own.
     sampler, thresholds, figures
         As they go into the record.
     model
         Code, graph, carried variables and state of the model, as they go into the record.
+    match
+        What the record says of the match beside family and moments: ``distances``, ``doubts``, ``pooled``.
+    forgetting
+        Discounts, scores and what the next link goes by; empty where nothing is forgotten.
+    audit
+        The head beside a pooled refit (see `lindley.rebasing.audit_table`); None for other kinds.
     """
 
     declaration: Declaration
@@ -63,6 +72,7 @@ class Content:
     previous: str
     prior: str
     prior_belief: str | None
+    replayed: tuple[str, ...]
     batch: Batch | None
     matched: MatchedPrior
     trace: xr.DataTree
@@ -72,6 +82,9 @@ class Content:
     sampler: dict[str, Any]
     thresholds: dict[str, float]
     model: dict[str, Any]
+    match: dict[str, Any]
+    forgetting: dict[str, Any] = field(default_factory=dict)
+    audit: pd.DataFrame | None = None
 
 
 def write(
@@ -98,6 +111,9 @@ def write(
     write_trace(content.trace, folder / TRACE)
     content.summary.to_csv(folder / SUMMARY)
     _draw_figures(content.trace, folder / "plots")
+    if content.audit is not None:
+        content.audit.to_csv(folder / AUDIT)
+        save(audit_figure(content.audit), folder / "plots" / "audit.png")
     scratch = folder / ".serving"
     scratch.mkdir()
     draws = scratch / "draws.nc"
@@ -131,6 +147,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         "previous": content.previous,
         "prior": content.prior,
         "prior_belief": content.prior_belief,
+        "replayed": list(content.replayed),
         "model": content.model,
         "batch": None
         if batch is None
@@ -140,14 +157,24 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
             "row_key": list(batch.key),
             "key_ranges": batch.key_ranges(),
             "origin": batch.origin[:200],
+            "context": None
+            if batch.context is None
+            else {"rows": batch.context.num_rows, "digest": content_digest(batch.context)},
         },
         "posterior": {
             "family": content.matched.family,
             "reason": content.matched.reason,
+            "moments": content.matched.moments,
+            "shrinkage": content.matched.shrinkage,
+            "distances": content.match["distances"],
+            "doubts": content.match["doubts"],
+            "pooled": content.match["pooled"],
             "coordinates": content.matched.coordinates.as_list(),
             "matched": content.matched.digest,
             "draws": draws_digest(content.trace),
         },
+        "policy": content.declaration.policy.as_dict(),
+        "forgetting": content.forgetting,
         "sampler": content.sampler,
         "thresholds": content.thresholds,
         "figures": content.figures,

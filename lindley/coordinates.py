@@ -7,7 +7,9 @@ no special case. Labels travel with every coordinate, so links are matched by na
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -93,7 +95,7 @@ class Coordinates:
 
     blocks: tuple[Block, ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of coordinates d."""
         return sum(block.size for block in self.blocks)
@@ -118,53 +120,147 @@ class Coordinates:
         return cls(tuple(Block.from_dict(item) for item in data))
 
 
-def permutation(prior: Coordinates, model: Coordinates) -> np.ndarray:
-    """Return where each of the model's coordinates stands in the prior's, matched by label.
+@dataclass(frozen=True)
+class Layout:
+    """Where the coordinates of a belief and of models stand in the vector of all of them.
 
     Parameters
     ----------
-    prior
-        Coordinates of the belief that passes on.
-    model
-        Coordinates of the model that is about to be updated.
+    coordinates
+        All coordinates: those of the belief and those that batches add, in the newest model's order of
+        variables. Where batches bring no other labels than the belief has, it is the newest model's.
+    belief_at
+        Array [coordinate of the belief] of positions.
+    new_at
+        Array [new coordinate] of positions that the belief does not have.
+    model_at
+        One array [coordinate of the model] of positions per batch.
+    first_seen
+        One array [coordinate of the model] of bool per batch: neither the belief nor an earlier batch
+        has the coordinate, so that its prior is the model's own.
+    """
 
-    Returns
-    -------
-    numpy.ndarray
-        Integer array [coordinate]: ``prior_vector[permutation]`` is in the model's order.
+    coordinates: Coordinates
+    belief_at: np.ndarray
+    new_at: np.ndarray
+    model_at: tuple[np.ndarray, ...]
+    first_seen: tuple[np.ndarray, ...]
+
+    @property
+    def plain(self) -> bool:
+        """Whether one batch has just the belief's coordinates (or there is no belief yet)."""
+        size = self.coordinates.size
+        same = len(self.model_at) == 1 and np.array_equal(self.model_at[0], np.arange(size))
+        return same and (len(self.new_at) == 0 or len(self.belief_at) == 0)
+
+
+def align(belief: Coordinates | None, models: Sequence[Coordinates]) -> Layout:
+    """Match coordinates by variable and label.
+
+    Parameters
+    ----------
+    belief
+        Coordinates of the belief that passes on; None before the first link.
+    models
+        Coordinates of the models of the batches, oldest first.
 
     Raises
     ------
     CoordinatesMismatch
-        If a variable, its transform, its shape or its labels cannot be matched.
+        If a variable, its transform, its dims or its labels cannot be matched.
     """
-    offsets, start = {}, 0
-    for block in prior.blocks:
-        offsets[block.name] = (start, block)
-        start += block.size
-    index: list[int] = []
-    for block in model.blocks:
-        if block.name not in offsets:
+    every = ([belief] if belief is not None else []) + list(models)
+    newest = models[-1]
+    for other in every[:-1]:
+        _require_same_variables(other, newest)
+    united = []
+    for block in newest.blocks:
+        versions = [next(b for b in other.blocks if b.name == block.name) for other in every]
+        united.append(_united(versions))
+    union = Coordinates(tuple(united))
+    # A chain whose labels stay keeps the order that its newest model has.
+    if union.size == newest.size:
+        union = newest
+    where = {name: position for position, name in enumerate(union.names)}
+    places = [np.array([where[name] for name in other.names], dtype=int) for other in every]
+    belief_at = places[0] if belief is not None else np.zeros(0, dtype=int)
+    model_at = places[1:] if belief is not None else places
+    known = set(belief_at.tolist())
+    first_seen = []
+    for place in model_at:
+        first_seen.append(np.array([position not in known for position in place], dtype=bool))
+        known |= set(place.tolist())
+    new_at = np.setdiff1d(np.arange(union.size), belief_at)
+    nowhere = sorted(set(range(union.size)) - known)
+    if nowhere:
+        raise CoordinatesMismatch(
+            "Labels of several dims changed at once",
+            expected="every element of a carried variable in the belief or in a batch",
+            found=f"{', '.join(union.names[i] for i in nowhere[:5])} in neither",
+            todo="give the model the full list of labels of all dims but one",
+        )
+    return Layout(union, belief_at, new_at, tuple(model_at), tuple(first_seen))
+
+
+def _require_same_variables(old: Coordinates, new: Coordinates) -> None:
+    """Refuse carried variables that come or go."""
+    for name in new.variables:
+        if name not in old.variables:
             raise CoordinatesMismatch(
-                f"The carried variable {block.name!r} is not in the chain's belief",
-                expected=f"carried variables {', '.join(prior.variables)}",
-                found=f"carried variables {', '.join(model.variables)}",
+                f"The carried variable {name!r} is not in the chain's belief",
+                expected=f"carried variables {', '.join(old.variables)}",
+                found=f"carried variables {', '.join(new.variables)}",
                 todo="give the variable its old name, or leave it out of `carried` so that it stays local",
             )
-        offset, old = offsets.pop(block.name)
-        index.extend(offset + position for position in _positions(old, block))
-    if offsets:
+    gone = [name for name in old.variables if name not in new.variables]
+    if gone:
         raise CoordinatesMismatch(
-            f"The model has no free variable for the carried {', '.join(map(repr, offsets))}",
-            expected=f"carried variables {', '.join(prior.variables)}",
-            found=f"carried variables {', '.join(model.variables)}",
+            f"The model has no free variable for the carried {', '.join(map(repr, gone))}",
+            expected=f"carried variables {', '.join(old.variables)}",
+            found=f"carried variables {', '.join(new.variables)}",
             todo="keep the variable in the model, or start a new chain",
         )
-    return np.array(index, dtype=int)
 
 
-def _positions(old: Block, new: Block) -> list[int]:
-    """Return, for each coordinate of `new`, its position inside `old`."""
+def _united(versions: list[Block]) -> Block:
+    """Return a variable with the labels of all its versions, those of the oldest first."""
+    first, last = versions[0], versions[-1]
+    for block in versions[:-1]:
+        _require_same_kind(block, last)
+    if all(block.labels == last.labels and block.shape == last.shape for block in versions):
+        return last
+    labels = tuple(_merged([block.labels[axis] for block in versions]) for axis in range(len(first.labels)))
+    if not last.elementwise:
+        raise CoordinatesMismatch(
+            f"The labels of the carried variable {last.name!r} changed",
+            expected=f"{[list(axis) for axis in first.labels]}, in this order",
+            found=f"{[list(axis) for axis in last.labels]}",
+            todo="give the model the full list of labels, sorted: this variable's coordinates mix them",
+        )
+    if any(_positions_only(axes) for axes in zip(*(block.labels for block in versions), strict=True)):
+        raise CoordinatesMismatch(
+            f"The size of the carried variable {last.name!r} changed",
+            expected=f"{first.shape}",
+            found=f"{last.shape}",
+            todo="name the labels of its dims with coords, or leave it out of `carried` so it stays local",
+        )
+    shape = tuple(len(axis) for axis in labels)
+    return Block(last.name, shape, shape, last.transform, last.dims, labels)
+
+
+def _merged(axes: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the labels of all axes, each once, in order of appearance."""
+    return tuple(dict.fromkeys(label for axis in axes for label in axis))
+
+
+def _positions_only(axes: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether an axis changed that has only positions, which stand where a model names no labels."""
+    numbered = any(axis == tuple(str(i) for i in range(len(axis))) for axis in axes)
+    return numbered and len(set(axes)) > 1
+
+
+def _require_same_kind(old: Block, new: Block) -> None:
+    """Refuse another support or other dims."""
     if old.transform != new.transform:
         raise CoordinatesMismatch(
             f"The support of the carried variable {new.name!r} changed",
@@ -179,22 +275,6 @@ def _positions(old: Block, new: Block) -> list[int]:
             found=f"dims {new.dims} with shape {new.shape}",
             todo="keep the variable's dims, or start a new chain",
         )
-    _require_same_labels(old, new)
-    if old.labels == new.labels or not new.labels:
-        return list(range(new.size))
-    if not new.elementwise:
-        raise CoordinatesMismatch(
-            f"The labels of the carried variable {new.name!r} come in another order",
-            expected=f"{list(old.labels)}",
-            found=f"{list(new.labels)}",
-            todo="sort the labels in the model: this variable's coordinates mix its labels",
-        )
-    where = {key: position for position, key in enumerate(product(*old.labels))}
-    return [where[key] for key in product(*new.labels)]
-
-
-def _require_same_labels(old: Block, new: Block) -> None:
-    """Refuse new and vanished labels by name."""
     if old.shape != new.shape and not (old.labels and new.labels):
         raise CoordinatesMismatch(
             f"The shape of the carried variable {new.name!r} changed",
@@ -202,12 +282,3 @@ def _require_same_labels(old: Block, new: Block) -> None:
             found=f"{new.shape}",
             todo="name its dims with coords, or leave it out of `carried` so that it stays local",
         )
-    for dim, before, after in zip(new.dims, old.labels, new.labels, strict=False):
-        added, gone = sorted(set(after) - set(before)), sorted(set(before) - set(after))
-        if added or gone:
-            raise CoordinatesMismatch(
-                f"The labels of dim {dim!r} of the carried variable {new.name!r} changed",
-                expected=f"the chain's {len(before)} labels",
-                found=f"new {added[:5]}, vanished {gone[:5]}",
-                todo="give the model the chain's full list of labels, so that every batch has all of them",
-            )

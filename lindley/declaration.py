@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lindley.errors import DeclarationRefused, UnknownChain
 from lindley.names import check_chain_name
+from lindley.policy import REST, Policy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,12 +58,20 @@ class Declaration:
     split
         Optional function that cuts an upstream source (a path or URL) into batches, oldest first:
         ``split(source) -> iterable of (stem, DataFrame)``. `lindley split` drops them as files.
+    policy
+        How beliefs are matched, kept exact, forgotten and refitted.
+    constants
+        Constants of preprocessing (means, scales), frozen at genesis: numbers by name, or a function
+        that computes them from the first batch. `build` takes them as the keyword ``constants``.
+    context
+        How many rows before a batch the model conditions on (lags): `build` takes them as the keyword
+        ``context``, a frame of at most so many rows, oldest first. They are not counted again.
     description
         One paragraph for people, shown in the registry.
     """
 
     name: str
-    build: Callable[[pd.DataFrame], pm.Model]
+    build: Callable[..., pm.Model]
     schema: Any
     row_key: tuple[str, ...]
     observed: tuple[str, ...] = ()
@@ -70,6 +80,9 @@ class Declaration:
     potentials: Mapping[str, Literal["prior", "likelihood"]] = field(default_factory=dict)
     order_by: tuple[str, ...] | None = None
     split: Callable[[str], Iterable[tuple[str, pd.DataFrame]]] | None = None
+    policy: Policy = field(default_factory=Policy)
+    constants: Mapping[str, float] | Callable[[pd.DataFrame], Mapping[str, float]] | None = None
+    context: int = 0
     description: str = ""
     #: The file the declaration was loaded from; set by `load_declaration`.
     source: Path | None = None
@@ -92,6 +105,61 @@ class Declaration:
                 found="an empty row_key",
                 todo="name the columns that identify a row",
             )
+
+        if self.context < 0:
+            raise DeclarationRefused(
+                f"The declaration of {self.name} was refused",
+                expected="context as a number of rows, 0 or more",
+                found=repr(self.context),
+                todo="say how many rows before a batch the model looks at",
+            )
+        unknown = set(self.policy.forget) - {REST, *(self.carried or self.policy.forget)}
+        if unknown:
+            raise DeclarationRefused(
+                f"The declaration of {self.name} was refused",
+                expected=f"forgetting of carried variables: {', '.join(self.carried or ())}, or {REST!r}",
+                found=", ".join(sorted(unknown)),
+                todo="correct the names in `policy.forget`",
+            )
+
+    def extras(self, frame: pd.DataFrame, context: Any, constants: Any) -> dict[str, Any]:
+        """Return the keyword arguments that `build` takes beside the rows."""
+        found: dict[str, Any] = {}
+        if self.constants is not None:
+            found["constants"] = self.frozen_constants(frame) if constants is None else dict(constants)
+        if self.context:
+            found["context"] = frame.iloc[:0] if context is None else context
+        return found
+
+    def frozen_constants(self, frame: pd.DataFrame) -> dict[str, float]:
+        """Return the constants of preprocessing, computed from the first batch where they are a function.
+
+        Raises
+        ------
+        DeclarationRefused
+            If the function raises, or gives anything but finite numbers by name.
+        """
+        if self.constants is None:
+            return {}
+        try:
+            given = self.constants(frame) if callable(self.constants) else self.constants
+            found = {str(name): float(value) for name, value in given.items()}
+        except Exception as error:
+            raise DeclarationRefused(
+                f"The constants of {self.name} could not be computed from the first batch",
+                expected="numbers by name",
+                found=f"{type(error).__name__}: {error}",
+                todo="call the declaration's constants function on this batch and mend what it raises",
+            ) from error
+        bad = [name for name, value in found.items() if not math.isfinite(value)]
+        if bad:
+            raise DeclarationRefused(
+                f"The constants of {self.name} are not all finite",
+                expected="finite numbers by name",
+                found=", ".join(f"{name} = {found[name]}" for name in bad),
+                todo="choose constants that the first batch determines",
+            )
+        return found
 
     @property
     def source_text(self) -> str:

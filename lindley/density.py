@@ -22,7 +22,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
 from lindley.model_graph import ModelGraph
-from lindley.transport import ARRAYS
+from lindley.transport import ARRAYS, MARGINS, joint_normal, margins_at_rest
 
 #: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
 _DATA_SIZE = 8
@@ -37,7 +37,8 @@ class Target:
     x
         Input vector [x]: whitened carried coordinates, then local ones.
     prior
-        Inputs in the order of `lindley.transport.ARRAYS`; empty at the first link.
+        Inputs in the order of `lindley.transport.ARRAYS`, then the weight of a robust mixture where there
+        is one; empty at the first link.
     data
         Inputs that stand for the model's data and the arrays baked into it.
     data_values
@@ -73,8 +74,27 @@ class Target:
         """All outputs: what identifies the graph."""
         return [self.log_density, self.gradient, *self.quantities.values()]
 
+    @property
+    def functions(self) -> dict[str, list[Variable]]:
+        """Outputs by the function that computes them."""
+        return {
+            "log_density": [self.log_density, self.gradient],
+            "quantities": list(self.quantities.values()),
+        }
 
-def target(graph: ModelGraph, *, genesis: bool) -> Target:
+    def example(self) -> tuple[np.ndarray, ...]:
+        """Return arguments to run the functions once with."""
+        point = np.zeros(self.x.type.shape[0])
+        if not self.prior:
+            return (point, *self.data_values)
+        size = next(v.type.shape[0] for v in self.prior if v.name == "loc")
+        arrays: tuple[np.ndarray, ...] = joint_normal(np.zeros(size), np.eye(size)).arrays()
+        if len(self.prior) > len(arrays):
+            arrays = (*arrays, np.array(0.5))
+        return (point, *arrays, *self.data_values)
+
+
+def target(graph: ModelGraph, *, genesis: bool, robust: bool = False) -> Target:
     """Return the target of a link.
 
     Parameters
@@ -83,47 +103,52 @@ def target(graph: ModelGraph, *, genesis: bool) -> Target:
         The model taken apart.
     genesis
         Whether the model's own priors hold (the first link) or a matched prior.
+    robust
+        Whether the prior is a mixture of the matched one and the model's own, whose weight is then the
+        last of the prior's inputs.
     """
     x = pt.vector("x", shape=(graph.size,))
     size = graph.coordinates.size
     prior = {} if genesis else _prior_inputs(size)
     u = x[:size] if genesis else _unwhiten(x[:size], prior)
-    values = _values(graph, u, x[size:])
+    values = values_of(graph, u, x[size:])
     model = graph.model
     batch_terms = model.logp(vars=graph.batch_variables(), sum=False)
     likelihood = model.logp(vars=graph.likelihood_variables(), sum=False)
-    prior_terms = model.logp(vars=graph.prior_variables(), sum=False) if genesis else []
+    own = genesis or robust
+    prior_terms = model.logp(vars=graph.prior_variables(), sum=False) if own else []
     names = [variable.name for variable in graph.likelihood_variables()]
-    quantities, keys = _quantities(graph)
+    quantities, keys = quantities_of(graph)
     graphs = graph_replace(
-        [_total(prior_terms), _total(batch_terms), _total(likelihood), *likelihood, *quantities],
+        [total(prior_terms), total(batch_terms), total(likelihood), *likelihood, *quantities],
         values,
         strict=False,
     )
     prior_term, batch_term, batch_likelihood = graphs[:3]
     pointwise, quantities = graphs[3 : 3 + len(names)], graphs[3 + len(names) :]
     if not genesis:
-        prior_term = -0.5 * pt.sum(x[:size] ** 2) - 0.5 * size * np.log(2 * np.pi)
+        matched_term = -0.5 * pt.sum(x[:size] ** 2) - 0.5 * size * np.log(2 * np.pi)
+        prior_term = _mixed(x[:size], prior, matched_term, prior_term) if robust else matched_term
     log_density = prior_term + batch_term
     named = {"u": u, "log_density": log_density, "log_likelihood": batch_likelihood}
     named |= {f"pointwise:{name}": term for name, term in zip(names, pointwise, strict=True)}
     named |= dict(zip(keys, quantities, strict=True))
     gradient = pt.grad(log_density, x)
-    outputs, data, data_values, baked = _lift([log_density, gradient, *named.values()], graph)
+    outputs, data, data_values, baked = lift([log_density, gradient, *named.values()], graph)
     return Target(
         x=x,
         prior=tuple(prior.values()),
         data=data,
         data_values=data_values,
         baked=baked,
-        digest=_graph_digest(outputs),
+        digest=graph_digest(outputs),
         log_density=outputs[0],
         gradient=outputs[1],
         quantities=dict(zip(named, outputs[2:], strict=True)),
     )
 
 
-def _graph_digest(outputs: list[Variable]) -> str:
+def graph_digest(outputs: list[Variable]) -> str:
     """Hash the printed graph; taken before compilation, which may annotate operations."""
     text = pytensor.dprint(outputs, file="str", id_type="CHAR", print_type=True, print_op_info=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -138,6 +163,7 @@ def _prior_inputs(size: int) -> dict[str, Variable]:
         # A joint normal has no bends: these have length 0 there, and the same function serves both.
         "quadratic": pt.tensor3("quadratic", shape=(size, None, None)),
         "widen": pt.matrix("widen", shape=(size, None)),
+        "margins": pt.matrix("margins", shape=(len(MARGINS), size)),
     }
 
 
@@ -149,10 +175,35 @@ def _unwhiten(z: Variable, map_: dict[str, Variable]) -> Variable:
     middle = middle + pt.sum(map_["quadratic"] * bends[None, :, None] * bends[None, None, :], axis=(1, 2))
     width = pt.exp(map_["log_width"] + pt.sum(map_["widen"] * bends[None, :], axis=1))
     v = middle + width * pt.sinh((pt.arcsinh(z) + map_["skew"]) / map_["tail"])
-    return pt.set_subtensor(pt.zeros_like(v)[map_["order"]], v)
+    u = pt.set_subtensor(pt.zeros_like(v)[map_["order"]], v)
+    center, spread, skew, tail = (map_["margins"][i] for i in range(len(MARGINS)))
+    return center + spread * pt.sinh((pt.arcsinh(u) + skew) / tail)
 
 
-def _values(graph: ModelGraph, u: Variable, local: Variable) -> dict[Variable, Variable]:
+def _mixed(z: Variable, map_: dict[str, Variable], matched: Variable, own: Variable) -> Variable:
+    """Return the log density of z under a mixture of the matched prior and the model's own.
+
+    The model's own is a density of coordinates; the slope of the whitening takes it over.
+    """
+    weight = map_["robust"] = pt.scalar("robust")
+    own = own + _log_slope(z, map_)
+    return pt.logaddexp(pt.log1p(-weight) + matched, pt.log(weight) + own)
+
+
+def _log_slope(z: Variable, map_: dict[str, Variable]) -> Variable:
+    """Return log|det du/dz| of a map."""
+    bends = z[: map_["widen"].shape[1]]
+    bent = (pt.arcsinh(z) + map_["skew"]) / map_["tail"]
+    log_width = map_["log_width"] + pt.sum(map_["widen"] * bends[None, :], axis=1)
+    steps = log_width + pt.log(pt.cosh(bent) / map_["tail"]) - 0.5 * pt.log1p(z**2)
+    at_rest = dict(map_) | {"margins": pt.constant(margins_at_rest(z.type.shape[0]))}
+    u = _unwhiten(z, at_rest)
+    _, spread, skew, tail = (map_["margins"][i] for i in range(len(MARGINS)))
+    margins = pt.log(spread * pt.cosh((pt.arcsinh(u) + skew) / tail) / tail) - 0.5 * pt.log1p(u**2)
+    return pt.sum(steps) + pt.sum(margins)
+
+
+def values_of(graph: ModelGraph, u: Variable, local: Variable) -> dict[Variable, Variable]:
     """Map each value variable to its piece of the vectors."""
     values = {}
     for vector, variables in ((u, graph.carried), (local, graph.local)):
@@ -165,7 +216,7 @@ def _values(graph: ModelGraph, u: Variable, local: Variable) -> dict[Variable, V
     return values
 
 
-def _quantities(graph: ModelGraph) -> tuple[list[Variable], list[str]]:
+def quantities_of(graph: ModelGraph) -> tuple[list[Variable], list[str]]:
     """Return what is computed for every draw: natural-scale values, deterministics, passing state.
 
     Keys: ``value:NAME`` for free variables, ``deterministic:NAME``, and ``next:NAME`` for the
@@ -187,12 +238,12 @@ def _quantities(graph: ModelGraph) -> tuple[list[Variable], list[str]]:
     return graphs, keys
 
 
-def _total(terms: list[Variable]) -> Variable:
+def total(terms: list[Variable]) -> Variable:
     """Sum log probability terms of any shape."""
     return pt.add(*[pt.sum(term) for term in terms], pt.constant(0.0)) if terms else pt.constant(0.0)
 
 
-def _lift(
+def lift(
     outputs: list[Variable], graph: ModelGraph
 ) -> tuple[list[Variable], tuple[Variable, ...], tuple[np.ndarray, ...], int]:
     """Turn the model's data and the arrays baked into it into inputs.

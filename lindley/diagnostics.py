@@ -31,6 +31,16 @@ class Thresholds:
         25:72), where the importance weights differ enough to speak of a tail (efficiency below the
         second): the match is then too coarse to trust the next link's prior blindly. It flags the link
         and does not refuse it: a batch left out would be the larger error.
+    efficiency_trust, distance_trust, moment_trust
+        Smallest efficiency of the matched prior, largest Wasserstein distance of a margin in sds, and
+        (where local variables or state keep the efficiency from being about what passes on) largest third
+        moment of the whitened draws: a match beyond them is not started from while the batches since
+        the last good one can be fitted again (docs/adr/0012-replay.md).
+    shift_trust
+        Largest shift, in sds, that the match a fit started from may have caused (see
+        `lindley.hindsight`) before the batches behind it are fitted again.
+    drift_warn
+        Largest accumulated shift, in sds.
     budget_warn, budget_rebase
         Accumulated (d+1)/ESS along the chain (docs/adr/0005-budget.md).
     conflict_warn
@@ -42,6 +52,11 @@ class Thresholds:
     divergences: float = 0.01
     k_hat_warn: float = 0.7
     efficiency_warn: float = 0.9
+    efficiency_trust: float = 0.9
+    distance_trust: float = 0.1
+    moment_trust: float = 0.5
+    shift_trust: float = 0.02
+    drift_warn: float = 0.1
     budget_warn: float = 0.25
     budget_rebase: float = 1.0
     conflict_warn: float = 0.001
@@ -214,6 +229,8 @@ def cautions(
     match_quality: Importance | None,
     budget: float,
     conflict_p: float | None,
+    doubt: float = 0.0,
+    drift: float = 0.0,
     thresholds: Thresholds,
 ) -> tuple[str, ...]:
     """Return what flags a fit without refusing it."""
@@ -233,6 +250,13 @@ def cautions(
         warnings.append(f"budget {budget:.2f} is spent: a pooled refit (rebase) is due")
     elif budget > thresholds.budget_warn:
         warnings.append(f"budget {budget:.2f}, above {thresholds.budget_warn}")
+    if doubt > 0:
+        warnings.append(
+            f"{doubt:.0f} match{'' if doubt == 1 else 'es'} that led here could not be trusted: "
+            "a pooled refit (rebase) tells what it cost"
+        )
+    if drift > thresholds.drift_warn:
+        warnings.append(f"matches moved the result by up to {drift:.2f} sds, above {thresholds.drift_warn}")
     if conflict_p is not None and conflict_p < thresholds.conflict_warn:
         warnings.append(f"the batch conflicts with its prior (p = {conflict_p:.1e})")
     return tuple(warnings)

@@ -115,8 +115,13 @@ def _rematch(tree: xr.DataTree, matched: MatchedPrior | None) -> MatchedPrior | 
     """Match a prior of the same family to the draws again."""
     if matched is None:
         return None
-    u = np.asarray(tree["coordinates"]["u"].values)
-    return rematch(u.reshape(-1, u.shape[-1]), matched)
+    group = tree["coordinates"]
+    u = np.asarray(group["u"].values)
+    flat = u.reshape(-1, u.shape[-1])
+    # Records of the first schema have no weights: their draws counted equally.
+    if "weight" in group:
+        return rematch(flat, np.asarray(group["weight"].values).ravel(), matched)
+    return rematch(flat, np.full(len(flat), 1 / len(flat)), matched)
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Sampling a compiled target with nutpie: draws of x and of every quantity of the model."""
+"""Sampling a bound target with nutpie: draws of x and of every quantity of the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import nutpie
 
-from lindley.engine import Engine
+from lindley.engine import Bound
 from lindley.errors import FitFailed
 
 Progress = Callable[[int, int], None]
@@ -80,7 +80,7 @@ class Draws:
     x
         Array [chain, draw, x].
     quantities
-        Arrays [chain, draw, ...] by the keys of ``target.quantities``.
+        Arrays [chain, draw, ...] by the target's keys.
     stats
         Arrays [chain, draw]: ``diverging`` (bool), ``energy``, ``n_steps``, ``step_size``, ``tree_depth``.
     """
@@ -91,9 +91,7 @@ class Draws:
 
 
 def sample(
-    engine: Engine,
-    prior: tuple[np.ndarray, ...],
-    data: tuple[np.ndarray, ...],
+    bound: Bound,
     *,
     start: Callable[[np.random.Generator], np.ndarray],
     settings: FitSettings,
@@ -104,10 +102,8 @@ def sample(
 
     Parameters
     ----------
-    engine
-        Compiled target.
-    prior, data
-        Its arrays for this link.
+    bound
+        The target.
     start
         Draws a starting point [x] from a generator.
     settings
@@ -122,15 +118,14 @@ def sample(
     FitFailed
         If no starting point has a finite density, or the sampler stops.
     """
-    arguments = (*prior, *data)
-    size = engine.target.x.type.shape[0]
+    size = bound.size
     total = settings.chains * (settings.tune + settings.draws)
 
     def make_log_density() -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        function = engine.log_density
+        function = bound.log_density
 
         def log_density(x: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = function(np.array(x), *arguments)
+            value, gradient = function(np.array(x))
             return float(value), gradient
 
         return log_density
@@ -140,7 +135,7 @@ def sample(
 
     def starting_point(chain_seed: int) -> np.ndarray:
         # By the chain's own seed: chains start in threads, in no fixed order.
-        return _start(engine, arguments, start, np.random.default_rng(chain_seed))
+        return _start(bound, start, np.random.default_rng(chain_seed))
 
     starting_point(seed)  # Raises here, with a clear message, rather than in a sampler thread.
     model = nutpie.compiled_pyfunc.from_pyfunc(
@@ -179,36 +174,37 @@ def sample(
     if progress is not None:
         progress(total, total)
     x = np.asarray(trace.posterior["x"].values, dtype=float)
-    return Draws(x=x, quantities=evaluate(engine, x, arguments), stats=_stats(trace.sample_stats))
+    return Draws(x=x, quantities=evaluate(bound, x), stats=_stats(trace.sample_stats))
 
 
-def evaluate(engine: Engine, x: np.ndarray, arguments: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
+def evaluate(bound: Bound, x: np.ndarray) -> dict[str, np.ndarray]:
     """Evaluate every quantity at points x [..., x]; returns arrays [..., quantity's own shape] by key."""
-    keys = list(engine.target.quantities)
     flat = x.reshape(-1, x.shape[-1])
-    rows = [tuple(np.array(v) for v in engine.quantities(np.array(point), *arguments)) for point in flat]
+    rows = [tuple(np.array(v) for v in bound.quantities(np.array(point))) for point in flat]
     return {
         key: np.array([row[i] for row in rows]).reshape(*x.shape[:-1], *rows[0][i].shape)
-        for i, key in enumerate(keys)
+        for i, key in enumerate(bound.keys)
     }
 
 
-def log_density(engine: Engine, x: np.ndarray, arguments: tuple[np.ndarray, ...]) -> np.ndarray:
+def log_density(bound: Bound, x: np.ndarray) -> np.ndarray:
     """Evaluate the target's log density at points x [point, x]; returns an array [point]."""
-    return np.array([float(engine.log_density(np.array(point), *arguments)[0]) for point in x])
+    return np.array([float(bound.log_density(np.array(point))[0]) for point in x])
+
+
+def gradients(bound: Bound, x: np.ndarray) -> np.ndarray:
+    """Evaluate the gradient of the log density at points x [point, x]; returns an array [point, x]."""
+    return np.array([np.array(bound.log_density(np.array(point))[1]) for point in x])
 
 
 def _start(
-    engine: Engine,
-    arguments: tuple[np.ndarray, ...],
-    start: Callable[[np.random.Generator], np.ndarray],
-    rng: np.random.Generator,
+    bound: Bound, start: Callable[[np.random.Generator], np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:
     """Return a starting point with a finite density and gradient."""
     value = np.nan
     for _ in range(_START_TRIES):
         point = start(rng)
-        value, gradient = engine.log_density(np.array(point), *arguments)
+        value, gradient = bound.log_density(np.array(point))
         if np.isfinite(value) and np.isfinite(gradient).all():
             return point
     raise FitFailed(

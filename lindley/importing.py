@@ -77,15 +77,16 @@ def _log(
 ) -> LoggedLink:
     """Match the trace, claim the chain and write the link."""
     frame = with_outcomes(pd.DataFrame(index=[0, 1]), declaration, every=True)
-    model = model_graph.build(declaration, frame)
-    carried = declaration.carried or model_graph.default_carried(declaration, model, frame)
+    constants = declaration.frozen_constants(frame)
+    model = model_graph.build(declaration, frame, constants=constants)
+    carried = model_graph.carried_variables(declaration, frame, constants)
     graph = model_graph.take_apart(declaration, model, carried)
     tree = _as_trace(found, graph)
     u = np.asarray(tree["coordinates"].dataset["u"].values)
     state = frozenset(declaration.carry)
     matched = match(u.reshape(-1, u.shape[-1]), graph.coordinates, state=state)
     figures, gate = _judge(u, graph)
-    genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried)))
+    genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried, constants)))
     if ledger.claim(declaration.name, genesis, declaration.description) != genesis:
         raise LostRace(
             f"Another writer started the chain {declaration.name} first",
@@ -97,6 +98,7 @@ def _log(
         previous=digest(genesis),
         prior=digest(genesis),
         prior_belief=None,
+        replayed=(),
         batch=None,
         matched=matched,
         trace=tree,
@@ -113,7 +115,9 @@ def _log(
             "likelihood": trace.likelihood_text(model),
             "genesis": trace.genesis_text(graph),
             "baked_constants": 0,
+            "constants": constants,
         },
+        match={"distances": {}, "doubts": [], "pooled": ""},
     )
     return log_content(ledger, content, link=1, prior_link=None, seconds={}, context=context)
 
@@ -168,13 +172,13 @@ def _as_trace(found: xr.DataTree, graph: ModelGraph) -> xr.DataTree:
         for name, array in posterior.data_vars.items()
         if name not in values and array.ndim == 2
     }
-    return trace.assemble(graph, values | extra, _coordinates(values, graph))
+    return trace.assemble(graph, graph.coordinates, values | extra, _coordinates(values, graph))
 
 
 def _coordinates(values: dict[str, np.ndarray], graph: ModelGraph) -> np.ndarray:
     """Take natural-scale draws [chain, draw, ...] into coordinates [chain, draw, coordinate]."""
     given = {variable.rv: variable.rv.type(name=variable.name) for variable in graph.carried}
-    forward = graph.coordinates_of_values()
+    forward = graph.coordinates_of_values()[: len(graph.carried)]
     outputs = graph_replace(forward, given, strict=False)
     function = pytensor.function(list(given.values()), outputs, mode="FAST_COMPILE", on_unused_input="ignore")
     flat = [values[v.name].reshape(-1, *v.block.shape).astype(v.rv.dtype) for v in graph.carried]

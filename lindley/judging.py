@@ -5,16 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logsumexp
 
-from lindley import diagnostics, trace
+from lindley import diagnostics, model_graph
 from lindley.belief import Belief
 from lindley.diagnostics import Convergence, Gate, Thresholds
-from lindley.fit import Draws, log_density
+from lindley.fit import Draws, gradients, log_density
+from lindley.hindsight import Shift
 from lindley.matching import match_map
-from lindley.prior import MatchedPrior, covariance_factor
+from lindley.prior import MatchedPrior
 from lindley.problem import Problem
+from lindley.quality import Quality, match_distances
 from lindley.seeds import derive_seed
+from lindley.stein import Calibration, calibrate, equal_weights
 from lindley.transport import TriangularMap
+
+#: Points of the direct estimate of a predictive density, and how much wider than the posterior they lie.
+_POINTS, _WIDER = 2000, 1.2
 
 
 @dataclass(frozen=True)
@@ -42,82 +49,273 @@ class Sampling:
     reasons: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a fit.
+
+    Parameters
+    ----------
+    gate
+        The gate's verdict.
+    figures
+        Scalar results; what is not defined is left out.
+    quality
+        Quality of the match.
+    doubts
+        Why the match is not to be trusted as a prior; empty where it is.
+    """
+
+    gate: Gate
+    figures: dict[str, float]
+    quality: Quality
+    doubts: tuple[str, ...]
+
+
 def judge_sampling(problem: Problem, draws: Draws, thresholds: Thresholds) -> Sampling:
     """Hold convergence and divergences of a fit against the thresholds."""
-    size = problem.graph.coordinates.size
-    names = problem.graph.coordinates.names
-    names += [name for variable in problem.graph.local for name in variable.block.names()]
     # On the coordinates themselves; whitening only bends and scales them.
-    points = np.concatenate([draws.quantities["u"], draws.x[..., size:]], axis=-1)
+    points = problem.points(draws.x)
     convergence = diagnostics.convergence(points)
     rate = float(np.mean(draws.stats["diverging"]))
-    reasons = diagnostics.refusals(names, convergence, divergences=rate, thresholds=thresholds)
-    return Sampling(names, points, convergence, rate, reasons)
+    reasons = diagnostics.refusals(problem.names, convergence, divergences=rate, thresholds=thresholds)
+    return Sampling(problem.names, points, convergence, rate, reasons)
+
+
+def calibrated(
+    problem: Problem, draws: Draws, sampling: Sampling
+) -> tuple[Calibration, tuple[Calibration, Calibration]]:
+    """Return the weights under which the draws fulfil Stein's identities, chains one after the other.
+
+    Returns
+    -------
+    tuple
+        Weights of all draws, and those of the first and of the second half by themselves.
+    """
+    size = problem.coordinates.size
+    x = draws.x.reshape(-1, draws.x.shape[-1])
+    half = len(x) // 2
+    if sampling.reasons:
+        return equal_weights(len(x)), (equal_weights(half), equal_weights(len(x) - half))
+    points = sampling.points.reshape(len(x), -1)[:, :size]
+    scores = problem.scores(x, gradients(problem.bound, x))
+    ess = sampling.convergence.ess_min
+    return calibrate(points, scores, ess), (
+        calibrate(points[:half], scores[:half], ess / 2),
+        calibrate(points[half:], scores[half:], ess / 2),
+    )
 
 
 def judge(
     problem: Problem,
     draws: Draws,
+    passing: np.ndarray,
     sampling: Sampling,
+    calibration: Calibration,
     matched: MatchedPrior,
-    prior: Belief | None,
+    *,
+    start: Belief | None,
+    before: Belief | None,
+    evidence_before: float | None,
+    shift: Shift | None,
+    replayed: int,
     seed: int,
     thresholds: Thresholds,
-) -> tuple[Gate, dict[str, float]]:
-    """Return the gate's verdict and the scalar results of a fit; what is not defined is left out."""
-    size = problem.graph.coordinates.size
-    quality = diagnostics.importance(
-        _map_of(problem, sampling, matched),
-        lambda points: _target_in_coordinates(problem, points),
-        rng=np.random.default_rng(derive_seed(str(seed), "importance")),
+) -> Verdict:
+    """Judge a fit.
+
+    Parameters
+    ----------
+    problem, draws, passing, sampling, calibration, matched
+        What was fitted, and what was made of it.
+    start
+        The belief that the fit started from; None for genesis.
+    before
+        The belief before the newest batch; None where there is none, or nobody knows it.
+    evidence_before
+        Log evidence of the batches before the newest one, seen from `start`; None if nobody knows it.
+    shift
+        What the match of `start` did to the fit; None if that cannot be seen.
+    replayed
+        How many batches before the newest one were fitted again.
+    seed
+        Seed of the samples that judge.
+    thresholds
+        What is held against what.
+    """
+    rng = np.random.default_rng(derive_seed(str(seed), "importance"))
+    importance = diagnostics.importance(
+        _map_of(problem, sampling, calibration, matched),
+        lambda points: target_of_coordinates(problem, points),
+        rng=rng,
     )
-    before = prior.budget if prior is not None else 0.0
+    distances, moment = match_distances(
+        passing.reshape(-1, passing.shape[-1]),
+        calibration.weights,
+        matched.map,
+        np.random.default_rng(derive_seed(str(seed), "distances")),
+    )
+    # With local variables the weights say more about those than about what passes on.
+    judged = not problem.local_names and not problem.graph.declaration.carry
+    quality = Quality(importance, judged, distances, moment)
+    doubts = quality.doubts(thresholds)
+    ess = max(sampling.convergence.ess_min, 1.0) * calibration.gain
     figures = {
         "r_hat_max": float(sampling.convergence.r_hat.max()),
         "ess_bulk_min": float(sampling.convergence.ess_bulk.min()),
         "ess_tail_min": float(sampling.convergence.ess_tail.min()),
         "divergences": float(np.sum(draws.stats["diverging"])),
         "divergence_rate": sampling.divergence_rate,
-        "k_hat": quality.k_hat,
-        "match_efficiency": quality.efficiency,
-        "budget": before + (size + 1) / max(sampling.convergence.ess_min, 1.0),
+        "k_hat": importance.k_hat,
+        "match_efficiency": importance.efficiency,
+        "match_distance": float(distances.max(initial=0.0)),
+        "match_moment": moment,
+        "match_ess": ess,
+        "budget": (start.budget if start else 0.0) + (matched.coordinates.size + 1) / ess,
+        "doubt": float(start.doubt + (not start.trusted)) if start else 0.0,
+        "trusted": float(not doubts),
+        "drift": _drift(sampling, start, shift),
+        "replayed": float(replayed),
         "steps_per_draw": float(np.mean(draws.stats["n_steps"])),
     }
-    if trace.proper(problem.graph.model, problem.prior is None):
-        figures["log_predictive"] = quality.log_evidence
-        figures["log_predictive_se"] = quality.log_evidence_se
-    if prior is not None:
-        whitened = draws.x[..., :size].reshape(-1, size)
-        figures["conflict_p"] = diagnostics.conflict(whitened)
+    if shift is not None:
+        figures |= {"shift": shift.largest, "shift_efficiency": shift.efficiency}
+    if evidence_before is None and before is not None and judged:
+        evidence_before = importance.log_evidence - _direct_predictive(problem, matched, before, rng)
+    figures |= _predictive(problem, importance, start, before, evidence_before)
+    if before is not None:
+        figures["conflict_p"] = _conflict(problem, draws.quantities["u"], before)
+    return Verdict(
+        gate=_gate(problem, sampling, quality, figures, thresholds),
+        figures={name: value for name, value in figures.items() if np.isfinite(value)},
+        quality=quality,
+        doubts=doubts,
+    )
+
+
+def _drift(sampling: Sampling, start: Belief | None, shift: Shift | None) -> float:
+    """Return by how many sds the matches behind a fit moved it, as far as that was seen.
+
+    A shift of the prior is worth less where the data have narrowed the belief since: in units of its sd
+    it falls with the ratio of the sds.
+    """
+    if start is None:
+        return 0.0
+    size = start.matched.coordinates.size
+    before = start.matched.map.forward(np.random.default_rng(0).standard_normal((1000, size))).std(axis=0)
+    after = sampling.points.reshape(-1, sampling.points.shape[-1])[:, :size].std(axis=0)
+    narrowed = float(min((after / before).max(), 1.0)) if len(after) == size else 1.0
+    return start.drift * narrowed + (shift.largest if shift is not None else 0.0)
+
+
+def _gate(
+    problem: Problem,
+    sampling: Sampling,
+    quality: Quality,
+    figures: dict[str, float],
+    thresholds: Thresholds,
+) -> Gate:
+    """Return the gate's verdict."""
     warnings = diagnostics.cautions(
         divergences=sampling.divergence_rate,
-        # With local variables the weights say more about those than about what passes on.
-        match_quality=None if problem.graph.local else quality,
+        match_quality=quality.importance if quality.judged else None,
         budget=figures["budget"],
+        doubt=figures["doubt"],
+        drift=figures["drift"],
         conflict_p=figures.get("conflict_p"),
         thresholds=thresholds,
     )
-    gate = Gate(passed=not sampling.reasons, reasons=sampling.reasons, warnings=warnings)
-    return gate, {name: value for name, value in figures.items() if np.isfinite(value)}
+    reasons = sampling.reasons
+    if (
+        problem.graph.declaration.policy.conflict == "quarantine"
+        and figures.get("conflict_p", 1.0) < thresholds.conflict_warn
+    ):
+        reasons = (
+            *reasons,
+            f"the batch conflicts with the belief before it (p = {figures['conflict_p']:.1e})",
+        )
+    return Gate(passed=not reasons, reasons=reasons, warnings=warnings)
 
 
-def _map_of(problem: Problem, sampling: Sampling, matched: MatchedPrior) -> TriangularMap:
+def _predictive(
+    problem: Problem,
+    importance: diagnostics.Importance,
+    start: Belief | None,
+    before: Belief | None,
+    evidence_before: float | None,
+) -> dict[str, float]:
+    """Return the log predictive density of the newest batch, and what it is made of.
+
+    The weights estimate that of all batches that were fitted; the batches before the newest one have
+    theirs from the fit before.
+    """
+    figures = {"log_evidence": importance.log_evidence, "log_predictive_se": importance.log_evidence_se}
+    if start is None and before is None and not proper(problem):
+        return figures
+    scored: float | None = None
+    if before is not None:
+        scored = before.log_score
+    elif start is not None:
+        scored = start.log_score
+    else:
+        scored = 0.0
+    if evidence_before is not None:
+        figures["log_predictive"] = importance.log_evidence - evidence_before
+        if scored is not None:
+            figures["log_score"] = scored + figures["log_predictive"]
+    elif before is None and scored is not None:
+        figures["log_score"] = scored + importance.log_evidence
+    return figures
+
+
+def _direct_predictive(
+    problem: Problem, matched: MatchedPrior, before: Belief, rng: np.random.Generator
+) -> float:
+    """Return the newest batch's log predictive density under the belief before it, by its match.
+
+    It takes the place of the difference of two evidences where they were not seen from the same start.
+    """
+    wide = matched.map.stretched(np.full(matched.map.size, _WIDER))
+    points = wide.sample(rng, _POINTS)
+    names, model_names = problem.coordinates.names, problem.graph.coordinates.names
+    here = [names.index(name) for name in model_names]
+    known = [names.index(name) for name in before.matched.coordinates.names]
+    likelihood = np.array([float(problem.at(u, np.zeros(0))["log_likelihood"]) for u in points[:, here]])
+    prior = before.matched.map.log_density(points[:, known])
+    ratio = likelihood + prior - wide.log_density(points)
+    return float(logsumexp(np.where(np.isfinite(ratio), ratio, -np.inf)) - np.log(_POINTS))
+
+
+def proper(problem: Problem) -> bool:
+    """Whether the model's own prior integrates to one, so that its predictive density is defined."""
+    model = problem.graph.model
+    return not any(model_graph.improper(rv) for rv in model.free_RVs) and not model.potentials
+
+
+def _conflict(problem: Problem, u: np.ndarray, before: Belief) -> float:
+    """Return the p-value of the newest batch's pull against the belief before it.
+
+    `u` are the coordinates [chain, draw, coordinate] that the newest batch's model sees.
+    """
+    names = problem.coordinates.names
+    where = [names.index(name) for name in before.matched.coordinates.names]
+    flat = u.reshape(-1, u.shape[-1])[:, where]
+    return diagnostics.conflict(before.matched.map.inverse(flat)[0])
+
+
+def _map_of(
+    problem: Problem, sampling: Sampling, calibration: Calibration, matched: MatchedPrior
+) -> TriangularMap:
     """Return the map matched to this fit's own draws: what passes on, unless state or locals differ."""
-    if not problem.graph.local and not problem.graph.declaration.carry:
+    if not problem.local_names and not problem.graph.declaration.carry:
         return matched.map
     points = sampling.points.reshape(-1, sampling.points.shape[-1])
-    factor = covariance_factor(np.atleast_2d(np.cov(points, rowvar=False)), sampling.names)
-    return match_map(points, factor).map
+    return match_map(points, sampling.names, calibration=calibration).map
 
 
-def _target_in_coordinates(problem: Problem, points: np.ndarray) -> np.ndarray:
+def target_of_coordinates(problem: Problem, points: np.ndarray) -> np.ndarray:
     """Return the target's log density [point] at coordinates and local variables [point, x].
 
     The sampler's target is a density of whitened points; the slope of the whitening takes it over.
     """
-    if problem.prior is None:
-        return log_density(problem.engine, points, problem.arguments)
-    size = problem.graph.coordinates.size
-    z, log_slope = problem.prior.map.inverse(points[:, :size])
-    x = np.concatenate([z, points[:, size:]], axis=1)
-    return log_density(problem.engine, x, problem.arguments) + log_slope
+    x, log_slope = problem.vectors(points)
+    return log_density(problem.bound, x) + log_slope

@@ -69,18 +69,21 @@ class ModelGraph:
         return sum(variable.block.size for variable in self.free)
 
     def coordinates_of_values(self) -> list[Variable]:
-        """Return each carried variable's coordinates as an expression of its natural-scale value."""
+        """Return each free variable's coordinates as an expression of its natural-scale value."""
         forward = []
-        for variable in self.carried:
+        for variable in self.free:
             transform = self.model.rvs_to_transforms[variable.rv]
             rv = variable.rv
             forward.append(rv if transform is None else transform.forward(rv, *rv.owner.inputs))
         return forward
 
+    def prior_potentials(self) -> list[Variable]:
+        """Return the potentials that are part of the prior."""
+        return [p for p in self.model.potentials if self.declaration.potentials[p.name] == "prior"]
+
     def prior_variables(self) -> list[Variable]:
         """Return the variables whose terms the matched prior replaces."""
-        chosen = [p for p in self.model.potentials if self.declaration.potentials[p.name] == "prior"]
-        return [variable.rv for variable in self.carried] + chosen
+        return [variable.rv for variable in self.carried] + self.prior_potentials()
 
     def batch_variables(self) -> list[Variable]:
         """Return the variables whose terms stay in every link: local priors and the likelihood."""
@@ -92,8 +95,19 @@ class ModelGraph:
         return list(self.model.observed_RVs) + chosen
 
 
-def build(declaration: Declaration, frame: Any) -> Any:
+def build(declaration: Declaration, frame: Any, *, context: Any = None, constants: Any = None) -> Any:
     """Call the user's function and return its model.
+
+    Parameters
+    ----------
+    declaration
+        The chain's declaration.
+    frame
+        The batch's rows.
+    context
+        Rows before the batch, for a declaration that asks for them; none of them by default.
+    constants
+        Frozen constants, for a declaration that has them.
 
     Raises
     ------
@@ -101,7 +115,7 @@ def build(declaration: Declaration, frame: Any) -> Any:
         If the function raises, or returns something else than a model with free and observed variables.
     """
     try:
-        model = declaration.build(frame)
+        model = declaration.build(frame, **declaration.extras(frame, context, constants))
     except LindleyError:
         raise
     except Exception as error:
@@ -162,7 +176,22 @@ def take_apart(declaration: Declaration, model: Any, carried: tuple[str, ...]) -
     )
 
 
-def default_carried(declaration: Declaration, model: Any, frame: Any) -> tuple[str, ...]:
+def carried_variables(declaration: Declaration, frame: Any, constants: Any = None) -> tuple[str, ...]:
+    """Return the names of the carried variables: declared, or found out from the first batch's rows.
+
+    Raises
+    ------
+    ModelRefused
+        If the model cannot be built; see also `default_carried`.
+    """
+    if declaration.carried is not None:
+        return declaration.carried
+    return default_carried(declaration, build(declaration, frame, constants=constants), frame, constants)
+
+
+def default_carried(
+    declaration: Declaration, model: Any, frame: Any, constants: Any = None
+) -> tuple[str, ...]:
     """Return the free variables whose size does not depend on the batch.
 
     The model is built a second time from the batch's rows twice over: labels stay the same then,
@@ -176,7 +205,8 @@ def default_carried(declaration: Declaration, model: Any, frame: Any) -> tuple[s
     import pandas as pd  # heavy, and only the first link of a chain comes here
 
     try:
-        twice = declaration.build(pd.concat([frame, frame], ignore_index=True))
+        rows = pd.concat([frame, frame], ignore_index=True)
+        twice = declaration.build(rows, **declaration.extras(rows, None, constants))
     except Exception as error:
         raise ModelRefused(
             f"Lindley could not find out which variables of {declaration.name} to carry",
@@ -199,6 +229,25 @@ def default_carried(declaration: Declaration, model: Any, frame: Any) -> tuple[s
 def draw(variables: list[Variable], *, size: int, seed: int) -> list[np.ndarray]:
     """Draw model variables jointly from their priors; returns arrays [draw, ...]."""
     return list(pm.draw(variables, draws=size, random_seed=seed, mode="FAST_COMPILE"))
+
+
+def prior_coordinates(graph: ModelGraph, *, size: int, seed: int) -> np.ndarray | None:
+    """Draw carried coordinates, then local ones, from the model's own priors.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Array [draw, x]; None if a prior is improper.
+    """
+    if any(improper(rv) for rv in graph.model.free_RVs):
+        return None
+    values = draw(graph.coordinates_of_values(), size=size, seed=seed)
+    return np.concatenate([np.reshape(value, (size, -1)) for value in values], axis=1)
+
+
+def improper(rv: Variable) -> bool:
+    """Whether a free variable has no proper prior (pm.Flat, pm.HalfFlat)."""
+    return type(rv.owner.op).__name__ in {"FlatRV", "HalfFlatRV"}
 
 
 def initial_shapes(model: Any) -> dict[str, tuple[int, ...]]:

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from lindley.belief import Belief
 from lindley.bundle import Content
+from lindley.declaration import Declaration
 from lindley.diagnostics import Gate
 from lindley.errors import LostRace
 from lindley.fit import Progress
@@ -17,7 +20,7 @@ from lindley.importing import import_trace
 from lindley.ledger.protocol import Ledger
 from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
 from lindley.planning import Plan, plan_update
-from lindley.record import UPDATE
+from lindley.record import UPDATE, digest
 from lindley.update import Info, step
 
 __all__ = [
@@ -36,10 +39,24 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """A fitted plan."""
+    """A fitted plan.
+
+    Parameters
+    ----------
+    belief, info
+        What `lindley.update.step` returned.
+    audit
+        The head beside a pooled refit; see `lindley.rebasing.audit_table`.
+    """
 
     belief: Belief
     info: Info
+    audit: pd.DataFrame | None = None
+
+    @property
+    def prior_belief(self) -> str | None:
+        """Digest of the matched prior that the fit started from; None for the model's own priors."""
+        return self.info.started_from
 
     @property
     def trace(self) -> Any:
@@ -75,6 +92,10 @@ def fit_plan(plan: Plan, *, progress: Progress | None = None) -> Outcome:
         plan.declaration,
         carried=plan.carried,
         seed=plan.seed,
+        replayed=plan.replayed,
+        behind=[made for _, made in plan.behind],
+        head=plan.before,
+        constants=plan.constants,
         settings=plan.settings,
         thresholds=plan.thresholds,
         progress=progress,
@@ -100,11 +121,12 @@ def log_link(ledger: Ledger, plan: Plan, outcome: Outcome, *, context: RunContex
             found="a genesis record with other carried variables or code",
             todo="run the update again: it continues the chain that exists",
         )
+    prior = plan.settled(outcome.info.undone).prior
     return log_content(
         ledger,
         _content(plan, outcome),
         link=plan.link,
-        prior_link=plan.head.number if plan.head else None,
+        prior_link=prior.number if prior else None,
         seconds=plan.seconds | outcome.seconds,
         context=context,
     )
@@ -113,12 +135,14 @@ def log_link(ledger: Ledger, plan: Plan, outcome: Outcome, *, context: RunContex
 def _content(plan: Plan, outcome: Outcome) -> Content:
     """Collect what the record of an update says."""
     info = outcome.info
+    origin = plan.settled(info.undone)
     return Content(
         declaration=plan.declaration,
         kind=UPDATE,
         previous=plan.previous,
-        prior=plan.previous,
-        prior_belief=plan.prior.matched.digest if plan.prior else None,
+        prior=origin.prior.version.record if origin.prior else digest(plan.genesis),
+        prior_belief=outcome.prior_belief,
+        replayed=tuple(link.version.record for link in origin.links),
         batch=plan.batch,
         matched=outcome.belief.matched,
         trace=info.trace,
@@ -128,13 +152,23 @@ def _content(plan: Plan, outcome: Outcome) -> Content:
         # As text: a 63-bit integer has no exact form in canonical JSON.
         sampler=info.settings.as_dict() | {"seed": str(plan.seed), "attempt": info.attempts},
         thresholds=plan.thresholds.as_dict(),
-        model={
-            "digest": plan.declaration.model_digest,
-            "graph": info.graph_digest,
-            "carried": list(plan.carried),
-            "carry": dict(plan.declaration.carry),
-            "likelihood": info.likelihood,
-            "genesis": info.genesis,
-            "baked_constants": info.baked_constants,
-        },
+        model=model_entry(plan.declaration, plan.carried, plan.constants, info),
+        match={"distances": info.distances, "doubts": list(info.doubts), "pooled": info.pooled},
+        forgetting=info.forgetting,
     )
+
+
+def model_entry(
+    declaration: Declaration, carried: tuple[str, ...], constants: dict[str, float], info: Info
+) -> dict[str, Any]:
+    """Return what a record says of the model that was fitted."""
+    return {
+        "digest": declaration.model_digest,
+        "graph": info.graph_digest,
+        "carried": list(carried),
+        "carry": dict(declaration.carry),
+        "likelihood": info.likelihood,
+        "genesis": info.genesis,
+        "baked_constants": info.baked_constants,
+        "constants": constants,
+    }

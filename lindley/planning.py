@@ -13,7 +13,17 @@ from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
 from lindley.errors import ModelRefused, OverlapRefused
 from lindley.fit import FitSettings
+from lindley.hindsight import Segment
 from lindley.ledger.protocol import Ledger
+from lindley.lineage import (
+    Origin,
+    batches_of,
+    behind,
+    belief_of,
+    segment,
+    starting_point,
+    with_context,
+)
 from lindley.linking import complete
 from lindley.problem import Phases
 from lindley.reading import read_belief, read_chain, read_rows
@@ -29,10 +39,20 @@ class Plan:
     ----------
     genesis
         Bytes of the chain's genesis record; proposed ones when the chain is `fresh`.
-    head
-        The head it succeeds; None before the first link.
+    chain
+        The chain as it was read; None when it is `fresh`.
+    origin
+        What the fit starts from, and the links whose batches are fitted again with the new one.
     prior
-        The belief that it starts from; None at the first link.
+        The belief that the fit starts from; None at genesis.
+    before
+        The belief of the head; None before the first link.
+    replayed
+        The batches of the links that are fitted again, oldest first.
+    behind
+        How the prior came about, newest first, and the same as something that can be fitted.
+    constants
+        Frozen constants of preprocessing.
     carried
         Names of the carried variables.
     seed
@@ -47,15 +67,32 @@ class Plan:
     batch: Batch
     genesis: bytes
     fresh: bool
-    head: Link | None
-    prior: Belief | None
     carried: tuple[str, ...]
     seed: int
     settings: FitSettings
     thresholds: Thresholds
+    chain: Chain | None = None
+    origin: Origin = field(default_factory=lambda: Origin(None, ()))
+    prior: Belief | None = None
+    before: Belief | None = None
+    replayed: tuple[Batch, ...] = ()
+    behind: tuple[tuple[Origin, Segment], ...] = ()
+    constants: dict[str, float] = field(default_factory=dict)
     noop: str | None = None
     quarantined: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def head(self) -> Link | None:
+        """The head it succeeds; None before the first link."""
+        return self.chain.head if self.chain else None
+
+    def settled(self, undone: int) -> Origin:
+        """Return what the fit started from in the end, after so many of `behind` were fitted again."""
+        origin = self.origin
+        for made, _ in self.behind[:undone]:
+            origin = Origin(made.prior, (*made.links, *origin.links))
+        return origin
 
     @property
     def previous(self) -> str:
@@ -101,26 +138,45 @@ def plan_update(
             batch=batch,
             genesis=genesis,
             fresh=False,
-            head=chain.head,
-            prior=None,
             carried=tuple(root["model"]["carried"]),
             seed=0,
             settings=settings or FitSettings(),
             thresholds=thresholds or Thresholds(),
+            chain=chain,
+            constants=dict(root["model"]["constants"]),
         )
         done = _already(plan, chain)
         if done is not None:
             return done
         refuse_overlap(ledger, chain, batch)
-        model_of_head = root
+        model_of_head, start = root, digest(genesis)
         if chain.head is not None:
-            record, prior = read_belief(ledger, chain.head)
-            model_of_head, plan = record, replace(plan, prior=prior)
+            model_of_head, before = read_belief(ledger, chain.head)
+            start = before.matched.digest
+            plan = replace(plan, before=before)
         if not accept_model_change:
-            _refuse_model_change(declaration, model_of_head, chain)
-    start = plan.prior.matched.digest if plan.prior else digest(genesis)
+            refuse_model_change(declaration, model_of_head, chain)
+        plan = _with_origin(ledger, plan, chain)
     seed = derive_seed(start, batch.digest, declaration.model_digest)
     return replace(plan, seed=seed, seconds=phases.seconds)
+
+
+def _with_origin(ledger: Ledger, plan: Plan, chain: Chain) -> Plan:
+    """Decide what the fit starts from, and read it."""
+    declaration = plan.declaration
+    # Batches that are fitted again would not be forgotten as the policy says.
+    window = 0 if declaration.policy.forget else declaration.policy.replay
+    origin = starting_point(chain, window)
+    prior = plan.before if origin.prior == chain.head else belief_of(ledger, origin.prior)
+    made = behind(chain, origin.prior) if window else []
+    return replace(
+        plan,
+        batch=with_context(ledger, declaration, chain, plan.batch),
+        origin=origin,
+        prior=prior,
+        replayed=batches_of(ledger, declaration, chain, origin.links),
+        behind=tuple((item, segment(ledger, declaration, chain, item)) for item in made),
+    )
 
 
 def refuse_overlap(ledger: Ledger, chain: Chain, batch: Batch) -> None:
@@ -154,27 +210,28 @@ def _first_plan(
     declaration: Declaration, batch: Batch, settings: FitSettings | None, thresholds: Thresholds | None
 ) -> Plan:
     """Plan the first link of a chain that does not exist yet."""
-    carried = declaration.carried
-    if carried is None:
-        frame = batch.frame()
-        model = model_graph.build(declaration, frame)
-        carried = model_graph.default_carried(declaration, model, frame)
-    genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried)))
+    frame = batch.frame()
+    constants = declaration.frozen_constants(frame)
+    carried = model_graph.carried_variables(declaration, frame, constants)
+    genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried, constants)))
+    if declaration.context:
+        batch = replace(batch, context=batch.table.slice(0, 0))
     return Plan(
         declaration=declaration,
         batch=batch,
         genesis=genesis,
         fresh=True,
-        head=None,
-        prior=None,
         carried=carried,
+        constants=constants,
         seed=derive_seed(digest(genesis), batch.digest, declaration.model_digest),
         settings=settings or FitSettings(),
         thresholds=thresholds or Thresholds(),
     )
 
 
-def genesis_model(declaration: Declaration, carried: tuple[str, ...]) -> dict[str, Any]:
+def genesis_model(
+    declaration: Declaration, carried: tuple[str, ...], constants: dict[str, float]
+) -> dict[str, Any]:
     """Return what the genesis record says of the model."""
     return {
         "digest": declaration.model_digest,
@@ -182,6 +239,8 @@ def genesis_model(declaration: Declaration, carried: tuple[str, ...]) -> dict[st
         "carry": dict(declaration.carry),
         "observed": list(declaration.observed),
         "row_key": list(declaration.row_key),
+        "constants": constants,
+        "context": declaration.context,
     }
 
 
@@ -206,7 +265,7 @@ def _already(plan: Plan, chain: Chain) -> Plan | None:
     return None
 
 
-def _refuse_model_change(declaration: Declaration, record: dict[str, Any], chain: Chain) -> None:
+def refuse_model_change(declaration: Declaration, record: dict[str, Any], chain: Chain) -> None:
     """Refuse a model whose code is not the head's, unless someone said that it is meant."""
     if record["model"]["digest"] == declaration.model_digest:
         return

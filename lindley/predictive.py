@@ -23,9 +23,13 @@ _KEEP = 8
 
 
 def predictive_draws(
-    model: Any, values: dict[str, np.ndarray], *, rng: np.random.Generator
+    model: Any,
+    values: dict[str, np.ndarray],
+    *,
+    rng: np.random.Generator,
+    variables: list[Variable] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Draw the observed variables once for each given draw of the parameters.
+    """Draw the observed variables, or others, once for each given draw of the parameters.
 
     Parameters
     ----------
@@ -36,13 +40,15 @@ def predictive_draws(
         not given (local ones) are drawn from their prior given the others.
     rng
         Source of randomness.
+    variables
+        Which random variables of the model are drawn; the observed ones by default.
 
     Returns
     -------
     dict
-        Arrays [sample, ...] by observed variable.
+        Arrays [sample, ...] by variable.
     """
-    observed = list(model.observed_RVs)
+    observed = list(model.observed_RVs) if variables is None else variables
     given = [rv for rv in model.free_RVs if rv.name in values]
     outputs, inputs, generators, data = _function_graph(observed, given)
     function = _compiled(outputs, inputs)

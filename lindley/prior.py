@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lindley.coordinates import Coordinates, permutation
+from lindley.coordinates import Coordinates
 from lindley.errors import FitFailed
-from lindley.matching import match_like, match_map
+from lindley.matching import NORMAL, SINH_ARCSINH, TRIANGULAR, Family, match_like, match_map
+from lindley.stein import Calibration, equal_weights
 from lindley.transport import ARRAYS, TriangularMap
 
-#: Matching families: the joint normal, and the bent triangular map.
-NORMAL, TRIANGULAR = "normal", "triangular"
+#: Draws from which the moments of a map that is not normal are computed.
+_STRAIGHT_DRAWS = 4000
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,25 @@ class MatchedPrior:
         The map from whitened points to coordinates.
     reason
         Why it is of its family.
+    moments
+        What its moments were estimated by: ``draws``, ``stein 1`` to ``stein 3`` (calibrated draws, see
+        `lindley.stein`), ``information`` (see `lindley.information`).
+    shrinkage
+        How far correlations were shrunk to zero, 0 to 1.
     """
 
     coordinates: Coordinates
     map: TriangularMap
     reason: str = ""
+    moments: str = "draws"
+    shrinkage: float = 0.0
 
     @property
     def family(self) -> str:
-        """``normal`` or ``triangular``."""
-        return TRIANGULAR if self.map.bent else NORMAL
+        """``normal``, ``sinh-arcsinh`` or ``triangular``."""
+        if self.map.bent:
+            return TRIANGULAR
+        return SINH_ARCSINH if self.map.warped else NORMAL
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Return the map's arrays in the order of `lindley.transport.ARRAYS`."""
@@ -51,25 +61,41 @@ class MatchedPrior:
         for block in self.coordinates.blocks:
             sha.update(f"\n{block.name}:{block.transform}".encode())
         for name, array in zip(ARRAYS, self.arrays(), strict=True):
-            sha.update(array_bytes(name, array))
+            # Margins came later: a map that has none keeps the digest that it always had.
+            if name != "margins" or self.map.warped:
+                sha.update(array_bytes(name, array))
         return sha.hexdigest()
 
-    def aligned(self, model: Coordinates) -> MatchedPrior:
-        """Return the same distribution with its coordinates in the model's order.
-
-        Raises
-        ------
-        CoordinatesMismatch
-            If labels, shapes or transforms do not match.
-        """
-        index = permutation(self.coordinates, model)
+    def ordered(self, coordinates: Coordinates) -> MatchedPrior:
+        """Return the same distribution with its coordinates in another order, matched by name."""
+        names = self.coordinates.names
+        index = np.array([names.index(name) for name in coordinates.names], dtype=int)
         if np.array_equal(index, np.arange(index.size)):
+            return replace(self, coordinates=coordinates)
+        return replace(self, coordinates=coordinates, map=self.map.permuted(index))
+
+    def straightened(self) -> MatchedPrior:
+        """Return the joint normal with the distribution's mean and covariance, computed from its draws."""
+        if self.map.normal:
             return self
-        return replace(self, coordinates=model, map=self.map.permuted(index))
+        points = self.map.sample(np.random.default_rng(0), _STRAIGHT_DRAWS)
+        equal = np.full(len(points), 1 / len(points))
+        return replace(self, map=match_like(points, equal, None, 0.0, self.coordinates.names))
+
+    def widened(self, factors: np.ndarray) -> MatchedPrior:
+        """Return the distribution stretched about its middle, by a factor for each [coordinate]."""
+        return replace(self, map=self.map.stretched(factors))
 
 
 def match(
-    draws: np.ndarray, coordinates: Coordinates, *, state: frozenset[str] = frozenset()
+    draws: np.ndarray,
+    coordinates: Coordinates,
+    *,
+    calibration: Calibration | None = None,
+    halves: tuple[Calibration, Calibration] | None = None,
+    ess: float | None = None,
+    state: frozenset[str] = frozenset(),
+    family: Family = "auto",
 ) -> MatchedPrior:
     """Match a prior to posterior draws.
 
@@ -79,8 +105,14 @@ def match(
         Array [draw, coordinate] in unconstrained space, chain after chain.
     coordinates
         What each coordinate is.
+    calibration, halves
+        Weights of the draws, and of each half of them by itself; equal ones by default.
+    ess
+        Effective sample size of the draws; their number by default.
     state
         Names of variables that hold carried state: a bent map takes them last.
+    family
+        ``auto``, or the family that is wanted.
 
     Returns
     -------
@@ -108,55 +140,29 @@ def match(
             found=f"{count}",
             todo="ask for more draws",
         )
-    covariance = np.atleast_2d(np.cov(draws, rowvar=False))
+    calibration = calibration or equal_weights(count)
     last = np.array([block.name in state for block in coordinates.blocks for _ in range(block.size)])
-    found = match_map(draws, covariance_factor(covariance, coordinates.names), last=last)
-    return MatchedPrior(coordinates=coordinates, map=found.map, reason=found.reason)
+    found = match_map(
+        draws,
+        coordinates.names,
+        calibration=calibration,
+        halves=halves,
+        ess=ess,
+        last=last,
+        family=family,
+    )
+    moments = f"stein {calibration.order}" if calibration.order else "draws"
+    return MatchedPrior(coordinates, found.map, found.reason, moments, found.shrinkage)
 
 
-def rematch(draws: np.ndarray, like: MatchedPrior) -> MatchedPrior:
-    """Match a prior of the family and order of `like` to draws [draw, coordinate] again.
+def rematch(draws: np.ndarray, weights: np.ndarray, like: MatchedPrior) -> MatchedPrior:
+    """Match a prior of the family and order of `like` to draws [draw, coordinate] with weights [draw].
 
     Which family was chosen is recorded with its reason; what the family gives on the draws is what a
     verifier can compute anew.
     """
-    factor = covariance_factor(np.atleast_2d(np.cov(draws, rowvar=False)), like.coordinates.names)
-    return replace(like, map=match_like(draws, factor, like.map))
-
-
-def covariance_factor(covariance: np.ndarray, names: list[str]) -> np.ndarray:
-    """Return the lower Cholesky factor of a covariance, by way of its correlation matrix.
-
-    Scaling first keeps coordinates of very different units apart. When carried state is a function of
-    carried parameters the matrix is singular up to rounding; the smallest ridge that factors it is
-    added (1e-14 to 1e-8 of each variance).
-
-    Raises
-    ------
-    FitFailed
-        If a coordinate did not move, or the matrix cannot be factored.
-    """
-    sd = np.sqrt(np.diag(covariance))
-    if not (sd > 0).all():
-        frozen = [names[i] for i in np.flatnonzero(~(sd > 0))]
-        raise FitFailed(
-            "The posterior cannot be matched: some coordinates did not move",
-            found=f"zero variance in {', '.join(frozen[:5])}",
-            todo="check that the sampler could move them, or leave them out of `carried`",
-        )
-    correlation = covariance / np.outer(sd, sd)
-    for ridge in (0.0, 1e-14, 1e-12, 1e-10, 1e-8):
-        try:
-            factor = np.linalg.cholesky(correlation + ridge * np.eye(len(sd)))
-        except np.linalg.LinAlgError:
-            continue
-        return np.ascontiguousarray(sd[:, None] * factor)
-    raise FitFailed(
-        "The posterior cannot be matched: its covariance cannot be factored",
-        expected="a positive definite covariance",
-        found=f"smallest eigenvalue of the correlation matrix {np.linalg.eigvalsh(correlation)[0]:.3g}",
-        todo="check for carried variables that are functions of each other",
-    )
+    again = match_like(draws, weights, like.map, like.shrinkage, like.coordinates.names)
+    return replace(like, map=again)
 
 
 def array_bytes(name: str, array: np.ndarray) -> bytes:

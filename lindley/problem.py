@@ -1,4 +1,4 @@
-"""A step made ready: the belief it starts from, the model taken apart, the target compiled."""
+"""A step made ready: what is sampled, and what stands where."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from lindley import model_graph
-from lindley.batch import Batch
-from lindley.belief import Belief
-from lindley.declaration import Declaration
-from lindley.density import Target, target
-from lindley.engine import Engine, compile_target
-from lindley.fit import Draws
+from lindley.coordinates import Coordinates, Layout
+from lindley.engine import Bound
 from lindley.model_graph import ModelGraph
-from lindley.prior import MatchedPrior
+from lindley.transport import TriangularMap
 
 
 class Phases:
@@ -39,72 +33,96 @@ class Phases:
 
 @dataclass(frozen=True)
 class Problem:
-    """A step made ready: model taken apart, target compiled, prior aligned."""
+    """A step made ready.
+
+    Parameters
+    ----------
+    graph
+        Model of the newest batch.
+    layout
+        Where coordinates of belief and batches stand.
+    prior
+        The belief's map, in the order of ``layout.belief_at``; None before the first link.
+    local_names
+        Names of the local variables in the sampler's vector, batch after batch.
+    bound
+        The target.
+    at
+        ``f(u, local)``: the newest model's quantities, in the order of ``bound.keys`` as far as they are
+        of that model, at its coordinates [coordinate] and local variables.
+    start
+        Draws a starting point [x] from a generator.
+    pooled
+        How several batches were brought together: ``rows`` in one table, ``terms`` one by one;
+        empty for one batch.
+    digest, baked, compiled_before
+        Of the target's graph.
+    """
 
     graph: ModelGraph
-    target: Target
-    engine: Engine
-    prior: MatchedPrior | None
+    layout: Layout
+    prior: TriangularMap | None
+    local_names: tuple[str, ...]
+    bound: Bound
+    at: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
+    start: Callable[[np.random.Generator], np.ndarray]
+    pooled: str
+    digest: str
+    baked: int
     compiled_before: bool
 
     @property
-    def prior_arrays(self) -> tuple[np.ndarray, ...]:
-        """The matched prior's arrays; none at the first link."""
-        return self.prior.arrays() if self.prior is not None else ()
+    def coordinates(self) -> Coordinates:
+        """Coordinates of the belief after the step."""
+        return self.layout.coordinates
 
     @property
-    def arguments(self) -> tuple[np.ndarray, ...]:
-        """What the compiled functions take after x."""
-        return (*self.prior_arrays, *self.target.data_values)
+    def names(self) -> list[str]:
+        """Names of all coordinates and local variables."""
+        return [*self.coordinates.names, *self.local_names]
+
+    def points(self, x: np.ndarray) -> np.ndarray:
+        """Take the sampler's vectors x [..., x] to coordinates before the first batch and local variables."""
+        size, belief = self.coordinates.size, len(self.layout.belief_at)
+        found = x.copy()
+        if self.prior is not None:
+            found[..., self.layout.belief_at] = self.prior.forward(x[..., :belief])
+            found[..., self.layout.new_at] = x[..., belief:size]
+        return found
+
+    def vectors(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Undo `points`; returns x [..., x] and log|det dx/dpoints| [...]."""
+        size = self.coordinates.size
+        if self.prior is None:
+            return points, np.zeros(points.shape[:-1])
+        z, log_slope = self.prior.inverse(points[..., self.layout.belief_at])
+        new = points[..., self.layout.new_at]
+        return np.concatenate([z, new, points[..., size:]], axis=-1), log_slope
+
+    def scores(self, x: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+        """Take gradients [point, x] of the target at x [point, x] to scores of the coordinates."""
+        size, belief = self.coordinates.size, len(self.layout.belief_at)
+        found = gradients[:, :size].copy()
+        if self.prior is not None:
+            found[:, self.layout.belief_at] = self.prior.gradient_in_u(x[:, :belief], gradients[:, :belief])
+            found[:, self.layout.new_at] = gradients[:, belief:size]
+        return found
 
 
-def prepare(
-    prior: Belief | None,
-    batch: Batch,
-    declaration: Declaration,
-    carried: tuple[str, ...],
-    phases: Callable[[str], Any],
-) -> Problem:
-    """Build the model, align the prior with it and compile the target."""
-    with phases("build"):
-        model = model_graph.build(declaration, batch.frame())
-        graph = model_graph.take_apart(declaration, model, carried)
-        aligned = prior.matched.aligned(graph.coordinates) if prior is not None else None
-        symbolic = target(graph, genesis=prior is None)
-    with phases("compile"):
-        engine, before = compile_target(symbolic)
-    return Problem(graph=graph, target=symbolic, engine=engine, prior=aligned, compiled_before=before)
-
-
-def passing_draws(graph: ModelGraph, draws: Draws) -> np.ndarray:
+def passing_draws(problem: Problem, quantities: dict[str, np.ndarray]) -> np.ndarray:
     """Return the draws [chain, draw, coordinate] that the next link's prior is matched to.
 
     The carried variables' own coordinates, and for a variable that takes its state from a carried
     quantity the coordinates of that quantity.
     """
-    u = draws.quantities["u"].copy()
+    if "passing" in quantities:
+        return quantities["passing"]
+    u = quantities["u"].copy()
     start = 0
-    for variable in graph.carried:
+    for variable in problem.graph.carried:
         size = variable.block.size
-        state = draws.quantities.get(f"next:{variable.name}")
+        state = quantities.get(f"next:{variable.name}")
         if state is not None:
             u[..., start : start + size] = state.reshape(*u.shape[:-1], size)
         start += size
     return u
-
-
-def start_from(problem: Problem) -> Callable[[np.random.Generator], np.ndarray]:
-    """Return how starting points are drawn: around the model's own, or from the matched prior."""
-    model = problem.graph.model
-    point = model.initial_point(random_seed=0)
-    by_variable = [np.ravel(point[variable.value.name]) for variable in problem.graph.free]
-    center = np.concatenate(by_variable).astype(float)
-    size = problem.graph.coordinates.size
-
-    def start(rng: np.random.Generator) -> np.ndarray:
-        x = center + rng.uniform(-1, 1, center.size)
-        if problem.prior is not None:
-            x[:size] = rng.standard_normal(size)
-        return x
-
-    return start

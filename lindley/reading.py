@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,6 +18,7 @@ from lindley.content_digest import content_digest
 from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
+from lindley.prior import MatchedPrior
 from lindley.record import digest, parse
 
 
@@ -90,6 +92,27 @@ def read_rows(ledger: Ledger, link: Link) -> pa.Table:
     return table
 
 
+def read_summary(ledger: Ledger, link: Link, record: dict[str, Any]) -> pd.DataFrame:
+    """Fetch a link's table of parameters and check it against the digest in its record.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If it is missing, unreadable, or has another digest.
+    """
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        path = ledger.download(link.version.run_id, Path(scratch), artifact_names.SUMMARY)
+        found, expected = digest(path.read_bytes()), record["artifacts"].get(artifact_names.SUMMARY)
+        if found != expected:
+            raise LedgerCorrupt(
+                f"The summary of link {link.number} is not the recorded one",
+                expected=f"sha256 {expected}",
+                found=found,
+                todo="run `lindley verify`; restore the artifact from a backup",
+            )
+        return pd.read_csv(path, index_col="parameter")
+
+
 def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
     """Fetch a link's record and matched prior, both checked against their digests.
 
@@ -110,4 +133,21 @@ def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
             found=matched.digest,
             todo="run `lindley verify`; restore the artifact from a backup",
         )
-    return record, Belief(matched=matched, budget=float(record["figures"].get("budget", 0.0)))
+    return record, belief_from(record, matched)
+
+
+def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
+    """Return the belief that a record and its matched prior state."""
+    figures = record["figures"]
+    return Belief(
+        matched=matched,
+        budget=float(figures.get("budget", 0.0)),
+        # Records of the first schema do not say how good their match is.
+        trusted=float(figures.get("trusted", 1.0)) > 0,
+        doubt=int(figures.get("doubt", 0)),
+        drift=float(figures.get("drift", 0.0)),
+        log_evidence=figures.get("log_evidence"),
+        covered=int(figures.get("replayed", 0)) + (record["batch"] is not None),
+        log_score=figures.get("log_score"),
+        forgetting=record["forgetting"],
+    )

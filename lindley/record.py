@@ -12,11 +12,20 @@ from typing import Any
 import rfc8785
 
 from lindley.errors import LedgerCorrupt
-from lindley.record_shape import GENESIS_SHAPE, LINK_SHAPE, misfits
+from lindley.record_shape import (
+    GENESIS_SHAPE,
+    GENESIS_SHAPE_1,
+    LINK_SHAPE,
+    LINK_SHAPE_1,
+    completed,
+    misfits,
+)
 
-SCHEMA = "lindley-record/1"
-GENESIS, UPDATE, IMPORT = "genesis", "update", "import"
-KINDS = (GENESIS, UPDATE, IMPORT)
+SCHEMA = "lindley-record/2"
+#: Schemas that are read, with the shapes of genesis and links.
+SHAPES = {SCHEMA: (GENESIS_SHAPE, LINK_SHAPE), "lindley-record/1": (GENESIS_SHAPE_1, LINK_SHAPE_1)}
+GENESIS, UPDATE, IMPORT, REBASE = "genesis", "update", "import", "rebase"
+KINDS = (GENESIS, UPDATE, IMPORT, REBASE)
 
 
 def canonical(value: Any) -> bytes:
@@ -32,6 +41,12 @@ def digest(data: bytes) -> str:
 def parse(data: bytes) -> dict[str, Any]:
     """Read the bytes of a record.
 
+    Returns
+    -------
+    dict
+        A record of an earlier schema has the fields that came later, as they were then: nothing fitted
+        again, nothing forgotten, draws that counted equally.
+
     Raises
     ------
     LedgerCorrupt
@@ -42,11 +57,12 @@ def parse(data: bytes) -> dict[str, Any]:
         record = json.loads(data, parse_int=_number)
     except (ValueError, RecursionError) as error:
         raise _corrupt(f"no JSON ({type(error).__name__})") from error
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+    if not isinstance(record, dict) or str(record.get("schema")) not in SHAPES:
         raise _corrupt(f"schema {record.get('schema')!r}" if isinstance(record, dict) else "no object")
     if record.get("kind") not in KINDS:
         raise _corrupt(f"kind {record.get('kind')!r}")
-    wrong = list(misfits(record, GENESIS_SHAPE if record["kind"] == GENESIS else LINK_SHAPE))
+    genesis_shape, link_shape = SHAPES[record["schema"]]
+    wrong = list(misfits(record, genesis_shape if record["kind"] == GENESIS else link_shape))
     if wrong:
         raise _corrupt("; ".join(wrong[:5]))
     try:
@@ -55,7 +71,7 @@ def parse(data: bytes) -> dict[str, Any]:
         raise _corrupt(f"values without a canonical form ({error})") from error
     if again != data:
         raise _corrupt("bytes that are not in canonical form")
-    return record
+    return completed(record)
 
 
 def genesis_record(chain: str, model: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ _TEXTS = {ANY: str}
 _NUMBERS = {ANY: float}
 
 _MODEL = {"digest": DIGEST, "carried": [str], "carry": _TEXTS}
-GENESIS_SHAPE = {
+GENESIS_SHAPE_1 = {
     "schema": str,
     "kind": str,
     "chain": str,
@@ -26,7 +26,7 @@ GENESIS_SHAPE = {
     "prior": None,
     "model": _MODEL | {"observed": [str], "row_key": [str]},
 }
-LINK_SHAPE = {
+LINK_SHAPE_1 = {
     "schema": str,
     "kind": str,
     "chain": str,
@@ -61,6 +61,58 @@ LINK_SHAPE = {
     "libraries": _TEXTS,
     "artifacts": {ANY: DIGEST},
 }
+
+
+_POLICY = {
+    "family": str,
+    "replay": int,
+    "rebase_every": (int, None),
+    "rebase_at_budget": (float, None),
+    "robust": float,
+    "conflict": str,
+    "forget": {ANY: dict},
+}
+#: What schema 2 added, and what it is in a record of schema 1.
+_ADDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "": (
+        {"replayed": [DIGEST], "policy": _POLICY, "forgetting": dict},
+        {"replayed": [], "policy": {}, "forgetting": {}},
+    ),
+    "model": ({"constants": _NUMBERS}, {"constants": {}}),
+    "batch": ({"context": ({"rows": int, "digest": DIGEST}, None)}, {"context": None}),
+    "posterior": (
+        {"moments": str, "shrinkage": float, "distances": _NUMBERS, "doubts": [str], "pooled": str},
+        {"moments": "draws", "shrinkage": 0.0, "distances": {}, "doubts": [], "pooled": ""},
+    ),
+}
+_ADDED_GENESIS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "model": ({"constants": _NUMBERS, "context": int}, {"constants": {}, "context": 0}),
+}
+
+
+def _grown(shape: dict[str, Any], added: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """Return a shape with fields added."""
+    found = shape | added.get("", ({}, {}))[0]
+    for name, (fields, _) in added.items():
+        if name == "batch":
+            found[name] = (shape[name][0] | fields, None)
+        elif name:
+            found[name] = shape[name] | fields
+    return found
+
+
+GENESIS_SHAPE = _grown(GENESIS_SHAPE_1, _ADDED_GENESIS)
+LINK_SHAPE = _grown(LINK_SHAPE_1, _ADDED)
+
+
+def completed(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with the fields that later schemas added, as they were before."""
+    added = _ADDED_GENESIS if record["kind"] == "genesis" else _ADDED
+    found = added.get("", ({}, {}))[1] | record
+    for name, (_, before) in added.items():
+        if name and record[name] is not None:
+            found[name] = before | record[name]
+    return found
 
 
 def misfits(value: Any, shape: Any, where: str = "") -> Iterator[str]:

@@ -11,10 +11,13 @@ from arviz_stats.base import array_stats
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
+from lindley import model_graph
 from lindley.batch import Batch
-from lindley.fit import Draws, evaluate
-from lindley.model_graph import ModelGraph, draw
+from lindley.coordinates import Coordinates
+from lindley.fit import Draws
+from lindley.model_graph import ModelGraph
 from lindley.predictive import predictive_draws
+from lindley.prior import MatchedPrior
 from lindley.problem import Problem
 
 #: Draws of the prior and of the posterior predictive that are kept.
@@ -26,7 +29,15 @@ SUMMARY_SIZE = 20
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
 
-def build(problem: Problem, draws: Draws, passing: np.ndarray, batch: Batch, *, seed: int) -> xr.DataTree:
+def build(
+    problem: Problem,
+    draws: Draws,
+    passing: np.ndarray,
+    batch: Batch,
+    *,
+    before: MatchedPrior | None,
+    seed: int,
+) -> xr.DataTree:
     """Assemble the trace of a fit.
 
     Parameters
@@ -38,7 +49,9 @@ def build(problem: Problem, draws: Draws, passing: np.ndarray, batch: Batch, *, 
     passing
         Draws [chain, draw, coordinate] that the next link's prior is matched to.
     batch
-        The batch, for the index of observed rows.
+        The newest batch.
+    before
+        Matched prior of the belief before it; None where the model's own priors hold.
     seed
         Seed of the prior and predictive draws.
 
@@ -49,12 +62,12 @@ def build(problem: Problem, draws: Draws, passing: np.ndarray, batch: Batch, *, 
         they can be drawn.
     """
     graph, model = problem.graph, problem.graph.model
-    tree = assemble(graph, _named(draws.quantities), passing)
+    tree = assemble(graph, problem.coordinates, _named(draws.quantities), passing)
     groups = {
         "sample_stats": _dataset(model, draws.stats, ("chain", "draw")),
         "observed_data": _observed(model),
     }
-    prior = prior_draws(problem, seed=seed)
+    prior = prior_draws(problem, before, seed=seed)
     if prior is not None:
         groups["prior"] = _dataset(model, {k: v[None] for k, v in prior.items()}, ("chain", "draw"))
     predicted = _predicted(problem, draws, seed=seed)
@@ -68,60 +81,100 @@ def build(problem: Problem, draws: Draws, passing: np.ndarray, batch: Batch, *, 
     return tree
 
 
-def assemble(graph: ModelGraph, values: dict[str, np.ndarray], passing: np.ndarray) -> xr.DataTree:
+def add_weights(tree: xr.DataTree, weights: np.ndarray) -> None:
+    """Add the weights [draw] under which the coordinates were matched, chains one after the other."""
+    dataset = tree["coordinates"].to_dataset()
+    dataset["weight"] = (("chain", "draw"), weights.reshape(dataset["u"].shape[:2]))
+    tree["coordinates"] = xr.DataTree(dataset)
+
+
+def assemble(
+    graph: ModelGraph, coordinates: Coordinates, values: dict[str, np.ndarray], passing: np.ndarray
+) -> xr.DataTree:
     """Return a trace with the groups posterior and coordinates.
 
     Parameters
     ----------
     graph
         The model, for dims and labels.
+    coordinates
+        What the passing draws' coordinates are.
     values
         Natural-scale draws [chain, draw, ...] by name.
     passing
         Draws [chain, draw, coordinate] that the next link's prior is matched to.
     """
-    coordinates = xr.Dataset(
+    group = xr.Dataset(
         {"u": (("chain", "draw", "coordinate"), passing)},
         coords={
             "chain": np.arange(passing.shape[0]),
             "draw": np.arange(passing.shape[1]),
-            "coordinate": graph.coordinates.names,
+            "coordinate": coordinates.names,
         },
     )
     posterior = _dataset(graph.model, values, ("chain", "draw"))
-    return xr.DataTree.from_dict({"/posterior": posterior, "/coordinates": coordinates})
+    return xr.DataTree.from_dict({"/posterior": posterior, "/coordinates": group})
 
 
-def prior_draws(problem: Problem, *, seed: int, size: int = PRIOR_DRAWS) -> dict[str, np.ndarray] | None:
-    """Draw the carried variables from the prior of the step; None when a genesis prior is improper.
+def prior_draws(
+    problem: Problem, before: MatchedPrior | None, *, seed: int, size: int = PRIOR_DRAWS
+) -> dict[str, np.ndarray] | None:
+    """Draw the carried variables from the belief before the batch; None when a genesis prior is improper.
+
+    Parameters
+    ----------
+    before
+        That belief's matched prior; None where the model's own priors hold. Elements that it does not
+        have are drawn from the model's own prior given the others.
 
     Returns
     -------
     dict or None
-        Arrays [draw, ...] by name: carried variables and, when nothing is local, deterministics.
+        Arrays [draw, ...] by name: carried variables and, when nothing is local or new, deterministics.
     """
     rng = np.random.default_rng([seed, 1])
     graph = problem.graph
-    if problem.prior is not None:
-        x = rng.standard_normal((size, graph.coordinates.size))
-    else:
-        u = _genesis_draws(graph, rng, size)
+    names = graph.coordinates.names
+    known = names if before is None else before.coordinates.names
+    new = np.array([name not in set(known) for name in names])
+    if before is None:
+        u = model_graph.prior_coordinates(graph, size=size, seed=int(rng.integers(2**31)))
         if u is None:
             return None
-        x = u
-    local = np.zeros((size, graph.size - graph.coordinates.size))
-    quantities = evaluate(problem.engine, np.concatenate([x, local], axis=1), problem.arguments)
-    names = {f"value:{variable.name}" for variable in graph.carried}
-    if not graph.local:
-        names |= {key for key in quantities if key.startswith("deterministic:")}
-    return _named({key: value for key, value in quantities.items() if key in names})
+    else:
+        u = np.zeros((size, len(names)))
+        place = [known.index(name) for name in np.array(names)[~new]]
+        u[:, ~new] = before.map.forward(rng.standard_normal((size, len(known))))[:, place]
+    values = _at(problem, u[:, : len(names)])
+    keys = {f"value:{variable.name}" for variable in graph.carried}
+    if not graph.local and not new.any():
+        keys |= {key for key in values if key.startswith("deterministic:")}
+    found = _named({key: value for key, value in values.items() if key in keys})
+    return _with_new_elements(graph, found, new, rng) if new.any() else found
 
 
-def proper(model: Any, genesis: bool) -> bool:
-    """Whether the prior of a step integrates to one, so that its predictive density is defined."""
-    if not genesis:
-        return True
-    return not any(_improper(rv) for rv in model.free_RVs) and not model.potentials
+def _at(problem: Problem, u: np.ndarray) -> dict[str, np.ndarray]:
+    """Evaluate the newest model's quantities at coordinates [draw, coordinate], local variables at 0."""
+    local = np.zeros(problem.graph.size - problem.graph.coordinates.size)
+    rows = [{k: np.array(v) for k, v in problem.at(point, local).items()} for point in u]
+    return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+
+
+def _with_new_elements(
+    graph: ModelGraph, values: dict[str, np.ndarray], new: np.ndarray, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Draw the elements that are `new` [coordinate] from the model's own prior given the others."""
+    found, start = dict(values), 0
+    for variable in graph.carried:
+        size = variable.block.size
+        mask = new[start : start + size].reshape(variable.block.value_shape)
+        start += size
+        if mask.any():
+            given = {name: value for name, value in values.items() if name != variable.name}
+            drawn = predictive_draws(graph.model, given, rng=rng, variables=[variable.rv])[variable.name]
+            found[variable.name] = np.where(mask, drawn, values[variable.name])
+            values = values | {variable.name: found[variable.name]}
+    return found
 
 
 def likelihood_text(model: Any) -> dict[str, str]:
@@ -153,12 +206,15 @@ def summary(tree: xr.DataTree, graph: ModelGraph) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Index ``parameter`` (label, e.g. ``beta[x1]``); columns mean, sd, q05 to q95, mcse_mean, r_hat,
+        Index ``parameter`` (label, e.g. ``beta[x1]``); columns mean, sd, q05 to q95 (of the calibrated
+        draws, see `lindley.stein`), mcse_mean (of plain ones, an upper bound), r_hat,
         ess_bulk, ess_tail, prior_mean, prior_sd, sd_ratio (posterior/prior), shift ((mean - prior
         mean)/prior sd) and carried. Prior columns are NaN where the prior is improper.
     """
     posterior = tree["posterior"].dataset
     prior = tree["prior"].dataset if "prior" in tree.children else None
+    group = tree["coordinates"].dataset
+    weights = group["weight"].values.ravel() if "weight" in group else None
     free = {variable.name for variable in graph.free}
     carried = set(graph.coordinates.variables)
     rows: dict[str, dict[str, float]] = {}
@@ -171,16 +227,29 @@ def summary(tree: xr.DataTree, graph: ModelGraph) -> pd.DataFrame:
         if prior is not None and name in prior:
             before = prior[name].values.reshape(-1, size)
         for i, label in enumerate(_labels(array)):
-            row = _summary_row(values[..., i], None if before is None else before[:, i])
+            row = _summary_row(values[..., i], None if before is None else before[:, i], weights)
             rows[label] = row | {"carried": name in carried}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
 
 
-def _summary_row(values: np.ndarray, before: np.ndarray | None) -> dict[str, float]:
+def weighted_row(values: np.ndarray, weights: np.ndarray | None) -> dict[str, float]:
+    """Return mean, sd and quantiles of draws [draw], calibrated where there are weights [draw]."""
+    if weights is None or np.ptp(weights) == 0:
+        row = {"mean": float(values.mean()), "sd": float(values.std(ddof=1))}
+        return row | {name: float(np.quantile(values, q)) for name, q in QUANTILES.items()}
+    mean = float(weights @ values)
+    row = {"mean": mean, "sd": float(np.sqrt(np.maximum(weights @ (values - mean) ** 2, 0.0)))}
+    share = np.maximum(weights, 0.0)
+    found = np.quantile(values, list(QUANTILES.values()), weights=share, method="inverted_cdf")
+    return row | {name: float(value) for name, value in zip(QUANTILES, found, strict=True)}
+
+
+def _summary_row(
+    values: np.ndarray, before: np.ndarray | None, weights: np.ndarray | None
+) -> dict[str, float]:
     """Summarise draws [chain, draw] of one scalar beside draws [draw] of its prior."""
-    mean, sd = float(values.mean()), float(values.std(ddof=1))
-    row = {"mean": mean, "sd": sd}
-    row |= {name: float(np.quantile(values, q)) for name, q in QUANTILES.items()}
+    row = weighted_row(values.ravel(), weights)
+    mean, sd = row["mean"], row["sd"]
     # Constants have no R-hat; a quantity that cannot move is not a failure of the sampler.
     moving = bool(sd > 0 and np.isfinite(sd))
     row["mcse_mean"] = float(array_stats.mcse(values)) if moving else 0.0
@@ -258,19 +327,3 @@ def _predicted(problem: Problem, draws: Draws, *, seed: int) -> dict[str, np.nda
     chosen = np.linspace(0, count - 1, min(PREDICTIVE_DRAWS, count)).astype(int)
     rng = np.random.default_rng([seed, 2])
     return predictive_draws(problem.graph.model, {k: v[chosen] for k, v in flat.items()}, rng=rng)
-
-
-def _genesis_draws(graph: ModelGraph, rng: np.random.Generator, size: int) -> np.ndarray | None:
-    """Draw coordinates [draw, coordinate] from the model's own priors; None if one is improper."""
-    model = graph.model
-    if any(_improper(rv) for rv in model.free_RVs):
-        return None
-    forward = graph.coordinates_of_values()
-    seed = int(rng.integers(2**31))
-    values = draw(forward, size=size, seed=seed)
-    return np.concatenate([np.reshape(value, (size, -1)) for value in values], axis=1)
-
-
-def _improper(rv: Variable) -> bool:
-    """Whether a free variable has no proper prior (pm.Flat, pm.HalfFlat)."""
-    return type(rv.owner.op).__name__ in {"FlatRV", "HalfFlatRV"}

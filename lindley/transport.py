@@ -9,23 +9,27 @@ With z ~ Normal(0, I) and the coordinates taken in an order of their own, coordi
 last factor is Jones & Pewsey 2009, Biometrika 96:761). Without bends (quadratic, widen and skew zero, tail
 one) it is exactly the joint normal with its Cholesky factor. The bends hold what a normal cannot: curved
 ridges, funnels (a width that depends on other parameters), skewness and tails.
+
+Last, each coordinate's margin may be warped by itself, which costs four numbers a coordinate in any
+dimension:
+
+    x_k = center_k + spread_k * sinh((asinh(u_k) + skew_k) / tail_k)
+
+With all four at rest (0, 1, 0, 1) nothing is warped.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.optimize import minimize
 
 #: Names of a map's arrays, in the order in which they are hashed, stored and passed to the engine.
-ARRAYS = ("order", "loc", "linear", "log_width", "quadratic", "widen", "skew", "tail")
-
-#: Ridge on bends, in units of whitened coordinates: an estimate from few draws stays near the normal.
-_RIDGE = 1e-3
-#: Bounds of the bends: beyond them a map fits noise in the tails.
-_MOST_WIDEN, _MOST_SKEW, _MOST_LOG_TAIL = 1.0, 1.5, 0.7
+ARRAYS = ("order", "loc", "linear", "log_width", "quadratic", "widen", "skew", "tail", "margins")
+#: Rows of the array `margins`, and their values where nothing is warped.
+MARGINS = {"center": 0.0, "spread": 1.0, "skew": 0.0, "tail": 1.0}
+#: Nodes of the quadrature that gives means.
+_NODES = 60
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class TriangularMap:
         Array [step, bend, bend], symmetric in the last two; no bends at all have length 0.
     widen
         Array [step, bend].
+    margins
+        Array [`MARGINS`, coordinate]: the warp of each coordinate's margin; at rest by default.
     """
 
     order: np.ndarray
@@ -54,6 +60,12 @@ class TriangularMap:
     widen: np.ndarray
     skew: np.ndarray
     tail: np.ndarray
+    margins: np.ndarray = field(default_factory=lambda: np.zeros((4, 0)))
+
+    def __post_init__(self) -> None:
+        """Fill in margins at rest."""
+        if self.margins.shape[1] != len(self.loc):
+            object.__setattr__(self, "margins", margins_at_rest(len(self.loc)))
 
     @property
     def size(self) -> int:
@@ -62,8 +74,18 @@ class TriangularMap:
 
     @property
     def bent(self) -> bool:
-        """Whether the map is more than a joint normal."""
+        """Whether the map bends: ridges, funnels, skewness given the coordinates before."""
         return bool(self.quadratic.size or np.any(self.skew) or np.any(self.tail != 1))
+
+    @property
+    def warped(self) -> bool:
+        """Whether margins are warped."""
+        return not np.array_equal(self.margins, margins_at_rest(self.size))
+
+    @property
+    def normal(self) -> bool:
+        """Whether the map is exactly a joint normal."""
+        return not (self.bent or self.warped)
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Return the arrays in the order of `ARRAYS`."""
@@ -74,20 +96,79 @@ class TriangularMap:
         middle, width = self._given(z)
         u = np.empty_like(middle)
         u[..., self.order] = middle + width * np.sinh((np.arcsinh(z) + self.skew) / self.tail)
-        return u
+        if not self.warped:
+            return u
+        center, spread, skew, tail = self.margins
+        return center + spread * np.sinh((np.arcsinh(u) + skew) / tail)
 
     def inverse(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map coordinates u [..., coordinate] to z [..., step] and log|det dz/du| [...]."""
+        log_slope = np.zeros(u.shape[:-1])
+        if self.warped:
+            center, spread, skew, tail = self.margins
+            scaled = (u - center) / spread
+            bent = tail * np.arcsinh(scaled) - skew
+            u = np.sinh(bent)
+            slopes = np.log(tail) + log_cosh(bent) - 0.5 * np.log1p(scaled**2) - np.log(spread)
+            log_slope = slopes.sum(axis=-1)
         v = u[..., self.order]
         z = np.zeros_like(v)
-        log_slope = np.zeros(v.shape[:-1])
         for k in range(self.size):
             middle, width = self._given(z, k)
             scaled = (v[..., k] - middle) / width
             bent = self.tail[k] * np.arcsinh(scaled) - self.skew[k]
             z[..., k] = np.sinh(bent)
-            log_slope += np.log(self.tail[k]) + _log_cosh(bent) - 0.5 * np.log1p(scaled**2) - np.log(width)
+            log_slope = log_slope + (
+                np.log(self.tail[k]) + log_cosh(bent) - 0.5 * np.log1p(scaled**2) - np.log(width)
+            )
         return z, log_slope
+
+    def jacobian(self, z: np.ndarray) -> np.ndarray:
+        """Return du/dz [..., coordinate, step] at points z [..., step]."""
+        slope = np.empty((*z.shape, self.size))
+        slope[..., self.order, :] = self._triangle(z)
+        if self.warped:
+            slope *= self._margin_slope(z)[0][..., None]
+        return slope
+
+    def gradient_in_u(self, z: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """Take the gradient [..., step] of a log density of z to that of the same law as a density of u.
+
+        The Jacobian's own gradient is taken off, so that what comes back is the score of u
+        [..., coordinate].
+        """
+        triangle = self._triangle(z)
+        bent, root = (np.arcsinh(z) + self.skew) / self.tail, np.sqrt(1 + z**2)
+        own = np.tanh(bent) / (self.tail * root) - z / root**2
+        if self.quadratic.size:
+            own = own + self.widen.sum(axis=0)
+        stepwise = np.linalg.solve(np.swapaxes(triangle, -1, -2), (gradient - own)[..., None])[..., 0]
+        score = np.empty_like(stepwise)
+        score[..., self.order] = stepwise
+        if not self.warped:
+            return score
+        slope, bend = self._margin_slope(z)
+        return (score - bend) / slope
+
+    def _triangle(self, z: np.ndarray) -> np.ndarray:
+        """Return the derivative [..., step, step] of the steps, margins left out."""
+        _, width = self._given(z)
+        bent = (np.arcsinh(z) + self.skew) / self.tail
+        triangle = np.broadcast_to(self.linear, (*z.shape, self.size)).copy()
+        if self.quadratic.size:
+            triangle += 2 * np.einsum("kij,...j->...ki", self.quadratic, z)
+            triangle += self.widen * (width * np.sinh(bent))[..., None]
+        index = np.arange(self.size)
+        triangle[..., index, index] = width * np.cosh(bent) / (self.tail * np.sqrt(1 + z**2))
+        return triangle
+
+    def _margin_slope(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the slope [..., coordinate] of the margins' warp and the derivative of its logarithm."""
+        rest = replace(self, margins=margins_at_rest(self.size)).forward(z)
+        _, spread, skew, tail = self.margins
+        bent, root = (np.arcsinh(rest) + skew) / tail, np.sqrt(1 + rest**2)
+        slope = spread * np.cosh(bent) / (tail * root)
+        return slope, np.tanh(bent) / (tail * root) - rest / root**2
 
     def log_density(self, u: np.ndarray) -> np.ndarray:
         """Return the log density [...] of coordinates u [..., coordinate]."""
@@ -102,7 +183,50 @@ class TriangularMap:
         """Return the same distribution of ``u[index]``."""
         where = np.empty(self.size, dtype=int)
         where[index] = np.arange(self.size)
-        return replace(self, order=where[self.order])
+        return replace(self, order=where[self.order], margins=self.margins[:, index])
+
+    def stretched(self, factors: np.ndarray) -> TriangularMap:
+        """Return the map with each coordinate stretched by a factor [coordinate] about its mean.
+
+        Covariances become D Sigma D with D the diagonal of the factors; correlations and shapes stay.
+        """
+        if self.warped:
+            margins, mean = self.margins.copy(), self.mean()
+            margins[0] = mean + factors * (margins[0] - mean)
+            margins[1] = factors * margins[1]
+            return replace(self, margins=margins)
+        steps = factors[self.order]
+        middle = self.mean()[self.order]
+        return replace(
+            self,
+            loc=middle + steps * (self.loc - middle),
+            linear=steps[:, None] * self.linear,
+            quadratic=steps[:, None, None] * self.quadratic,
+            log_width=self.log_width + np.log(steps),
+        )
+
+    def mean(self) -> np.ndarray:
+        """Return the mean [coordinate], by quadrature where margins or innovations are skewed.
+
+        Margins are only warped on a map that does not bend (see `lindley.matching`).
+        """
+        nodes, share = np.polynomial.hermite_e.hermegauss(_NODES)
+        share = share / share.sum()
+        middle = self.loc.copy()
+        if self.bent:
+            innovation = np.sinh((np.arcsinh(nodes) + self.skew[:, None]) / self.tail[:, None]) @ share
+            width = np.exp(self.log_width + 0.5 * (self.widen**2).sum(axis=1))
+            middle += np.einsum("kii->k", self.quadratic) + width * innovation
+        found = np.empty(self.size)
+        found[self.order] = middle
+        if not self.warped:
+            return found
+        spread = np.empty(self.size)
+        spread[self.order] = np.sqrt((self.linear**2).sum(axis=1) + np.exp(2 * self.log_width))
+        y = found[:, None] + spread[:, None] * nodes
+        center, scale, skew, tail = self.margins[:, :, None]
+        mean: np.ndarray = (center + scale * np.sinh((np.arcsinh(y) + skew) / tail)) @ share
+        return mean
 
     def _given(self, z: np.ndarray, step: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return middle and width of all steps, or of one, given the z before them."""
@@ -115,6 +239,11 @@ class TriangularMap:
             middle = middle + np.einsum(path, bends, self.quadratic[pick], bends)
             log_width = log_width + bends @ self.widen[pick].T
         return middle, np.exp(log_width)
+
+
+def margins_at_rest(size: int) -> np.ndarray:
+    """Return margins [`MARGINS`, coordinate] that warp nothing."""
+    return np.repeat(np.array(list(MARGINS.values()))[:, None], size, axis=1)
 
 
 def joint_normal(mean: np.ndarray, factor: np.ndarray) -> TriangularMap:
@@ -132,104 +261,7 @@ def joint_normal(mean: np.ndarray, factor: np.ndarray) -> TriangularMap:
     )
 
 
-def fit_bent(draws: np.ndarray, order: np.ndarray) -> TriangularMap:
-    """Fit a bent map to draws by penalised maximum likelihood, step by step.
-
-    Parameters
-    ----------
-    draws
-        Array [draw, coordinate].
-    order
-        Array [step]: the order in which coordinates are taken.
-    """
-    size = draws.shape[1]
-    center, spread = draws.mean(axis=0), draws.std(axis=0)
-    v = ((draws - center) / spread)[:, order]
-    z = np.zeros_like(v)
-    linear, quadratic = np.zeros((size, size)), np.zeros((size, size, size))
-    widen, loc, log_width = np.zeros((size, size)), np.zeros(size), np.zeros(size)
-    skew, tail = np.zeros(size), np.ones(size)
-    for k in range(size):
-        step = _fit_step(v[:, k], z[:, :k])
-        unit = spread[order[k]]
-        loc[k] = center[order[k]] + unit * step.loc
-        linear[k, :k] = unit * step.linear
-        quadratic[k, :k, :k] = unit * step.quadratic
-        log_width[k] = np.log(unit) + step.log_width
-        widen[k, :k] = step.widen
-        skew[k], tail[k] = step.skew, step.tail
-        z[:, k] = step.z
-    return TriangularMap(np.array(order), loc, linear, log_width, quadratic, widen, skew, tail)
-
-
-class _Step(NamedTuple):
-    loc: float
-    linear: np.ndarray
-    quadratic: np.ndarray
-    log_width: float
-    widen: np.ndarray
-    skew: float
-    tail: float
-    z: np.ndarray
-
-
-def _fit_step(v: np.ndarray, given: np.ndarray) -> _Step:
-    """Fit one step: v [draw] given the z before it [draw, step]."""
-    count, before = given.shape
-    pairs = np.triu_indices(before)
-    design = np.column_stack([np.ones(count), given, given[:, pairs[0]] * given[:, pairs[1]]])
-    start = np.linalg.lstsq(design, v, rcond=None)[0]
-    residual = v - design @ start
-    terms = design.shape[1]
-    ridge = np.zeros(terms)
-    ridge[1 + before :] = _RIDGE
-
-    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        c, log_width, s, e, log_tail = x[:terms], x[terms], x[terms + 1 : -2], x[-2], x[-1]
-        tail, log_scale = np.exp(log_tail), log_width + given @ s
-        scaled = (v - design @ c) * np.exp(-log_scale)
-        bent = tail * np.arcsinh(scaled) - e
-        z = np.sinh(bent)
-        value = np.mean(0.5 * z**2 - _log_cosh(bent) - log_tail + 0.5 * np.log1p(scaled**2) + log_scale)
-        d_bent = z * np.cosh(bent) - np.tanh(bent)
-        d_scaled = d_bent * tail / np.sqrt(1 + scaled**2) + scaled / (1 + scaled**2)
-        d_log_scale = 1 - d_scaled * scaled
-        gradient = np.concatenate(
-            [
-                -(d_scaled * np.exp(-log_scale)) @ design / count,
-                [d_log_scale.mean()],
-                d_log_scale @ given / count,
-                [-d_bent.mean(), (d_bent * tail * np.arcsinh(scaled)).mean() - 1],
-            ]
-        )
-        value += ridge @ c**2 + _RIDGE * (s @ s + e**2 + log_tail**2)
-        gradient[:terms] += 2 * ridge * c
-        gradient[terms + 1 : -2] += 2 * _RIDGE * s
-        gradient[-2:] += 2 * _RIDGE * np.array([e, log_tail])
-        return float(value), gradient
-
-    first = np.concatenate([start, [np.log(residual.std())], np.zeros(before), [0.0, 0.0]])
-    bounds = [(None, None)] * (terms + 1) + [(-_MOST_WIDEN, _MOST_WIDEN)] * before
-    bounds += [(-_MOST_SKEW, _MOST_SKEW), (-_MOST_LOG_TAIL, _MOST_LOG_TAIL)]
-    with np.errstate(over="ignore", invalid="ignore"):
-        x = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200}).x
-    c, log_width, s, e, log_tail = x[:terms], x[terms], x[terms + 1 : -2], x[-2], x[-1]
-    scaled = (v - design @ c) * np.exp(-(log_width + given @ s))
-    quadratic = np.zeros((before, before))
-    quadratic[pairs] = c[1 + before :]
-    return _Step(
-        loc=float(c[0]),
-        linear=c[1 : 1 + before],
-        quadratic=(quadratic + quadratic.T) / 2,
-        log_width=float(log_width),
-        widen=s,
-        skew=float(e),
-        tail=float(np.exp(log_tail)),
-        z=np.sinh(np.exp(log_tail) * np.arcsinh(scaled) - e),
-    )
-
-
-def _log_cosh(x: np.ndarray) -> np.ndarray:
+def log_cosh(x: np.ndarray) -> np.ndarray:
     """Return log cosh x without overflow."""
     size = np.abs(x)
     return size + np.log1p(np.exp(-2 * size)) - np.log(2)

@@ -35,11 +35,12 @@ RULES: dict[str, str] = {
     "R13": "no batch is counted twice",
     "R14": "no row key is in two batches",
     "R15": "the gate's verdict follows from the figures and thresholds, and only passed fits are links",
-    "R16": "the budget is the prior's plus this fit's",
-    "R17": "the model's code is the code that is recorded",
+    "R16": "budget, doubt and log score are those before plus this fit's",
+    "R17": "the model's code is the code that is recorded, and its constants are those of genesis",
     "R18": "the run is there, the version is made from it, and its tags and figures are the record's",
     "R19": "the head alias points at the newest link",
     "R20": "every accepted version is a link of the chain or lost a race",
+    "R21": "the batches fitted again are those of the links since the prior, and a pooled refit has all",
 }
 
 

@@ -88,7 +88,9 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
     rng = np.random.default_rng(plan.seed)
     u = _posterior_draws(plan, rng)
     matched = match(u.reshape(-1, 1), COORDINATES)
-    budget = (plan.prior.budget if plan.prior else 0.0) + 2 / 900
+    prior = plan.prior
+    budget = (prior.budget if prior else 0.0) + 2 / 900
+    before = plan.before.log_score if plan.before else 0.0
     figures = {
         "r_hat_max": 1.002 if passed else 1.31,
         "ess_bulk_min": 950.0,
@@ -97,7 +99,12 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         "divergence_rate": 0.0,
         "k_hat": 0.12,
         "budget": budget,
+        "trusted": 1.0,
+        "doubt": 0.0,
+        "drift": 0.0,
+        "replayed": 0.0,
         "log_predictive": -7.25 - plan.link,
+        "log_score": (before or 0.0) - 7.25 - plan.link,
     }
     tree = _trace(plan, u, rng)
     graph: Any = SimpleNamespace(free=(SimpleNamespace(name="theta"),), coordinates=COORDINATES)
@@ -113,9 +120,12 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         graph_digest=hashlib.sha256(b"later" if plan.prior else b"first").hexdigest(),
         baked_constants=0,
         compiled_before=plan.prior is not None,
+        started_from=prior.matched.digest if prior else None,
+        distances={"theta": 0.01},
         seconds={"sample": 0.25},
     )
-    return Outcome(belief=Belief(matched=matched, budget=budget), info=info)
+    belief = Belief(matched=matched, budget=budget, log_score=figures["log_score"])
+    return Outcome(belief=belief, info=info)
 
 
 def logged(
@@ -155,10 +165,11 @@ def _trace(plan: Plan, u: np.ndarray, rng: np.random.Generator) -> Any:
     graph: Any = SimpleNamespace(
         coordinates=COORDINATES, model=SimpleNamespace(named_vars_to_dims={}, coords={})
     )
-    tree = trace.assemble(graph, {"theta": _expit(u[..., 0])}, u)
+    tree = trace.assemble(graph, COORDINATES, {"theta": _expit(u[..., 0])}, u)
+    trace.add_weights(tree, np.full(CHAINS * DRAWS, 1 / (CHAINS * DRAWS)))
     z = rng.standard_normal(500)
     before = rng.beta(2, 3, 500) if plan.prior is None else _expit(_from_prior(plan, z))
-    tree["prior"] = trace.assemble(graph, {"theta": before[None]}, u[:1, :500])["posterior"]
+    tree["prior"] = trace.assemble(graph, COORDINATES, {"theta": before[None]}, u[:1, :500])["posterior"]
     return tree
 
 

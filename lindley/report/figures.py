@@ -8,12 +8,20 @@ from typing import BinaryIO
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lindley.report.audit import audit_figure
 from lindley.report.density import prior_posterior_figure
 from lindley.report.predictive import predictive_figure
 from lindley.report.progress import chain_figure
 from lindley.report.ranks import rank_figure
 
-__all__ = ["chain_figure", "predictive_figure", "prior_posterior_figure", "rank_figure", "save"]
+__all__ = [
+    "audit_figure",
+    "chain_figure",
+    "predictive_figure",
+    "prior_posterior_figure",
+    "rank_figure",
+    "save",
+]
 
 
 def save(figure: Figure, target: Path | BinaryIO) -> None:

@@ -76,6 +76,27 @@ def short(digest: str | None) -> str:
     return one_line(digest, 200)[:SHORT_DIGEST] if digest else "-"
 
 
+def audit_rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    """Return one row of text per parameter of an audit, those that are furthest off first.
+
+    Parameters
+    ----------
+    table
+        What `lindley.rebasing.audit_table` returned.
+    """
+    worst = table["error"].abs().sort_values(ascending=False, na_position="last").index
+    return [
+        {
+            "parameter": one_line(str(name), 60),
+            "sequential": format_pair(row["sequential_mean"], row["sequential_sd"]),
+            "pooled": format_pair(row["pooled_mean"], row["pooled_sd"]),
+            "error": format_shift(row["error"]),
+            "sd ratio": format_ratio(row["sd_ratio"]),
+        }
+        for name, row in table.loc[worst].iterrows()
+    ]
+
+
 def parameter_rows(summary: pd.DataFrame) -> list[dict[str, str]]:
     """Return one row of text per parameter, in the order of the summary.
 

@@ -1,13 +1,16 @@
 """The target density against PyMC's own, and its gradient, for every kind of support."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pymc as pm
 import pytensor
 import pytest
 
-from lindley.density import target
-from lindley.engine import Engine, compile_target
+from lindley.density import Target, target
+from lindley.engine import Bound, compiled
 from lindley.fit import evaluate
 from lindley.importing import _coordinates
 from lindley.model_graph import build, default_carried, take_apart
@@ -24,15 +27,32 @@ def graph():
     return take_apart(declaration, model, default_carried(declaration, model, FRAME))
 
 
-def evaluated(symbolic) -> Engine:
-    """Compile without optimisation: these tests are about the graph, not about a backend."""
+@dataclass(frozen=True)
+class Evaluated:
+    """Functions of a target, compiled without optimisation: these tests are not about a backend."""
+
+    target: Target
+    log_density: Any
+    quantities: Any
+
+    def bound(self, *arrays) -> Bound:
+        arguments = (*arrays, *self.target.data_values)
+        return Bound(
+            size=self.target.x.type.shape[0],
+            keys=tuple(self.target.quantities),
+            log_density=lambda x: self.log_density(x, *arguments),
+            quantities=lambda x: self.quantities(x, *arguments),
+        )
+
+
+def evaluated(symbolic) -> Evaluated:
 
     def function(outputs):
         return pytensor.function(
             list(symbolic.inputs), outputs, mode="FAST_COMPILE", on_unused_input="ignore"
         )
 
-    return Engine(
+    return Evaluated(
         target=symbolic,
         log_density=function([symbolic.log_density, symbolic.gradient]),
         quantities=function(list(symbolic.quantities.values())),
@@ -103,7 +123,7 @@ def test_the_gradient_is_the_slope_of_the_density(graph, later, prior):
 
 def test_natural_scale_values_lie_in_their_support_and_lead_back(graph, later, prior):
     x = np.random.default_rng(5).normal(0, 1, (50, graph.size))
-    quantities = evaluate(later, x, (*prior.arrays(), *later.target.data_values))
+    quantities = evaluate(later.bound(*prior.arrays()), x)
     value = {key[6:]: v for key, v in quantities.items() if key.startswith("value:")}
     assert (value["positive"] > 0).all()
     assert ((value["interval"] > -1) & (value["interval"] < 4)).all()
@@ -116,7 +136,7 @@ def test_natural_scale_values_lie_in_their_support_and_lead_back(graph, later, p
 
 def test_whitened_points_of_the_engine_are_those_of_the_matched_prior(graph, later, prior):
     x = np.random.default_rng(6).normal(0, 1, (20, graph.size))
-    u = evaluate(later, x, (*prior.arrays(), *later.target.data_values))["u"]
+    u = evaluate(later.bound(*prior.arrays()), x)["u"]
     np.testing.assert_allclose(u, prior.map.forward(x[:, : graph.coordinates.size]), rtol=1e-12, atol=1e-13)
 
 
@@ -145,29 +165,30 @@ def test_a_bent_map_of_the_engine_is_that_of_the_core(graph, later):
     rng = np.random.default_rng(8)
     bent = random_map(rng, graph.coordinates.size)
     x = rng.normal(0, 0.5, (20, graph.size))
-    u = evaluate(later, x, (*bent.arrays(), *later.target.data_values))["u"]
+    u = evaluate(later.bound(*bent.arrays()), x)["u"]
     np.testing.assert_allclose(u, bent.forward(x[:, : graph.coordinates.size]), rtol=1e-10, atol=1e-12)
 
 
 def test_another_batch_reuses_the_compiled_target_even_with_constants_baked_in():
     other = FRAME.assign(y=[9.0, 8.0, 7.0])
-    engine, _ = compile_target(target_of(baked, FRAME))
+    first = target_of(baked, FRAME)
+    functions, _ = compiled(first)
     again = target_of(baked, other)
-    reused, before = compile_target(again)
+    reused, before = compiled(again)
     assert before
-    assert reused is engine
+    assert reused is functions
     assert again.baked > 0
-    assert again.digest == engine.target.digest
+    assert again.digest == first.digest
     arguments = joint_normal(np.zeros(1), np.eye(1)).arrays()
     x = np.array([0.3])
-    value, _ = reused.log_density(x, *arguments, *again.data_values)
+    value, _ = reused["log_density"](x, *arguments, *again.data_values)
     residual = other["y"].to_numpy() - 0.3
     exact = -0.5 * (0.09 + (residual**2).sum() + 4 * np.log(2 * np.pi))
     np.testing.assert_allclose(value, exact, rtol=1e-12)
 
 
 def test_another_model_is_compiled_anew():
-    engine, _ = compile_target(target_of(baked, FRAME))
-    other, before = compile_target(target_of(shifted, FRAME))
-    assert not before
-    assert other.target.digest != engine.target.digest
+    one, other = target_of(baked, FRAME), target_of(shifted, FRAME)
+    compiled(one)
+    assert not compiled(other)[1]
+    assert other.digest != one.digest

@@ -15,7 +15,10 @@ from lindley.record_shape import ANY, LINK_SHAPE, misfits
 from tests.fakes import MemoryLedger
 from tests.forging import each_leaf, replaced
 
-MODEL = {"digest": "a" * 64, "carried": ["beta"], "carry": {"i0": "i_end"}, "observed": [], "row_key": ["id"]}
+MODEL = {
+    "digest": "a" * 64, "carried": ["beta"], "carry": {"i0": "i_end"}, "observed": [], "row_key": ["id"],
+    "constants": {"scale": 2.5}, "context": 3,
+}  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -98,7 +101,7 @@ class TestParsing:
         assert "note is unknown" in refusal(canonical(record | {"note": "x"}))
 
     def test_a_later_schema_is_named(self, record: dict[str, Any]) -> None:
-        assert "lindley-record/2" in refusal(canonical(record | {"schema": "lindley-record/2"}))
+        assert "lindley-record/3" in refusal(canonical(record | {"schema": "lindley-record/3"}))
         assert "'fork'" in refusal(canonical(record | {"kind": "fork"}))
 
     def test_a_leaf_of_another_type_is_named_by_its_place(self, record: dict[str, Any]) -> None:

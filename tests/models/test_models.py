@@ -45,6 +45,20 @@ def covid_frames() -> list[pd.DataFrame]:
     return [rows[:7].reset_index(drop=True), rows[7:].drop(index=9).reset_index(drop=True)]
 
 
+def hierarchical_frames() -> list[pd.DataFrame]:
+    def month(first: str, cases: list[int], before: int) -> pd.DataFrame:
+        weeks = len(cases) // 2
+        rows = pd.DataFrame(
+            {"date": pd.date_range(first, periods=weeks, freq="7D"), "week": range(1, weeks + 1)}
+        )
+        rows = pd.concat([rows.assign(country=name) for name in ("US", "Brazil")], ignore_index=True)
+        return rows.assign(cases=cases, before=before, recent=[cases[0]] * weeks + [cases[weeks]] * weeks)
+
+    # A week is missing from the second month. New countries change the graph: test_covid_hierarchical.
+    april = month("2020-04-05", [500, 700, 900, 1200, 100, 90, 80, 70], before=2000)
+    return [april, month("2020-05-03", [1500, 1400, 1300, 60, 50, 40], before=9000).drop(index=4)]
+
+
 def coin_frames() -> list[pd.DataFrame]:
     frame = pd.DataFrame({"id": range(12), "k": [1, 0, 2] * 4, "n": [3, 2, 5] * 4})
     return [frame[:5], frame[5:]]
@@ -75,6 +89,7 @@ def article_frames() -> list[pd.DataFrame]:
 FRAMES = {
     "beta_binomial": coin_frames,
     "boarding_school_flu": flu_frames,
+    "covid_hierarchical": hierarchical_frames,
     "covid_sir": covid_frames,
     "normal_mean": mean_frames,
     "regression_stream": regression_frames,

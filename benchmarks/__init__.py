@@ -1,0 +1,1 @@
+"""Benchmarks: what is measured against references, beside the tests."""

@@ -1,0 +1,1 @@
+"""Fidelity: how close a chain, batch after batch, comes to a reference posterior of all data."""

@@ -1,0 +1,267 @@
+"""Holding a method's last posterior against the reference, and the verdict on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.fidelity.cases import Case, Reference
+from benchmarks.fidelity.methods import METHODS, Outcome
+
+#: Columns of results.csv.
+COLUMNS = (
+    "case",
+    "batches",
+    "method",
+    "parameter",
+    "mean_error_sd",
+    "sd_ratio",
+    "q05_error_sd",
+    "q95_error_sd",
+    "flagged",
+)
+#: Parameter of the row that holds the largest difference of correlations, and of a method that failed.
+CORRELATION, FAILED = "(correlation)", "(failed)"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """What a result must keep to be right.
+
+    Parameters
+    ----------
+    mean
+        Largest |mean difference| in reference sds.
+    ratio
+        Smallest and largest sd ratio.
+    correlation
+        Largest difference of correlations.
+    """
+
+    mean: float
+    ratio: tuple[float, float]
+    correlation: float
+
+
+REGULAR = Bars(0.1, (0.95, 1.05), 0.05)
+HARD = Bars(0.2, (0.9, 1.1), np.inf)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A method's worst figures in a case.
+
+    Parameters
+    ----------
+    mean_error, correlation
+        The largest ones.
+    ratios
+        Smallest and largest sd ratio.
+    flagged, failed
+        Whether the method said something against its result, or had none.
+    """
+
+    mean_error: float
+    ratios: tuple[float, float]
+    correlation: float
+    flagged: bool
+    failed: bool = False
+
+    def right(self, bars: Bars) -> bool:
+        """Whether every figure keeps the bars; what the reference does not say (NaN) is not held."""
+        if self.failed:
+            return False
+        low, high = self.ratios
+        return not (
+            self.mean_error > bars.mean
+            or low < bars.ratio[0]
+            or high > bars.ratio[1]
+            or self.correlation > bars.correlation
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a benchmark came to.
+
+    Parameters
+    ----------
+    cases
+        How many there were.
+    right
+        Right and not flagged.
+    defects
+        Wrong and not flagged, or failed.
+    nuisances
+        Right and flagged.
+    told
+        Wrong and flagged.
+    missed
+        Those of `told` that are regular: for them a flag is no excuse.
+    """
+
+    cases: int
+    right: int
+    defects: int
+    nuisances: int
+    told: int
+    missed: int
+
+
+def rows_of(case: Case, method: str, outcome: Outcome) -> list[Row]:
+    """Return a case's rows of results.csv: one per parameter of the reference, then the correlations.
+
+    Raises
+    ------
+    KeyError
+        If the model has no parameter of the reference's name.
+    """
+    reference = case.reference
+    missing = [name for name in reference.names if name not in outcome.draws]
+    if missing:
+        raise KeyError(f"the model of {case.name} has no {', '.join(missing)}")
+    draws = np.column_stack([outcome.draws[name] for name in reference.names])
+    common = {"case": case.name, "batches": len(case.batches), "method": method, "flagged": outcome.flagged}
+    errors = _errors(draws, reference)
+    rows = [
+        common | {"parameter": name} | {key: float(values[i]) for key, values in errors.items()}
+        for i, name in enumerate(reference.names)
+    ]
+    nothing = dict.fromkeys(("sd_ratio", "q05_error_sd", "q95_error_sd"), np.nan)
+    last = {"parameter": CORRELATION, "mean_error_sd": _correlation_error(draws, reference)}
+    return [{key: row[key] for key in COLUMNS} for row in [*rows, common | nothing | last]]
+
+
+def failed_row(case: str, batches: int, method: str) -> Row:
+    """Return the row of a method that has no result."""
+    row: Row = dict.fromkeys(COLUMNS, np.nan)
+    return row | {
+        "case": case,
+        "batches": batches,
+        "method": method,
+        "parameter": FAILED,
+        "flagged": False,
+    }
+
+
+def summarise(rows: Iterable[Row]) -> Summary:
+    """Return the worst figures of the rows of one method in one case."""
+    rows = list(rows)
+    if not rows or any(row["parameter"] == FAILED for row in rows):
+        return Summary(np.nan, (np.nan, np.nan), np.nan, False, failed=True)
+    own = [row for row in rows if row["parameter"] != CORRELATION]
+    ratios = [row["sd_ratio"] for row in own]
+    return Summary(
+        mean_error=_worst(np.nanmax, [row["mean_error_sd"] for row in own]),
+        ratios=(_worst(np.nanmin, ratios), _worst(np.nanmax, ratios)),
+        correlation=_worst(
+            np.nanmax, [row["mean_error_sd"] for row in rows if row["parameter"] == CORRELATION]
+        ),
+        flagged=any(row["flagged"] for row in rows),
+    )
+
+
+def verdict(summary: Summary, regular: bool) -> str:
+    """Return one of ``right``, ``nuisance``, ``told`` (wrong and flagged), ``defect`` and ``failed``."""
+    if summary.failed:
+        return "failed"
+    if summary.right(REGULAR if regular else HARD):
+        return "nuisance" if summary.flagged else "right"
+    return "told" if summary.flagged else "defect"
+
+
+def count(rows: Sequence[Row], regular: dict[str, bool]) -> Counts:
+    """Count the verdicts on Lindley.
+
+    Parameters
+    ----------
+    rows
+        Rows of results.csv.
+    regular
+        Whether a case is regular, by name: every case that was asked for.
+    """
+    found = {
+        case: verdict(summarise(_select(rows, case, "lindley")), is_regular)
+        for case, is_regular in regular.items()
+    }
+    verdicts = list(found.values())
+    return Counts(
+        cases=len(found),
+        right=verdicts.count("right"),
+        defects=verdicts.count("defect") + verdicts.count("failed"),
+        nuisances=verdicts.count("nuisance"),
+        told=verdicts.count("told"),
+        missed=sum(regular[case] for case, word in found.items() if word == "told"),
+    )
+
+
+def table(rows: Sequence[Row], regular: dict[str, bool], seconds: dict[tuple[str, str], float]) -> Table:
+    """Return the table that is printed: one line per case and method."""
+    shown = Table(title="Last posterior against the reference (mean errors in reference sds)")
+    shown.add_column("case", overflow="fold")
+    for name in ("batches", "kind", "method", "mean error", "sd ratio", "correlation", "flagged", "seconds"):
+        shown.add_column(name, justify="left" if name in ("kind", "method", "flagged") else "right")
+    shown.add_column("verdict")
+    for case, is_regular in regular.items():
+        for method in METHODS:
+            own = _select(rows, case, method)
+            if not own:
+                continue
+            summary = summarise(own)
+            first = method == METHODS[0]
+            shown.add_row(
+                case if first else "",
+                str(own[0]["batches"]) if first else "",
+                ("regular" if is_regular else "hard") if first else "",
+                method,
+                *(["failed", "", ""] if summary.failed else _figures(summary)),
+                "flagged" if summary.flagged else "",
+                f"{seconds[case, method]:.0f}" if (case, method) in seconds else "",
+                verdict(summary, is_regular) if first else "",
+                end_section=method == METHODS[-1],
+            )
+    return shown
+
+
+def _figures(summary: Summary) -> list[str]:
+    low, high = summary.ratios
+    return [f"{summary.mean_error:.3f}", f"{low:.3f} to {high:.3f}", f"{summary.correlation:.3f}"]
+
+
+def _select(rows: Sequence[Row], case: str, method: str) -> list[Row]:
+    return [row for row in rows if row["case"] == case and row["method"] == method]
+
+
+def _worst(how: Any, values: list[float]) -> float:
+    """Return the largest or smallest value; NaN where there is none."""
+    return float(how(values)) if not np.isnan(values).all() else np.nan
+
+
+def _errors(draws: np.ndarray, reference: Reference) -> dict[str, np.ndarray]:
+    """Return differences of moments and quantiles, arrays [parameter]."""
+    finite = np.isfinite(draws).all(axis=0)
+    errors = {
+        "mean_error_sd": np.abs(draws.mean(axis=0) - reference.mean) / reference.sd,
+        "sd_ratio": draws.std(axis=0, ddof=1) / reference.sd,
+    }
+    for name, at, own in (("q05_error_sd", 0.05, reference.q05), ("q95_error_sd", 0.95, reference.q95)):
+        errors[name] = np.abs(np.quantile(draws, at, axis=0) - own) / reference.sd
+    # Draws that are not finite are wrong; a NaN stands for what the reference does not say.
+    return {name: np.where(finite, values, np.inf) for name, values in errors.items()}
+
+
+def _correlation_error(draws: np.ndarray, reference: Reference) -> float:
+    """Return the largest difference of correlations; 0 for a single parameter."""
+    if draws.shape[1] < 2:
+        return 0.0
+    if not np.isfinite(draws).all() or not (draws.std(axis=0) > 0).all():
+        return np.inf
+    off = ~np.eye(draws.shape[1], dtype=bool)
+    difference = np.abs(np.corrcoef(draws, rowvar=False) - reference.correlation)[off]
+    return _worst(np.nanmax, difference.tolist())

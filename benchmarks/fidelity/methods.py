@@ -1,0 +1,295 @@
+"""The ways of updating that the benchmark compares.
+
+All of them sample with the same engine in the same coordinates: they differ in what one batch hands to
+the next alone. ``pooled`` hands on nothing: it fits all rows at once, and its own Monte Carlo error is the
+floor of every comparison.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pymc as pm
+import pytensor
+import xarray as xr
+from pytensor.graph.basic import Constant
+from pytensor.graph.traversal import ancestors
+
+from benchmarks.fidelity.cases import Case
+from lindley import trace
+from lindley.batch import Batch, batch_from_frame
+from lindley.belief import Belief
+from lindley.declaration import Declaration
+from lindley.diagnostics import Thresholds
+from lindley.fit import FitSettings
+from lindley.model_graph import carried_variables
+from lindley.prior import MatchedPrior
+from lindley.problem import passing_draws
+from lindley.replay import Chain, advance
+from lindley.seeds import derive_seed
+from lindley.transport import TriangularMap, joint_normal
+from lindley.update import Fit, fit
+
+with warnings.catch_warnings():
+    # pymc-extras takes a constant from a place that better-optimize will give up.
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    from pymc_extras.utils.prior import prior_from_idata
+
+METHODS = ("lindley", "marginal", "prior_from_idata", "pooled")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the benchmark samples.
+
+    Parameters
+    ----------
+    fit
+        Of every fit.
+    again
+        Of the one more fit that Lindley and the pooled fit get where the gate refuses the first. The
+        pipeline would set the batch aside and keep its head.
+    thresholds
+        Of the gate.
+    """
+
+    fit: FitSettings = field(default_factory=FitSettings)
+    again: FitSettings = field(
+        default_factory=lambda: FitSettings(tune=2000, draws=3000, target_accept=0.99, attempts=1)
+    )
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method made of a case.
+
+    Parameters
+    ----------
+    draws
+        Array [draw] by label, e.g. ``beta[1]``: the last posterior on its natural scale.
+    flags
+        What the method says against its own result; empty where it says nothing.
+    seconds
+        Wall-clock seconds.
+    """
+
+    draws: dict[str, np.ndarray]
+    flags: tuple[str, ...]
+    seconds: float
+
+    @property
+    def flagged(self) -> bool:
+        """Whether the method says anything against its own result."""
+        return bool(self.flags)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A chain that was run over batches.
+
+    Parameters
+    ----------
+    chain
+        The chain.
+    last
+        The newest fit.
+    refused
+        Places of the batches whose fit the gate refused and that went on all the same, with the reason.
+    figures
+        Figures of each fit.
+    """
+
+    chain: Chain
+    last: Fit
+    refused: dict[int, str]
+    figures: tuple[dict[str, float], ...]
+
+
+def run(case: Case, method: str, settings: Settings | None = None) -> Outcome:
+    """Run a case by one of `METHODS`."""
+    begun = time.perf_counter()
+    settings = settings or Settings()
+    if method == "lindley":
+        found = run_chain(case.name, case.declaration, case.batches, settings)
+        last, flags = found.last, flags_of(found, settings.thresholds)
+    elif method == "pooled":
+        last, flags = _pooled(case, settings)
+    else:
+        last, flags = _rival(case, {"marginal": marginals, "prior_from_idata": idata_prior}[method], settings)
+    return Outcome(labelled(last), flags, time.perf_counter() - begun)
+
+
+def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame], settings: Settings) -> Run:
+    """Run Lindley's chain over frames as the pipeline would; seeds follow from the name and the place."""
+    chain, last = Chain(), None
+    refused: dict[int, str] = {}
+    figures = []
+    carried: tuple[str, ...] = ()
+    for place, frame in enumerate(frames):
+        batch = _batch(frame, declaration, place)
+        carried = carried or carried_variables(declaration, batch.frame())
+        for attempt, chosen in enumerate((settings.fit, settings.again)):
+            grown, last = advance(
+                chain,
+                batch,
+                declaration,
+                carried=carried,
+                seed=_seed(name, place, attempt),
+                settings=chosen,
+                thresholds=settings.thresholds,
+            )
+            if last.verdict.gate.passed:
+                break
+        if not last.verdict.gate.passed:
+            refused[place] = "; ".join(last.verdict.gate.reasons)
+        chain = grown
+        figures.append(last.verdict.figures)
+    if last is None:
+        raise ValueError(f"{name} has no batch")
+    return Run(chain, last, refused, tuple(figures))
+
+
+def flags_of(found: Run, thresholds: Thresholds) -> tuple[str, ...]:
+    """Return what Lindley says against the belief that it reports.
+
+    The quality of the newest match speaks of the next link, and a belief that was fitted again speaks of
+    nothing: neither counts.
+    """
+    head = found.chain.head
+    flags = []
+    if head.doubt > 0:
+        flags.append(f"doubt {head.doubt}")
+    if head.drift > thresholds.drift_warn:
+        flags.append(f"drift {head.drift:.2f}")
+    if head.budget > thresholds.budget_warn:
+        flags.append(f"budget {head.budget:.2f}")
+    place = len(found.chain.beliefs) - 1
+    for segment in found.chain.behind(place):
+        if place in found.refused:
+            flags.append(f"fit {place + 1} refused: {found.refused[place]}")
+        place -= segment.count
+    return tuple(flags)
+
+
+def labelled(found: Fit) -> dict[str, np.ndarray]:
+    """Return a fit's draws by label: free variables and deterministics on their natural scale."""
+    graph = found.problem.graph
+    values = trace._named(found.draws.quantities)
+    posterior = trace.assemble(graph, found.problem.coordinates, values, found.passing)["posterior"].dataset
+    columns = {}
+    for array in posterior.data_vars.values():
+        flat = array.values.reshape(array.shape[0] * array.shape[1], -1)
+        columns |= dict(zip(trace._labels(array), flat.T, strict=True))
+    return columns
+
+
+def _pooled(case: Case, settings: Settings) -> tuple[Fit, tuple[str, ...]]:
+    """Fit all rows in one table."""
+    rows = pd.concat(case.batches, ignore_index=True)
+    batch = batch_from_frame(rows, case.declaration, "all rows")
+    carried = carried_variables(case.declaration, batch.frame())
+    for attempt, chosen in enumerate((settings.fit, settings.again)):
+        seed = derive_seed(case.name, "pooled", str(attempt))
+        found = fit(None, [batch], case.declaration, carried=carried, seed=seed, settings=chosen)
+        if found.verdict.gate.passed:
+            return found, ()
+    return found, found.verdict.gate.reasons
+
+
+def _rival(
+    case: Case, matching: Callable[[Fit], TriangularMap], settings: Settings
+) -> tuple[Fit, tuple[str, ...]]:
+    """Update batch by batch with another matching: no replay, no hindsight, no gate that stops it.
+
+    What the sampler's diagnostics say against a fit is kept, since these users would see it too.
+    """
+    policy = replace(case.declaration.policy, replay=0, family="normal")
+    declaration = replace(case.declaration, policy=policy)
+    belief: Belief | None = None
+    carried: tuple[str, ...] = ()
+    flags = []
+    for place, frame in enumerate(case.batches):
+        batch = _batch(frame, declaration, place)
+        carried = carried or carried_variables(declaration, batch.frame())
+        found = fit(
+            belief,
+            [batch],
+            declaration,
+            carried=carried,
+            seed=_seed(case.name, place, 0),
+            settings=settings.fit,
+        )
+        if not found.verdict.gate.passed:
+            flags.append(f"fit {place + 1} refused: {'; '.join(found.verdict.gate.reasons)}")
+        if place + 1 < len(case.batches):
+            belief = Belief(MatchedPrior(found.problem.coordinates, matching(found)), budget=0.0)
+    return found, tuple(flags)
+
+
+def marginals(found: Fit) -> TriangularMap:
+    """Return independent normals with the mean and sd of each coordinate's draws: the article's way."""
+    draws = found.passing.reshape(-1, found.passing.shape[-1])
+    return joint_normal(draws.mean(axis=0), np.diag(draws.std(axis=0, ddof=1)))
+
+
+def idata_prior(found: Fit) -> TriangularMap:
+    """Return the joint normal that `pymc_extras.utils.prior.prior_from_idata` makes of a fit's draws.
+
+    The function is called as its users do, inside a model, with the transforms named by hand; its mean and
+    Cholesky factor are read from the graph that it builds, so that they can be handed to the same engine.
+    """
+    graph = found.problem.graph
+    groups, wanted = {}, {}
+    for variable in graph.carried:
+        values = found.draws.quantities[f"value:{variable.name}"]
+        dims = ("chain", "draw", *(f"{variable.name}_dim_{i}" for i in range(values.ndim - 2)))
+        groups[variable.name] = (dims, values)
+        wanted[variable.name] = {"transform": _by_hand(graph.model, variable.rv)}
+    idata = xr.DataTree.from_dict({"/posterior": xr.Dataset(groups)})
+    with pytensor.config.change_flags(mode="FAST_COMPILE"), pm.Model() as throw_away:
+        prior_from_idata(idata, name="lindley_base", **wanted)
+    mean, factor = _read_back(throw_away)
+    # The transforms were named right if the means are those of the draws in the model's coordinates.
+    own = passing_draws(found.problem, found.draws.quantities).reshape(-1, len(mean))
+    np.testing.assert_allclose(mean, own.mean(axis=0), atol=1e-6 * own.std(axis=0).max(), rtol=1e-6)
+    return joint_normal(mean, factor)
+
+
+def _by_hand(model: pm.Model, rv: Any) -> Any:
+    """Return a variable's transform in a form that needs no inputs: interval bounds become numbers."""
+    transform = model.rvs_to_transforms[rv]
+    if transform is None or not hasattr(transform, "args_fn"):
+        return transform
+    bounds = transform.args_fn(*rv.owner.inputs)
+    lower, upper = (None if bound is None else bound.eval(mode="FAST_COMPILE") for bound in bounds)
+    return pm.distributions.transforms.Interval(bounds_fn=lambda *_: (lower, upper))
+
+
+def _read_back(model: pm.Model) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and Cholesky factor, constants of the sum ``mean + factor @ base`` in a model's graph."""
+    for node in ancestors(model.deterministics):
+        if node.owner is None or node.owner.inputs == [] or str(node.owner.op) != "Add":
+            continue
+        mean, product = node.owner.inputs
+        # The product passes through a squeeze.
+        while product.owner is not None and type(product.owner.op).__name__ == "DimShuffle":
+            product = product.owner.inputs[0]
+        inner = product.owner.inputs[0] if product.owner is not None else None
+        if isinstance(mean, Constant) and isinstance(inner, Constant) and inner.ndim == 2:
+            return np.array(mean.data, dtype=float), np.array(inner.data, dtype=float)
+    raise RuntimeError("prior_from_idata no longer writes mean + factor @ base")
+
+
+def _batch(frame: pd.DataFrame, declaration: Declaration, place: int) -> Batch:
+    return batch_from_frame(frame, declaration, f"batch {place + 1}")
+
+
+def _seed(name: str, place: int, attempt: int) -> int:
+    return derive_seed(name, str(place), *(["again"] * attempt))

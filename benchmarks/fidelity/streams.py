@@ -1,0 +1,137 @@
+"""Four real streams by prequential log score: every batch is predicted before it is learned.
+
+None of their models is right for all of the stream, so that a chain that only ever sharpens its belief
+falls behind one that forgets. The score is the sum of the log predictive densities of batches 2 to T
+(the first one has none under the flat priors of nes_waves, and is the same for all methods).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from benchmarks.fidelity.methods import Run, Settings, labelled, run_chain
+from lindley.declaration import load_file
+from lindley.fit import FitSettings
+from lindley.policy import REST, Forgetting
+
+STREAMS = ("nes_waves", "trump_approval", "bike_hourly", "elec2")
+MODELS = Path(__file__).parent / "streams_models"
+#: What a chain forgets of all its variables, by method.
+FORGETTING: dict[str, dict[str, Forgetting]] = {
+    "static": {},
+    "discount 0.9": {REST: Forgetting(discount=0.9)},
+    "discount 0.7": {REST: Forgetting(discount=0.7)},
+    "grid": {REST: Forgetting(grid=(1.0, 0.98, 0.95, 0.9, 0.8, 0.6))},
+}
+SETTINGS = Settings(fit=FitSettings(tune=300, draws=750))
+COLUMNS = (
+    "stream",
+    "batches",
+    "rows",
+    "method",
+    "log_score",
+    "log_score_per_row",
+    "mean_error_sd",
+    "sd_ratio_low",
+    "sd_ratio_high",
+    "refused",
+    "seconds",
+)
+
+Row = dict[str, Any]
+
+
+def run_stream(folder: Path, name: str, method: str, thin: int = 1) -> Row:
+    """Run a stream by one of `FORGETTING`, with every `thin`-th row of each batch.
+
+    The static chain is held against the reference posterior of all rows, where none were left out.
+    """
+    begun = time.perf_counter()
+    declaration = load_file(MODELS / f"{name}.py")
+    declaration = replace(declaration, policy=replace(declaration.policy, forget=FORGETTING[method]))
+    frames = batches_of(folder, name, declaration.schema.names, thin)
+    found = run_chain(f"{name}/{method}/{thin}", declaration, frames, SETTINGS)
+    scores = [figures.get("log_predictive", np.nan) for figures in found.figures[1:]]
+    counted = sum(len(frame) for frame in frames[1:])
+    row = dict.fromkeys(COLUMNS, np.nan) | {
+        "stream": name if thin == 1 else f"{name} (every {thin}th row)",
+        "batches": len(frames),
+        "rows": sum(len(frame) for frame in frames),
+        "method": method,
+        "log_score": float(np.sum(scores)),
+        "log_score_per_row": float(np.sum(scores) / counted),
+        "refused": len(found.refused),
+        "seconds": time.perf_counter() - begun,
+    }
+    return row | (static_errors(folder, name, found) if method == "static" and thin == 1 else {})
+
+
+def batches_of(folder: Path, name: str, columns: Sequence[str], thin: int = 1) -> list[pd.DataFrame]:
+    """Return the batches of a stream, oldest first; a column `row` numbers the rows of the file."""
+    data = pd.read_parquet(folder / f"{name}.parquet")
+    if "row" not in data:
+        data.insert(0, "row", np.arange(len(data), dtype="int64"))
+    return [
+        rows.iloc[::thin][list(columns)].reset_index(drop=True)
+        for _, rows in data.groupby("batch", sort=True)
+    ]
+
+
+def static_errors(folder: Path, name: str, found: Run) -> Row:
+    """Return a chain's errors against the reference posterior of all rows."""
+    content = json.loads((folder / f"{name}_reference.json").read_text(encoding="utf-8"))
+    params = (content.get("full_posterior") or content["cumulative"][-1])["params"]
+    draws = labelled(found.last)
+    errors, ratios = [], []
+    for parameter, known in params.items():
+        own = draws[_label(parameter)]
+        errors.append(abs(own.mean() - known["mean"]) / known["sd"])
+        ratios.append(own.std(ddof=1) / known["sd"])
+    return {
+        "mean_error_sd": float(max(errors)),
+        "sd_ratio_low": float(min(ratios)),
+        "sd_ratio_high": float(max(ratios)),
+    }
+
+
+def _label(parameter: str) -> str:
+    """Return the model's label of a reference's parameter: ``beta_gallup`` is ``beta[gallup]``."""
+    base, _, element = parameter.partition("_")
+    return f"{base}[{element}]" if base == "beta" and element else parameter
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Return the table that is printed, with each score's lead over the static chain's."""
+    shown = Table(title="Streams by prequential log score of batches 2 to T")
+    shown.add_column("stream", overflow="fold")
+    headers = ("batches", "rows", "method", "log score", "per row", "against static")
+    for name in (*headers, "mean error", "sd ratio", "refused", "seconds"):
+        shown.add_column(name, justify="left" if name == "method" else "right")
+    static = {row["stream"]: row["log_score"] for row in rows if row["method"] == "static"}
+    for row in rows:
+        lead = row["log_score"] - static.get(row["stream"], np.nan)
+        held = np.isfinite(row["mean_error_sd"])
+        shown.add_row(
+            row["stream"],
+            str(row["batches"]),
+            str(row["rows"]),
+            row["method"],
+            f"{row['log_score']:.1f}",
+            f"{row['log_score_per_row']:.4f}",
+            f"{lead:+.1f}",
+            f"{row['mean_error_sd']:.3f}" if held else "",
+            f"{row['sd_ratio_low']:.3f} to {row['sd_ratio_high']:.3f}" if held else "",
+            str(row["refused"]),
+            f"{row['seconds']:.0f}",
+            end_section=row["method"] == list(FORGETTING)[-1],
+        )
+    return shown

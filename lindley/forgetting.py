@@ -1,0 +1,162 @@
+"""Forgetting: how much a belief widens before each batch, and how that is chosen.
+
+The discount of a group is fixed, follows from the time that passed, or is the one of a grid under which
+the batches before were predicted best: the sum of their log predictive densities, each scored before it
+was learned (Dawid 1984, JRSS A 147:278; West & Harrison 1997, section 6.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+
+from lindley.batch import Batch
+from lindley.belief import Belief
+from lindley.coordinates import Coordinates
+from lindley.declaration import Declaration
+from lindley.errors import DeclarationRefused
+from lindley.policy import REST, Forgetting
+from lindley.prior import MatchedPrior
+
+#: Points at which the discounts of a grid are compared, and how much wider than the posterior they lie.
+_POINTS, _WIDER = 2000, 1.2
+
+
+def discounts(declaration: Declaration, belief: Belief, batch: Batch) -> dict[str, float]:
+    """Return the discount of each group that the policy forgets, before a batch is met.
+
+    Parameters
+    ----------
+    declaration
+        The chain's declaration.
+    belief
+        The belief that is about to be updated.
+    batch
+        The batch.
+    """
+    return {name: _discount(group, name, belief, batch) for name, group in declaration.policy.forget.items()}
+
+
+def _discount(group: Forgetting, name: str, belief: Belief, batch: Batch) -> float:
+    if group.discount is not None:
+        return group.discount
+    if group.half_life is not None and group.time is not None:
+        before = belief.forgetting.get("times", {}).get(group.time)
+        if before is None:
+            return 1.0
+        elapsed = pd.Timestamp(newest(batch, group.time)) - pd.Timestamp(before)
+        # A batch that comes late is met with the belief as it is.
+        return float(2.0 ** -max(elapsed / pd.Timedelta(group.half_life), 0.0))
+    totals = belief.forgetting.get("totals", {}).get(name, {})
+    # Without a score yet, and among equals, the least forgetful.
+    return max(group.grid, key=lambda value: (totals.get(repr(value), 0.0), value))
+
+
+def newest(batch: Batch, column: str) -> str:
+    """Return the newest time of a column, as text.
+
+    Raises
+    ------
+    DeclarationRefused
+        If the batch has no such column, or no time in it.
+    """
+    try:
+        latest = pd.Timestamp(pd.to_datetime(batch.frame()[column]).max())
+        if pd.isna(latest):
+            raise ValueError("no time in it")
+        return str(latest.isoformat())
+    except (KeyError, ValueError, TypeError) as error:
+        raise DeclarationRefused(
+            f"The half-life cannot go by the column {column!r}",
+            expected="a column of dates or times",
+            found=f"{type(error).__name__}: {error}",
+            todo="name another column in the policy's Forgetting, or give a fixed discount",
+        ) from error
+
+
+def widened(matched: MatchedPrior, found: Mapping[str, float]) -> MatchedPrior:
+    """Return a matched prior whose groups' covariances are divided by their discounts."""
+    factors = 1 / np.sqrt(by_coordinate(matched.coordinates, found))
+    return matched if np.all(factors == 1) else matched.widened(factors)
+
+
+def by_coordinate(coordinates: Coordinates, found: Mapping[str, float]) -> np.ndarray:
+    """Return the discount of each coordinate, array [coordinate]."""
+    rest = found.get(REST, 1.0)
+    return np.array([found.get(b.name, rest) for b in coordinates.blocks for _ in range(b.size)])
+
+
+def carried_on(
+    declaration: Declaration,
+    belief: Belief | None,
+    batch: Batch,
+    scores: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """Return what the next link needs to know: newest times, and the grid's accumulated scores."""
+    groups = declaration.policy.forget
+    columns = {group.time for group in groups.values() if group.time is not None}
+    found: dict[str, Any] = {}
+    known = belief.forgetting if belief else {}
+    if columns:
+        # A batch that comes late does not set the clock back.
+        times = known.get("times", {})
+        found["times"] = {c: max(newest(batch, c), times.get(c, "")) for c in sorted(columns)}
+    before = known.get("totals", {})
+    # A batch that cannot be scored leaves the totals as they were.
+    totals = dict(before) | {
+        name: {value: before.get(name, {}).get(value, 0.0) + score for value, score in scores[name].items()}
+        for name in scores
+    }
+    return found | ({"totals": totals} if totals else {})
+
+
+def grid_scores(
+    declaration: Declaration,
+    used: MatchedPrior,
+    prior: MatchedPrior,
+    found: Mapping[str, float],
+    target: Callable[[np.ndarray], np.ndarray],
+    matched: MatchedPrior,
+    rng: np.random.Generator,
+) -> dict[str, dict[str, float]]:
+    """Return the log predictive density of the batch under each discount of each grid.
+
+    Parameters
+    ----------
+    declaration
+        The chain's declaration.
+    used, prior
+        The prior that was used, and the belief before it was widened; coordinates in the same order.
+    found
+        The discounts that were used.
+    target
+        Log density of the target that was sampled, at coordinates [point, coordinate].
+    matched
+        The map matched to its draws; its coordinates in the same order too.
+    rng
+        Source of the points.
+
+    Notes
+    -----
+    The likelihood is evaluated once at points around the posterior; what differs between discounts is the
+    prior's density there.
+    """
+    grids = {name: group.grid for name, group in declaration.policy.forget.items() if group.grid}
+    if not grids:
+        return {}
+    wide = matched.map.stretched(np.full(matched.map.size, _WIDER))
+    points = wide.sample(rng, _POINTS)
+    rest = target(points) - used.map.log_density(points) - wide.log_density(points)
+    rest = np.where(np.isfinite(rest), rest, -np.inf)
+    scores: dict[str, dict[str, float]] = {}
+    for name, values in grids.items():
+        priors = {value: widened(prior, {**found, name: value}) for value in values}
+        scores[name] = {
+            repr(value): float(logsumexp(rest + p.map.log_density(points)) - np.log(_POINTS))
+            for value, p in priors.items()
+        }
+    return scores

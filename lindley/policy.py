@@ -1,0 +1,138 @@
+"""What a chain does with its beliefs: how they are matched, kept exact, forgotten and refitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lindley.errors import DeclarationRefused
+
+#: Stands for all carried variables that no other group names.
+REST = "*"
+FAMILIES = ("auto", "normal", "sinh-arcsinh", "triangular", "information")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetting:
+    """How the belief about a group of carried variables widens before each batch.
+
+    The power prior: the covariance of the group is divided by a discount in (0, 1], correlations stay
+    (West & Harrison 1997, Bayesian Forecasting and Dynamic Models, section 6.3). Exactly one of the
+    three ways gives the discount.
+
+    Parameters
+    ----------
+    discount
+        The same for every batch.
+    half_life
+        Time in which a belief loses half its precision, e.g. ``"90D"`` (pandas' notation): the discount
+        of a batch is 2^(-elapsed / half_life), by the newest time of this batch and of all before.
+    grid
+        Discounts to choose from: each batch is met with the one that predicted the batches before it
+        best, by the sum of their log predictive densities.
+    time
+        Column that `half_life` goes by.
+    """
+
+    discount: float | None = None
+    half_life: str | None = None
+    grid: tuple[float, ...] = ()
+    time: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what gives no discount, or more than one."""
+        ways = [self.discount is not None, self.half_life is not None, bool(self.grid)]
+        values = [*self.grid, *([] if self.discount is None else [self.discount])]
+        if sum(ways) != 1 or not all(0 < value <= 1 for value in values):
+            raise _refused(
+                "Forgetting was refused",
+                expected="one of discount, half_life and grid; discounts above 0 and at most 1",
+                found=f"{self}",
+                todo="give one of the three",
+            )
+        if (self.half_life is None) != (self.time is None):
+            raise _refused(
+                "Forgetting was refused",
+                expected="half_life together with the column `time` that it goes by",
+                found=f"{self}",
+                todo="name the column, or leave both out",
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able values; what is not given is left out."""
+        found = {"discount": self.discount, "half_life": self.half_life, "time": self.time}
+        return {name: value for name, value in found.items() if value is not None} | (
+            {"grid": list(self.grid)} if self.grid else {}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How a chain passes on its beliefs.
+
+    Parameters
+    ----------
+    family
+        Matching family: ``auto`` picks per link; ``normal``, ``sinh-arcsinh``, ``triangular`` or
+        ``information`` (additive precision) are used as asked.
+    replay
+        Links at most whose batches are fitted again together with a new one, because the posterior after
+        them had no good match yet. 0 always starts from the head's match, good or not.
+    rebase_every
+        Links after which a pooled refit follows by itself; never by default.
+    rebase_at_budget
+        Budget at which a pooled refit follows by itself; never by default, the gate warns.
+    robust
+        Weight of the genesis prior in a mixture with the matched one: a batch that conflicts with the
+        chain's belief can then win (Schmidli et al. 2014, Biometrics 70:1023). 0 is the matched prior alone.
+    conflict
+        What a batch that conflicts with the belief before it gets: ``warn``, or ``quarantine``.
+    forget
+        Forgetting by carried variable; `REST` stands for those that are not named.
+    """
+
+    family: str = "auto"
+    replay: int = 12
+    rebase_every: int | None = None
+    rebase_at_budget: float | None = None
+    robust: float = 0.0
+    conflict: Literal["warn", "quarantine"] = "warn"
+    forget: Mapping[str, Forgetting] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        wrong = {
+            f"family as one of {', '.join(FAMILIES)}": self.family not in FAMILIES,
+            "replay of at least 0": self.replay < 0,
+            "rebase_every of at least 1": self.rebase_every is not None and self.rebase_every < 1,
+            "rebase_at_budget above 0": self.rebase_at_budget is not None and not self.rebase_at_budget > 0,
+            "robust of at least 0 and below 1": not 0 <= self.robust < 1,
+            "conflict as warn or quarantine": self.conflict not in ("warn", "quarantine"),
+        }
+        for expected, is_wrong in wrong.items():
+            if is_wrong:
+                raise _refused("A policy was refused", expected=expected, found=f"{self}", todo="correct it")
+        if self.forget and (self.rebase_every or self.rebase_at_budget):
+            raise _refused(
+                "A policy was refused",
+                expected="either forgetting or pooled refits: a pooled refit remembers everything",
+                found=f"{self}",
+                todo="leave one of them out",
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the policy as JSON-able values."""
+        return {
+            "family": self.family,
+            "replay": self.replay,
+            "rebase_every": self.rebase_every,
+            "rebase_at_budget": self.rebase_at_budget,
+            "robust": self.robust,
+            "conflict": self.conflict,
+            "forget": {name: group.as_dict() for name, group in self.forget.items()},
+        }
+
+
+def _refused(what: str, *, expected: str, found: str, todo: str) -> DeclarationRefused:
+    return DeclarationRefused(what, expected=expected, found=found[:300], todo=todo)

@@ -1,0 +1,322 @@
+"""Making a step ready: models built and taken apart, the prior aligned with them, the target compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pyarrow as pa
+
+from lindley import model_graph
+from lindley.batch import Batch
+from lindley.coordinates import Layout, align
+from lindley.declaration import Declaration
+from lindley.density import Target, target
+from lindley.engine import Bound, Functions, compiled
+from lindley.errors import ModelRefused
+from lindley.model_graph import ModelGraph
+from lindley.pooling import BatchTerm, Pool
+from lindley.prior import MatchedPrior
+from lindley.problem import Problem
+from lindley.term import require_divisible, term
+
+#: Points at which rows pooled into one table are held against the batches apart.
+_CHECK_POINTS = 3
+#: Whether the rows of several batches make one table, by build function.
+_additive: WeakKeyDictionary[Callable[..., Any], bool] = WeakKeyDictionary()
+
+
+def prepare(
+    prior: MatchedPrior | None,
+    batches: Sequence[Batch],
+    declaration: Declaration,
+    carried: tuple[str, ...],
+    phases: Callable[[str], Any],
+    constants: dict[str, float] | None = None,
+    whitener: MatchedPrior | None = None,
+) -> Problem:
+    """Build the models, align the prior with them and compile the target.
+
+    Parameters
+    ----------
+    prior
+        The belief's matched prior; None before the first link.
+    batches
+        What is fitted, oldest first; the last one is the newest.
+    declaration, carried, constants
+        The chain's.
+    phases
+        Measures time.
+    whitener
+        A belief close to the result, in whose whitened space the sampler moves where the fit starts from
+        genesis. It changes how fast the target is sampled, not the target.
+    """
+
+    def graph_of(batch: Batch) -> ModelGraph:
+        model = model_graph.build(
+            declaration, batch.frame(), context=batch.context_frame(), constants=constants
+        )
+        return model_graph.take_apart(declaration, model, carried)
+
+    with phases("build"):
+        newest = graph_of(batches[-1])
+    if len(batches) > 1 and not newest.local and not declaration.carry:
+        found = _rows_together(prior, batches, declaration, newest, graph_of, phases, whitener)
+        if found is not None:
+            return found
+    with phases("build"):
+        graphs = [*(graph_of(batch) for batch in batches[:-1]), newest]
+        layout = align(prior.coordinates if prior else None, [graph.coordinates for graph in graphs])
+    if layout.plain:
+        return _plain(prior, newest, newest, layout, phases, "", whitener)
+    if declaration.policy.robust:
+        raise _robust_refused(declaration)
+    return _one_by_one(prior, graphs, layout, phases)
+
+
+def _plain(
+    prior: MatchedPrior | None,
+    fitted: ModelGraph,
+    newest: ModelGraph,
+    layout: Layout,
+    phases: Callable[[str], Any],
+    pooled: str,
+    whitener: MatchedPrior | None,
+) -> Problem:
+    """Return the problem of one table of rows whose labels are the belief's: one fused function."""
+    with phases("build"):
+        aligned = None
+        robust = fitted.declaration.policy.robust if prior is not None else 0.0
+        if (
+            prior is None
+            and whitener is not None
+            and set(whitener.coordinates.names) == set(layout.coordinates.names)
+        ):
+            # A mixture in which the model's own prior has all the weight: the map only whitens.
+            prior, robust = whitener, 1.0
+        if prior is not None:
+            aligned = prior.ordered(layout.coordinates).map
+            layout = align(layout.coordinates, [fitted.coordinates])
+        symbolic = target(fitted, genesis=prior is None, robust=robust > 0)
+        shown = symbolic if newest is fitted else target(newest, genesis=prior is None, robust=robust > 0)
+    with phases("compile"):
+        functions, before = compiled(symbolic)
+        quantities = functions if newest is fitted else compiled(shown)[0]
+    arrays = aligned.arrays() if aligned is not None else ()
+    if robust:
+        arrays = (*arrays, np.array(robust))
+    bound = _fused(symbolic, functions, shown, quantities, arrays)
+
+    def at(u: np.ndarray, local: np.ndarray) -> dict[str, np.ndarray]:
+        z = u if aligned is None else aligned.inverse(u)[0]
+        return dict(zip(bound.keys, bound.quantities(np.concatenate([z, local])), strict=True))
+
+    return Problem(
+        graph=newest,
+        layout=layout,
+        prior=aligned,
+        local_names=_local_names([newest]),
+        bound=bound,
+        at=at,
+        start=_start(
+            initial_point(newest),
+            _spread(newest) if prior is None else np.ones(newest.size),
+            len(layout.belief_at),
+        ),
+        pooled=pooled,
+        digest=symbolic.digest,
+        baked=symbolic.baked,
+        compiled_before=before,
+    )
+
+
+def _fused(
+    fitted: Target,
+    functions: Functions,
+    shown: Target,
+    shown_functions: Functions,
+    arrays: tuple[np.ndarray, ...],
+) -> Bound:
+    """Bind prior and data: the density to those of all rows, the quantities to those of the newest."""
+    log_density, quantities = functions["log_density"], shown_functions["quantities"]
+    arguments, shown_arguments = (*arrays, *fitted.data_values), (*arrays, *shown.data_values)
+    return Bound(
+        size=fitted.x.type.shape[0],
+        keys=tuple(shown.quantities),
+        log_density=lambda x: log_density(x, *arguments),
+        quantities=lambda x: quantities(x, *shown_arguments),
+    )
+
+
+def _rows_together(
+    prior: MatchedPrior | None,
+    batches: Sequence[Batch],
+    declaration: Declaration,
+    newest: ModelGraph,
+    graph_of: Callable[[Batch], ModelGraph],
+    phases: Callable[[str], Any],
+    whitener: MatchedPrior | None,
+) -> Problem | None:
+    """Return the problem of all rows in one table; None where that is another model.
+
+    It is the same model when the log likelihoods add up, which is tried once for each build function.
+    """
+    with phases("build"):
+        every = graph_of(joined(batches))
+        if every.coordinates != newest.coordinates:
+            return None
+        layout = align(prior.coordinates if prior else None, [every.coordinates])
+        if not layout.plain:
+            return None
+    if declaration.build not in _additive:
+        with phases("build"):
+            before = graph_of(joined(batches[:-1]))
+        with phases("compile"):
+            _additive[declaration.build] = _adds_up(newest, before, every, prior, layout)
+    if not _additive[declaration.build]:
+        return None
+    return _plain(prior, every, newest, layout, phases, "rows", whitener)
+
+
+def _adds_up(
+    newest: ModelGraph, before: ModelGraph, every: ModelGraph, prior: MatchedPrior | None, layout: Layout
+) -> bool:
+    """Whether the log likelihood of all rows is that of the newest batch plus that of the rows before."""
+    if before.coordinates != newest.coordinates:
+        return False
+    # The models' own priors are the same in all three: only likelihoods are compared.
+    targets = [target(graph, genesis=True) for graph in (newest, before, every)]
+    functions = [compiled(item)[0]["quantities"] for item in targets]
+    where = list(targets[0].quantities).index("log_likelihood")
+    for x in _near(newest, prior, layout, np.random.default_rng(0)):
+        apart, rest, whole = (
+            float(function(x, *item.data_values)[where])
+            for function, item in zip(functions, targets, strict=True)
+        )
+        if not np.isfinite([apart + rest, whole]).any():
+            continue
+        if not np.isclose(apart + rest, whole, rtol=1e-9, atol=1e-9):
+            return False
+    return True
+
+
+def _near(
+    graph: ModelGraph, prior: MatchedPrior | None, layout: Layout, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Yield a few points where batches are held against each other."""
+    for _ in range(_CHECK_POINTS):
+        if prior is None:
+            yield initial_point(graph) + rng.uniform(-0.5, 0.5, graph.size)
+        else:
+            yield prior.ordered(layout.coordinates).map.sample(rng, 1)[0]
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Return the rows of several batches as one table, oldest first, with the oldest one's context."""
+    table = pa.concat_tables([batch.table for batch in batches])
+    first = batches[0]
+    return Batch(table=table, digest="", key=first.key, origin=first.origin, context=first.context)
+
+
+def _one_by_one(
+    prior: MatchedPrior | None, graphs: list[ModelGraph], layout: Layout, phases: Callable[[str], Any]
+) -> Problem:
+    """Return the problem of batches that are fitted together one by one."""
+    with phases("build"):
+        terms = [term(graph) for graph in graphs]
+        for graph, own in zip(graphs, layout.first_seen, strict=True):
+            require_divisible(graph, own)
+    batches, start, before = [], layout.coordinates.size, True
+    with phases("compile"):
+        for item, graph, place, own in zip(terms, graphs, layout.model_at, layout.first_seen, strict=True):
+            functions, known = compiled(item)
+            before = before and known
+            stop = start + graph.size - graph.coordinates.size
+            batches.append(BatchTerm(item, functions, place, own.astype(float), slice(start, stop)))
+            start = stop
+    map_ = prior.map if prior is not None else None
+    pool = Pool(layout, map_, tuple(batches))
+    last = batches[-1]
+
+    def at(u: np.ndarray, local: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(last.term.keys, last.quantities(u, local), strict=True))
+
+    return Problem(
+        graph=graphs[-1],
+        layout=layout,
+        prior=map_,
+        local_names=_local_names(graphs),
+        bound=pool.bound(),
+        at=at,
+        start=_start(*_center(graphs, layout, pool.size), len(layout.belief_at)),
+        pooled="terms",
+        digest=terms[-1].digest,
+        baked=0,
+        compiled_before=before,
+    )
+
+
+def _local_names(graphs: Sequence[ModelGraph]) -> tuple[str, ...]:
+    """Name local variables; those of earlier batches say how many batches ago."""
+    names = []
+    for ago, graph in zip(range(len(graphs) - 1, -1, -1), graphs, strict=True):
+        suffix = f" ({ago} before)" if ago else ""
+        names += [name + suffix for variable in graph.local for name in variable.block.names()]
+    return tuple(names)
+
+
+def initial_point(graph: ModelGraph) -> np.ndarray:
+    """Return the model's own starting point, array [x]."""
+    point = graph.model.initial_point(random_seed=0)
+    by_variable = [np.ravel(point[variable.value.name]) for variable in graph.free]
+    return np.concatenate(by_variable).astype(float)
+
+
+def _spread(graph: ModelGraph) -> np.ndarray:
+    """Return how far from the model's own point to start, array [x]: the prior's spread, at most 1."""
+    draws = model_graph.prior_coordinates(graph, size=200, seed=0)
+    if draws is None:
+        return np.ones(graph.size)
+    low, high = np.quantile(draws, [0.16, 0.84], axis=0)
+    return np.clip((high - low) / 2, 1e-6, 1.0)
+
+
+def _center(graphs: Sequence[ModelGraph], layout: Layout, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where to start and how far from it, arrays [x], for batches that are fitted one by one."""
+    center, spread = np.zeros(size), np.ones(size)
+    total, belief = layout.coordinates.size, len(layout.belief_at)
+    place = {position: belief + i for i, position in enumerate(layout.new_at)}
+    start = total
+    for graph, at, own in zip(graphs, layout.model_at, layout.first_seen, strict=True):
+        point, carried = initial_point(graph), graph.coordinates.size
+        width = _spread(graph) if own.any() else np.ones(graph.size)
+        new = [place[position] for position in at[own]]
+        center[new], spread[new] = point[:carried][own], width[:carried][own]
+        stop = start + graph.size - carried
+        center[start:stop], spread[start:stop] = point[carried:], width[carried:]
+        start = stop
+    return center, spread
+
+
+def _start(
+    center: np.ndarray, spread: np.ndarray, belief: int
+) -> Callable[[np.random.Generator], np.ndarray]:
+    """Return how starting points are drawn: from the belief, and around the models' own points."""
+
+    def start(rng: np.random.Generator) -> np.ndarray:
+        x = center + spread * rng.uniform(-1, 1, len(center))
+        x[:belief] = rng.standard_normal(belief)
+        return x
+
+    return start
+
+
+def _robust_refused(declaration: Declaration) -> ModelRefused:
+    return ModelRefused(
+        f"The robust mixture of {declaration.name} cannot be used here",
+        expected="carried labels that stay the same, and batches that are fitted in one table",
+        found="a batch with other labels, or batches that are fitted again one by one",
+        todo="set policy robust=0, or replay=0 and the full list of labels in every batch",
+    )

@@ -1,0 +1,72 @@
+"""A chain against the pooled refit: how far means and widths are off, parameter by parameter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lindley.report import style
+
+#: Parameters shown at most, those whose means are furthest off.
+MAX_ROWS = 40
+#: What counts as agreement: means within a tenth of an sd, sds within a twentieth.
+_AGREE = {"error": (-0.1, 0.1), "sd_ratio": (0.95, 1.05)}
+
+
+def audit_figure(table: pd.DataFrame, *, title: str = "Sequential against pooled") -> Figure:
+    """Draw the errors of a chain's head against a pooled refit.
+
+    Parameters
+    ----------
+    table
+        What `lindley.rebasing.audit_table` returned.
+    title
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not known to `pyplot`; save it with `lindley.report.figures.save`.
+
+    Notes
+    -----
+    Left, the difference of the means in pooled sds; right, the ratio of the sds. The grey bands are a
+    tenth of an sd and five percent.
+    """
+    rows = table[np.isfinite(table["error"]) & np.isfinite(table["sd_ratio"])]
+    rows = rows.loc[rows["error"].abs().sort_values(ascending=False).index[:MAX_ROWS]]
+    left_out = len(table) - len(rows)
+    figure, panels = style.sheet(
+        1,
+        2,
+        panel=(3.4, max(1.2, 0.22 * len(rows) + 0.3)),
+        gap=(0.35, 0),
+        title=title,
+        note=f"{left_out} more parameters are not shown" if left_out else "",
+        left=1.7,
+        bottom=0.55,
+    )
+    one, two = panels[0]
+    if rows.empty:
+        for axes in (one, two):
+            style.message(axes, "nothing to compare")
+        return figure
+    _dots(one, rows["error"].to_numpy(), "error")
+    _dots(two, rows["sd_ratio"].to_numpy(), "sd_ratio")
+    one.set_yticks(range(len(rows)), [style.words(name, 26) for name in rows.index])
+    two.set_yticks(range(len(rows)), [""] * len(rows))
+    one.set_xlabel("difference of means, pooled sds", **style.type_(8.5, style.FAINT))
+    two.set_xlabel("sequential sd / pooled sd", **style.type_(8.5, style.FAINT))
+    return figure
+
+
+def _dots(axes: Axes, values: np.ndarray, what: str) -> None:
+    """Draw one dot per parameter over the band of agreement."""
+    low, high = _AGREE[what]
+    axes.axvspan(low, high, color=style.GRID, zorder=0)
+    axes.axvline((low + high) / 2, color=style.FAINT, linewidth=0.8, zorder=1)
+    axes.plot(values, range(len(values)), "o", color=style.INK, markersize=4, zorder=3)
+    axes.set(xlim=style.limits(np.concatenate([values, [low, high]])), ylim=(len(values) - 0.5, -0.5))
+    style.numeric(axes.xaxis, 5)

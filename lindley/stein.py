@@ -1,0 +1,156 @@
+"""Calibrated weights: draws reweighted so that identities that the exact posterior fulfils hold for them.
+
+For a density pi with score g(u) = d log pi / du and any smooth function P that does not grow too fast,
+Stein's identity says E[g . dP/du + d2P/du2] = 0. The means of such functions are known to be zero, so they
+serve as control variates (Assaraf & Caffarel 1999, Phys. Rev. Lett. 83:4682; Mira, Solgi & Imparato 2013,
+Statistics and Computing 23:653). With P the polynomials up to degree 3 the regression on them of a normal
+posterior's first three moments is exact: the Monte Carlo error of the match vanishes, and near normality
+most of it. What a chain compounds is this error.
+
+The regression's intercept is a weighted mean whose weights do not depend on what is averaged. They are
+computed once and used for everything that is matched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+
+import numpy as np
+
+#: Control variates per effective draw at most (beyond it the regression fits noise), and at all.
+_MOST_VARIATES, _MOST = 0.1, 400
+#: Effective share of the draws, 1/(n sum w^2), below which the weights are thought to fit noise.
+_LEAST_SHARE = 0.5
+#: Variance of the matched moments, relative to that of plain means, below which weights are worth it.
+_WORTHWHILE = 0.9
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Weights of draws, and what they gain.
+
+    Parameters
+    ----------
+    weights
+        Array [draw], summing to one; equal ones where calibration does not pay. Single weights may be
+        slightly negative.
+    order
+        Degree of the polynomials: 3, 2, 1, or 0 for equal weights.
+    gain
+        Variance of plain over that of calibrated means: the smallest over the moments that a joint normal
+        is matched by. It is the factor by which their effective sample size grows; 1 for equal weights.
+    basis
+        Orthonormal basis [draw, column] of the variates and the constant.
+    """
+
+    weights: np.ndarray
+    order: int
+    gain: float = 1.0
+    basis: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+
+    def mean(self, values: np.ndarray) -> tuple[float, float]:
+        """Return the calibrated mean of values [draw] and its standard error for independent draws."""
+        left, leverage = values - values.mean(), np.zeros(len(values))
+        if self.order:
+            left = left - self.basis @ (self.basis.T @ left)
+            leverage = (self.basis**2).sum(axis=1)
+        # Each residual is what the others, without this draw, would leave of it.
+        errors = self.weights * left / np.maximum(1 - leverage, 1e-3)
+        return float(self.weights @ values), float(np.sqrt(errors @ errors))
+
+
+def equal_weights(count: int) -> Calibration:
+    """Return the calibration that changes nothing."""
+    return Calibration(np.full(count, 1 / count), 0)
+
+
+def calibrate(draws: np.ndarray, scores: np.ndarray, ess: float) -> Calibration:
+    """Return the weights under which Stein's identities hold for the draws.
+
+    Parameters
+    ----------
+    draws
+        Array [draw, coordinate], chain after chain.
+    scores
+        Gradient of the log target at the draws, array [draw, coordinate].
+    ess
+        Effective sample size of the draws: the number of variates is held against it.
+
+    Returns
+    -------
+    Calibration
+        With the highest degree that the draws can bear, or equal weights where none pays.
+    """
+    count, size = draws.shape
+    plain = equal_weights(count)
+    if not np.isfinite(scores).all():
+        return plain
+    covariance = np.atleast_2d(np.cov(draws, rowvar=False))
+    scale = np.sqrt(np.diag(covariance))
+    try:
+        factor = np.linalg.cholesky(covariance / np.outer(scale, scale)) * scale[:, None]
+    except np.linalg.LinAlgError:
+        return plain
+    x = np.linalg.solve(factor, (draws - draws.mean(axis=0)).T).T
+    g = scores @ factor
+    first, second = np.triu_indices(size)
+    moments = np.column_stack([x, x[:, first] * x[:, second]])
+    for order in (3, 2, 1):
+        if _count(size, order) > min(_MOST_VARIATES * min(ess, count), _MOST):
+            continue
+        found = _weighted(_variates(x, g, order), moments, order)
+        if found is None:
+            continue
+        # First-degree polynomials calibrate means only, which is worth having by itself.
+        worth = _gain(found.basis, x) if order == 1 else found.gain
+        if worth > 1 / _WORTHWHILE:
+            return found
+    return plain
+
+
+def _count(size: int, order: int) -> int:
+    """Return the number of monomials of degree 1 to `order`."""
+    pairs = size * (size + 1) // 2
+    return size + (order > 1) * pairs + (order > 2) * pairs * (size + 2) // 3
+
+
+def _variates(x: np.ndarray, g: np.ndarray, order: int) -> np.ndarray:
+    """Return g . dP/dx + d2P/dx2 for all monomials P of degree 1 to `order`, array [draw, monomial]."""
+    size = x.shape[1]
+    columns = [*g.T]
+    if order > 1:
+        for i, j in combinations_with_replacement(range(size), 2):
+            columns.append(g[:, i] * x[:, j] + g[:, j] * x[:, i] + 2.0 * (i == j))
+    if order > 2:
+        for i, j, k in combinations_with_replacement(range(size), 3):
+            slope = g[:, i] * x[:, j] * x[:, k] + g[:, j] * x[:, i] * x[:, k] + g[:, k] * x[:, i] * x[:, j]
+            bend = 2.0 * ((i == j) * x[:, k] + (i == k) * x[:, j] + (j == k) * x[:, i])
+            columns.append(slope + bend)
+    return np.column_stack(columns)
+
+
+def _weighted(variates: np.ndarray, moments: np.ndarray, order: int) -> Calibration | None:
+    """Return the weights that make the variates' means zero; None where they are not to be trusted."""
+    count = len(variates)
+    # The constant last: its part that the variates do not explain is the last column of the basis, and the
+    # intercept of a least-squares fit is the mean under weights proportional to that part.
+    design = np.column_stack([variates / np.sqrt((variates**2).mean(axis=0)), np.ones(count)])
+    basis, triangle = np.linalg.qr(design)
+    if np.abs(np.diag(triangle)).min() < 1e-8 * np.sqrt(count):
+        return None
+    rest = basis[:, -1]
+    weights = rest / rest.sum()
+    if not 1 / (count * (weights**2).sum()) >= _LEAST_SHARE:
+        return None
+    return Calibration(weights, order, _gain(basis, moments), basis)
+
+
+def _gain(basis: np.ndarray, values: np.ndarray) -> float:
+    """Return the smallest ratio of variance to variance left after regression, over columns of values."""
+    centred = values - values.mean(axis=0)
+    left = centred - basis @ (basis.T @ centred)
+    freedom = len(values) / (len(values) - basis.shape[1])
+    # Exact regressions leave rounding only; a gain beyond a million says nothing more.
+    variance = np.maximum(left.var(axis=0) * freedom, 1e-6 * centred.var(axis=0))
+    return float((centred.var(axis=0) / variance).min())
