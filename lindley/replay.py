@@ -14,8 +14,8 @@ from typing import Any
 from lindley.batch import Batch
 from lindley.belief import Belief
 from lindley.declaration import Declaration
+from lindley.fitting import Fit, fit
 from lindley.hindsight import Segment
-from lindley.update import Fit, fit
 
 
 def replayed_links(trusted: Sequence[bool | None], window: int) -> int:
@@ -90,7 +90,7 @@ def advance(
     seed: int,
     **options: Any,
 ) -> tuple[Chain, Fit]:
-    """Update a chain in memory as the pipeline would; see `lindley.update.fit` for the options."""
+    """Update a chain in memory as the pipeline would; see `lindley.fitting.fit` for the options."""
     window = 0 if declaration.policy.forget else declaration.policy.replay
     count = replayed_links([b.trusted for b in chain.beliefs], window)
     place = len(chain.beliefs) - count - 1

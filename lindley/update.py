@@ -7,29 +7,21 @@ posterior, bit by bit on the same versions of the libraries.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
-from lindley import forgetting, judging, trace
+from lindley import trace
 from lindley.batch import Batch
 from lindley.belief import Belief
 from lindley.declaration import Declaration
 from lindley.diagnostics import Gate, Thresholds
-from lindley.fit import Draws, FitSettings, Progress, gradients, sample
-from lindley.hindsight import Segment, Shift, shift
-from lindley.information import information_map
-from lindley.judging import Sampling, Verdict
-from lindley.matching import Family
-from lindley.preparing import prepare
-from lindley.prior import MatchedPrior, match
-from lindley.problem import Phases, Problem, passing_draws
-from lindley.seeds import derive_seed
-from lindley.stein import Calibration
+from lindley.fit import FitSettings, Progress
+from lindley.fitting import fit
+from lindley.hindsight import Segment
+from lindley.problem import Phases
 
 
 @dataclass(frozen=True)
@@ -93,45 +85,6 @@ class Info:
     doubts: tuple[str, ...] = ()
     forgetting: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted and judged target, before anything is made for people.
-
-    Parameters
-    ----------
-    belief
-        The belief after.
-    start
-        The belief that the fit started from in the end, before it was widened by forgetting; None for
-        genesis.
-    replayed, undone
-        How many batches before the newest one were fitted again, and how many of the segments behind
-        the prior that took.
-    problem, draws, passing
-        What was fitted, its draws, and the draws [chain, draw, coordinate] that pass on.
-    sampling, calibration, verdict
-        How well it went.
-    settings, attempts
-        Sampler settings of the last attempt, and how many there were.
-    forgetting
-        See `Info`.
-    """
-
-    belief: Belief
-    start: Belief | None
-    replayed: int
-    undone: int
-    problem: Problem
-    draws: Draws
-    passing: np.ndarray
-    sampling: Sampling
-    calibration: Calibration
-    verdict: Verdict
-    settings: FitSettings
-    attempts: int
-    forgetting: dict[str, Any]
 
 
 def step(
@@ -235,236 +188,3 @@ def step(
         seconds=phases.seconds,
     )
     return found.belief, info
-
-
-# Matrices here are small: more threads cost more than they bring, most of all beside other work, and
-# another number of them may round differently.
-@threadpool_limits.wrap(limits=1, user_api="blas")
-def fit(
-    prior: Belief | None,
-    batches: Sequence[Batch],
-    declaration: Declaration,
-    *,
-    carried: tuple[str, ...],
-    seed: int,
-    behind: Sequence[Segment] = (),
-    head: Belief | None = None,
-    near: Belief | None = None,
-    constants: dict[str, float] | None = None,
-    settings: FitSettings | None = None,
-    thresholds: Thresholds | None = None,
-    progress: Progress | None = None,
-    phases: Phases | None = None,
-) -> Fit:
-    """Fit batches on a belief, match what passes on and judge both; see `step`.
-
-    Parameters
-    ----------
-    batches
-        What is fitted, oldest first.
-    head
-        The belief before the newest batch where there are several; None if nobody knows (a pooled refit).
-    """
-    settings, thresholds, phases = settings or FitSettings(), thresholds or Thresholds(), phases or Phases()
-    head = prior if len(batches) == 1 else head
-    near = near or head
-    known = forgetting.discounts(declaration, prior, batches[-1]) if prior is not None else {}
-    fitted = list(batches)
-    remaining = list(behind)
-    evidence = _evidence_before(batches, head)
-    while True:
-        used = forgetting.widened(prior.matched, known) if prior is not None else None
-        start = replace(prior, matched=used) if prior is not None and used is not None else None
-        whitener = near.matched.straightened() if near is not None and prior is None else None
-        problem = prepare(used, fitted, declaration, carried, phases, constants, whitener)
-        draws, sampling, chosen, attempts = _sampled(problem, settings, thresholds, seed, phases, progress)
-        moved = None
-        if remaining and start is not None and not sampling.reasons and not known:
-            with phases("hindsight"):
-                moved = _moved(problem, draws, sampling, start, remaining[0], declaration, carried, constants)
-        if moved is None or moved.largest <= thresholds.shift_trust:
-            break
-        if len(fitted) + remaining[0].count > declaration.policy.replay + 1:
-            break
-        segment = remaining.pop(0)
-        undone = prior.log_evidence if prior is not None and prior.covered == segment.count else None
-        evidence = evidence + undone if evidence is not None and undone is not None else None
-        prior, fitted = segment.start(), [*segment.batches(), *fitted]
-    with phases("match"):
-        passing = passing_draws(problem, draws.quantities)
-        calibration, halves = judging.calibrated(problem, draws, sampling)
-        matched = _matched(problem, draws, passing, sampling, calibration, halves)
-    with phases("diagnose"):
-        verdict = judging.judge(
-            problem,
-            draws,
-            passing,
-            sampling,
-            calibration,
-            matched,
-            start=start,
-            before=start if len(fitted) == 1 else head,
-            evidence_before=evidence,
-            shift=moved,
-            replayed=len(fitted) - 1,
-            seed=seed,
-            thresholds=thresholds,
-        )
-        forgotten = _forgotten(problem, declaration, prior, used, known, matched, batches[-1], seed)
-    figures = verdict.figures
-    belief = Belief(
-        matched=matched,
-        budget=figures["budget"],
-        trusted=not verdict.doubts,
-        doubt=int(figures["doubt"]),
-        drift=figures["drift"],
-        log_evidence=figures.get("log_evidence"),
-        covered=len(fitted),
-        log_score=figures.get("log_score"),
-        forgetting=forgotten,
-    )
-    return Fit(
-        belief=belief,
-        problem=problem,
-        start=prior,
-        replayed=len(fitted) - 1,
-        undone=len(behind) - len(remaining),
-        draws=draws,
-        passing=passing,
-        sampling=sampling,
-        calibration=calibration,
-        verdict=verdict,
-        settings=chosen,
-        attempts=attempts,
-        forgetting=forgotten,
-    )
-
-
-def _sampled(
-    problem: Problem,
-    settings: FitSettings,
-    thresholds: Thresholds,
-    seed: int,
-    phases: Phases,
-    progress: Progress | None,
-) -> tuple[Draws, Sampling, FitSettings, int]:
-    """Sample until the gate is content or attempts are used up."""
-    chosen = settings
-    for attempt in range(1, settings.attempts + 1):
-        chosen = settings if attempt == 1 else chosen.harder()
-        with phases("sample"):
-            draws = sample(
-                problem.bound,
-                start=problem.start,
-                settings=chosen,
-                seed=derive_seed(str(seed), str(attempt)),
-                progress=progress,
-            )
-        with phases("diagnose"):
-            sampling = judging.judge_sampling(problem, draws, thresholds)
-        if not sampling.reasons:
-            break
-    return draws, sampling, chosen, attempt
-
-
-def _moved(
-    problem: Problem,
-    draws: Draws,
-    sampling: Sampling,
-    start: Belief,
-    segment: Segment,
-    declaration: Declaration,
-    carried: tuple[str, ...],
-    constants: dict[str, float] | None,
-) -> Shift | None:
-    """Return what the match of `start` did to a fit; None where that cannot be seen.
-
-    Local variables and state stand between batches and what passes on, so that the density that was
-    matched is not known; a mixture with the genesis prior was not matched alone.
-    """
-    if problem.local_names or declaration.carry or declaration.policy.robust or len(problem.layout.new_at):
-        return None
-    older = segment.start()
-    behind = prepare(
-        older.matched if older else None, segment.batches(), declaration, carried, Phases(), constants
-    )
-    if behind.coordinates != start.matched.coordinates or problem.coordinates != behind.coordinates:
-        return None
-    points = sampling.points.reshape(-1, sampling.points.shape[-1])
-    values = [v.reshape(len(points), -1) for k, v in draws.quantities.items() if k.startswith("value:")]
-    return shift(
-        points,
-        np.column_stack([points, *values]),
-        start.matched.map,
-        lambda u: judging.target_of_coordinates(behind, u),
-    )
-
-
-def _evidence_before(batches: Sequence[Batch], head: Belief | None) -> float | None:
-    """Return the log evidence of the batches before the newest one, seen from the same start."""
-    if len(batches) == 1:
-        return 0.0
-    seen = head is not None and head.covered == len(batches) - 1
-    return head.log_evidence if head is not None and seen else None
-
-
-def _matched(
-    problem: Problem,
-    draws: Draws,
-    passing: np.ndarray,
-    sampling: Sampling,
-    calibration: Calibration,
-    halves: tuple[Calibration, Calibration],
-) -> MatchedPrior:
-    """Match what passes on, by the family that the policy asks for."""
-    declaration = problem.graph.declaration
-    flat = passing.reshape(-1, passing.shape[-1])
-    family = declaration.policy.family
-    note = ""
-    if family == "information":
-        added = None
-        if problem.prior is not None and not declaration.carry and not len(problem.layout.new_at):
-            x = draws.x.reshape(len(flat), -1)
-            scores = problem.scores(x, gradients(problem.bound, x))
-            added = information_map(flat, scores, problem.prior, problem.coordinates.names)
-        if added is not None:
-            return MatchedPrior(problem.coordinates, added, "information asked for", "information")
-        family, note = "normal", "; no normal prior to add information to"
-    found = match(
-        flat,
-        problem.coordinates,
-        calibration=calibration,
-        halves=halves,
-        ess=sampling.convergence.ess_min,
-        state=frozenset(declaration.carry),
-        family=cast("Family", family),
-    )
-    return replace(found, reason=found.reason + note)
-
-
-def _forgotten(
-    problem: Problem,
-    declaration: Declaration,
-    prior: Belief | None,
-    used: MatchedPrior | None,
-    found: dict[str, float],
-    matched: MatchedPrior,
-    batch: Batch,
-    seed: int,
-) -> dict[str, Any]:
-    """Return discounts, scores of the grid, and what the next link goes by."""
-    if not declaration.policy.forget:
-        return {}
-    scores: dict[str, dict[str, float]] = {}
-    if prior is not None and used is not None and not problem.local_names and not len(problem.layout.new_at):
-        scores = forgetting.grid_scores(
-            declaration,
-            used.ordered(problem.coordinates),
-            prior.matched.ordered(problem.coordinates),
-            found,
-            lambda points: judging.target_of_coordinates(problem, points),
-            matched,
-            np.random.default_rng(derive_seed(str(seed), "forgetting")),
-        )
-    known = forgetting.carried_on(declaration, prior, batch, scores)
-    return {"discounts": found, "scores": scores} | known

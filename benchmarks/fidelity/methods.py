@@ -28,13 +28,13 @@ from lindley.belief import Belief
 from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
 from lindley.fit import FitSettings
+from lindley.fitting import Fit, fit
 from lindley.model_graph import carried_variables
 from lindley.prior import MatchedPrior
 from lindley.problem import passing_draws
 from lindley.replay import Chain, advance
 from lindley.seeds import derive_seed
 from lindley.transport import TriangularMap, joint_normal
-from lindley.update import Fit, fit
 
 with warnings.catch_warnings():
     # pymc-extras takes a constant from a place that better-optimize will give up.

@@ -13,12 +13,13 @@ from lindley.coordinates import Coordinates
 from lindley.declaration import Declaration
 from lindley.errors import CoordinatesMismatch, ModelRefused
 from lindley.fit import FitSettings
+from lindley.fitting import fit
 from lindley.policy import Policy
 from lindley.prior import MatchedPrior
 from lindley.problem import Phases
 from lindley.replay import Chain, advance
 from lindley.transport import joint_normal
-from lindley.update import fit, step
+from lindley.update import step
 from tests.lindley.test_transport import random_map
 from tests.lindley.test_update import known_noise
 
