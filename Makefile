@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set everything up first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test lint lock clean bench-fidelity
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -40,6 +40,12 @@ lint: setup  ## style, types, layers
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
+
+CASES ?= ../shared/data/posteriordb
+bench-fidelity: setup  ## the chain against reference posteriors (QUICK=1: some of it, 5 minutes; CASES=folder)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r benchmarks/requirements.lock
+	@$(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) $(if $(QUICK),--quick)
 
 lock:  ## resolve requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --python-version 3.12 --generate-hashes \

@@ -78,6 +78,7 @@ def _fit(view: LinkView) -> str:
     ess = [figures[name] for name in ("ess_bulk_min", "ess_tail_min") if name in figures]
     parts = {
         "log predictive": number(figures.get("log_predictive"), 4),
+        "in all": number(figures.get("log_score"), 5),
         "R-hat": number(figures.get("r_hat_max"), 4),
         "ESS": number(min(ess, default=None)),
     }

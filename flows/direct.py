@@ -15,6 +15,7 @@ from lindley.calibration import Calibration, calibrate
 from lindley.declaration import load_declaration
 from lindley.errors import LindleyError
 from lindley.ledger import open_ledger
+from lindley.lineage import newest_belief
 from lindley.pipeline import RunContext, fit_plan, import_trace, log_link, plan_update, register_link
 from lindley.rebasing import fit_rebase, log_rebase, plan_rebase
 from lindley.workspace import Workspace
@@ -111,13 +112,13 @@ def calibrate_directly(
         If there is no such chain, it has no batch yet, or its outcomes cannot be simulated.
     """
     declaration = load_declaration(chain, workspace.models)
-    plan = plan_rebase(open_ledger(workspace), declaration)
+    newest = newest_belief(open_ledger(workspace), declaration)
     return calibrate(
         declaration,
-        plan.head,
-        plan.batches[-1],
-        carried=plan.carried,
-        constants=plan.constants,
+        newest.belief,
+        newest.batch,
+        carried=newest.carried,
+        constants=newest.constants,
         updates=updates,
         simulations=simulations,
         seed=seed,

@@ -46,7 +46,7 @@ class Content:
     Parameters
     ----------
     kind
-        ``update`` or ``import``.
+        ``update``, ``rebase`` or ``import``.
     previous, prior
         Record digests of the head it succeeds and of the link whose posterior was its prior.
     prior_belief
@@ -118,7 +118,13 @@ def write(
     scratch.mkdir()
     draws = scratch / "draws.nc"
     carried = content.matched.coordinates.variables
-    serving_draws(content.trace, declaration, carried).to_netcdf(draws, engine="h5netcdf")
+    serving_draws(
+        content.trace,
+        declaration,
+        carried,
+        constants=content.model["constants"],
+        context=_context_of_the_next(content.batch, declaration),
+    ).to_netcdf(draws, engine="h5netcdf")
     package(folder, declaration, draws, content.summary)
     for path in scratch.iterdir():
         path.unlink()
@@ -126,6 +132,15 @@ def write(
     record = _record(content, file_digests(folder))
     (folder / RECORD).write_bytes(canonical(record))
     return record
+
+
+def _context_of_the_next(batch: Batch | None, declaration: Declaration) -> pd.DataFrame | None:
+    """Return the last rows so far, which a prediction's model conditions on; None where it needs none."""
+    if batch is None or not declaration.context:
+        return None
+    before = batch.context_frame()
+    rows = batch.frame() if before is None else pd.concat([before, batch.frame()], ignore_index=True)
+    return rows.tail(declaration.context).reset_index(drop=True)
 
 
 def record_digest(record: dict[str, Any]) -> str:

@@ -135,7 +135,7 @@ def calibrate(
         rng = np.random.default_rng([seed, simulation])
         truth = _truth(graph, belief, rng)
         values = _values(declaration, template, graph, belief, carried, constants, truth)
-        chain = Chain((belief,), (template,), (0,)) if belief is not None else Chain()
+        chain = Chain(root=belief)
         for update in range(updates):
             batch = _simulated(declaration, graph, template, values, rng)
             chain, fit = advance(

@@ -17,6 +17,9 @@ import numpy as np
 
 from lindley.errors import CoordinatesMismatch
 
+#: Transforms whose coordinates are differences or ratios of elements although they are as many.
+_MIXING = ("ordered", "sum", "simplex", "stickbreaking", "cholesky")
+
 
 @dataclass(frozen=True)
 class Block:
@@ -54,6 +57,11 @@ class Block:
     def elementwise(self) -> bool:
         """Whether each coordinate belongs to one labelled element of the variable."""
         return self.shape == self.value_shape
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a coordinate says something of several elements, so that labels cannot come and go."""
+        return not self.elementwise or any(word in self.transform for word in _MIXING)
 
     def names(self) -> list[str]:
         """Return the coordinates' names, e.g. ``beta[north]``; positions where no label belongs."""
@@ -230,7 +238,7 @@ def _united(versions: list[Block]) -> Block:
     if all(block.labels == last.labels and block.shape == last.shape for block in versions):
         return last
     labels = tuple(_merged([block.labels[axis] for block in versions]) for axis in range(len(first.labels)))
-    if not last.elementwise:
+    if last.mixes:
         raise CoordinatesMismatch(
             f"The labels of the carried variable {last.name!r} changed",
             expected=f"{[list(axis) for axis in first.labels]}, in this order",

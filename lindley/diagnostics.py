@@ -35,7 +35,7 @@ class Thresholds:
         Smallest efficiency of the matched prior, largest Wasserstein distance of a margin in sds, and
         (where local variables or state keep the efficiency from being about what passes on) largest third
         moment of the whitened draws: a match beyond them is not started from while the batches since
-        the last good one can be fitted again (docs/adr/0012-replay.md).
+        the last good one can be fitted again (docs/adr/0013-replay-and-hindsight.md).
     shift_trust
         Largest shift, in sds, that the match a fit started from may have caused (see
         `lindley.hindsight`) before the batches behind it are fitted again.

@@ -112,7 +112,7 @@ def fit(
                 moved = _moved(problem, draws, sampling, start, remaining[0], declaration, carried, constants)
         if moved is None or moved.largest <= thresholds.shift_trust:
             break
-        if len(fitted) + remaining[0].count > declaration.policy.replay + 1:
+        if len(fitted) + remaining[0].count > declaration.policy.window + 1:
             break
         segment = remaining.pop(0)
         undone = prior.log_evidence if prior is not None and prior.covered == segment.count else None
@@ -284,7 +284,8 @@ def _forgotten(
     if not declaration.policy.forget:
         return {}
     scores: dict[str, dict[str, float]] = {}
-    if prior is not None and used is not None and not problem.local_names and not len(problem.layout.new_at):
+    whole = not problem.local_names and not declaration.carry and not len(problem.layout.new_at)
+    if prior is not None and used is not None and whole:
         scores = forgetting.grid_scores(
             declaration,
             used.ordered(problem.coordinates),

@@ -37,7 +37,21 @@ def discounts(declaration: Declaration, belief: Belief, batch: Batch) -> dict[st
         The belief that is about to be updated.
     batch
         The batch.
+
+    Raises
+    ------
+    DeclarationRefused
+        If the policy names a variable that is not carried, or a column without times.
     """
+    known = (REST, *belief.matched.coordinates.variables)
+    unknown = [name for name in declaration.policy.forget if name not in known]
+    if unknown:
+        raise DeclarationRefused(
+            f"The policy of {declaration.name} forgets what is not carried",
+            expected=f"some of {', '.join(known)}",
+            found=", ".join(unknown),
+            todo="correct the names in `policy.forget`",
+        )
     return {name: _discount(group, name, belief, batch) for name, group in declaration.policy.forget.items()}
 
 

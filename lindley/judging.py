@@ -200,10 +200,10 @@ def _drift(sampling: Sampling, start: Belief | None, shift: Shift | None) -> flo
     """
     if start is None:
         return 0.0
-    size = start.matched.coordinates.size
-    before = start.matched.map.forward(np.random.default_rng(0).standard_normal((1000, size))).std(axis=0)
-    after = sampling.points.reshape(-1, sampling.points.shape[-1])[:, :size].std(axis=0)
-    narrowed = float(min((after / before).max(), 1.0)) if len(after) == size else 1.0
+    before = start.matched.map.sample(np.random.default_rng(0), 1000).std(axis=0)
+    where = [sampling.names.index(name) for name in start.matched.coordinates.names]
+    after = sampling.points.reshape(-1, sampling.points.shape[-1])[:, where].std(axis=0)
+    narrowed = float(min((after / before).max(), 1.0))
     return start.drift * narrowed + (shift.largest if shift is not None else 0.0)
 
 

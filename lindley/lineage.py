@@ -17,10 +17,11 @@ from lindley.batch import Batch, load_batch
 from lindley.belief import Belief
 from lindley.chain import Chain, Link
 from lindley.declaration import Declaration
-from lindley.errors import LedgerCorrupt
+from lindley.errors import LedgerCorrupt, UnknownLink
 from lindley.hindsight import Segment
 from lindley.ledger.protocol import Ledger
-from lindley.reading import read_belief
+from lindley.reading import find_chain, read_belief
+from lindley.record import parse
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,50 @@ def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin
         start=lambda: belief_of(ledger, made.prior),
         batches=lambda: batches_of(ledger, declaration, chain, made.links),
         count=len(made.links),
+    )
+
+
+@dataclass(frozen=True)
+class Newest:
+    """A chain's head with its newest batch and what every fit needs.
+
+    Parameters
+    ----------
+    belief, batch
+        Of the head, and of the newest link that has one.
+    carried, constants
+        As genesis states them.
+    """
+
+    belief: Belief
+    batch: Batch
+    carried: tuple[str, ...]
+    constants: dict[str, float]
+
+
+def newest_belief(ledger: Ledger, declaration: Declaration) -> Newest:
+    """Read a chain's head and its newest batch.
+
+    Raises
+    ------
+    UnknownChain, UnknownLink
+        If there is no such chain, or it has no batch.
+    """
+    chain, genesis = find_chain(ledger, declaration.name), ledger.genesis(declaration.name)
+    counted = [link for link in chain.links if link.version.batch]
+    if chain.head is None or genesis is None or not counted:
+        raise UnknownLink(
+            f"{declaration.name} has no batch yet",
+            expected="a chain with at least one batch",
+            found=f"{len(chain.links)} links without one",
+            todo="update the chain with its first batch",
+        )
+    root = parse(genesis)["model"]
+    return Newest(
+        belief=read_belief(ledger, chain.head)[1],
+        batch=batches_of(ledger, declaration, chain, counted[-1:])[0],
+        carried=tuple(root["carried"]),
+        constants=dict(root["constants"]),
     )
 
 

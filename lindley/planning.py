@@ -149,6 +149,7 @@ def plan_update(
         if done is not None:
             return done
         refuse_overlap(ledger, chain, batch)
+        _refuse_other_preparation(declaration, root)
         model_of_head, start = root, digest(genesis)
         if chain.head is not None:
             model_of_head, before = read_belief(ledger, chain.head)
@@ -164,8 +165,7 @@ def plan_update(
 def _with_origin(ledger: Ledger, plan: Plan, chain: Chain) -> Plan:
     """Decide what the fit starts from, and read it."""
     declaration = plan.declaration
-    # Batches that are fitted again would not be forgotten as the policy says.
-    window = 0 if declaration.policy.forget else declaration.policy.replay
+    window = declaration.policy.window
     origin = starting_point(chain, window)
     prior = plan.before if origin.prior == chain.head else belief_of(ledger, origin.prior)
     made = behind(chain, origin.prior) if window else []
@@ -263,6 +263,20 @@ def _already(plan: Plan, chain: Chain) -> Plan | None:
                 quarantined=True,
             )
     return None
+
+
+def _refuse_other_preparation(declaration: Declaration, root: dict[str, Any]) -> None:
+    """Refuse constants or context that came after genesis: coefficients would change their meaning."""
+    frozen, context = bool(root["model"]["constants"]), root["model"]["context"]
+    if frozen == (declaration.constants is not None) and context == declaration.context:
+        return
+    raise ModelRefused(
+        f"The preparation of {declaration.name} is not that of its genesis",
+        expected=f"{'frozen constants' if frozen else 'no constants'}, {context} context rows",
+        found=f"{'constants' if declaration.constants is not None else 'no constants'}, "
+        f"{declaration.context} context rows",
+        todo="undo the change in the declaration, or start a new chain",
+    )
 
 
 def refuse_model_change(declaration: Declaration, record: dict[str, Any], chain: Chain) -> None:

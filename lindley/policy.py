@@ -78,7 +78,8 @@ class Policy:
         ``information`` (additive precision) are used as asked.
     replay
         Links at most whose batches are fitted again together with a new one, because the posterior after
-        them had no good match yet. 0 always starts from the head's match, good or not.
+        them had no good match yet. 0 always starts from the head's match, good or not; so do chains that
+        forget or mix.
     rebase_every
         Links after which a pooled refit follows by itself; never by default.
     rebase_at_budget
@@ -120,6 +121,11 @@ class Policy:
                 found=f"{self}",
                 todo="leave one of them out",
             )
+
+    @property
+    def window(self) -> int:
+        """Links at most that are fitted again: none where their data were to be forgotten or mixed."""
+        return 0 if self.forget or self.robust else self.replay
 
     def as_dict(self) -> dict[str, Any]:
         """Return the policy as JSON-able values."""

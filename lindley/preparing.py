@@ -89,6 +89,8 @@ def _plain(
     with phases("build"):
         aligned = None
         robust = fitted.declaration.policy.robust if prior is not None else 0.0
+        if robust and any(model_graph.improper(rv) for rv in fitted.model.free_RVs):
+            raise _improper_mixture(fitted.declaration)
         if (
             prior is None
             and whitener is not None
@@ -313,10 +315,19 @@ def _start(
     return start
 
 
+def _improper_mixture(declaration: Declaration) -> ModelRefused:
+    return ModelRefused(
+        f"The robust mixture of {declaration.name} has no meaning",
+        expected="genesis priors that integrate to one, so that the mixture's weight is one",
+        found="a flat prior",
+        todo="give the variable a proper prior, or set policy robust=0",
+    )
+
+
 def _robust_refused(declaration: Declaration) -> ModelRefused:
     return ModelRefused(
         f"The robust mixture of {declaration.name} cannot be used here",
-        expected="carried labels that stay the same, and batches that are fitted in one table",
-        found="a batch with other labels, or batches that are fitted again one by one",
-        todo="set policy robust=0, or replay=0 and the full list of labels in every batch",
+        expected="carried labels that stay the same",
+        found="a batch with other labels",
+        todo="set policy robust=0, or give the model the full list of labels in every batch",
     )

@@ -147,7 +147,7 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
         doubt=int(figures.get("doubt", 0)),
         drift=float(figures.get("drift", 0.0)),
         log_evidence=figures.get("log_evidence"),
-        covered=int(figures.get("replayed", 0)) + (record["batch"] is not None),
+        covered=len(record["replayed"]) + (record["batch"] is not None),
         log_score=figures.get("log_score"),
         forgetting=record["forgetting"],
     )

@@ -52,22 +52,25 @@ class Chain:
         The belief after each batch, and the batches, oldest first.
     replayed
         How many batches before its own each fit was made on.
+    root
+        The belief that the chain starts from and that is not gone behind; None for genesis.
     """
 
     beliefs: tuple[Belief, ...] = ()
     batches: tuple[Batch, ...] = ()
     replayed: tuple[int, ...] = ()
+    root: Belief | None = None
 
     @property
     def head(self) -> Belief | None:
-        """The newest belief; None before the first batch."""
-        return self.beliefs[-1] if self.beliefs else None
+        """The newest belief; None before the first batch of a chain that starts from genesis."""
+        return self.beliefs[-1] if self.beliefs else self.root
 
     def segment(self, place: int) -> Segment:
         """Return how the belief at a place came about."""
         first = place - self.replayed[place]
         return Segment(
-            start=lambda: self.beliefs[first - 1] if first else None,
+            start=lambda: self.beliefs[first - 1] if first else self.root,
             batches=lambda: self.batches[first : place + 1],
             count=place - first + 1,
         )
@@ -91,11 +94,11 @@ def advance(
     **options: Any,
 ) -> tuple[Chain, Fit]:
     """Update a chain in memory as the pipeline would; see `lindley.fitting.fit` for the options."""
-    window = 0 if declaration.policy.forget else declaration.policy.replay
+    window = declaration.policy.window
     count = replayed_links([b.trusted for b in chain.beliefs], window)
     place = len(chain.beliefs) - count - 1
     found = fit(
-        chain.beliefs[place] if place >= 0 else None,
+        chain.beliefs[place] if place >= 0 else chain.root,
         [*chain.batches[place + 1 :], batch],
         declaration,
         carried=carried,
@@ -104,5 +107,10 @@ def advance(
         head=chain.head,
         **options,
     )
-    grown = Chain((*chain.beliefs, found.belief), (*chain.batches, batch), (*chain.replayed, found.replayed))
+    grown = Chain(
+        (*chain.beliefs, found.belief),
+        (*chain.batches, batch),
+        (*chain.replayed, found.replayed),
+        chain.root,
+    )
     return grown, found

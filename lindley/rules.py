@@ -179,7 +179,7 @@ def _matching(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         yield "the draws cannot be matched"
         return
     if held.moments == "information":
-        return  # Prior and gradients are needed as well: `verify --replay` fits again.
+        return  # Prior and gradients are needed as well: only fitting again can tell.
     for name, one, two in zip(ARRAYS, held.arrays(), again.arrays(), strict=True):
         scale = np.abs(two).max(initial=0.0)
         # Another BLAS may sum in another order; a bent map comes from an iteration, which is less exact.

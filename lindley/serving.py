@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -19,26 +20,52 @@ from lindley.schema import Column
 
 #: Draws that a registered belief carries for predictions.
 SERVING_DRAWS = 1000
+#: Prefix of the variables that hold context rows.
+_CONTEXT = "context:"
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
 
-def serving_draws(tree: xr.DataTree, declaration: Declaration, carried: tuple[str, ...]) -> xr.Dataset:
-    """Select the draws that predictions need: carried variables, with state as it passes on.
+def serving_draws(
+    tree: xr.DataTree,
+    declaration: Declaration,
+    carried: tuple[str, ...],
+    *,
+    constants: dict[str, float] | None = None,
+    context: pd.DataFrame | None = None,
+) -> xr.Dataset:
+    """Select what predictions need: draws of carried variables, with state as it passes on.
+
+    Parameters
+    ----------
+    tree
+        The link's trace.
+    declaration, carried
+        The chain's.
+    constants
+        Frozen constants of preprocessing.
+    context
+        The last rows so far, for a model that conditions on rows before its own.
 
     Returns
     -------
     xarray.Dataset
-        Variables [sample, ...]; `SERVING_DRAWS` of them at most, evenly spaced over all chains.
+        Variables [sample, ...] with the labels of their dims, `SERVING_DRAWS` of them at most, evenly
+        spaced over all chains; constants as an attribute, context as variables [context_row].
     """
     posterior = tree["posterior"].dataset
-    chosen = {}
+    chosen: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
     for name in carried:
-        values = posterior[declaration.carry.get(name, name)].values
+        array = posterior[declaration.carry.get(name, name)]
+        values = array.values
         flat = values.reshape(-1, *values.shape[2:])
         keep = np.linspace(0, len(flat) - 1, min(SERVING_DRAWS, len(flat))).astype(int)
-        dims = tuple(f"{name}_dim_{i}" for i in range(flat.ndim - 1))
-        chosen[name] = (("sample", *dims), flat[keep])
-    return xr.Dataset(chosen)
+        chosen[name] = (("sample", *map(str, array.dims[2:])), flat[keep])
+        labels |= {str(dim): array[dim].values.astype(str) for dim in array.dims[2:] if dim in array.coords}
+    if context is not None:
+        for column in context.columns:
+            chosen[f"{_CONTEXT}{column}"] = ("context_row", context[column].to_numpy())
+    return xr.Dataset(chosen, coords=labels, attrs={"constants": json.dumps(constants or {})})
 
 
 def predict(
@@ -68,10 +95,46 @@ def predict(
         If the inputs do not fit the schema.
     """
     batch = batch_from_frame(with_outcomes(inputs, declaration), declaration, origin="inputs")
-    model = model_graph.build(declaration, batch.frame())
-    values = {str(name): draws[name].values for name in draws.data_vars}
+    held = {str(name)[len(_CONTEXT) :]: draws[name].values for name in draws.data_vars
+            if str(name).startswith(_CONTEXT)}  # fmt: skip
+    model = model_graph.build(
+        declaration,
+        batch.frame(),
+        context=pd.DataFrame(held) if held else None,
+        constants=json.loads(draws.attrs.get("constants", "{}")),
+    )
+    values = {
+        str(name): _labelled(draws[name], model, declaration)
+        for name in draws.data_vars
+        if not str(name).startswith(_CONTEXT)
+    }
     predicted = predictive_draws(model, values, rng=np.random.default_rng(seed))
     return pd.concat([_summary(name, value) for name, value in predicted.items()], ignore_index=True)
+
+
+def _labelled(array: xr.DataArray, model: Any, declaration: Declaration) -> np.ndarray:
+    """Return draws [sample, ...] of the labels that the model of the inputs has, in its order.
+
+    Raises
+    ------
+    BatchRefused
+        If it has a label that the belief does not.
+    """
+    for dim in array.dims[1:]:
+        wanted = model.coords.get(dim)
+        if wanted is None or dim not in array.coords:
+            continue
+        held = [str(label) for label in array[dim].values]
+        unknown = [str(label) for label in wanted if str(label) not in held]
+        if unknown:
+            raise BatchRefused(
+                f"The inputs have labels of {dim} that the belief of {declaration.name} does not know",
+                expected=f"some of {', '.join(held[:20])}",
+                found=", ".join(unknown[:5]),
+                todo="predict for known labels, or update the chain with their first batch",
+            )
+        array = array.isel({dim: [held.index(str(label)) for label in wanted]})
+    return np.asarray(array.values)
 
 
 def with_outcomes(inputs: pd.DataFrame, declaration: Declaration, *, every: bool = False) -> pd.DataFrame:

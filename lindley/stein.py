@@ -103,7 +103,7 @@ def calibrate(draws: np.ndarray, scores: np.ndarray, ess: float) -> Calibration:
         if found is None:
             continue
         # First-degree polynomials calibrate means only, which is worth having by itself.
-        worth = _gain(found.basis, x) if order == 1 else found.gain
+        worth = _gain(found.basis, x if order == 1 else moments)
         if worth > 1 / _WORTHWHILE:
             return found
     return plain
@@ -143,7 +143,7 @@ def _weighted(variates: np.ndarray, moments: np.ndarray, order: int) -> Calibrat
     weights = rest / rest.sum()
     if not 1 / (count * (weights**2).sum()) >= _LEAST_SHARE:
         return None
-    return Calibration(weights, order, _gain(basis, moments), basis)
+    return Calibration(weights, order, max(1.0, _gain(basis, moments)), basis)
 
 
 def _gain(basis: np.ndarray, values: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from lindley.evidence import gather
 from lindley.record import canonical, digest, genesis_record, parse
 from lindley.seeds import derive_seed
 from tests.fakes import MemoryLedger, coins
-from tests.forging import Record, forge, record_of, replaced
+from tests.forging import Edit, Record, forge, record_of, replaced
 
 NAME = "coins"
 #: Versions of `coins_chain`: the links 1, 2 and 3, the quarantined one, the one that was created twice.
@@ -185,6 +185,15 @@ class Tamper:
         forge(self.ledger, NAME, HEAD, edit)
         return {"R21"}, HEAD
 
+    def r21_started_from_genesis_without_the_batches_since(self) -> Any:
+        forge(self.ledger, NAME, HEAD, self._from_genesis([]))
+        return {"R21"}, HEAD
+
+    def r21_batches_fitted_again_are_in_another_order(self) -> Any:
+        records = [self.model.versions[number].tags["lindley.record"] for number in (SECOND, FIRST)]
+        forge(self.ledger, NAME, HEAD, self._from_genesis(records))
+        return {"R21"}, HEAD
+
     def r10_prior_is_no_link(self) -> Any:
         forge(self.ledger, NAME, HEAD, lambda record: record.update(prior="f" * 64))
         return {"R10", "R21"}, HEAD
@@ -264,6 +273,18 @@ class Tamper:
         forge(self.ledger, NAME, HEAD, lambda record: record["figures"].update(log_score=-1.0))
         return {"R16"}, HEAD
 
+    def r16_predictive_density_improved(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["figures"].update(log_predictive=-1.0))
+        return {"R16"}, HEAD
+
+    def r16_trust_left_out(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["figures"].pop("trusted"))
+        return {"R16"}, HEAD
+
+    def r16_number_of_batches_fitted_again_is_another(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["figures"].update(replayed=1))
+        return {"R16"}, HEAD
+
     def r17_constants_are_not_those_of_genesis(self) -> Any:
         forge(self.ledger, NAME, HEAD, lambda record: record["model"].update(constants={"scale": 2.0}))
         return {"R17"}, HEAD
@@ -325,6 +346,15 @@ class Tamper:
     def _set_genesis(self, data: bytes) -> None:
         self.ledger.runs[self.model.genesis_run].files["genesis.json"] = data
         self.model.genesis = digest(data)
+
+    def _from_genesis(self, replayed: list[str]) -> Edit:
+        """Return an edit that lets a link start from genesis and fit the batches of links again."""
+
+        def edit(record: Record) -> None:
+            record.update(prior=digest(self._genesis()), prior_belief=None, replayed=replayed)
+            record["figures"].update(budget=2 / 900, replayed=len(replayed))
+
+        return edit
 
     def _reseed(self, record: Record) -> None:
         """Give a record the seed that follows from it."""

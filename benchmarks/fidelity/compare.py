@@ -11,6 +11,8 @@ from rich.table import Table
 
 from benchmarks.fidelity.cases import Case, Reference
 from benchmarks.fidelity.methods import METHODS, Outcome
+from lindley.matching import weighted_moments
+from lindley.trace import weighted_row
 
 #: Columns of results.csv.
 COLUMNS = (
@@ -128,13 +130,13 @@ def rows_of(case: Case, method: str, outcome: Outcome) -> list[Row]:
         raise KeyError(f"the model of {case.name} has no {', '.join(missing)}")
     draws = np.column_stack([outcome.draws[name] for name in reference.names])
     common = {"case": case.name, "batches": len(case.batches), "method": method, "flagged": outcome.flagged}
-    errors = _errors(draws, reference)
+    errors = _errors(draws, outcome.weights, reference)
     rows = [
         common | {"parameter": name} | {key: float(values[i]) for key, values in errors.items()}
         for i, name in enumerate(reference.names)
     ]
     nothing = dict.fromkeys(("sd_ratio", "q05_error_sd", "q95_error_sd"), np.nan)
-    last = {"parameter": CORRELATION, "mean_error_sd": _correlation_error(draws, reference)}
+    last = {"parameter": CORRELATION, "mean_error_sd": _correlation_error(draws, outcome.weights, reference)}
     return [{key: row[key] for key in COLUMNS} for row in [*rows, common | nothing | last]]
 
 
@@ -243,25 +245,30 @@ def _worst(how: Any, values: list[float]) -> float:
     return float(how(values)) if not np.isnan(values).all() else np.nan
 
 
-def _errors(draws: np.ndarray, reference: Reference) -> dict[str, np.ndarray]:
+def _errors(draws: np.ndarray, weights: np.ndarray | None, reference: Reference) -> dict[str, np.ndarray]:
     """Return differences of moments and quantiles, arrays [parameter]."""
     finite = np.isfinite(draws).all(axis=0)
+    rows = [weighted_row(column, weights) for column in np.where(finite, draws, 0.0).T]
+    own = {name: np.array([row[name] for row in rows]) for name in ("mean", "sd", "q05", "q95")}
     errors = {
-        "mean_error_sd": np.abs(draws.mean(axis=0) - reference.mean) / reference.sd,
-        "sd_ratio": draws.std(axis=0, ddof=1) / reference.sd,
+        "mean_error_sd": np.abs(own["mean"] - reference.mean) / reference.sd,
+        "sd_ratio": own["sd"] / reference.sd,
+        "q05_error_sd": np.abs(own["q05"] - reference.q05) / reference.sd,
+        "q95_error_sd": np.abs(own["q95"] - reference.q95) / reference.sd,
     }
-    for name, at, own in (("q05_error_sd", 0.05, reference.q05), ("q95_error_sd", 0.95, reference.q95)):
-        errors[name] = np.abs(np.quantile(draws, at, axis=0) - own) / reference.sd
     # Draws that are not finite are wrong; a NaN stands for what the reference does not say.
     return {name: np.where(finite, values, np.inf) for name, values in errors.items()}
 
 
-def _correlation_error(draws: np.ndarray, reference: Reference) -> float:
+def _correlation_error(draws: np.ndarray, weights: np.ndarray | None, reference: Reference) -> float:
     """Return the largest difference of correlations; 0 for a single parameter."""
     if draws.shape[1] < 2:
         return 0.0
     if not np.isfinite(draws).all() or not (draws.std(axis=0) > 0).all():
         return np.inf
     off = ~np.eye(draws.shape[1], dtype=bool)
-    difference = np.abs(np.corrcoef(draws, rowvar=False) - reference.correlation)[off]
+    equal = np.full(len(draws), 1 / len(draws))
+    covariance = weighted_moments(draws, equal if weights is None else weights)[1]
+    sd = np.sqrt(np.diag(covariance))
+    difference = np.abs(covariance / np.outer(sd, sd) - reference.correlation)[off]
     return _worst(np.nanmax, difference.tolist())

@@ -78,11 +78,15 @@ class Outcome:
         What the method says against its own result; empty where it says nothing.
     seconds
         Wall-clock seconds.
+    weights
+        Calibrated weights [draw] of the draws, for every method alike (see `lindley.stein`); None for
+        equal ones.
     """
 
     draws: dict[str, np.ndarray]
     flags: tuple[str, ...]
     seconds: float
+    weights: np.ndarray | None = None
 
     @property
     def flagged(self) -> bool:
@@ -123,7 +127,7 @@ def run(case: Case, method: str, settings: Settings | None = None) -> Outcome:
         last, flags = _pooled(case, settings)
     else:
         last, flags = _rival(case, {"marginal": marginals, "prior_from_idata": idata_prior}[method], settings)
-    return Outcome(labelled(last), flags, time.perf_counter() - begun)
+    return Outcome(labelled(last), flags, time.perf_counter() - begun, last.calibration.weights)
 
 
 def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame], settings: Settings) -> Run:

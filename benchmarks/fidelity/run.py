@@ -27,8 +27,9 @@ SHARED = ROOT.parent / "shared" / "data"
 RESULTS = Path(__file__).parent / "results.csv"
 #: Cases of --quick, by the start of their names; elsewhere the four with the smallest data.
 QUICK = ("sblri", "earnings", "eight_schools", "dogs")
-#: Streams of --quick, with every how many-th row.
-QUICK_STREAMS = {"nes_waves": 1, "elec2": 20}
+#: Streams of --quick, with every how many-th row, and how many batches in one; and the ways of forgetting.
+QUICK_STREAMS = {"nes_waves": (1, 1), "elec2": (20, 3)}
+QUICK_FORGETTING = ("static", "grid")
 #: How many streams or updates, and how many with --quick.
 SIMULATIONS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int, int]] = {
     "correlated regression": (simulations.regression_coverage, 1000, 100),
@@ -121,9 +122,10 @@ def run_simulation(name: str, quick: bool) -> Part:
     return Part("simulation", name, rows=simulate(few if quick else many))
 
 
-def run_stream(folder: Path, name: str, method: str, thin: int) -> Part:
+def run_stream(folder: Path, name: str, method: str, thin: int, together: int) -> Part:
     """Run a stream by one method."""
-    return Part("stream", f"{name}, {method}", rows=[streams.run_stream(folder, name, method, thin)])
+    row = streams.run_stream(folder, name, method, thin, together)
+    return Part("stream", f"{name}, {method}", rows=[row])
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -175,12 +177,11 @@ def _planned(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[Pa
     plan: list[tuple[Part, Callable[[], Part]]] = []
     if not options.skip_streams:
         if options.streams.is_dir():
-            full = dict.fromkeys(streams.STREAMS, 1) | {"elec2": options.thin}
-            thinned = QUICK_STREAMS if options.quick else full
+            full = dict.fromkeys(streams.STREAMS, (1, 1)) | {"elec2": (options.thin, 1)}
             # The one with the most rows first.
-            for name, thin in reversed(thinned.items()):
-                for method in streams.FORGETTING:
-                    work = partial(run_stream, options.streams, name, method, thin)
+            for name, cut in reversed((QUICK_STREAMS if options.quick else full).items()):
+                for method in QUICK_FORGETTING if options.quick else streams.FORGETTING:
+                    work = partial(run_stream, options.streams, name, method, *cut)
                     plan.append((Part("stream", f"{name}, {method}", failed=True), work))
         else:
             print(f"There is no folder {options.streams}: the streams are left out (--streams)")
@@ -256,6 +257,9 @@ def _report(console: Console, parts: Sequence[Part], names: Sequence[str], out: 
         rows.sort(key=lambda row: (row["stream"], order.index(row["method"])))
         _write(out.with_name("streams.csv"), streams.COLUMNS, rows)
         console.print(streams.table(rows))
+        wrong = sum(streams.wrong(row) for row in rows)
+        console.print(f"streams: {wrong} defects (static chains that are wrong and not flagged)")
+        good &= wrong == 0
     failed = [f"{part.kind} {part.name}" for part in parts if part.failed]
     if failed:
         console.print(f"failed: {', '.join(failed)}")

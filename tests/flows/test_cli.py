@@ -258,7 +258,7 @@ def test_show_of_no_link():
 def test_verify():
     result = run("verify", "coins")
     assert result.exit_code == 0, result.output
-    assert "coins: verified (3 links, 20 rules)" in result.stdout
+    assert "coins: verified (3 links, 21 rules)" in result.stdout
     made = document(run("verify", "coins", "--json"))
     assert made["ok"] is True
     assert made["findings"] == []
