@@ -37,8 +37,8 @@ class Thresholds:
         moment of the whitened draws: a match beyond them is not started from while the batches since
         the last good one can be fitted again (docs/adr/0013-replay-and-hindsight.md).
     shift_trust
-        Largest shift, in sds, that the match a fit started from may have caused (see
-        `lindley.hindsight`) before the batches behind it are fitted again.
+        Largest shift, in sds, that the matches behind a fit may have caused together (see
+        `lindley.hindsight`) before the batches that they stand for are fitted again.
     drift_warn
         Largest accumulated shift, in sds.
     budget_warn, budget_rebase

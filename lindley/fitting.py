@@ -15,7 +15,7 @@ from lindley.belief import Belief
 from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
 from lindley.fit import Draws, FitSettings, Progress, gradients, sample
-from lindley.hindsight import Segment, Shift, shift
+from lindley.hindsight import Segment, Shift, in_sight, shift, to_undo
 from lindley.information import information_map
 from lindley.judging import Sampling, Verdict
 from lindley.matching import Family
@@ -106,18 +106,20 @@ def fit(
         whitener = near.matched.straightened() if near is not None and prior is None else None
         problem = prepare(used, fitted, declaration, carried, phases, constants, whitener)
         draws, sampling, chosen, attempts = _sampled(problem, settings, thresholds, seed, phases, progress)
-        moved = None
-        if remaining and start is not None and not sampling.reasons and not known:
+        undo, moved, oldest = 0, None, start
+        if start is not None and not sampling.reasons and not known:
+            room = declaration.policy.window + 1 - len(fitted)
             with phases("hindsight"):
-                moved = _moved(problem, draws, sampling, start, remaining[0], declaration, carried, constants)
-        if moved is None or moved.largest <= thresholds.shift_trust:
+                undo, moved, oldest = _look_back(
+                    problem, draws, sampling, start, remaining, room, thresholds, constants
+                )
+        if not undo:
             break
-        if len(fitted) + remaining[0].count > declaration.policy.window + 1:
-            break
-        segment = remaining.pop(0)
-        undone = prior.log_evidence if prior is not None and prior.covered == segment.count else None
-        evidence = evidence + undone if evidence is not None and undone is not None else None
-        prior, fitted = segment.start(), [*segment.batches(), *fitted]
+        for segment in remaining[:undo]:
+            undone = prior.log_evidence if prior is not None and prior.covered == segment.count else None
+            evidence = evidence + undone if evidence is not None and undone is not None else None
+            prior, fitted = segment.start(), [*segment.batches(), *fitted]
+        remaining = remaining[undo:]
     with phases("match"):
         passing = passing_draws(problem, draws.quantities)
         calibration, halves = judging.calibrated(problem, draws, sampling)
@@ -134,6 +136,7 @@ def fit(
             before=start if len(fitted) == 1 else head,
             evidence_before=evidence,
             shift=moved,
+            oldest=oldest,
             replayed=len(fitted) - 1,
             seed=seed,
             thresholds=thresholds,
@@ -195,37 +198,50 @@ def _sampled(
     return draws, sampling, chosen, attempt
 
 
-def _moved(
+def _look_back(
     problem: Problem,
     draws: Draws,
     sampling: Sampling,
     start: Belief,
-    segment: Segment,
-    declaration: Declaration,
-    carried: tuple[str, ...],
+    behind: Sequence[Segment],
+    room: int,
+    thresholds: Thresholds,
     constants: dict[str, float] | None,
-) -> Shift | None:
-    """Return what the match of `start` did to a fit; None where that cannot be seen.
+) -> tuple[int, Shift | None, Belief | None]:
+    """Say what the matches behind a fit did to it, and how many segments to fit again.
 
     Local variables and state stand between batches and what passes on, so that the density that was
-    matched is not known; a mixture with the genesis prior was not matched alone.
+    matched is not known; a mixture with the genesis prior was not matched alone. There nothing is seen.
+
+    Returns
+    -------
+    tuple
+        Segments to fit again, the shift of all in sight, and the belief at their end (None: genesis).
     """
+    declaration = problem.graph.declaration
     if problem.local_names or declaration.carry or declaration.policy.robust or len(problem.layout.new_at):
-        return None
-    older = segment.start()
-    behind = prepare(
-        older.matched if older else None, segment.batches(), declaration, carried, Phases(), constants
-    )
-    if behind.coordinates != start.matched.coordinates or problem.coordinates != behind.coordinates:
-        return None
+        return 0, None, start
+    seen = in_sight([segment.count for segment in behind], declaration.policy.window)
+    beliefs: list[Belief | None] = [start, *(segment.start() for segment in behind[:seen])]
     points = sampling.points.reshape(-1, sampling.points.shape[-1])
     values = [v.reshape(len(points), -1) for k, v in draws.quantities.items() if k.startswith("value:")]
-    return shift(
-        points,
-        np.column_stack([points, *values]),
-        start.matched.map,
-        lambda u: judging.target_of_coordinates(behind, u),
-    )
+    columns = np.column_stack([points, *values])
+    carried, oldest = problem.coordinates.variables, beliefs[-1]
+
+    def moved(first: int) -> Shift | None:
+        upper = beliefs[first]
+        batches = [batch for segment in reversed(behind[first:seen]) for batch in segment.batches()]
+        older = prepare(
+            oldest.matched if oldest else None, batches, declaration, carried, Phases(), constants
+        )
+        if upper is None or older.pooled == "terms" or older.coordinates != problem.coordinates:
+            return None
+        used = upper.matched.ordered(problem.coordinates).map
+        return shift(points, columns, used, lambda u: judging.target_of_coordinates(older, u))
+
+    counts = [segment.count for segment in behind[:seen]]
+    undo, whole = to_undo(moved, counts, room, thresholds.shift_trust)
+    return undo, whole, oldest if whole is not None else start
 
 
 def _evidence_before(batches: Sequence[Batch], head: Belief | None) -> float | None:

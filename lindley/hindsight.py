@@ -1,16 +1,21 @@
-"""What the match that a fit started from did to it, seen with the data that the match stood for.
+"""What the matches behind a fit did to it, seen with the data that they stood for.
 
 A fit starts from a map q that was matched to the posterior p of earlier batches. That posterior is known up
 to a constant: p(u) = q'(u) L'(u), with q' the map that the earlier fit itself started from and L' the
-likelihood of its batches. At the draws of the new posterior the ratio p/q is what each draw should count
-for. Where it is constant the match did no harm; otherwise the weighted moments say by how much it moved
-the result, in the region where the new posterior lies and not where the old one lay. No sampling is
-needed, only the earlier batches' likelihood at some of the draws.
+likelihood of its batches; q' again stands for q'' L'', and so on. At the draws of the new posterior the
+ratio of what the maps stood for to the map that was used,
+
+    q_D(u) L_1(u) ... L_D(u) / q_0(u),
+
+is what each draw should count for. Where it is constant the matches did no harm; otherwise the weighted
+moments say by how much they moved the result, in the region where the new posterior lies and not where the
+old ones lay: a match that did no harm at first may do some after later batches. No sampling is needed, only
+the earlier batches' likelihood at some of the draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +89,7 @@ def shift(
     used
         The map that the fit started from.
     exact
-        Log density of what `used` was matched to, up to a constant, at points [point, coordinate].
+        Log density of what `used` stood for, up to a constant, at points [point, coordinate].
     """
     which = np.linspace(0, len(draws) - 1, min(_DRAWS, len(draws))).astype(int)
     chosen = draws[which]
@@ -103,3 +108,54 @@ def shift(
         log_sd=float(np.abs(np.log(np.maximum(spread, 1e-300) / sd)).max()),
         efficiency=float(1 / (len(chosen) * (weights**2).sum())),
     )
+
+
+def in_sight(counts: Sequence[int], window: int) -> int:
+    """Return how many segments of so many batches each, newest first, are looked back on.
+
+    The newest always is; further ones as long as there are no more than `window` batches in all.
+    """
+    seen = total = 0
+    for count in counts:
+        total += count
+        if seen and total > window:
+            break
+        seen += 1
+    return seen
+
+
+def to_undo(
+    moved: Callable[[int], Shift | None], counts: Sequence[int], room: int, limit: float
+) -> tuple[int, Shift | None]:
+    """Decide how many segments are fitted again.
+
+    Parameters
+    ----------
+    moved
+        Gives what the matches from the m-th on, newest first, did together; None where it cannot be seen.
+    counts
+        Batches of each segment in sight, newest first.
+    room
+        Batches that may be fitted again.
+    limit
+        Largest shift that is let stand, in sds.
+
+    Returns
+    -------
+    tuple
+        The fewest segments without which the rest is within the limit, or as many as there is room for
+        where that at least makes it better; and the shift of all.
+    """
+    whole = moved(0) if counts else None
+    if whole is None or whole.largest <= limit:
+        return 0, whole
+    best = 0
+    for m in range(1, len(counts) + 1):
+        if sum(counts[:m]) > room:
+            break
+        rest = moved(m) if m < len(counts) else Shift(0.0, 0.0, 1.0)
+        if rest is None or rest.largest <= limit:
+            return m, whole
+        if rest.largest < whole.largest:
+            best = m
+    return best, whole

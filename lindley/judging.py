@@ -117,6 +117,7 @@ def judge(
     before: Belief | None,
     evidence_before: float | None,
     shift: Shift | None,
+    oldest: Belief | None,
     replayed: int,
     seed: int,
     thresholds: Thresholds,
@@ -134,7 +135,9 @@ def judge(
     evidence_before
         Log evidence of the batches before the newest one, seen from `start`; None if nobody knows it.
     shift
-        What the match of `start` did to the fit; None if that cannot be seen.
+        What the matches behind the fit did to it, as far back as it was seen; None if it cannot be seen.
+    oldest
+        The belief at the end of what was seen; None for genesis.
     replayed
         How many batches before the newest one were fitted again.
     seed
@@ -173,7 +176,7 @@ def judge(
         "budget": (start.budget if start else 0.0) + (matched.coordinates.size + 1) / ess,
         "doubt": float(start.doubt + (not start.trusted)) if start else 0.0,
         "trusted": float(not doubts),
-        "drift": _drift(sampling, start, shift),
+        "drift": _drift(sampling, oldest, shift),
         "replayed": float(replayed),
         "steps_per_draw": float(np.mean(draws.stats["n_steps"])),
     }
@@ -192,19 +195,20 @@ def judge(
     )
 
 
-def _drift(sampling: Sampling, start: Belief | None, shift: Shift | None) -> float:
+def _drift(sampling: Sampling, oldest: Belief | None, shift: Shift | None) -> float:
     """Return by how many sds the matches behind a fit moved it, as far as that was seen.
 
     A shift of the prior is worth less where the data have narrowed the belief since: in units of its sd
     it falls with the ratio of the sds.
     """
-    if start is None:
-        return 0.0
-    before = start.matched.map.sample(np.random.default_rng(0), 1000).std(axis=0)
-    where = [sampling.names.index(name) for name in start.matched.coordinates.names]
+    seen = shift.largest if shift is not None else 0.0
+    if oldest is None:
+        return seen
+    before = oldest.matched.map.sample(np.random.default_rng(0), 1000).std(axis=0)
+    where = [sampling.names.index(name) for name in oldest.matched.coordinates.names]
     after = sampling.points.reshape(-1, sampling.points.shape[-1])[:, where].std(axis=0)
     narrowed = float(min((after / before).max(), 1.0))
-    return start.drift * narrowed + (shift.largest if shift is not None else 0.0)
+    return oldest.drift * narrowed + seen
 
 
 def _gate(

@@ -210,10 +210,11 @@ def _choose(
 ) -> Match:
     """Pick the family by held-out log score."""
     count, size = draws.shape
-    moment = largest_moment(normal.inverse(draws)[0], calibration.weights)
-    # The error of a plain third moment, and of one that calibration makes exact near normality.
+    third, excess = moments(normal.inverse(draws)[0], calibration.weights)
+    # Errors of plain moments; calibration makes the third ones exact near normality.
     noise = 5 * np.sqrt(15 / count) if calibration.order < _EXACT_ORDER else 0.0
-    if moment < max(_SMALL_MOMENT, noise):
+    moment = max(third, excess)
+    if third < max(_SMALL_MOMENT, noise) and excess < max(_SMALL_MOMENT, 5 * np.sqrt(24 / count) / 4):
         return Match(normal, f"third and fourth moments of the draws are normal (largest {moment:.2f})")
     numbers = size + size * (size + 1) + size**2 * (size + 1) // 6
     orders = [(SINH_ARCSINH, np.arange(size))]
@@ -258,8 +259,8 @@ def _shrunk(shrinkage: float) -> str:
     return f"; correlations shrunk by {shrinkage:.3f}" if shrinkage else ""
 
 
-def largest_moment(z: np.ndarray, weights: np.ndarray) -> float:
-    """Return the largest third moment E[z_i z_j z_k], or excess kurtosis / 4, of whitened draws.
+def moments(z: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Return the largest third moment E[z_i z_j z_k] and the largest excess kurtosis / 4 of whitened draws.
 
     Parameters
     ----------
@@ -270,7 +271,7 @@ def largest_moment(z: np.ndarray, weights: np.ndarray) -> float:
     """
     third = np.einsum("ni,nj,nk->ijk", weights[:, None] * z, z, z, optimize=True)
     excess = weights @ z**4 - 3
-    return float(max(np.abs(third).max(), np.abs(excess).max() / 4))
+    return float(np.abs(third).max()), float(np.abs(excess).max() / 4)
 
 
 def _orders(draws: np.ndarray, last: np.ndarray | None) -> list[np.ndarray]:

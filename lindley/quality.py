@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import wasserstein_distance
 
 from lindley.diagnostics import Importance, Thresholds
-from lindley.matching import largest_moment
+from lindley.matching import moments
 from lindley.transport import TriangularMap
 
 #: Draws of the map that are held against the posterior's.
@@ -89,4 +89,4 @@ def match_distances(
             for i in range(draws.shape[1])
         ]
     )
-    return margins, largest_moment(matched.inverse(draws)[0], share)
+    return margins, max(moments(matched.inverse(draws)[0], share))

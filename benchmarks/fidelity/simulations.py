@@ -24,7 +24,7 @@ from lindley.coordinates import Block, Coordinates
 from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds, importance
 from lindley.fit import FitSettings
-from lindley.hindsight import shift
+from lindley.hindsight import in_sight, shift, to_undo
 from lindley.policy import Policy
 from lindley.prior import MatchedPrior, match
 from lindley.quality import Quality, match_distances
@@ -139,7 +139,7 @@ def _match_margins(mean: np.ndarray, covariance: np.ndarray, rng: np.random.Gene
 
 
 def _matched(draws: np.ndarray, scores: np.ndarray) -> tuple[MatchedPrior, np.ndarray]:
-    """Calibrate and match independent draws as `lindley.update.fit` does; returns the weights too."""
+    """Calibrate and match independent draws as `lindley.fitting.fit` does; returns the weights too."""
     half = len(draws) // 2
     calibration = calibrate(draws, scores, len(draws))
     halves = tuple(
@@ -337,7 +337,7 @@ def rate_coverage(streams: int) -> list[Row]:
 
 
 def _advance(chain: Chain, batch: Batch, rng: np.random.Generator) -> tuple[Chain, Posterior]:
-    """Update as `lindley.replay.advance` and `lindley.update.fit` do, with an exact sampler."""
+    """Update as `lindley.replay.advance` and `lindley.fitting.fit` do, with an exact sampler."""
     thresholds = Thresholds()
     count = replayed_links([belief.trusted for belief in chain.beliefs], WINDOW)
     place = len(chain.beliefs) - count - 1
@@ -347,36 +347,50 @@ def _advance(chain: Chain, batch: Batch, rng: np.random.Generator) -> tuple[Chai
     while True:
         posterior = _posterior(prior, fitted)
         draws = posterior.quantiles(rng.random(DRAWS))[:, None]
-        moved = None
-        if remaining and prior is not None:
-            segment = remaining[0]
-            behind = _posterior(segment.start(), segment.batches())
-            # Judged by the log rate and the rate, as the pipeline judges by natural-scale values too.
-            values = np.column_stack([draws, np.exp(draws)])
-            moved = shift(draws, values, prior.matched.map, behind.log_density)
-        if moved is None or moved.largest <= thresholds.shift_trust:
+        undo, moved, oldest = 0, None, prior
+        if prior is not None:
+            undo, moved, oldest = _look_back(prior, remaining, draws, WINDOW + 1 - len(fitted))
+        if not undo:
             break
-        if len(fitted) + remaining[0].count > WINDOW + 1:
-            break
-        segment = remaining.pop(0)
-        prior, fitted = segment.start(), [*segment.batches(), *fitted]
+        for segment in remaining[:undo]:
+            prior, fitted = segment.start(), [*segment.batches(), *fitted]
+        remaining = remaining[undo:]
     matched, weights = _matched(draws, posterior.score(draws))
     quality = Quality(
         importance(matched.map, posterior.log_density, rng=rng),
         True,
         *match_distances(draws, weights, matched.map, rng),
     )
-    drift = 0.0
-    if prior is not None:
+    drift = moved.largest if moved is not None else 0.0
+    if oldest is not None:
         # As in lindley.judging: a shift is worth less where the belief has narrowed since.
-        before = prior.matched.map.sample(np.random.default_rng(0), DRAWS).std()
-        drift = prior.drift * min(draws.std() / before, 1.0) + (moved.largest if moved else 0.0)
+        before = oldest.matched.map.sample(np.random.default_rng(0), DRAWS).std()
+        drift += oldest.drift * min(draws.std() / before, 1.0)
     doubt = prior.doubt + (not prior.trusted) if prior else 0
     trusted = not quality.doubts(thresholds)
     belief = Belief(matched=matched, budget=0.0, trusted=trusted, doubt=doubt, drift=float(drift))
     replayed = (*chain.replayed, len(fitted) - 1)
     grown: tuple[Any, ...] = (*chain.batches, batch)
     return Chain((*chain.beliefs, belief), grown, replayed), posterior
+
+
+def _look_back(
+    prior: Belief, behind: Sequence[Any], draws: np.ndarray, room: int
+) -> tuple[int, Any, Belief | None]:
+    """Decide as `lindley.fitting` does what is fitted again; densities here are exact."""
+    counts = [segment.count for segment in behind]
+    counts = counts[: in_sight(counts, WINDOW)]
+    beliefs = [prior, *(segment.start() for segment in behind[: len(counts)])]
+    # Judged by the log rate and the rate, as the pipeline judges by natural-scale values too.
+    values = np.column_stack([draws, np.exp(draws)])
+
+    def moved(first: int) -> Any:
+        batches = [batch for segment in behind[first : len(counts)] for batch in segment.batches()]
+        exact = _posterior(beliefs[-1], batches)
+        return shift(draws, values, beliefs[first].matched.map, exact.log_density)
+
+    undo, whole = to_undo(moved, counts, room, Thresholds().shift_trust)
+    return undo, whole, beliefs[-1] if whole is not None else prior
 
 
 def _posterior(prior: Belief | None, batches: Sequence[Any]) -> Posterior:

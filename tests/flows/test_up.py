@@ -129,12 +129,14 @@ def test_a_working_folder_may_have_its_own_deployments(workspace):
 def test_the_deployments_name_no_machine_and_know_the_event():
     text = (up.Path(up.__file__).parents[1] / "prefect.yaml").read_text()
     document = yaml.safe_load(text)
-    update, sweep = document["deployments"]
+    update, rebase, sweep = document["deployments"]
     (trigger,) = update["triggers"]
     assert trigger["expect"] == [EVENT]
     assert trigger["match"] == {"prefect.resource.id": "lindley.landing.*"}
     assert set(trigger["parameters"]) == {"chain", "file"}
     assert sweep["schedules"][0]["cron"] == "*/15 * * * *"
-    assert {update["work_pool"]["name"], sweep["work_pool"]["name"]} == {up.POOL}
+    assert {item["work_pool"]["name"] for item in document["deployments"]} == {up.POOL}
+    assert "triggers" not in rebase
+    assert "schedules" not in rebase
     assert document["pull"] == [{"flows.environment.enter_workspace": {}}]
     assert "/home" not in text

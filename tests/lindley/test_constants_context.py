@@ -170,7 +170,7 @@ class TestConstants:
         _, summary = head_of(standardised.ledger, "standardised")
         for place in range(2):
             holds(summary.loc[f"b[{place}]"], mean[place], np.sqrt(covariance[place, place]), links=2)
-        # By its own rows the second batch would have had another scale, and other coefficients.
+        # By its own rows the second batch would have had another scale.
         second = standardised.frames[1]["x"]
         assert abs(second.mean() - standardised.constants["center"]) > 3 * standardised.constants["scale"]
 
@@ -306,7 +306,6 @@ class TestContext:
         exact = lagged.exact(every)
         _, summary = head_of(lagged.ledger, "lagged")
         holds(summary.loc["phi"], exact.mean(), exact.std(), links=3)
-        assert summary.loc["phi", "ess_bulk"] > 400
 
     def test_each_step_is_counted_once(self, lagged: Lagged) -> None:
         """The likelihood of a link has its rows alone: as many steps as rows, one fewer in the first."""
@@ -315,8 +314,8 @@ class TestContext:
             assert context is not None
             model = model_graph.build(lagged.declaration, plan.batch.frame(), context=context)
             assert len(model["after"].get_value()) == size - (number == 1)
-            trace = lagged.ledger.run_of("lagged", number).files["batch.parquet"]
-            assert len(pd.read_parquet(io.BytesIO(trace))) == size
+            counted = lagged.ledger.run_of("lagged", number).files["batch.parquet"]
+            assert len(pd.read_parquet(io.BytesIO(counted))) == size
 
     def test_it_is_empty_for_the_first_batch_and_the_last_row_before_the_others(self, lagged: Lagged) -> None:
         frames = [plan.batch.context_frame() for plan in lagged.plans]
@@ -380,8 +379,7 @@ class TestContext:
             dataclasses.replace(lagged.declaration, context=-1)
 
 
-def test_a_schema_with_both_is_taken(tmp_path: Path) -> None:
-    """A lagged model on a frozen scale: both are passed, together."""
+def test_a_model_may_have_both(tmp_path: Path) -> None:
     seen: list[tuple[dict[str, float], list[int]]] = []
 
     def build(batch: pd.DataFrame, context: pd.DataFrame, constants: dict[str, float]):
