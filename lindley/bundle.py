@@ -63,6 +63,8 @@ class Content:
         What the record says of the match beside family and moments: ``distances``, ``doubts``, ``pooled``.
     forgetting
         Discounts, scores and what the next link goes by; empty where nothing is forgotten.
+    newest
+        The newest batch of a link without one of its own: what a prediction may follow.
     audit
         The head beside a pooled refit (see `lindley.rebasing.audit_table`); None for other kinds.
     """
@@ -84,6 +86,7 @@ class Content:
     model: dict[str, Any]
     match: dict[str, Any]
     forgetting: dict[str, Any] = field(default_factory=dict)
+    newest: Batch | None = None
     audit: pd.DataFrame | None = None
 
 
@@ -123,7 +126,7 @@ def write(
         declaration,
         carried,
         constants=content.model["constants"],
-        context=_context_of_the_next(content.batch, declaration),
+        context=_context_of_the_next(content.batch or content.newest, declaration),
     ).to_netcdf(draws, engine="h5netcdf")
     package(folder, declaration, draws, content.summary)
     for path in scratch.iterdir():

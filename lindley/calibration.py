@@ -126,6 +126,13 @@ def calibrate(
     ModelRefused
         If the model's own priors are improper, or its outcomes cannot be told from the declaration.
     """
+    if declaration.context:
+        raise ModelRefused(
+            f"The batches of {declaration.name} cannot be simulated",
+            expected="a model that looks at its own rows alone",
+            found=f"one that conditions on {declaration.context} rows before",
+            todo="calibrate the model without context",
+        )
     model = model_graph.build(declaration, template.frame(), constants=constants)
     graph = model_graph.take_apart(declaration, model, carried)
     kept = [i for i, name in enumerate(_owners(graph)) if name not in declaration.carry]

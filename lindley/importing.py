@@ -77,6 +77,13 @@ def _log(
 ) -> LoggedLink:
     """Match the trace, claim the chain and write the link."""
     frame = with_outcomes(pd.DataFrame(index=[0, 1]), declaration, every=True)
+    if callable(declaration.constants):
+        raise ModelRefused(
+            f"The constants of {declaration.name} cannot be computed from a trace",
+            expected="constants as numbers, or a chain that starts with a batch",
+            found="a function of the first batch",
+            todo="declare constants={...} with the numbers that the trace was made with",
+        )
     constants = declaration.frozen_constants(frame)
     model = model_graph.build(declaration, frame, constants=constants)
     carried = model_graph.carried_variables(declaration, frame, constants)

@@ -180,6 +180,7 @@ def judge(
         "replayed": float(replayed),
         "steps_per_draw": float(np.mean(draws.stats["n_steps"])),
     }
+    blind = start is not None and shift is None and not problem.graph.declaration.policy.forget
     if shift is not None:
         figures |= {"shift": shift.largest, "shift_efficiency": shift.efficiency}
     if evidence_before is None and before is not None and judged:
@@ -188,7 +189,7 @@ def judge(
     if before is not None:
         figures["conflict_p"] = _conflict(problem, draws.quantities["u"], before)
     return Verdict(
-        gate=_gate(problem, sampling, quality, figures, thresholds),
+        gate=_gate(problem, sampling, quality, figures, blind, thresholds),
         figures={name: value for name, value in figures.items() if np.isfinite(value)},
         quality=quality,
         doubts=doubts,
@@ -216,6 +217,7 @@ def _gate(
     sampling: Sampling,
     quality: Quality,
     figures: dict[str, float],
+    blind: bool,
     thresholds: Thresholds,
 ) -> Gate:
     """Return the gate's verdict."""
@@ -228,6 +230,12 @@ def _gate(
         conflict_p=figures.get("conflict_p"),
         thresholds=thresholds,
     )
+    if blind:
+        warnings = (
+            *warnings,
+            "what the match that it started from did cannot be seen (local variables, state, a mixture or "
+            "new labels): an audit tells",
+        )
     reasons = sampling.reasons
     if (
         problem.graph.declaration.policy.conflict == "quarantine"

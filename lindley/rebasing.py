@@ -166,6 +166,8 @@ def audit_table(sequential: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFrame:
         pooled_sd, error (difference of the means in pooled sds), sd_ratio (sequential over pooled), and
         error_q05, error_q95 (differences of the ends of the 90% interval in pooled sds).
     """
+    sequential = sequential[~sequential.index.duplicated()]
+    pooled = pooled[~pooled.index.duplicated()]
     shared = [name for name in pooled.index if name in sequential.index]
     one, two = sequential.loc[shared], pooled.loc[shared]
     sd = two["sd"].where(two["sd"] > 0)
@@ -210,6 +212,7 @@ def log_rebase(ledger: Ledger, plan: RebasePlan, outcome: Outcome, *, context: R
         prior_belief=info.started_from,
         replayed=tuple(link.version.record for link in origin.links),
         batch=None,
+        newest=plan.batches[-1],
         matched=outcome.belief.matched,
         trace=info.trace,
         summary=info.summary,

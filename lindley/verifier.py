@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from lindley.batch import ranges_disjoint
 from lindley.chain import Chain, Version, walk
+from lindley.content_digest import content_digest
 from lindley.errors import LedgerCorrupt
 from lindley.record import GENESIS, digest, parse
 from lindley.rules import CHECKS, Case, ChainEvidence, Evidence
@@ -26,7 +29,7 @@ RULES: dict[str, str] = {
     "R04": "the record has the digest that the version's tag states",
     "R05": "the version's tags are those of its record",
     "R06": "every artifact of the record is there with its digest, and no other",
-    "R07": "the batch has the content digest, rows and key ranges of the record",
+    "R07": "the batch has the content digest, rows, key ranges and context of the record",
     "R08": "the draws and the matched prior have the digests of the record",
     "R09": "the matched prior is what its family gives on the draws",
     "R10": "the link's previous is the head before it, and its prior is an earlier link",
@@ -106,6 +109,7 @@ def verify(chain: ChainEvidence) -> Report:
             head = item.version.record
             earlier[head] = record
     findings += _counted_once([case for case in cases if case.link])
+    findings += _contexts(chain, [case for case in cases if case.link])
     links = tuple(_line(item.version, places[item.version.number]) for item in chain.versions
                   if item.version.number in places)  # fmt: skip
     order = sorted(findings, key=lambda f: (f.version or 0, f.rule))
@@ -219,6 +223,29 @@ def _counted_once(cases: list[Case]) -> Iterator[Finding]:
         if shared:
             message = f"{shared} row keys are also in link {one.link}"
             yield Finding("R14", two.link, two.evidence.version.number, message)
+
+
+def _contexts(chain: ChainEvidence, cases: list[Case]) -> Iterator[Finding]:
+    """R07: the context of each batch are the last rows of the links before it, as many as genesis says."""
+    try:
+        wanted = parse(chain.genesis)["model"]["context"] if chain.genesis is not None else 0
+    except LedgerCorrupt:
+        return  # R01 says so
+    before: list[pa.Table] = []
+    for case in cases:
+        batch, table = case.record["batch"], case.evidence.batch
+        if batch is None:
+            continue
+        if table is None:
+            return  # R07 names it; what follows cannot be told
+        rows = pa.concat_tables(before) if before else table.slice(0, 0)
+        rows = rows.slice(max(0, rows.num_rows - wanted))
+        stated = {"rows": rows.num_rows, "digest": content_digest(rows)} if wanted else None
+        if batch["context"] != stated:
+            found = batch["context"] and batch["context"]["rows"]
+            message = f"context of {stated and stated['rows']} rows expected, found {found} or other ones"
+            yield Finding("R07", case.link, case.evidence.version.number, message)
+        before.append(table)
 
 
 def _shared(one: Case, two: Case) -> int:

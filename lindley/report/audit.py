@@ -36,7 +36,7 @@ def audit_figure(table: pd.DataFrame, *, title: str = "Sequential against pooled
     tenth of an sd and five percent.
     """
     rows = table[np.isfinite(table["error"]) & np.isfinite(table["sd_ratio"])]
-    rows = rows.loc[rows["error"].abs().sort_values(ascending=False).index[:MAX_ROWS]]
+    rows = rows.sort_values("error", key=abs, ascending=False, kind="stable")[:MAX_ROWS]
     left_out = len(table) - len(rows)
     figure, panels = style.sheet(
         1,

@@ -84,7 +84,6 @@ def audit_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     table
         What `lindley.rebasing.audit_table` returned.
     """
-    worst = table["error"].abs().sort_values(ascending=False, na_position="last").index
     return [
         {
             "parameter": one_line(str(name), 60),
@@ -93,7 +92,9 @@ def audit_rows(table: pd.DataFrame) -> list[dict[str, str]]:
             "error": format_shift(row["error"]),
             "sd ratio": format_ratio(row["sd_ratio"]),
         }
-        for name, row in table.loc[worst].iterrows()
+        for name, row in table.sort_values(
+            "error", key=abs, ascending=False, na_position="last", kind="stable"
+        ).iterrows()
     ]
 
 

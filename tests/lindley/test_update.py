@@ -112,8 +112,10 @@ def test_the_prior_of_a_link_is_the_posterior_before_it(two_links):
 def test_the_budget_adds_up(two_links):
     _, _, (first, info_first), (second, info_second) = two_links
     for before, after, info in ((0.0, first, info_first), (first.budget, second, info_second)):
-        ess = min(info.figures["ess_bulk_min"], info.figures["ess_tail_min"])
-        assert after.budget == pytest.approx(before + 3 / ess)
+        figures = info.figures
+        # Calibration makes draws worth more, never less.
+        assert figures["match_ess"] >= min(figures["ess_bulk_min"], figures["ess_tail_min"])
+        assert after.budget == pytest.approx(before + 3 / figures["match_ess"])
 
 
 def test_the_same_seed_gives_the_same_belief_bit_by_bit(two_links):
@@ -139,25 +141,24 @@ def test_labels_are_matched_by_name_not_by_position(two_links):
 
     swapped, info = run(first, frames[1], declared(reordered), ("mu",))
     assert swapped.matched.coordinates.names == ["mu[b]", "mu[a]"]
-    aligned = swapped.matched.aligned(second.matched.coordinates)
+    aligned = swapped.matched.ordered(second.matched.coordinates)
     z = np.random.default_rng(1).standard_normal((100_000, 2))
     one, two = (matched.map.forward(z) for matched in (aligned, second.matched))
     error = two.std(axis=0) * np.sqrt(2 / info.figures["ess_bulk_min"])
     assert (np.abs(one.mean(axis=0) - two.mean(axis=0)) < 5 * error).all()
 
 
-@pytest.mark.parametrize("labels", [["a", "b", "c"], ["a", "z"]])
-def test_new_and_vanished_labels_are_refused_by_name(two_links, labels):
+def test_new_labels_of_a_joint_prior_are_refused_by_name(two_links):
     frames, _, (first, _), _ = two_links
 
-    def other(batch):
-        with pm.Model(coords={"group": labels}) as model:
-            mu = pm.Normal("mu", 1.0, 2.0, dims="group")
-            pm.Normal("y", mu.sum(), 0.5, observed=batch["y"].to_numpy())
+    def joint(batch):
+        with pm.Model(coords={"group": ["a", "b", "c"]}) as model:
+            mu = pm.MvNormal("mu", np.ones(3), cov=4 * np.eye(3), dims="group")
+            pm.Normal("y", mu.sum(), 0.5, observed=pm.Data("values", batch["y"].to_numpy()))
         return model
 
-    with pytest.raises(CoordinatesMismatch, match=r"'group'.*'mu'.*(\['c'\]|\['z'\])"):
-        run(first, frames[1], declared(other), ("mu",))
+    with pytest.raises(CoordinatesMismatch, match=r"'mu'.*mu\[c\]"):
+        run(first, frames[1], declared(joint), ("mu",))
 
 
 def growing(batch: pd.DataFrame) -> pm.Model:
