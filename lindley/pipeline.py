@@ -6,18 +6,20 @@ Nothing is written before the fit; a version that exists is complete.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
+from lindley.batch import Batch
 from lindley.belief import Belief
 from lindley.bundle import Content
 from lindley.declaration import Declaration
-from lindley.diagnostics import Gate
+from lindley.diagnostics import Gate, Thresholds
 from lindley.errors import LostRace
 from lindley.fit import Progress
 from lindley.importing import import_trace
 from lindley.ledger.protocol import Ledger
+from lindley.lineage import Origin
 from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
 from lindley.planning import Plan, plan_update
 from lindley.record import UPDATE, digest
@@ -52,11 +54,6 @@ class Outcome:
     belief: Belief
     info: Info
     audit: pd.DataFrame | None = None
-
-    @property
-    def prior_belief(self) -> str | None:
-        """Digest of the matched prior that the fit started from; None for the model's own priors."""
-        return self.info.started_from
 
     @property
     def trace(self) -> Any:
@@ -134,16 +131,77 @@ def log_link(ledger: Ledger, plan: Plan, outcome: Outcome, *, context: RunContex
 
 def _content(plan: Plan, outcome: Outcome) -> Content:
     """Collect what the record of an update says."""
-    info = outcome.info
-    origin = plan.settled(info.undone)
-    return Content(
-        declaration=plan.declaration,
+    return content_of(
+        plan,
+        outcome,
+        origin=plan.settled(outcome.info.undone),
         kind=UPDATE,
         previous=plan.previous,
-        prior=origin.prior.version.record if origin.prior else digest(plan.genesis),
-        prior_belief=outcome.prior_belief,
-        replayed=tuple(link.version.record for link in origin.links),
         batch=plan.batch,
+    )
+
+
+class Fitted(Protocol):
+    """What a record takes from the plan of any fit."""
+
+    @property
+    def declaration(self) -> Declaration:
+        """The chain's declaration."""
+
+    @property
+    def genesis(self) -> bytes:
+        """Bytes of the genesis record."""
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Names of the carried variables."""
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Frozen constants of preprocessing."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the fit."""
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The gate's thresholds."""
+
+
+def content_of(
+    plan: Fitted,
+    outcome: Outcome,
+    *,
+    origin: Origin,
+    kind: str,
+    previous: str,
+    batch: Batch | None,
+    newest: Batch | None = None,
+) -> Content:
+    """Collect what the record of a fit says, whatever its kind.
+
+    Parameters
+    ----------
+    plan, outcome
+        What was fitted, and what came of it.
+    origin
+        What the fit started from, and the links whose batches were fitted again.
+    kind, previous
+        Kind of the link, and record digest of the head that it succeeds.
+    batch, newest
+        The link's own batch; for a link without one the newest of those that were fitted.
+    """
+    declaration, info = plan.declaration, outcome.info
+    return Content(
+        declaration=declaration,
+        kind=kind,
+        previous=previous,
+        prior=origin.prior.version.record if origin.prior else digest(plan.genesis),
+        prior_belief=info.started_from,
+        replayed=tuple(link.version.record for link in origin.links),
+        batch=batch,
+        newest=newest,
         matched=outcome.belief.matched,
         trace=info.trace,
         summary=info.summary,
@@ -152,23 +210,17 @@ def _content(plan: Plan, outcome: Outcome) -> Content:
         # As text: a 63-bit integer has no exact form in canonical JSON.
         sampler=info.settings.as_dict() | {"seed": str(plan.seed), "attempt": info.attempts},
         thresholds=plan.thresholds.as_dict(),
-        model=model_entry(plan.declaration, plan.carried, plan.constants, info),
+        model={
+            "digest": declaration.model_digest,
+            "graph": info.graph_digest,
+            "carried": list(plan.carried),
+            "carry": dict(declaration.carry),
+            "likelihood": info.likelihood,
+            "genesis": info.genesis,
+            "baked_constants": info.baked_constants,
+            "constants": plan.constants,
+        },
         match={"distances": info.distances, "doubts": list(info.doubts), "pooled": info.pooled},
         forgetting=info.forgetting,
+        audit=outcome.audit,
     )
-
-
-def model_entry(
-    declaration: Declaration, carried: tuple[str, ...], constants: dict[str, float], info: Info
-) -> dict[str, Any]:
-    """Return what a record says of the model that was fitted."""
-    return {
-        "digest": declaration.model_digest,
-        "graph": info.graph_digest,
-        "carried": list(carried),
-        "carry": dict(declaration.carry),
-        "likelihood": info.likelihood,
-        "genesis": info.genesis,
-        "baked_constants": info.baked_constants,
-        "constants": constants,
-    }

@@ -14,7 +14,6 @@ import pandas as pd
 
 from lindley.batch import Batch
 from lindley.belief import Belief
-from lindley.bundle import Content
 from lindley.chain import Chain, Link
 from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
@@ -23,10 +22,10 @@ from lindley.fit import FitSettings, Progress
 from lindley.ledger.protocol import Ledger
 from lindley.lineage import Origin, batches_of, belief_of
 from lindley.linking import LoggedLink, RunContext, complete, log_content
-from lindley.pipeline import Outcome, model_entry
+from lindley.pipeline import Outcome, content_of
 from lindley.planning import refuse_model_change
 from lindley.reading import find_chain, read_belief, read_summary
-from lindley.record import REBASE, digest, parse
+from lindley.record import REBASE, parse
 from lindley.seeds import derive_seed
 from lindley.update import step
 
@@ -203,26 +202,15 @@ def log_rebase(ledger: Ledger, plan: RebasePlan, outcome: Outcome, *, context: R
     LedgerCorrupt
         If what was read back is not what was written; the run is kept and marked.
     """
-    info, origin = outcome.info, plan.origin
-    content = Content(
-        declaration=plan.declaration,
+    origin = plan.origin
+    content = content_of(
+        plan,
+        outcome,
+        origin=origin,
         kind=REBASE,
         previous=plan.head_link.version.record,
-        prior=origin.prior.version.record if origin.prior else digest(plan.genesis),
-        prior_belief=info.started_from,
-        replayed=tuple(link.version.record for link in origin.links),
         batch=None,
         newest=plan.batches[-1],
-        matched=outcome.belief.matched,
-        trace=info.trace,
-        summary=info.summary,
-        gate=info.gate,
-        figures=info.figures,
-        sampler=info.settings.as_dict() | {"seed": str(plan.seed), "attempt": info.attempts},
-        thresholds=plan.thresholds.as_dict(),
-        model=model_entry(plan.declaration, plan.carried, plan.constants, info),
-        match={"distances": info.distances, "doubts": list(info.doubts), "pooled": info.pooled},
-        audit=outcome.audit,
     )
     return log_content(
         ledger,
