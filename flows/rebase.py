@@ -8,11 +8,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
 
 from flows import files
 from flows.refit import RefitResult, RefitSteps, refit
-from flows.update_states import STATE_NAMES
+from flows.states import completed, failed, value_of
 from lindley.errors import LindleyError
 from lindley.ledger import open_ledger
 from lindley.workspace import Workspace
@@ -59,23 +58,10 @@ def rebase(chain: str, audit: bool = False, accept_model_change: bool = False) -
                 refit_steps(), workspace, chain, audit=audit, accept_model_change=accept_model_change
             )
     except LindleyError as error:
-        get_run_logger().error(str(error))
-        return Failed(message=str(error), data=error)
-    get_run_logger().info(result.message)
-    return Completed(name=STATE_NAMES[result.status], message=result.message, data=result)
+        return failed(error)
+    return completed(result)
 
 
 def outcome_of_refit(state: State[Any]) -> RefitResult | LindleyError:
-    """Return what a run of `rebase` came to.
-
-    Raises
-    ------
-    Exception
-        If it failed or was stopped by anything that Lindley does not raise on purpose.
-    """
-    value = state.result(raise_on_failure=False)
-    if isinstance(value, RefitResult | LindleyError):
-        return value
-    if isinstance(value, BaseException):
-        raise value
-    raise RuntimeError(f"The flow run ended as {state.name}: {state.message}")
+    """Return what a run of `rebase` came to; see `flows.states.value_of`."""
+    return value_of(state, RefitResult)

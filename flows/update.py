@@ -9,14 +9,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
 
 from flows import files
 from flows.rebase import refit_steps
 from flows.refit import follow_up
 from flows.result import UpdateResult
 from flows.sequence import Steps, in_order, update_one
-from flows.update_states import STATE_NAMES
+from flows.states import completed, failed, value_of
 from lindley.errors import LindleyError
 from lindley.ledger import open_ledger
 from lindley.workspace import Workspace
@@ -71,8 +70,8 @@ def update_batch(chain: str, file: str, accept_model_change: bool = False) -> St
         result = update_one(_steps(), workspace, chain, path, accept_model_change=accept_model_change)
         follow_up(refit_steps(), workspace, result, accept_model_change=accept_model_change)
     except LindleyError as error:
-        return _failed(error)
-    return _completed(result)
+        return failed(error)
+    return completed(result)
 
 
 @flow(name="update", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
@@ -108,32 +107,10 @@ def update(chain: str, file: str, accept_model_change: bool = False) -> State[An
             result = update_one(_steps(), workspace, chain, path, accept_model_change=accept_model_change)
             follow_up(refit_steps(), workspace, result, accept_model_change=accept_model_change)
     except LindleyError as error:
-        return _failed(error)
-    return _completed(result)
+        return failed(error)
+    return completed(result)
 
 
 def outcome_of(state: State[Any]) -> UpdateResult | LindleyError:
-    """Return what a run of `update` or `update_batch` came to.
-
-    Raises
-    ------
-    Exception
-        If it failed or was stopped by anything that Lindley does not raise on purpose.
-    """
-    value = state.result(raise_on_failure=False)
-    if isinstance(value, UpdateResult | LindleyError):
-        return value
-    if isinstance(value, BaseException):
-        raise value
-    raise RuntimeError(f"The flow run ended as {state.name}: {state.message}")
-
-
-def _completed(result: UpdateResult) -> State[Any]:
-    get_run_logger().info(result.message)
-    return Completed(name=STATE_NAMES[result.status], message=result.message, data=result)
-
-
-def _failed(error: LindleyError) -> State[Any]:
-    """Return a failed state that says it in one paragraph; a traceback would say less."""
-    get_run_logger().error(str(error))
-    return Failed(message=str(error), data=error)
+    """Return what a run of `update` or `update_batch` came to; see `flows.states.value_of`."""
+    return value_of(state, UpdateResult)

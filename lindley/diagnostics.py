@@ -13,6 +13,9 @@ from scipy.special import logsumexp
 
 from lindley.transport import TriangularMap
 
+#: Points around a posterior, and how much wider than it they lie.
+_POINTS, _WIDER = 2000, 1.2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
@@ -168,6 +171,22 @@ def importance(
         log_evidence=float(logsumexp(log_weights) - np.log(size)),
         log_evidence_se=float(np.sqrt(max(0.0, spread - 1 / size))),
     )
+
+
+def around(matched: TriangularMap, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return points [point, coordinate] around a posterior and the log density [point] they are drawn from.
+
+    Somewhat wider than the map that was matched to it, so that other targets near it are covered too.
+    """
+    wide = matched.stretched(np.full(matched.size, _WIDER))
+    points = wide.sample(rng, _POINTS)
+    return points, wide.log_density(points)
+
+
+def log_integral(log_ratio: np.ndarray) -> float:
+    """Return the log of a target's integral from log target - log proposal [point]."""
+    finite = np.where(np.isfinite(log_ratio), log_ratio, -np.inf)
+    return float(logsumexp(finite) - np.log(len(finite)))
 
 
 def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:

@@ -12,18 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
 
 from lindley.batch import Batch
 from lindley.belief import Belief
 from lindley.coordinates import Coordinates
 from lindley.declaration import Declaration
+from lindley.diagnostics import around, log_integral
 from lindley.errors import DeclarationRefused
 from lindley.policy import REST, Forgetting
 from lindley.prior import MatchedPrior
-
-#: Points at which the discounts of a grid are compared, and how much wider than the posterior they lie.
-_POINTS, _WIDER = 2000, 1.2
 
 
 def discounts(declaration: Declaration, belief: Belief, batch: Batch) -> dict[str, float]:
@@ -162,15 +159,12 @@ def grid_scores(
     grids = {name: group.grid for name, group in declaration.policy.forget.items() if group.grid}
     if not grids:
         return {}
-    wide = matched.map.stretched(np.full(matched.map.size, _WIDER))
-    points = wide.sample(rng, _POINTS)
-    rest = target(points) - used.map.log_density(points) - wide.log_density(points)
-    rest = np.where(np.isfinite(rest), rest, -np.inf)
+    points, proposed = around(matched.map, rng)
+    rest = target(points) - used.map.log_density(points) - proposed
     scores: dict[str, dict[str, float]] = {}
     for name, values in grids.items():
         priors = {value: widened(prior, {**found, name: value}) for value in values}
         scores[name] = {
-            repr(value): float(logsumexp(rest + p.map.log_density(points)) - np.log(_POINTS))
-            for value, p in priors.items()
+            repr(value): log_integral(rest + p.map.log_density(points)) for value, p in priors.items()
         }
     return scores

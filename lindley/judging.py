@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from lindley import diagnostics, model_graph
 from lindley.belief import Belief
@@ -19,9 +18,6 @@ from lindley.quality import Quality, match_distances
 from lindley.seeds import derive_seed
 from lindley.stein import Calibration, calibrate, equal_weights
 from lindley.transport import TriangularMap
-
-#: Points of the direct estimate of a predictive density, and how much wider than the posterior they lie.
-_POINTS, _WIDER = 2000, 1.2
 
 
 @dataclass(frozen=True)
@@ -286,15 +282,13 @@ def _direct_predictive(
 
     It takes the place of the difference of two evidences where they were not seen from the same start.
     """
-    wide = matched.map.stretched(np.full(matched.map.size, _WIDER))
-    points = wide.sample(rng, _POINTS)
+    points, proposed = diagnostics.around(matched.map, rng)
     names, model_names = problem.coordinates.names, problem.graph.coordinates.names
     here = [names.index(name) for name in model_names]
     known = [names.index(name) for name in before.matched.coordinates.names]
     likelihood = np.array([float(problem.at(u, np.zeros(0))["log_likelihood"]) for u in points[:, here]])
     prior = before.matched.map.log_density(points[:, known])
-    ratio = likelihood + prior - wide.log_density(points)
-    return float(logsumexp(np.where(np.isfinite(ratio), ratio, -np.inf)) - np.log(_POINTS))
+    return diagnostics.log_integral(likelihood + prior - proposed)
 
 
 def proper(problem: Problem) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -96,10 +97,10 @@ def behind(chain: Chain, prior: Link | None) -> list[Origin]:
 
 
 def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin) -> Segment:
-    """Return an origin as something that can be fitted; it is read when it is asked for."""
+    """Return an origin as something that can be fitted; it is read when it is asked for, and once."""
     return Segment(
-        start=lambda: belief_of(ledger, made.prior),
-        batches=lambda: batches_of(ledger, declaration, chain, made.links),
+        start=cache(lambda: belief_of(ledger, made.prior)),
+        batches=cache(lambda: batches_of(ledger, declaration, chain, made.links)),
         count=len(made.links),
     )
 

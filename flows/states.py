@@ -1,0 +1,51 @@
+"""How flow runs end, and what a run came to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from flows.refit import RefitResult
+from flows.result import UpdateResult
+from lindley.errors import LindleyError
+
+#: Name of the final state by what became of the work.
+STATE_NAMES = {
+    "accepted": "Completed",
+    "audited": "Completed",
+    "quarantined": "Quarantined",
+    "unchanged": "Unchanged",
+    "gone": "Unchanged",
+    "unfinished": "Unfinished",
+}
+
+
+def completed(result: UpdateResult | RefitResult) -> State[Any]:
+    """Return the state of a run that did what it was to do."""
+    get_run_logger().info(result.message)
+    return Completed(name=STATE_NAMES[result.status], message=result.message, data=result)
+
+
+def failed(error: LindleyError) -> State[Any]:
+    """Return a failed state that says it in one paragraph; a traceback would say less."""
+    get_run_logger().error(str(error))
+    return Failed(message=str(error), data=error)
+
+
+def value_of[R](state: State[Any], kind: type[R]) -> R | LindleyError:
+    """Return the result of a run, which is of some kind, or the error that it failed with.
+
+    Raises
+    ------
+    Exception
+        If it failed or was stopped by anything that Lindley does not raise on purpose.
+    """
+    value = state.result(raise_on_failure=False)
+    if isinstance(value, kind | LindleyError):
+        return value
+    if isinstance(value, BaseException):
+        raise value
+    raise RuntimeError(f"The flow run ended as {state.name}: {state.message}")
