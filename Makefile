@@ -6,6 +6,8 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
+BENCHMARKS := $(VENV)/.benchmarks
+CASES ?= ../shared/data/posteriordb
 # pyenv and uv read .python-version; elsewhere a python3.12 on the PATH is used.
 FIND_PYTHON = for candidate in "$$(command -v python3.12)" "$$(command -v python3)" "$$(command -v python)"; do \
 	  if [ -n "$$candidate" ] && "$$candidate" -c 'import sys; raise SystemExit(sys.version_info[:2] != (3, 12))' 2>/dev/null; \
@@ -29,11 +31,18 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -m compileall -q -j 2 $(VENV)/lib > /dev/null || true
 	@touch $(STAMP)
 
+$(BENCHMARKS): $(STAMP) benchmarks/requirements.lock
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r benchmarks/requirements.lock
+	@touch $@
+
 demo: setup  ## the 1978 influenza chain, from genesis to head, through Prefect and MLflow
 	@$(VENV)/bin/lindley demo
 
-test: setup lint  ## everything that guards correctness
+test: setup lint $(BENCHMARKS)  ## everything that guards correctness
 	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered
+	@if [ -d $(CASES) ]; then $(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) --quick --out .benchmarks/results.csv; \
+	else echo "SKIPPED: the fidelity benchmark, for lack of the reference cases in $(CASES)"; fi
 
 lint: setup  ## style, types, layers
 	@$(VENV)/bin/ruff check .
@@ -41,10 +50,7 @@ lint: setup  ## style, types, layers
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-CASES ?= ../shared/data/posteriordb
-bench-fidelity: setup  ## the chain against reference posteriors (QUICK=1: some of it, 5 minutes; CASES=folder)
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-	  -r benchmarks/requirements.lock
+bench-fidelity: setup $(BENCHMARKS)  ## the chain against reference posteriors (QUICK=1: some of it, 5 minutes; CASES=folder)
 	@$(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) $(if $(QUICK),--quick)
 
 lock:  ## resolve requirements.lock anew (needs uv)
@@ -52,4 +58,4 @@ lock:  ## resolve requirements.lock anew (needs uv)
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements.lock
 
 clean:  ## remove what setup, demo and tests made
-	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .benchmarks
