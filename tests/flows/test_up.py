@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import sys
 import threading
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -98,7 +100,8 @@ def test_a_command_that_fails_is_told_with_its_output(workspace, stop):
 def test_a_server_elsewhere_that_does_not_answer_is_told(workspace, stop, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     made = Stack(workspace, Options(mlflow_port=0), print, stop)
-    monkeypatch.setattr(up.time, "monotonic", iter(range(0, 1000, 9)).__next__)
+    # In place of the module: the clock itself is also read by other threads.
+    monkeypatch.setattr(up, "time", SimpleNamespace(monotonic=itertools.count(0, 9).__next__))
     with pytest.raises(StartFailed, match=r"prefect server does not answer.*127\.0\.0\.1:9.*unset it"):
         made._await("prefect", lambda: False, True)
 
