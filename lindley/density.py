@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytensor
@@ -21,11 +20,9 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
-from lindley.model_graph import ModelGraph
+from lindley.model_graph import ModelGraph, is_data
+from lindley.reuse import reused
 from lindley.transport import ARRAYS, MARGINS, joint_normal, margins_at_rest
-
-#: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
-_DATA_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,8 @@ class Target:
         Inputs that stand for the model's data and the arrays baked into it.
     data_values
         Their values for this batch.
+    sources
+        The model's variables that they stand for.
     baked
         How many of them were constants of the model, which bind it to this batch's shape.
     digest
@@ -58,6 +57,7 @@ class Target:
     prior: tuple[Variable, ...]
     data: tuple[Variable, ...]
     data_values: tuple[np.ndarray, ...]
+    sources: tuple[Variable, ...]
     baked: int
     digest: str
     log_density: Variable
@@ -95,7 +95,7 @@ class Target:
 
 
 def target(graph: ModelGraph, *, genesis: bool, robust: bool = False) -> Target:
-    """Return the target of a link.
+    """Return the target of a link; derived anew only for a model that was not seen before.
 
     Parameters
     ----------
@@ -107,6 +107,12 @@ def target(graph: ModelGraph, *, genesis: bool, robust: bool = False) -> Target:
         Whether the prior is a mixture of the matched one and the model's own, whose weight is then the
         last of the prior's inputs.
     """
+    kind = f"target {genesis} {robust}"
+    return reused(graph, kind, lambda: _derived(graph, genesis=genesis, robust=robust))
+
+
+def _derived(graph: ModelGraph, *, genesis: bool, robust: bool) -> Target:
+    """Derive the target of a link."""
     x = pt.vector("x", shape=(graph.size,))
     size = graph.coordinates.size
     prior = {} if genesis else _prior_inputs(size)
@@ -134,13 +140,14 @@ def target(graph: ModelGraph, *, genesis: bool, robust: bool = False) -> Target:
     named |= {f"pointwise:{name}": term for name, term in zip(names, pointwise, strict=True)}
     named |= dict(zip(keys, quantities, strict=True))
     gradient = pt.grad(log_density, x)
-    outputs, data, data_values, baked = lift([log_density, gradient, *named.values()], graph)
+    outputs, lifted = lift([log_density, gradient, *named.values()], graph)
     return Target(
         x=x,
         prior=tuple(prior.values()),
-        data=data,
-        data_values=data_values,
-        baked=baked,
+        data=lifted.data,
+        data_values=lifted.values,
+        sources=lifted.sources,
+        baked=lifted.baked,
         digest=graph_digest(outputs),
         log_density=outputs[0],
         gradient=outputs[1],
@@ -243,9 +250,17 @@ def total(terms: list[Variable]) -> Variable:
     return pt.add(*[pt.sum(term) for term in terms], pt.constant(0.0)) if terms else pt.constant(0.0)
 
 
-def lift(
-    outputs: list[Variable], graph: ModelGraph
-) -> tuple[list[Variable], tuple[Variable, ...], tuple[np.ndarray, ...], int]:
+@dataclass(frozen=True)
+class Lifted:
+    """Data that became inputs: the inputs, their values, what they stand for, how many were baked in."""
+
+    data: tuple[Variable, ...]
+    values: tuple[np.ndarray, ...]
+    sources: tuple[Variable, ...]
+    baked: int
+
+
+def lift(outputs: list[Variable], graph: ModelGraph) -> tuple[list[Variable], Lifted]:
     """Turn the model's data and the arrays baked into it into inputs.
 
     One compiled function then serves every batch whose graph is otherwise the same.
@@ -259,7 +274,7 @@ def lift(
             continue
         if isinstance(variable, SharedVariable):
             value = np.asarray(variable.get_value(borrow=True))
-        elif isinstance(variable, Constant) and _is_data(variable, observed):
+        elif isinstance(variable, Constant) and is_data(variable, observed):
             value, baked = np.asarray(variable.data), baked + 1
         else:
             continue
@@ -267,12 +282,4 @@ def lift(
         values.append(np.array(value, dtype=variable.type.dtype, order="C"))
     if replacements:
         outputs = graph_replace(outputs, replacements, strict=False)
-    return outputs, tuple(replacements.values()), tuple(values), baked
-
-
-def _is_data(constant: Constant, observed: set[Variable]) -> bool:
-    """Whether a constant of the graph is data of the batch rather than structure."""
-    value: Any = constant.data
-    if not isinstance(value, np.ndarray) or value.ndim == 0:
-        return False
-    return constant in observed or value.size >= _DATA_SIZE
+    return outputs, Lifted(tuple(replacements.values()), tuple(values), tuple(replacements), baked)

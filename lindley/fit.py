@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import nutpie
+import pyarrow as pa
 
 from lindley.engine import Bound
 from lindley.errors import FitFailed
@@ -160,6 +161,8 @@ def sample(
             progress_bar=False,
             progress_rate=250,
             progress_callback=_reporter(progress, total),
+            # As Arrow: nutpie's way to ArviZ takes longer than sampling a small model.
+            return_raw_trace=True,
         )
     except BaseException as error:
         # A panic in the sampler's threads derives from BaseException.
@@ -173,8 +176,8 @@ def sample(
         ) from error
     if progress is not None:
         progress(total, total)
-    x = np.asarray(trace.posterior["x"].values, dtype=float)
-    return Draws(x=x, quantities=evaluate(bound, x), stats=_stats(trace.sample_stats))
+    x, stats = _collected(trace, size)
+    return Draws(x=x, quantities=evaluate(bound, x), stats=stats)
 
 
 def evaluate(bound: Bound, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -226,13 +229,27 @@ def _reporter(progress: Progress | None, total: int) -> Callable[[Any], None] | 
     return report
 
 
-def _stats(stats: Any) -> dict[str, np.ndarray]:
-    """Select the statistics that are kept, under ArviZ's names."""
-    names = {
-        "diverging": "diverging",
-        "energy": "energy",
-        "n_steps": "n_steps",
-        "step_size": "step_size",
-        "depth": "tree_depth",
+#: Statistics that are kept: nutpie's names and ArviZ's.
+_STATS = {
+    "diverging": "diverging",
+    "energy": "energy",
+    "n_steps": "n_steps",
+    "step_size": "step_size",
+    "depth": "tree_depth",
+}
+
+
+def _collected(trace: Any, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return draws [chain, draw, x] and statistics [chain, draw] of a trace, warm-up left out."""
+    batches, statistics = ([pa.record_batch(item) for item in part] for part in trace.get_arrow_trace())
+    kept = [~stats["tuning"].to_numpy(zero_copy_only=False) for stats in statistics]
+    x = [batch["x"].flatten().to_numpy().reshape(-1, size) for batch in batches]
+    return np.stack([points[keep] for points, keep in zip(x, kept, strict=True)]), {
+        new: np.stack(
+            [
+                stats[old].to_numpy(zero_copy_only=False)[keep]
+                for stats, keep in zip(statistics, kept, strict=True)
+            ]
+        )
+        for old, new in _STATS.items()
     }
-    return {new: np.asarray(stats[old].values) for old, new in names.items() if old in stats}

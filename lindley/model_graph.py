@@ -25,6 +25,9 @@ from lindley.coordinates import Block, Coordinates
 from lindley.declaration import Declaration
 from lindley.errors import LindleyError, ModelRefused
 
+#: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
+_DATA_SIZE = 8
+
 
 @dataclass(frozen=True)
 class FreeVariable:
@@ -327,6 +330,14 @@ def _bound_text(name: str, bound: Any) -> str:
     if not inputs:
         return repr(np.asarray(bound.eval(mode="FAST_COMPILE"), dtype=float).tolist())
     return "conditional"
+
+
+def is_data(constant: Constant, observed: set[Variable]) -> bool:
+    """Whether a constant of a graph is data of the batch rather than structure."""
+    value: Any = constant.data
+    if not isinstance(value, np.ndarray) or value.ndim == 0:
+        return False
+    return constant in observed or value.size >= _DATA_SIZE
 
 
 def _is_rng(variable: Any) -> bool:

@@ -122,11 +122,7 @@ def _plain(
         local_names=_local_names([newest]),
         bound=bound,
         at=at,
-        start=_start(
-            initial_point(newest),
-            _spread(newest) if prior is None else np.ones(newest.size),
-            len(layout.belief_at),
-        ),
+        start=_start(*_around(newest, len(layout.belief_at)), len(layout.belief_at)),
         pooled=pooled,
         digest=symbolic.digest,
         baked=symbolic.baked,
@@ -283,6 +279,13 @@ def _spread(graph: ModelGraph) -> np.ndarray:
         return np.ones(graph.size)
     low, high = np.quantile(draws, [0.16, 0.84], axis=0)
     return np.clip((high - low) / 2, 1e-6, 1.0)
+
+
+def _around(graph: ModelGraph, belief: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where to start and how far from it, arrays [x], when the first `belief` come from a belief."""
+    if belief == graph.size:
+        return np.zeros(graph.size), np.ones(graph.size)  # its own point would take a compilation
+    return initial_point(graph), np.ones(graph.size) if belief else _spread(graph)
 
 
 def _center(graphs: Sequence[ModelGraph], layout: Layout, size: int) -> tuple[np.ndarray, np.ndarray]:

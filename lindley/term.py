@@ -17,6 +17,7 @@ from pytensor.graph.replace import graph_replace
 from lindley.density import graph_digest, lift, quantities_of, total, values_of
 from lindley.errors import CoordinatesMismatch
 from lindley.model_graph import FreeVariable, ModelGraph
+from lindley.reuse import reused
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Term:
         have the coordinate.
     pull
         Input [state coordinate]: cotangent of the state that passes on.
-    data, data_values
-        Inputs that stand for data, and their values for this batch.
+    data, data_values, sources
+        Inputs that stand for data, their values for this batch, and what they stand for in the model.
     state_at
         Positions of the coordinates, in the model's order, that take the state that passes on.
     digest
@@ -52,6 +53,7 @@ class Term:
     pull: Variable
     data: tuple[Variable, ...]
     data_values: tuple[np.ndarray, ...]
+    sources: tuple[Variable, ...]
     state_at: np.ndarray
     digest: str
     functions: dict[str, list[Variable]]
@@ -74,7 +76,12 @@ class Term:
 
 
 def term(graph: ModelGraph) -> Term:
-    """Return the term of a batch's model."""
+    """Return the term of a batch's model; derived anew only for a model that was not seen before."""
+    return reused(graph, "term", lambda: _derived(graph))
+
+
+def _derived(graph: ModelGraph) -> Term:
+    """Derive the term of a batch's model."""
     size, local_size = graph.coordinates.size, graph.size - graph.coordinates.size
     u, local = pt.vector("u", shape=(size,)), pt.vector("local", shape=(local_size,))
     own = pt.vector("own", shape=(size,))
@@ -102,14 +109,15 @@ def term(graph: ModelGraph) -> Term:
     named = {"log_likelihood": rest[2]}
     named |= {f"pointwise:{name}": q for name, q in zip(names, pointwise, strict=True)}
     named |= dict(zip(keys, quantities, strict=True))
-    outputs, data, data_values, _ = lift([value, *gradients, state, *named.values()], graph)
+    outputs, lifted = lift([value, *gradients, state, *named.values()], graph)
     return Term(
         u=u,
         local=local,
         own=own,
         pull=pull,
-        data=data,
-        data_values=data_values,
+        data=lifted.data,
+        data_values=lifted.values,
+        sources=lifted.sources,
         state_at=state_at,
         digest=graph_digest(outputs),
         functions={"term": outputs[:3], "state": [outputs[3]], "quantities": outputs[4:]},
