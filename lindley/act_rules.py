@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from lindley import artifact_names
-from lindley.record import CORRECT, RETRACT, ROLLBACK
+from lindley.record import BRANCH, CORRECT, RETRACT, ROLLBACK
 
 if TYPE_CHECKING:
     from lindley.rules import Case, ChainEvidence
@@ -35,7 +35,7 @@ def _replayed(case: Case, chain: ChainEvidence) -> Iterator[str]:
             yield f"a pooled refit starts from genesis or an import, not from a link of kind {kind}"
 
 
-def _acts(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+def _acts(case: Case, chain: ChainEvidence) -> Iterator[str]:
     """What a link takes out or leaves out is counted by the head before it."""
     if case.link is None:
         return
@@ -51,6 +51,9 @@ def _acts(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         yield f"the head before it does not count link {digest[:12]}, whose rows were left out"
     if kind == ROLLBACK and case.prior is None and record["prior"] not in case.priors:
         yield "a rollback goes to no earlier link"
+    start = (chain.branch() or {}).get("record")
+    if kind == BRANCH and (record["prior"] != start or record["previous"] != start):
+        yield "a branch starts from the link that its genesis names"
 
 
 def _copied(case: Case, _chain: ChainEvidence) -> Iterator[str]:

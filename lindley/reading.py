@@ -42,8 +42,15 @@ def find_chain(ledger: Ledger, name: str) -> Chain:
     return read_chain(ledger, name, genesis)
 
 
-def read_chain(ledger: Ledger, chain: str, genesis: bytes) -> Chain:
+def read_chain(ledger: Ledger, chain: str, genesis: bytes, inside: tuple[str, ...] = ()) -> Chain:
     """Walk the registered versions of a chain; those of a branch after the links that it continues.
+
+    Parameters
+    ----------
+    ledger, chain, genesis
+        Where it is kept, its name, and the bytes of its genesis record.
+    inside
+        Branches that are being read, which continue this chain.
 
     Raises
     ------
@@ -51,18 +58,19 @@ def read_chain(ledger: Ledger, chain: str, genesis: bytes) -> Chain:
         If a branch starts from a link that is not there.
     """
     origin = parse(genesis)["branch"]
-    base = _links_up_to(ledger, chain, origin) if origin else ()
+    base = _links_up_to(ledger, (*inside, chain), origin) if origin else ()
     return walk(digest(genesis), ledger.versions(chain), base)
 
 
-def _links_up_to(ledger: Ledger, name: str, origin: dict[str, str]) -> tuple[Link, ...]:
-    """Return the links of the chain that a branch continues, up to where it starts."""
-    genesis = ledger.genesis(origin["chain"]) if origin["chain"] != name else None
-    source = read_chain(ledger, origin["chain"], genesis) if genesis is not None else None
+def _links_up_to(ledger: Ledger, inside: tuple[str, ...], origin: dict[str, str]) -> tuple[Link, ...]:
+    """Return the links of the chain that the last branch of `inside` continues, up to where it starts."""
+    # One that continues itself, through others or not, starts nowhere.
+    genesis = ledger.genesis(origin["chain"]) if origin["chain"] not in inside else None
+    source = read_chain(ledger, origin["chain"], genesis, inside) if genesis is not None else None
     start = source.link_of(origin["record"]) if source else None
     if source is None or start is None:
         raise LedgerCorrupt(
-            f"The branch {name} starts from a link that is not there",
+            f"The branch {inside[-1]} starts from a link that is not there",
             expected=f"a link of {origin['chain']} with the record {origin['record'][:12]}",
             found="no such chain" if source is None else f"{len(source.links)} links, none of them that one",
             todo=f"run `lindley verify {origin['chain']}`; restore the registry from a backup",
