@@ -146,7 +146,8 @@ def correct_one(
 def _result(plan: ActPlan, outcome: Outcome | None, registered: Registered) -> ActResult:
     accepted = registered.status == "accepted"
     reasons = tuple(outcome.gate.reasons) if outcome is not None else ()
-    what = _done(plan)
+    fitted = int(outcome.metrics["replayed"]) + 1 if outcome is not None else 0
+    what = _done(plan, fitted)
     message = (
         f"{what}: link {registered.link} of {registered.chain} (version {registered.version})"
         if accepted
@@ -159,7 +160,7 @@ def _result(plan: ActPlan, outcome: Outcome | None, registered: Registered) -> A
         kind=plan.kind,
         message=message,
         retracted=tuple(link.number for link in plan.retracted) if accepted else (),
-        fitted=len(plan.batches),
+        fitted=fitted,
         link=registered.link,
         version=registered.version,
         run_id=registered.run_id,
@@ -170,12 +171,11 @@ def _result(plan: ActPlan, outcome: Outcome | None, registered: Registered) -> A
     )
 
 
-def _done(plan: ActPlan) -> str:
+def _done(plan: ActPlan, count: int) -> str:
     """Say what an act did, without where the result is."""
     from lindley.choosing import shown  # with the ledger's libraries
 
     gone = ", ".join(shown(link) for link in plan.retracted)
-    count = len(plan.batches)
     how = f"{count} batch{'' if count == 1 else 'es'} fitted{' together' if count > 1 else ''}"
     if plan.target is not None:
         how = f"the belief is that of link {plan.target.number}"

@@ -104,14 +104,18 @@ def is_copy(chain: Chain, link: Link) -> bool:
     return kind in MOVES
 
 
-def behind(chain: Chain, prior: Link | None) -> list[Origin]:
-    """Return how a link came about, and what came before it, newest first, down to genesis or an import."""
-    found = []
-    while prior is not None:
+def behind(chain: Chain, prior: Link | None, most: int | None = None) -> list[Origin]:
+    """Return how a link came about, and what came before it, newest first, down to genesis or an import.
+
+    With `most`, only until so many batches are together.
+    """
+    found, total = list[Origin](), 0
+    while prior is not None and (most is None or total < most):
         made = origin(chain, prior)
         if not made.links:
             break
         found.append(made)
+        total += len(made.links)
         prior = made.prior
     return found
 
@@ -130,7 +134,9 @@ def segments_behind(
 
     None where the policy lets nothing be fitted again.
     """
-    made = behind(chain, prior) if declaration.policy.window else []
+    window = declaration.policy.window
+    # A fit looks back over one window, and may first have undone another one.
+    made = behind(chain, prior, 2 * window + 1) if window else []
     return tuple((item, segment(ledger, declaration, chain, item)) for item in made)
 
 

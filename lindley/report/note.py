@@ -121,6 +121,7 @@ def _opening(kind: str, prior_link: int | None, origin: str | None, rows: int | 
         "branch": f"A what-if chain starts from {before}.",
         "rebase": "All batches that count were fitted together from the model's own priors.",
         "import": "The belief was imported from an earlier trace.",
+        "migrate": "The belief passed to a new version of the model.",
     }.get(kind, f"The prior was {before}.")
     return f"{sentence} The data are {batch}." if batch else sentence
 
