@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner, Result
 
 from flows import environment
@@ -327,10 +326,9 @@ def test_flow_runs_are_named_and_end_as_what_they_came_to(flow, ledger, chain, l
 def test_acts_are_deployed_with_their_parameters() -> None:
     import flows.acts
 
-    document = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-    deployed = {item["name"]: item["entrypoint"] for item in document["deployments"]}
+    document = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
     for name in ("retract", "correct", "rollback"):
-        assert deployed[name] == f"flows.acts.{name}"
+        assert document.count(f"- name: {name}\n") == document.count(f"entrypoint: flows.acts.{name}\n") == 1
         assert getattr(flows.acts, name).name == name
 
 
