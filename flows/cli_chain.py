@@ -68,8 +68,21 @@ def print_log(chain: str, views: list[LinkView]) -> None:
         rows = f"{view.rows:,} row{'' if view.rows == 1 else 's'}"
         batch = f"{view.origin}, {rows}" if view.batch_digest else view.origin or "no batch"
         out.print(f"         {escape(batch)}  [dim]{_fit(view)}[/dim]", soft_wrap=True)
+        for sentence in acts_of(view):
+            out.print(f"         [cyan]{escape(sentence)}[/cyan]", soft_wrap=True)
         for reason in view.reasons:
             out.print(f"         [yellow]{escape(reason)}[/yellow]", soft_wrap=True)
+
+
+def acts_of(view: LinkView) -> list[str]:
+    """Say what a link takes out, and whether its own batch still counts."""
+    said = []
+    if view.retracted:
+        said.append(f"takes out {', '.join(f'link {number}' for number in view.retracted)}")
+    if view.batch_digest and view.number and not view.counted:
+        by = f", taken out by link {view.taken_out_by}" if view.taken_out_by else ""
+        said.append(f"no longer counted{by}")
+    return said
 
 
 def _fit(view: LinkView) -> str:
@@ -120,8 +133,10 @@ def _print_link(link: Link) -> None:
     gate = record["gate"]
     verdict = "[green]passed[/green]" if gate["passed"] else "[yellow]failed[/yellow]"
     batch = record["batch"]
+    dropped = batch["dropped"] if batch else None
+    left_out = f", {dropped['rows']} more were counted already" if dropped else ""
     lines = {
-        "batch": f"{batch['origin']}, {batch['rows']} rows, {batch['digest']}" if batch else "none",
+        "batch": f"{batch['origin']}, {batch['rows']} rows{left_out}, {batch['digest']}" if batch else "none",
         "record": view.record_digest,
         "previous": view.previous,
         "prior": view.prior,
@@ -130,6 +145,8 @@ def _print_link(link: Link) -> None:
     }
     for label, value in lines.items():
         out.print(f"  {label:9}{escape(str(value))}", soft_wrap=True)
+    for sentence in acts_of(view):
+        out.print(f"  {'counts':9}{escape(sentence)}", soft_wrap=True)
     out.print(f"  {'gate':9}{verdict}")
     for sentence in (*gate["reasons"], *gate["warnings"]):
         out.print(f"           [yellow]{escape(sentence)}[/yellow]", soft_wrap=True)

@@ -23,7 +23,7 @@ from flows.cli_output import (
     table,
 )
 from flows.dropping import drop_batches
-from flows.result import UpdateResult
+from flows.result import OnOverlap, UpdateResult
 from lindley.declaration import load_declaration
 from lindley.errors import BatchUnreadable
 from lindley.workspace import Workspace
@@ -48,18 +48,14 @@ def update(
     file: Annotated[Path, typer.Argument(help="CSV or Parquet file.", show_default=False)],
     direct: Annotated[bool, typer.Option("--direct", help="Without Prefect.")] = False,
     accept_model_change: AcceptChange = False,
+    on_overlap: Annotated[
+        OnOverlap, typer.Option(help="What becomes of rows whose key is counted already.")
+    ] = "refuse",
     as_json: Json = False,
 ) -> None:
     """Turn a batch into a new link of a chain. Exit code 3: fitted, but quarantined by the gate."""
     with reported(as_json):
-        path = Path(os.path.abspath(file))  # noqa: PTH100  (`resolve` would follow a link to the file)
-        if not path.is_file():
-            raise BatchUnreadable(
-                f"There is no file {file.name}",
-                expected="a CSV or Parquet file",
-                found=f"nothing at {path}" if not path.exists() else f"{path} is no file",
-                todo="correct the path",
-            )
+        path = existing(file)
         workspace = environment.prepare(Workspace.from_environment(), quiet=True)
         load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
         with progress_bar(f"{chain} <- {path.name}") as progress:
@@ -67,8 +63,27 @@ def update(
                 from flows.direct import update_directly as run  # imports the numerical stack
             else:
                 from flows.inprocess import run_update as run  # imports Prefect
-            result = run(workspace, chain, path, accept_model_change, progress)
+            result = run(workspace, chain, path, accept_model_change, progress, on_overlap)
         _print_result(result, as_json)
+
+
+def existing(file: Path) -> Path:
+    """Return the absolute path of a file that someone named.
+
+    Raises
+    ------
+    BatchUnreadable
+        If there is no such file.
+    """
+    path = Path(os.path.abspath(file))  # noqa: PTH100  (`resolve` would follow a link to the file)
+    if not path.is_file():
+        raise BatchUnreadable(
+            f"There is no file {file.name}",
+            expected="a CSV or Parquet file",
+            found=f"nothing at {path}" if not path.exists() else f"{path} is no file",
+            todo="correct the path",
+        )
+    return path
 
 
 def _print_result(result: UpdateResult, as_json: bool) -> None:

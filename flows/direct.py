@@ -8,7 +8,7 @@ from pathlib import Path
 from flows import files
 from flows.cli_output import say
 from flows.refit import RefitResult, RefitSteps, follow_up, refit
-from flows.result import UpdateResult
+from flows.result import OnOverlap, UpdateResult
 from flows.sequence import Steps, in_order, registered_result, update_one
 from lindley.batch import read_batch
 from lindley.calibration import Calibration, calibrate
@@ -27,6 +27,7 @@ def update_directly(
     path: Path,
     accept_model_change: bool,
     progress: Callable[[int, int], None],
+    on_overlap: OnOverlap = "refuse",
 ) -> UpdateResult:
     """Turn a file into a link; files that landed before it come first, as in the flow `update`.
 
@@ -38,8 +39,8 @@ def update_directly(
     steps = Steps(
         open_ledger=open_ledger,
         read=read_batch,
-        plan=lambda ledger, declaration, batch, accept: plan_update(
-            ledger, declaration, batch, accept_model_change=accept
+        plan=lambda ledger, declaration, batch, accept, overlap: plan_update(
+            ledger, declaration, batch, accept_model_change=accept, on_overlap=overlap
         ),
         fit=lambda plan: fit_plan(plan, progress=progress),
         log=lambda ledger, plan, outcome: log_link(ledger, plan, outcome, context=RunContext()),
@@ -48,8 +49,15 @@ def update_directly(
         say=say,
     )
 
-    def one_and_refit(file: Path) -> UpdateResult:
-        result = update_one(steps, workspace, chain, file, accept_model_change=accept_model_change)
+    def one_and_refit(file: Path, overlap: OnOverlap = "refuse") -> UpdateResult:
+        result = update_one(
+            steps,
+            workspace,
+            chain,
+            file,
+            accept_model_change=accept_model_change,
+            on_overlap=overlap,
+        )
         follow_up(_refit_steps(progress), workspace, result, accept_model_change=accept_model_change)
         return result
 
@@ -61,7 +69,7 @@ def update_directly(
 
     with files.turn(workspace, chain):
         in_order(workspace, chain, path, one, say)
-        return one_and_refit(path)
+        return one_and_refit(path, on_overlap)
 
 
 def refit_directly(

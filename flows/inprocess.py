@@ -8,14 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from flows import acts
+from flows.acting import ActResult
 from flows.rebase import outcome_of_refit, rebase
 from flows.refit import RefitResult
-from flows.result import UpdateResult
+from flows.result import OnOverlap, UpdateResult
 from flows.sweep import Swept, sweep
 from flows.update import outcome_of, update
 from lindley.errors import LindleyError
@@ -35,7 +39,12 @@ class PrefectUnavailable(LindleyError):
 
 
 def run_update(
-    workspace: Workspace, chain: str, path: Path, accept_model_change: bool, progress: Progress
+    workspace: Workspace,
+    chain: str,
+    path: Path,
+    accept_model_change: bool,
+    progress: Progress,
+    on_overlap: OnOverlap = "refuse",
 ) -> UpdateResult:
     """Run the flow `update` on a file and return what became of it.
 
@@ -46,7 +55,7 @@ def run_update(
     """
     reach_prefect(workspace)
     with watched(progress):
-        found = outcome_of(update(chain, str(path), accept_model_change, return_state=True))
+        found = outcome_of(update(chain, str(path), accept_model_change, on_overlap, return_state=True))
     if isinstance(found, LindleyError):
         raise found
     return found
@@ -78,6 +87,52 @@ def run_rebase(
     reach_prefect(workspace)
     with watched(progress):
         found = outcome_of_refit(rebase(chain, audit, accept_model_change, return_state=True))
+    if isinstance(found, LindleyError):
+        raise found
+    return found
+
+
+def run_retract(
+    workspace: Workspace, chain: str, batches: list[str], accept_model_change: bool, progress: Progress
+) -> ActResult:
+    """Run the flow `retract`; see `_run_act`."""
+    return _run_act(
+        workspace, progress, lambda: acts.retract(chain, batches, accept_model_change, return_state=True)
+    )
+
+
+def run_correct(
+    workspace: Workspace, chain: str, old: str, path: Path, accept_model_change: bool, progress: Progress
+) -> ActResult:
+    """Run the flow `correct`; see `_run_act`."""
+    return _run_act(
+        workspace,
+        progress,
+        lambda: acts.correct(chain, old, str(path), accept_model_change, return_state=True),
+    )
+
+
+def run_rollback(workspace: Workspace, chain: str, link: str, progress: Progress) -> ActResult:
+    """Run the flow `rollback`; see `_run_act`."""
+    return _run_act(workspace, progress, lambda: acts.rollback(chain, link, return_state=True))
+
+
+def run_branch(workspace: Workspace, chain: str, link: str, name: str, progress: Progress) -> ActResult:
+    """Run the flow `branch`; see `_run_act`."""
+    return _run_act(workspace, progress, lambda: acts.branch(chain, link, name, return_state=True))
+
+
+def _run_act(workspace: Workspace, progress: Progress, run: Callable[[], State[Any]]) -> ActResult:
+    """Run the flow of an act and return what became of it.
+
+    Raises
+    ------
+    LindleyError
+        If the flow run failed.
+    """
+    reach_prefect(workspace)
+    with watched(progress):
+        found = acts.outcome_of_act(run())
     if isinstance(found, LindleyError):
         raise found
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+#: What becomes of rows whose key is counted already.
+OnOverlap = Literal["refuse", "drop"]
 Status = Literal["accepted", "quarantined", "unchanged", "gone", "unfinished"]
 
 
@@ -30,6 +32,8 @@ class UpdateResult:
         Why the gate refused the fit.
     stored
         Where the file was archived; None when it was not.
+    dropped
+        Rows of the file that were left out, because their keys were counted already.
     """
 
     status: Status
@@ -44,6 +48,7 @@ class UpdateResult:
     version_url: str | None = None
     reasons: tuple[str, ...] = ()
     stored: str | None = None
+    dropped: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""

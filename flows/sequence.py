@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.files import at_fault, earlier, finished, has_landed, set_aside, store
-from flows.result import Status, UpdateResult
+from flows.result import OnOverlap, Status, UpdateResult
 from lindley.declaration import load_declaration
 from lindley.errors import LindleyError, LostRace
 from lindley.workspace import Workspace
@@ -42,7 +42,7 @@ class Steps:
 
     open_ledger: Callable[[Workspace], Ledger]
     read: Callable[[Path, Declaration], Batch]
-    plan: Callable[[Ledger, Declaration, Batch, bool], Plan]
+    plan: Callable[[Ledger, Declaration, Batch, bool, OnOverlap], Plan]
     fit: Callable[[Plan], Outcome]
     log: Callable[[Ledger, Plan, Outcome], LoggedLink]
     register: Callable[[Ledger, LoggedLink], Registered]
@@ -86,7 +86,13 @@ def in_order(
 
 
 def update_one(
-    steps: Steps, workspace: Workspace, chain: str, path: Path, *, accept_model_change: bool = False
+    steps: Steps,
+    workspace: Workspace,
+    chain: str,
+    path: Path,
+    *,
+    accept_model_change: bool = False,
+    on_overlap: OnOverlap = "refuse",
 ) -> UpdateResult:
     """Turn one file into a link, or say why nothing was to be done.
 
@@ -104,7 +110,7 @@ def update_one(
         if not finished(path):
             return _nothing(chain, path, "unfinished", "is still being written; the next sweep takes it")
     try:
-        return _update(steps, workspace, chain, path, accept_model_change)
+        return _update(steps, workspace, chain, path, accept_model_change, on_overlap)
     except LindleyError as error:
         if has_landed(workspace, chain, path) and not path.exists() and at_fault(error):
             return _nothing(chain, path, "gone", "left the landing folder meanwhile; another run took it")
@@ -119,13 +125,18 @@ def _nothing(chain: str, path: Path, status: Status, what: str) -> UpdateResult:
 
 
 def _update(
-    steps: Steps, workspace: Workspace, chain: str, path: Path, accept_model_change: bool
+    steps: Steps,
+    workspace: Workspace,
+    chain: str,
+    path: Path,
+    accept_model_change: bool,
+    on_overlap: OnOverlap,
 ) -> UpdateResult:
     declaration = load_declaration(chain, workspace.models)
     batch = steps.read(path, declaration)
     ledger = steps.open_ledger(workspace)
     for _ in range(MOST_RACES):
-        plan = steps.plan(ledger, declaration, batch, accept_model_change)
+        plan = steps.plan(ledger, declaration, batch, accept_model_change, on_overlap)
         if plan.noop is not None:
             result = UpdateResult(
                 status="quarantined" if plan.quarantined else "unchanged",
@@ -137,7 +148,8 @@ def _update(
         outcome = steps.fit(plan)
         registered = _write(steps, ledger, plan, outcome)
         if registered is not None:
-            result = registered_result(path, registered, tuple(outcome.gate.reasons))
+            dropped = plan.batch.dropped.rows if plan.batch.dropped else 0
+            result = registered_result(path, registered, tuple(outcome.gate.reasons), dropped)
             result = _archived(result, workspace, path, batch)
             steps.publish(plan, outcome, registered)
             return result
@@ -159,7 +171,9 @@ def _write(steps: Steps, ledger: Ledger, plan: Plan, outcome: Outcome) -> Regist
     return None if registered.status == "superseded" else registered
 
 
-def registered_result(path: Path, registered: Registered, reasons: tuple[str, ...] = ()) -> UpdateResult:
+def registered_result(
+    path: Path, registered: Registered, reasons: tuple[str, ...] = (), dropped: int = 0
+) -> UpdateResult:
     """Return what became of a file that was registered."""
     accepted = registered.status == "accepted"
     message = (
@@ -168,11 +182,14 @@ def registered_result(path: Path, registered: Registered, reasons: tuple[str, ..
         else f"{path.name} is quarantined as version {registered.version} of {registered.chain}, "
         f"the head did not move: {'; '.join(reasons) or 'it failed the gate'}"
     )
+    if dropped:
+        message += f"; {dropped} row{' was' if dropped == 1 else 's were'} left out, counted already"
     return UpdateResult(
         status="accepted" if accepted else "quarantined",
         chain=registered.chain,
         file=path.name,
         message=message,
+        dropped=dropped,
         link=registered.link,
         version=registered.version,
         run_id=registered.run_id,

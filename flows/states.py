@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
+from flows.acting import ActResult
 from flows.refit import RefitResult
 from flows.result import UpdateResult
 from lindley.errors import LindleyError
@@ -23,7 +24,7 @@ STATE_NAMES = {
 }
 
 
-def completed(result: UpdateResult | RefitResult) -> State[Any]:
+def completed(result: UpdateResult | RefitResult | ActResult) -> State[Any]:
     """Return the state of a run that did what it was to do."""
     get_run_logger().info(result.message)
     return Completed(name=STATE_NAMES[result.status], message=result.message, data=result)

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from flows import files
 from flows.rebase import refit_steps
 from flows.refit import follow_up
-from flows.result import UpdateResult
+from flows.result import OnOverlap, UpdateResult
 from flows.sequence import Steps, in_order, update_one
 from flows.states import completed, failed, value_of
 from lindley.errors import LindleyError
@@ -75,7 +75,9 @@ def update_batch(chain: str, file: str, accept_model_change: bool = False) -> St
 
 
 @flow(name="update", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
-def update(chain: str, file: str, accept_model_change: bool = False) -> State[Any]:
+def update(
+    chain: str, file: str, accept_model_change: bool = False, on_overlap: OnOverlap = "refuse"
+) -> State[Any]:
     """Turn a file into a link of a chain.
 
     Files that wait in the chain's landing folder since before this one come first, each in a run of
@@ -91,6 +93,9 @@ def update(chain: str, file: str, accept_model_change: bool = False) -> State[An
         Name of a file in the chain's landing folder, or an absolute path.
     accept_model_change
         Go on although the model's code is not the head's; the new code is recorded with the link.
+    on_overlap
+        What becomes of rows whose key is counted already: ``refuse`` the file, or ``drop`` these rows. It
+        is about this file alone, not about those before it.
     """
     workspace = Workspace.from_environment()
     say = get_run_logger().info
@@ -104,7 +109,14 @@ def update(chain: str, file: str, accept_model_change: bool = False) -> State[An
             if not came:
                 say("Another update of %s takes long; this one goes on beside it", chain)
             in_order(workspace, chain, path, one, say)
-            result = update_one(_steps(), workspace, chain, path, accept_model_change=accept_model_change)
+            result = update_one(
+                _steps(),
+                workspace,
+                chain,
+                path,
+                accept_model_change=accept_model_change,
+                on_overlap=on_overlap,
+            )
             follow_up(refit_steps(), workspace, result, accept_model_change=accept_model_change)
     except LindleyError as error:
         return failed(error)

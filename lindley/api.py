@@ -37,13 +37,12 @@ class Link:
     @cached_property
     def record(self) -> dict[str, Any]:
         """The link's record."""
-        from lindley.chain import Link as ChainLink  # the readers import the numerical stack
-        from lindley.reading import find_chain, read_record
+        from lindley.reading import find_chain, read_record  # the readers import the numerical stack
 
-        links: dict[int, ChainLink] = {
-            link.version.number: link for link in find_chain(self.ledger, self.chain).links
-        }
-        return read_record(self.ledger, links[self.view.version])
+        link = find_chain(self.ledger, self.chain).link_of(self.view.record_digest)
+        if link is None:
+            raise UnknownLink(f"{self.chain} has no link {self.view.record_digest[:12]}")
+        return read_record(self.ledger, link)
 
     @property
     def parameters(self) -> list[str]:

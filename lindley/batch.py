@@ -31,6 +31,27 @@ _CLOCKS = ("timestamp", "timestamptz", "time", "duration")
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """Rows of a file that were left out of its batch, because their keys were counted already.
+
+    Parameters
+    ----------
+    rows, digest
+        How many, and their content digest.
+    links
+        Record digests of the links that count rows with their keys.
+    """
+
+    rows: int
+    digest: str
+    links: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as the record states it."""
+        return {"rows": self.rows, "digest": self.digest, "links": list(self.links)}
+
+
+@dataclass(frozen=True)
 class Batch:
     """An immutable set of rows that fit a declaration.
 
@@ -48,6 +69,8 @@ class Batch:
     context
         Rows before the batch that the model conditions on without counting them; None where the
         declaration asks for none. Not part of the digest.
+    dropped
+        What was left out of the file, because it was counted already; None where nothing was.
     """
 
     table: pa.Table
@@ -55,6 +78,7 @@ class Batch:
     key: tuple[str, ...]
     origin: str
     context: pa.Table | None = None
+    dropped: Dropped | None = None
 
     @property
     def rows(self) -> int:
@@ -204,6 +228,27 @@ def shared_keys(batch: Batch, other: pa.Table) -> pa.Table:
     )
     shared = mine.join(_keys(theirs, batch.key), keys=list(batch.key), join_type="left semi")
     return shared.select(list(batch.key)).sort_by([(name, "ascending") for name in batch.key])
+
+
+def split_by_keys(batch: Batch, keys: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the rows of a batch whose key is not in `keys`, and those whose key is, in its order.
+
+    Parameters
+    ----------
+    keys
+        What `shared_keys` gave, of one table or several.
+    """
+    place = "row number"  # No column of the key can be confused with it: the key's are renamed.
+    columns = [f"key {number}" for number in range(len(batch.key))]
+    mine = _keys(batch.table, batch.key).rename_columns(columns)
+    rows = mine.append_column(place, pa.array(range(mine.num_rows), pa.int64()))
+    theirs = keys.select(list(batch.key)).rename_columns(columns)
+    found = [
+        rows.join(theirs, keys=columns, join_type=kind).sort_by(place).column(place)
+        for kind in ("left anti", "left semi")
+    ]
+    kept, dropped = (batch.table.take(numbers).combine_chunks() for numbers in found)
+    return kept, dropped
 
 
 def ranges_disjoint(a: Mapping[str, Sequence[str]], b: Mapping[str, Sequence[str]]) -> bool:

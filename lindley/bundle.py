@@ -46,13 +46,15 @@ class Content:
     Parameters
     ----------
     kind
-        ``update``, ``rebase`` or ``import``.
+        See `lindley.record.KINDS`.
     previous, prior
         Record digests of the head it succeeds and of the link whose posterior was its prior.
     prior_belief
         Digest of the matched prior that was used; None for the model's own priors.
     replayed
         Record digests of the links whose batches were fitted again, oldest first.
+    retracted
+        Record digests of the links whose batches are taken out.
     batch
         The batch; None for a link without one of its own.
     sampler, thresholds, figures
@@ -64,7 +66,7 @@ class Content:
     forgetting
         Discounts, scores and what the next link goes by; empty where nothing is forgotten.
     newest
-        The newest batch of a link without one of its own: what a prediction may follow.
+        The newest batch where that is not the link's own: what a prediction may follow.
     audit
         The head beside a pooled refit (see `lindley.rebasing.audit_table`); None for other kinds.
     """
@@ -86,6 +88,7 @@ class Content:
     model: dict[str, Any]
     match: dict[str, Any]
     forgetting: dict[str, Any] = field(default_factory=dict)
+    retracted: tuple[str, ...] = ()
     newest: Batch | None = None
     audit: pd.DataFrame | None = None
 
@@ -126,7 +129,7 @@ def write(
         declaration,
         carried,
         constants=content.model["constants"],
-        context=_context_of_the_next(content.batch or content.newest, declaration),
+        context=_context_of_the_next(content.newest or content.batch, declaration),
     ).to_netcdf(draws, engine="h5netcdf")
     package(folder, declaration, draws, content.summary)
     for path in scratch.iterdir():
@@ -166,6 +169,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         "prior": content.prior,
         "prior_belief": content.prior_belief,
         "replayed": list(content.replayed),
+        "retracted": list(content.retracted),
         "model": content.model,
         "batch": None
         if batch is None
@@ -178,6 +182,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
             "context": None
             if batch.context is None
             else {"rows": batch.context.num_rows, "digest": content_digest(batch.context)},
+            "dropped": batch.dropped.as_dict() if batch.dropped is not None else None,
         },
         "posterior": {
             "family": content.matched.family,

@@ -4,16 +4,20 @@ The chain is defined by walking the registered versions in number order. A versi
 `previous` is the head so far and it was accepted; everything else is superseded (a lost race, a create
 that was sent twice) or quarantined. Version numbers are unique and grow, so every reader comes to the
 same chain.
+
+What a link's belief counts follows from the links alone (`Chain.counted`): acts take batches out, put
+others in their place or go back to what an earlier link counted, and nothing is ever deleted.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
-from lindley.record import canonical
+from lindley.record import CORRECT, IMPORT, MOVES, RETRACT, canonical
 
 Status = Literal["accepted", "quarantined"]
 
@@ -34,11 +38,13 @@ class Version:
     previous, prior
         Record digests of the head it succeeds and of the link whose posterior was its prior.
     batch
-        Batch digest; empty where there is none (kind ``import``).
+        Batch digest; empty where there is none of its own.
     status
         ``accepted`` or ``quarantined``: the gate's verdict.
     key_ranges
         Smallest and largest value of each key column (see `Batch.key_ranges`).
+    retracted
+        Record digests of the links whose batches it takes out (kinds ``retract`` and ``correct``).
     figures
         Scalar results shown in the log.
     source
@@ -59,6 +65,7 @@ class Version:
     key_ranges: dict[str, list[str]] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+    retracted: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     source: str = ""
 
@@ -83,12 +90,16 @@ class Chain:
         In order; the last one is the head.
     superseded, quarantined
         Versions that are not links, in number order.
+    base
+        How many of the links are those of the chain that this one branched from; 0 for a chain that is
+        no branch.
     """
 
     genesis: str
     links: tuple[Link, ...]
     superseded: tuple[Version, ...]
     quarantined: tuple[Version, ...]
+    base: int = 0
 
     @property
     def head(self) -> Link | None:
@@ -100,32 +111,109 @@ class Chain:
         """Record digest of the head, or of the genesis record."""
         return self.head.version.record if self.head else self.genesis
 
+    @property
+    def own(self) -> tuple[Link, ...]:
+        """The links that are versions of this chain itself, not of the one that it branched from."""
+        return self.links[self.base :]
+
+    @cached_property
+    def _by_record(self) -> dict[str, Link]:
+        return {link.version.record: link for link in self.links}
+
+    def link_of(self, record: str) -> Link | None:
+        """Return the link with a record digest."""
+        return self._by_record.get(record)
+
+    def before(self, link: Link) -> Link | None:
+        """Return the link that a link succeeds; None for the first."""
+        return self.links[link.number - 2] if link.number > 1 else None
+
+    def prior(self, link: Link) -> Link | None:
+        """Return the earlier link whose posterior was a link's prior; None for genesis."""
+        found = self.link_of(link.version.prior)
+        return found if found is not None and found.number < link.number else None
+
+    def counted(self, link: Link | None) -> tuple[Link, ...]:
+        """Return the links whose batches a link's belief counts, in the order in which they count.
+
+        None, which is genesis, counts nothing. A batch that replaces another one counts in its place.
+        """
+        path: list[Link] = []
+        while link is not None:
+            path.append(link)
+            if link.version.kind == IMPORT:
+                break
+            link = self.prior(link) if link.version.kind in MOVES else self.before(link)
+        found: list[Link] = []
+        for step in reversed(path):
+            _count(found, step)
+        return tuple(found)
+
+    @cached_property
+    def at_head(self) -> tuple[Link, ...]:
+        """The links whose batches the head counts."""
+        return self.counted(self.head)
+
     def with_batch(self, batch: str) -> Link | None:
-        """Return the link that counted a batch."""
-        return next((link for link in self.links if link.version.batch == batch), None)
+        """Return the link whose batch of this digest the head counts."""
+        return next((link for link in self.at_head if link.version.batch == batch), None)
+
+    def taken_out(self, link: Link) -> Link | None:
+        """Return the newest link that took a link's batch out; None where none did."""
+        takers = (other for other in reversed(self.links) if link.version.record in other.version.retracted)
+        return next(takers, None)
 
 
-def walk(genesis: str, versions: Iterable[Version]) -> Chain:
-    """Walk versions in number order and return the chain they define."""
-    head = genesis
-    links: list[Link] = []
+def _count(counted: list[Link], link: Link) -> None:
+    """Turn what the link before counts, or for a move the link that it goes to, into what a link counts."""
+    version = link.version
+    if version.kind not in (RETRACT, CORRECT):
+        if version.batch:
+            counted.append(link)
+        return
+    gone = [place for place, other in enumerate(counted) if other.version.record in version.retracted]
+    for place in reversed(gone):
+        del counted[place]
+    if version.batch:
+        counted.insert(gone[0] if gone else len(counted), link)
+
+
+def walk(genesis: str, versions: Iterable[Version], base: Sequence[Link] = ()) -> Chain:
+    """Walk versions in number order and return the chain they define.
+
+    Parameters
+    ----------
+    genesis
+        Digest of the genesis record.
+    versions
+        The registered versions.
+    base
+        Of a branch, the links that it continues.
+    """
+    head = base[-1].version.record if base else genesis
+    links = list(base)
+    known = {link.version.record for link in links}
     superseded: list[Version] = []
     quarantined: list[Version] = []
     for version in sorted(versions, key=lambda v: v.number):
         if version.status == "quarantined":
             quarantined.append(version)
-        elif version.previous == head and version.record not in {link.version.record for link in links}:
+        elif version.previous == head and version.record not in known:
             links.append(Link(number=len(links) + 1, version=version))
             head = version.record
+            known.add(head)
         else:
             superseded.append(version)
-    return Chain(genesis, tuple(links), tuple(superseded), tuple(quarantined))
+    return Chain(genesis, tuple(links), tuple(superseded), tuple(quarantined), len(base))
 
 
 def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
     """Return the tags that a version of this record is created with, in the one call that creates it."""
     batch = record["batch"] or {}
-    return {
+    # A chain that was made before there were retractions has no such tag, and neither has an update.
+    gone = record.get("retracted")
+    retracted = {"lindley.retracted": _text(gone)} if gone else {}
+    return retracted | {
         "lindley.chain": record["chain"],
         "lindley.kind": record["kind"],
         "lindley.record": record_digest,
@@ -159,6 +247,7 @@ def read_version(number: int, run_id: str, created: str, tags: Mapping[str, str]
         key_ranges=_pairs(_read(tags, "lindley.key_ranges", {})),
         figures={k: v for k, v in _read(tags, "lindley.figures", {}).items() if isinstance(v, int | float)},
         reasons=tuple(map(str, _read(tags, "lindley.reasons", []))),
+        retracted=tuple(map(str, _read(tags, "lindley.retracted", []))),
         tags=dict(tags),
     )
 

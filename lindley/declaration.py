@@ -12,7 +12,7 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,10 @@ from lindley.policy import REST, Policy
 if TYPE_CHECKING:
     import pandas as pd
     import pymc as pm
+
+
+#: Between the name of a chain and that of a branch of it.
+BRANCH_MARK = "--"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +248,8 @@ def load_file(path: Path) -> Declaration:
 def load_declaration(name: str, models: Path) -> Declaration:
     """Load the declaration of chain `name` from the folder `models` (file ``NAME.py``).
 
+    A branch ``SOURCE--NAME`` without a file of its own has the declaration of its source, under its name.
+
     Raises
     ------
     UnknownChain
@@ -252,11 +258,10 @@ def load_declaration(name: str, models: Path) -> Declaration:
         If the file's declaration has another name.
     """
     check_chain_name(name)
-    for stem in (name, name.replace("-", "_")):
-        path = models / f"{stem}.py"
-        if path.is_file():
-            break
-    else:
+    path = _file_of(name, models)
+    if path is None and BRANCH_MARK in name:
+        return replace(load_declaration(name.rpartition(BRANCH_MARK)[0], models), name=name)
+    if path is None:
         known = ", ".join(declared_chains(models)) or "none"
         raise UnknownChain(
             f"No chain {name!r} is declared",
@@ -273,6 +278,12 @@ def load_declaration(name: str, models: Path) -> Declaration:
             todo="give file and declaration the same name",
         )
     return declaration
+
+
+def _file_of(name: str, models: Path) -> Path | None:
+    """Return the model file of a chain, if there is one."""
+    paths = (models / f"{stem}.py" for stem in (name, name.replace("-", "_")))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def declared_chains(models: Path) -> list[str]:

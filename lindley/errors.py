@@ -77,6 +77,10 @@ class UnknownLink(LindleyError):
     """The chain has no link of that number or digest."""
 
 
+class ActRefused(LindleyError):
+    """A retraction, correction, rollback or branch that the chain cannot take."""
+
+
 class ModelRefused(LindleyError):
     """A PyMC model that cannot be updated sequentially as declared."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,16 @@ def verify_chain(ledger: Ledger, chain: str) -> Report:
     return verify(gather(ledger, chain))
 
 
-def gather(ledger: Ledger, chain: str) -> ChainEvidence:
-    """Read everything of a chain that a rule looks at."""
+def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> ChainEvidence:
+    """Read everything of a chain that a rule looks at.
+
+    Parameters
+    ----------
+    ledger, chain
+        Where, and the chain's name.
+    inside
+        Branches that are being read, which continue this chain.
+    """
     genesis: bytes | None = None
     try:
         genesis = ledger.genesis(check_chain_name(chain))
@@ -53,7 +62,7 @@ def gather(ledger: Ledger, chain: str) -> ChainEvidence:
     except LedgerCorrupt as error:
         stated = error.expected.removeprefix("sha256 ") if error.expected.startswith("sha256 ") else ""
     versions = ledger.versions(chain)
-    return ChainEvidence(
+    evidence = ChainEvidence(
         name=chain,
         genesis=genesis,
         genesis_digest=stated,
@@ -61,6 +70,13 @@ def gather(ledger: Ledger, chain: str) -> ChainEvidence:
         head_hint=ledger.head_hint(chain),
         registered_runs=tuple(ledger.registered_runs(chain)),
     )
+    origin = evidence.branch()
+    # A branch holds its source's links too. One that names itself, or one behind it, never ends.
+    if origin is None or origin["chain"] in (chain, *inside):
+        return evidence
+    with contextlib.suppress(UnknownChain):
+        return replace(evidence, base=gather(ledger, origin["chain"], (*inside, chain)))
+    return evidence
 
 
 def _gather_version(ledger: Ledger, version: Version) -> Evidence:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from lindley.chain import Version
+from lindley.chain import Chain, Link, Version
 from lindley.ledger.protocol import Ledger
 from lindley.reading import find_chain
 
@@ -21,6 +21,12 @@ class LinkView:
         ``accepted``, ``quarantined`` or ``superseded``.
     created
         When it was registered, ISO 8601 in UTC, as the registry says.
+    counted
+        Whether the head counts its own batch.
+    retracted
+        Numbers of the links whose batches it takes out.
+    taken_out_by
+        Number of the link that took its batch out; None where none did.
     """
 
     number: int | None
@@ -37,6 +43,9 @@ class LinkView:
     created: str
     reasons: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
+    counted: bool = False
+    retracted: tuple[int, ...] = ()
+    taken_out_by: int | None = None
 
 
 def history(ledger: Ledger, name: str, *, every: bool = False) -> list[LinkView]:
@@ -57,11 +66,26 @@ def history(ledger: Ledger, name: str, *, every: bool = False) -> list[LinkView]
         If there is no such chain.
     """
     chain = find_chain(ledger, name)
-    views = [_view(link.version, link.number, "accepted") for link in chain.links]
-    if every:
-        views += [_view(version, None, "quarantined") for version in chain.quarantined]
-        views += [_view(version, None, "superseded") for version in chain.superseded]
-    return sorted(views, key=lambda view: view.version)
+    counted = {link.number for link in chain.at_head}
+    views = [_link_view(chain, link, link.number in counted) for link in chain.links]
+    if not every:
+        return views
+    own = [_view(version, None, "quarantined") for version in chain.quarantined]
+    own += [_view(version, None, "superseded") for version in chain.superseded]
+    # Those that a branch continues are versions of another chain, with numbers of their own.
+    return [*views[: chain.base], *sorted([*views[chain.base :], *own], key=lambda view: view.version)]
+
+
+def _link_view(chain: Chain, link: Link, counted: bool) -> LinkView:
+    """Return the view of a link."""
+    gone = [chain.link_of(record) for record in link.version.retracted]
+    taker = chain.taken_out(link)
+    return replace(
+        _view(link.version, link.number, "accepted"),
+        counted=counted,
+        retracted=tuple(other.number for other in gone if other is not None),
+        taken_out_by=taker.number if taker is not None and not counted else None,
+    )
 
 
 def _view(version: Version, number: int | None, status: str) -> LinkView:

@@ -22,7 +22,7 @@ from lindley.errors import LedgerCorrupt, UnknownLink
 from lindley.hindsight import Segment
 from lindley.ledger.protocol import Ledger
 from lindley.reading import find_chain, read_belief
-from lindley.record import parse
+from lindley.record import MOVES, RETRACT, UPDATE, parse
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,18 @@ def starting_point(chain: Chain, window: int) -> Origin:
     window
         Batches at most that are fitted again.
     """
-    place, links = len(chain.links), list[Link]()
-    while place > 0:
-        link = chain.links[place - 1]
-        if trusted(link):
-            break
-        # A link without a batch of its own (a pooled refit) is undone whole.
-        made = origin(chain, link)
-        own = (link,) if link.version.batch else made.links
+    link, links = chain.head, tuple[Link, ...]()
+    while link is not None and not trusted(link):
+        maker = maker_of(chain, link)
+        made = Origin(chain.before(maker), (maker,))
+        if maker.version.kind != UPDATE:
+            # One that is more than its own batch on the belief before it is undone whole.
+            made = origin(chain, maker)
+        before, own = made.prior, made.links
         if not own or len(links) + len(own) > window:
             break
-        links = [*own, *links]
-        place = place - 1 if link.version.batch else (made.prior.number if made.prior else 0)
-    return Origin(chain.links[place - 1] if place else None, tuple(links))
+        link, links = before, (*own, *links)
+    return Origin(link, links)
 
 
 def trusted(link: Link) -> bool:
@@ -74,33 +73,78 @@ def trusted(link: Link) -> bool:
 
 
 def origin(chain: Chain, link: Link) -> Origin:
-    """Return how a link came about: the links after its prior whose batches it was fitted on.
+    """Return how a link's belief came about: where its fit started, and the links whose batches it had.
 
-    By the chain rule these are all links with a batch between its prior and itself, itself included.
+    By the rules these are what the link counts and its prior does not, itself included. A link that only
+    goes back to an earlier belief came about as that one did.
     """
-    prior = next((other for other in chain.links if other.version.record == link.version.prior), None)
-    first = prior.number if prior else 0
-    between = [other for other in chain.links[first : link.number] if other.version.batch]
-    return Origin(prior, tuple(between))
+    maker = maker_of(chain, link)
+    prior = chain.prior(maker)
+    known = {other.number for other in chain.counted(prior)}
+    return Origin(prior, tuple(other for other in chain.counted(maker) if other.number not in known))
 
 
-def behind(chain: Chain, prior: Link | None) -> list[Origin]:
-    """Return how a link came about, and what came before it, newest first, down to genesis or an import."""
-    found = []
-    while prior is not None:
+def maker_of(chain: Chain, link: Link) -> Link:
+    """Return the link whose fit made a link's belief: itself, unless the belief is that of its prior."""
+    while is_copy(chain, link):
+        prior = chain.prior(link)
+        if prior is None:
+            break
+        link = prior
+    return link
+
+
+def is_copy(chain: Chain, link: Link) -> bool:
+    """Whether a link's belief is that of its prior: a move, or a retraction that needs no fit."""
+    kind = link.version.kind
+    if kind == RETRACT:
+        prior = chain.prior(link)
+        # A retraction takes out batches that its prior does not count: as many means the same ones.
+        return prior is not None and len(chain.counted(prior)) == len(chain.counted(link))
+    return kind in MOVES
+
+
+def behind(chain: Chain, prior: Link | None, most: int | None = None) -> list[Origin]:
+    """Return how a link came about, and what came before it, newest first, down to genesis or an import.
+
+    With `most`, only until so many batches are together.
+    """
+    found, total = list[Origin](), 0
+    while prior is not None and (most is None or total < most):
         made = origin(chain, prior)
         if not made.links:
             break
         found.append(made)
+        total += len(made.links)
         prior = made.prior
     return found
+
+
+def settled(made: Origin, before: Sequence[tuple[Origin, Segment]], undone: int) -> Origin:
+    """Return what a fit started from in the end, after so many of those `behind` it were fitted again."""
+    for older, _ in before[:undone]:
+        made = Origin(older.prior, (*older.links, *made.links))
+    return made
+
+
+def segments_behind(
+    ledger: Ledger, declaration: Declaration, chain: Chain, prior: Link | None
+) -> tuple[tuple[Origin, Segment], ...]:
+    """Return how a prior came about, newest first, beside the same as something that can be fitted.
+
+    None where the policy lets nothing be fitted again.
+    """
+    window = declaration.policy.window
+    # A fit looks back over one window, and may first have undone another one.
+    made = behind(chain, prior, 2 * window + 1) if window else []
+    return tuple((item, segment(ledger, declaration, chain, item)) for item in made)
 
 
 def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin) -> Segment:
     """Return an origin as something that can be fitted; it is read when it is asked for, and once."""
     return Segment(
         start=cache(lambda: belief_of(ledger, made.prior)),
-        batches=cache(lambda: batches_of(ledger, declaration, chain, made.links)),
+        batches=cache(lambda: batches_of(ledger, declaration, chain, made)),
         count=len(made.links),
     )
 
@@ -112,7 +156,7 @@ class Newest:
     Parameters
     ----------
     belief, batch
-        Of the head, and of the newest link that has one.
+        Of the head, and the newest one that it counts.
     carried, constants
         As genesis states them.
     """
@@ -132,7 +176,7 @@ def newest_belief(ledger: Ledger, declaration: Declaration) -> Newest:
         If there is no such chain, or it has no batch.
     """
     chain, genesis = find_chain(ledger, declaration.name), ledger.genesis(declaration.name)
-    counted = [link for link in chain.links if link.version.batch]
+    counted = chain.at_head
     if chain.head is None or genesis is None or not counted:
         raise UnknownLink(
             f"{declaration.name} has no batch yet",
@@ -141,9 +185,10 @@ def newest_belief(ledger: Ledger, declaration: Declaration) -> Newest:
             todo="update the chain with its first batch",
         )
     root = parse(genesis)["model"]
+    newest = read_batches(ledger, declaration, counted[-1:])
     return Newest(
         belief=read_belief(ledger, chain.head)[1],
-        batch=batches_of(ledger, declaration, chain, counted[-1:])[0],
+        batch=in_context(ledger, declaration, counted[:-1], newest)[0],
         carried=tuple(root["carried"]),
         constants=dict(root["constants"]),
     )
@@ -154,55 +199,64 @@ def belief_of(ledger: Ledger, link: Link | None) -> Belief | None:
     return None if link is None else read_belief(ledger, link)[1]
 
 
-def batches_of(
-    ledger: Ledger, declaration: Declaration, chain: Chain, links: Sequence[Link]
-) -> tuple[Batch, ...]:
-    """Return the batches of links, oldest first, with their context.
+def batches_of(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin) -> tuple[Batch, ...]:
+    """Return the batches that a fit was made on, oldest first, with their context.
 
     Raises
     ------
     LedgerCorrupt
         If one is missing, unreadable, or has another digest than its version states.
     """
-    found: list[Batch] = []
-    for link in links:
-        batch = _batch_of(ledger, declaration, link)
-        if declaration.context:
-            batch = with_context(ledger, declaration, chain, batch, before=link.number)
-        found.append(batch)
-    return tuple(found)
+    read = read_batches(ledger, declaration, made.links)
+    return in_context(ledger, declaration, chain.counted(made.prior), read)
 
 
-def with_context(
-    ledger: Ledger, declaration: Declaration, chain: Chain, batch: Batch, *, before: int | None = None
-) -> Batch:
-    """Return a batch with the rows before it that its model conditions on.
+def read_batches(ledger: Ledger, declaration: Declaration, links: Sequence[Link]) -> tuple[Batch, ...]:
+    """Return the batches of links, without context; see `batches_of`."""
+    return tuple(_batch_of(ledger, declaration, link) for link in links)
+
+
+def in_context(
+    ledger: Ledger, declaration: Declaration, earlier: Sequence[Link], batches: Sequence[Batch]
+) -> tuple[Batch, ...]:
+    """Return batches that follow one another with the rows before them that their model conditions on.
 
     Parameters
     ----------
-    batch
-        The batch.
-    before
-        Number of the link that is the batch's own; the end of the chain by default.
+    earlier
+        The links whose batches count before the first of them, in order.
+    batches
+        In the order in which they count.
 
     Returns
     -------
-    Batch
-        Its context are the last rows, as many as declared, of the links before, in the chain's order.
+    tuple
+        The batches; the context of each are the last rows before it, as many as declared.
     """
+    if not declaration.context:
+        return tuple(batches)
+    rows = _last_rows(ledger, declaration, earlier)
+    found = []
+    for batch in batches:
+        before = pa.concat_tables(rows) if rows else batch.table.slice(0, 0)
+        found.append(replace(batch, context=_tail(before, declaration.context)))
+        rows.append(batch.table)
+    return tuple(found)
+
+
+def _last_rows(ledger: Ledger, declaration: Declaration, links: Sequence[Link]) -> list[pa.Table]:
+    """Return the last rows that links counted, oldest first, no more than are needed as context."""
     wanted, tables = declaration.context, list[pa.Table]()
-    if not wanted:
-        return batch
-    earlier = [
-        link for link in chain.links if link.version.batch and (before is None or link.number < before)
-    ]
-    for link in reversed(earlier):
+    for link in reversed(links):
         if wanted <= 0:
             break
-        table = _batch_of(ledger, declaration, link).table
-        tables.insert(0, table.slice(max(0, table.num_rows - wanted)))
-        wanted -= table.num_rows
-    return replace(batch, context=pa.concat_tables(tables) if tables else batch.table.slice(0, 0))
+        tables.insert(0, _tail(_batch_of(ledger, declaration, link).table, wanted))
+        wanted -= tables[0].num_rows
+    return tables
+
+
+def _tail(table: pa.Table, rows: int) -> pa.Table:
+    return table.slice(max(0, table.num_rows - rows))
 
 
 def _batch_of(ledger: Ledger, declaration: Declaration, link: Link) -> Batch:

@@ -7,6 +7,7 @@ writer marks abandoned, after it the link is complete and the next writer moves 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def log_content(
     prior_link: int | None,
     seconds: dict[str, float],
     context: RunContext,
+    taken_out: Sequence[str] = (),
 ) -> LoggedLink:
     """Write a link's files, open its run, upload, read back and verify.
 
@@ -78,6 +80,8 @@ def log_content(
         Seconds by phase so far.
     context
         The flow run.
+    taken_out
+        The links whose batches are taken out, in words.
 
     Raises
     ------
@@ -85,17 +89,13 @@ def log_content(
         If what was read back is not what was written; the run is kept and marked.
     """
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        folder, again = Path(scratch) / "link", Path(scratch) / "again"
+        folder = Path(scratch) / "link"
         folder.mkdir()
-        again.mkdir()
         record = bundle.write(content, folder, ledger.package)
         record_digest = bundle.record_digest(record)
-        note = _note(content, record_digest, link, prior_link, context)
-        run_id = ledger.open_run(
-            content.declaration.name, _run(content, record, record_digest, note, link, seconds, context)
-        )
-        ledger.upload(run_id, folder)
-        _verify_upload(ledger, run_id, file_digests(folder), again)
+        note = _note(content, record_digest, link, prior_link, context, taken_out)
+        run = _run(content, record, record_digest, note, link, seconds, context)
+        run_id = store_run(ledger, content.declaration.name, run, folder)
     return LoggedLink(
         chain=content.declaration.name,
         run_id=run_id,
@@ -104,6 +104,21 @@ def log_content(
         previous=content.previous,
         note=note,
     )
+
+
+def store_run(ledger: Ledger, chain: str, run: Run, folder: Path) -> str:
+    """Open a run, upload a link's files to it, read them back and verify; return its id.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If what was read back is not what was written; the run is kept and marked.
+    """
+    run_id = ledger.open_run(chain, run)
+    ledger.upload(run_id, folder)
+    with tempfile.TemporaryDirectory(prefix="lindley-") as again:
+        _verify_upload(ledger, run_id, file_digests(folder), Path(again))
+    return run_id
 
 
 def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
@@ -124,7 +139,7 @@ def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
         logged.chain, logged.run_id, version_tags(logged.record, logged.record_digest), logged.note
     )
     chain = read_chain(ledger, logged.chain, genesis)
-    mine = next((link for link in chain.links if link.version.number == number), None)
+    mine = next((link for link in chain.own if link.version.number == number), None)
     status = "accepted" if mine else "superseded"
     if not logged.record["gate"]["passed"]:
         status = "quarantined"
@@ -136,11 +151,12 @@ def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
 def complete(ledger: Ledger, name: str, chain: Chain) -> None:
     """Finish what a killed writer left: the head hint, and runs that nobody works on any more."""
     head = chain.head
-    if head is not None and ledger.head_hint(name) != head.version.number:
+    # Of a branch, the links before its own are versions of another chain.
+    if head is not None and chain.own and ledger.head_hint(name) != head.version.number:
         ledger.set_head_hint(name, head.version.number)
     states = {version.run_id: "superseded" for version in chain.superseded}
     states |= {version.run_id: "quarantined" for version in chain.quarantined}
-    states |= {link.version.run_id: "accepted" for link in chain.links}
+    states |= {link.version.run_id: "accepted" for link in chain.own}
     for run_id in ledger.dead_runs(name):
         state = states.get(run_id, "abandoned")
         ledger.close_run(run_id, "killed" if state == "abandoned" else "finished", state)
@@ -162,6 +178,13 @@ def _verify_upload(ledger: Ledger, run_id: str, written: dict[str, str], folder:
     )
 
 
+def run_tags(record: dict[str, Any], record_digest: str, context: RunContext) -> dict[str, str]:
+    """Return the tags of a link's run: those of its version, and the flow run."""
+    tags = version_tags(record, record_digest) | {"lindley.flow_run": context.flow_run_id or ""}
+    tags["lindley.flow_run_url"] = context.flow_run_url or ""
+    return {name: value for name, value in tags.items() if value}
+
+
 def _run(
     content: Content,
     record: dict[str, Any],
@@ -173,8 +196,6 @@ def _run(
 ) -> Run:
     """Collect what the run shows: parameters, metrics, tags, note, dataset."""
     batch = content.batch
-    tags = version_tags(record, record_digest) | {"lindley.flow_run": context.flow_run_id or ""}
-    tags["lindley.flow_run_url"] = context.flow_run_url or ""
     metrics = dict(content.figures) | {f"seconds/{phase}": value for phase, value in seconds.items()}
     params = {f"sampler/{name}": str(value) for name, value in content.sampler.items()}
     params |= {f"likelihood/{name}": str(text) for name, text in content.model["likelihood"].items()}
@@ -190,7 +211,7 @@ def _run(
         name=f"{content.declaration.name} {link}: {batch.origin if batch else content.kind}"[:200],
         params=params,
         metrics=metrics,
-        tags={name: value for name, value in tags.items() if value},
+        tags=run_tags(record, record_digest, context),
         note=note,
         frame=batch.frame() if batch else None,
         batch_digest=batch.digest if batch else "",
@@ -199,7 +220,12 @@ def _run(
 
 
 def _note(
-    content: Content, record_digest: str, link: int, prior_link: int | None, context: RunContext
+    content: Content,
+    record_digest: str,
+    link: int,
+    prior_link: int | None,
+    context: RunContext,
+    taken_out: Sequence[str],
 ) -> str:
     """Write the link's note."""
     digests = {"record": record_digest, "previous": content.previous, "prior": content.prior}
@@ -214,6 +240,8 @@ def _note(
         status="accepted" if content.gate.passed else "quarantined",
         origin=content.batch.origin if content.batch else None,
         rows=content.batch.rows if content.batch else None,
+        taken_out=taken_out,
+        dropped=content.batch.dropped.rows if content.batch and content.batch.dropped else 0,
         passed=content.gate.passed,
         reasons=content.gate.reasons,
         warnings=content.gate.warnings,

@@ -5,6 +5,7 @@ Nothing is written before the fit; a version that exists is complete.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import pandas as pd
 from lindley.batch import Batch
 from lindley.belief import Belief
 from lindley.bundle import Content
+from lindley.chain import Link
 from lindley.declaration import Declaration
 from lindley.diagnostics import Gate, Thresholds
 from lindley.errors import LostRace
@@ -178,6 +180,7 @@ def content_of(
     previous: str,
     batch: Batch | None,
     newest: Batch | None = None,
+    retracted: Sequence[Link] = (),
 ) -> Content:
     """Collect what the record of a fit says, whatever its kind.
 
@@ -190,7 +193,9 @@ def content_of(
     kind, previous
         Kind of the link, and record digest of the head that it succeeds.
     batch, newest
-        The link's own batch; for a link without one the newest of those that were fitted.
+        The link's own batch; where that is not the newest of those that were fitted, the newest.
+    retracted
+        The links whose batches are taken out.
     """
     declaration, info = plan.declaration, outcome.info
     return Content(
@@ -200,6 +205,7 @@ def content_of(
         prior=origin.prior.version.record if origin.prior else digest(plan.genesis),
         prior_belief=info.started_from,
         replayed=tuple(link.version.record for link in origin.links),
+        retracted=tuple(link.version.record for link in retracted),
         batch=batch,
         newest=newest,
         matched=outcome.belief.matched,

@@ -6,27 +6,28 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lindley import model_graph
-from lindley.batch import Batch, ranges_disjoint, shared_keys
+from lindley.batch import Batch
 from lindley.belief import Belief
 from lindley.chain import Chain, Link
 from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
-from lindley.errors import ModelRefused, OverlapRefused
+from lindley.errors import ModelRefused
 from lindley.fit import FitSettings
 from lindley.hindsight import Segment
 from lindley.ledger.protocol import Ledger
 from lindley.lineage import (
     Origin,
     batches_of,
-    behind,
     belief_of,
-    segment,
+    in_context,
+    segments_behind,
+    settled,
     starting_point,
-    with_context,
 )
 from lindley.linking import complete
+from lindley.overlap import DROP, REFUSE, refuse_overlap, without_overlap
 from lindley.problem import Phases
-from lindley.reading import read_belief, read_chain, read_rows
+from lindley.reading import read_belief, read_chain
 from lindley.record import canonical, digest, genesis_record, parse
 from lindley.seeds import derive_seed
 
@@ -89,10 +90,7 @@ class Plan:
 
     def settled(self, undone: int) -> Origin:
         """Return what the fit started from in the end, after so many of `behind` were fitted again."""
-        origin = self.origin
-        for made, _ in self.behind[:undone]:
-            origin = Origin(made.prior, (*made.links, *origin.links))
-        return origin
+        return settled(self.origin, self.behind, undone)
 
     @property
     def previous(self) -> str:
@@ -113,13 +111,19 @@ def plan_update(
     settings: FitSettings | None = None,
     thresholds: Thresholds | None = None,
     accept_model_change: bool = False,
+    on_overlap: str = REFUSE,
 ) -> Plan:
     """Read the head and decide what a batch does to it. Completes what a killed writer left open.
+
+    Parameters
+    ----------
+    on_overlap
+        What becomes of a batch with rows whose key is counted already: ``refuse``, or ``drop`` these rows.
 
     Raises
     ------
     OverlapRefused
-        If rows of the batch are in the chain already, in another batch.
+        If rows of the batch are in the chain already, in another batch, and are not to be dropped.
     ModelRefused
         If the model's code is not the head's and `accept_model_change` is False, or it cannot be handled.
     LedgerCorrupt
@@ -148,7 +152,17 @@ def plan_update(
         done = _already(plan, chain)
         if done is not None:
             return done
-        refuse_overlap(ledger, chain, batch)
+        if on_overlap == DROP:
+            left = without_overlap(ledger, chain.at_head, batch)
+            if left is None:
+                return replace(plan, noop=_nothing_left(batch))
+            plan = replace(plan, batch=left)
+            # What is left may have come before, with other rows beside it.
+            done = _already(plan, chain)
+            if done is not None:
+                return done
+        else:
+            refuse_overlap(ledger, chain.at_head, batch)
         _refuse_other_preparation(declaration, root)
         model_of_head, start = root, digest(genesis)
         if chain.head is not None:
@@ -158,52 +172,27 @@ def plan_update(
         if not accept_model_change:
             refuse_model_change(declaration, model_of_head, chain)
         plan = _with_origin(ledger, plan, chain)
-    seed = derive_seed(start, batch.digest, declaration.model_digest)
+    seed = derive_seed(start, plan.batch.digest, declaration.model_digest)
     return replace(plan, seed=seed, seconds=phases.seconds)
 
 
 def _with_origin(ledger: Ledger, plan: Plan, chain: Chain) -> Plan:
     """Decide what the fit starts from, and read it."""
     declaration = plan.declaration
-    window = declaration.policy.window
-    origin = starting_point(chain, window)
+    origin = starting_point(chain, declaration.policy.window)
     prior = plan.before if origin.prior == chain.head else belief_of(ledger, origin.prior)
-    made = behind(chain, origin.prior) if window else []
     return replace(
         plan,
-        batch=with_context(ledger, declaration, chain, plan.batch),
+        batch=in_context(ledger, declaration, chain.at_head, [plan.batch])[0],
         origin=origin,
         prior=prior,
-        replayed=batches_of(ledger, declaration, chain, origin.links),
-        behind=tuple((item, segment(ledger, declaration, chain, item)) for item in made),
+        replayed=batches_of(ledger, declaration, chain, origin),
+        behind=segments_behind(ledger, declaration, chain, origin.prior),
     )
 
 
-def refuse_overlap(ledger: Ledger, chain: Chain, batch: Batch) -> None:
-    """Refuse rows whose key is in the chain already.
-
-    Raises
-    ------
-    OverlapRefused
-        Naming the link and the first shared keys.
-    LedgerCorrupt
-        If the rows of a link that may share keys are not those that it counted.
-    """
-    mine = batch.key_ranges()
-    for link in chain.links:
-        if not link.version.batch or ranges_disjoint(mine, link.version.key_ranges):
-            continue
-        shared = shared_keys(batch, read_rows(ledger, link))
-        if shared.num_rows:
-            examples = "; ".join(
-                ", ".join(f"{k}={v}" for k, v in row.items()) for row in shared.slice(0, 3).to_pylist()
-            )
-            raise OverlapRefused(
-                f"{batch.origin} shares {shared.num_rows} row keys with link {link.number}",
-                expected="rows that no earlier batch holds, so that none is counted twice",
-                found=f"{examples[:300]}, already in {link.version.origin}",
-                todo="drop these rows from the file, and drop it again",
-            )
+def _nothing_left(batch: Batch) -> str:
+    return f"All {batch.rows} row keys of {batch.origin} are counted already; nothing was done"
 
 
 def _first_plan(

@@ -42,9 +42,40 @@ def find_chain(ledger: Ledger, name: str) -> Chain:
     return read_chain(ledger, name, genesis)
 
 
-def read_chain(ledger: Ledger, chain: str, genesis: bytes) -> Chain:
-    """Walk the registered versions of a chain."""
-    return walk(digest(genesis), ledger.versions(chain))
+def read_chain(ledger: Ledger, chain: str, genesis: bytes, inside: tuple[str, ...] = ()) -> Chain:
+    """Walk the registered versions of a chain; those of a branch after the links that it continues.
+
+    Parameters
+    ----------
+    ledger, chain, genesis
+        Where it is kept, its name, and the bytes of its genesis record.
+    inside
+        Branches that are being read, which continue this chain.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If a branch starts from a link that is not there.
+    """
+    origin = parse(genesis)["branch"]
+    base = _links_up_to(ledger, (*inside, chain), origin) if origin else ()
+    return walk(digest(genesis), ledger.versions(chain), base)
+
+
+def _links_up_to(ledger: Ledger, inside: tuple[str, ...], origin: dict[str, str]) -> tuple[Link, ...]:
+    """Return the links of the chain that the last branch of `inside` continues, up to where it starts."""
+    # One that continues itself, through others or not, starts nowhere.
+    genesis = ledger.genesis(origin["chain"]) if origin["chain"] not in inside else None
+    source = read_chain(ledger, origin["chain"], genesis, inside) if genesis is not None else None
+    start = source.link_of(origin["record"]) if source else None
+    if source is None or start is None:
+        raise LedgerCorrupt(
+            f"The branch {inside[-1]} starts from a link that is not there",
+            expected=f"a link of {origin['chain']} with the record {origin['record'][:12]}",
+            found="no such chain" if source is None else f"{len(source.links)} links, none of them that one",
+            todo=f"run `lindley verify {origin['chain']}`; restore the registry from a backup",
+        )
+    return source.links[: start.number]
 
 
 def read_record(ledger: Ledger, link: Link) -> dict[str, Any]:
@@ -147,7 +178,14 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
         doubt=int(figures.get("doubt", 0)),
         drift=float(figures.get("drift", 0.0)),
         log_evidence=figures.get("log_evidence"),
-        covered=len(record["replayed"]) + (record["batch"] is not None),
+        covered=_covered(record),
         log_score=figures.get("log_score"),
         forgetting=record["forgetting"],
     )
+
+
+def _covered(record: dict[str, Any]) -> int:
+    """Return how many batches the fit was made on that a record's figures are of."""
+    replayed = record["figures"].get("replayed")
+    # Records of the first schema and imports do not say.
+    return int(record["batch"] is not None) if replayed is None else int(replayed) + 1

@@ -25,7 +25,7 @@ from lindley.linking import LoggedLink, RunContext, complete, log_content
 from lindley.pipeline import Outcome, content_of
 from lindley.planning import refuse_model_change
 from lindley.reading import find_chain, read_belief, read_summary
-from lindley.record import REBASE, parse
+from lindley.record import IMPORT, REBASE, parse
 from lindley.seeds import derive_seed
 from lindley.update import step
 
@@ -92,7 +92,7 @@ def plan_rebase(
     chain = find_chain(ledger, declaration.name)
     complete(ledger, declaration.name, chain)
     genesis = ledger.genesis(declaration.name)
-    if chain.head is None or genesis is None or not any(link.version.batch for link in chain.links):
+    if chain.head is None or genesis is None or not chain.at_head:
         raise UnknownLink(
             f"{declaration.name} has no batch that could be fitted again",
             expected="a chain with at least one batch",
@@ -110,17 +110,15 @@ def plan_rebase(
     record, head = read_belief(ledger, chain.head)
     if not accept_model_change:
         refuse_model_change(declaration, record, chain)
-    imported = next((link for link in reversed(chain.links) if link.version.kind == "import"), None)
-    first = imported.number if imported else 0
-    origin = Origin(imported, tuple(link for link in chain.links[first:] if link.version.batch))
+    origin = Origin(imported_link(chain), chain.at_head)
     return RebasePlan(
         declaration=declaration,
         genesis=genesis,
         chain=chain,
         origin=origin,
-        prior=belief_of(ledger, imported),
+        prior=belief_of(ledger, origin.prior),
         head=head,
-        batches=batches_of(ledger, declaration, chain, origin.links),
+        batches=batches_of(ledger, declaration, chain, origin),
         summary=read_summary(ledger, chain.head, record),
         carried=tuple(root["model"]["carried"]),
         constants=dict(root["model"]["constants"]),
@@ -128,6 +126,12 @@ def plan_rebase(
         settings=settings or FitSettings(),
         thresholds=thresholds or Thresholds(),
     )
+
+
+def imported_link(chain: Chain) -> Link | None:
+    """Return the link that a chain was imported as; None for a chain that starts from genesis."""
+    first = chain.links[0] if chain.links else None
+    return first if first is not None and first.version.kind == IMPORT else None
 
 
 def fit_rebase(plan: RebasePlan, *, progress: Progress | None = None) -> Outcome:

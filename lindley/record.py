@@ -25,7 +25,14 @@ SCHEMA = "lindley-record/2"
 #: Schemas that are read, with the shapes of genesis and links.
 SHAPES = {SCHEMA: (GENESIS_SHAPE, LINK_SHAPE), "lindley-record/1": (GENESIS_SHAPE_1, LINK_SHAPE_1)}
 GENESIS, UPDATE, IMPORT, REBASE = "genesis", "update", "import", "rebase"
-KINDS = (GENESIS, UPDATE, IMPORT, REBASE)
+RETRACT, CORRECT, ROLLBACK, BRANCH = "retract", "correct", "rollback", "branch"
+KINDS = (GENESIS, UPDATE, IMPORT, REBASE, RETRACT, CORRECT, ROLLBACK, BRANCH)
+#: Kinds of links that go to an earlier belief: they count what that one counts.
+MOVES = (ROLLBACK, BRANCH)
+#: Kinds of links that have a batch of their own.
+WITH_BATCH = (UPDATE, CORRECT)
+#: Links at most that one act takes out: their digests must fit into a tag.
+MOST_RETRACTED = 50
 
 
 def canonical(value: Any) -> bytes:
@@ -74,8 +81,16 @@ def parse(data: bytes) -> dict[str, Any]:
     return completed(record)
 
 
-def genesis_record(chain: str, model: dict[str, Any]) -> dict[str, Any]:
-    """Return the root record of a chain: its model, no data, no draws."""
+def genesis_record(chain: str, model: dict[str, Any], branch: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return the root record of a chain: its model, no data, no draws.
+
+    Parameters
+    ----------
+    chain, model
+        Name of the chain, and what is fixed for its life.
+    branch
+        Of a branch, ``chain`` and ``record`` of the link that it starts from.
+    """
     return {
         "schema": SCHEMA,
         "kind": GENESIS,
@@ -83,6 +98,7 @@ def genesis_record(chain: str, model: dict[str, Any]) -> dict[str, Any]:
         "previous": None,
         "prior": None,
         "model": model,
+        "branch": branch,
     }
 
 

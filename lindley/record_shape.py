@@ -75,17 +75,25 @@ _POLICY = {
 #: What schema 2 added, and what it is in a record of schema 1.
 _ADDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "": (
-        {"replayed": [DIGEST], "policy": _POLICY, "forgetting": dict},
-        {"replayed": [], "policy": {}, "forgetting": {}},
+        # Empty where a link goes back to one of schema 1, which had no policy.
+        {"replayed": [DIGEST], "retracted": [DIGEST], "policy": (_POLICY, {}), "forgetting": dict},
+        {"replayed": [], "retracted": [], "policy": {}, "forgetting": {}},
     ),
     "model": ({"constants": _NUMBERS}, {"constants": {}}),
-    "batch": ({"context": ({"rows": int, "digest": DIGEST}, None)}, {"context": None}),
+    "batch": (
+        {
+            "context": ({"rows": int, "digest": DIGEST}, None),
+            "dropped": ({"rows": int, "digest": DIGEST, "links": [DIGEST]}, None),
+        },
+        {"context": None, "dropped": None},
+    ),
     "posterior": (
         {"moments": str, "shrinkage": float, "distances": _NUMBERS, "doubts": [str], "pooled": str},
         {"moments": "draws", "shrinkage": 0.0, "distances": {}, "doubts": [], "pooled": ""},
     ),
 }
 _ADDED_GENESIS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "": ({"branch": ({"chain": str, "record": DIGEST}, None)}, {"branch": None}),
     "model": ({"constants": _NUMBERS, "context": int}, {"constants": {}, "context": 0}),
 }
 

@@ -1,7 +1,7 @@
 """The verifier's rules on one version: what its record states against what is there.
 
-Rules R05 to R12, R15 to R18 and R21 of docs/ledger-format.md; those on the chain as a whole are in
-`lindley.verifier`.
+Rules R05 to R12 and R15 to R18 of docs/ledger-format.md; those on what a link counts are in
+`lindley.act_rules`, those on the chain as a whole in `lindley.verifier`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lindley.act_rules import ACT_CHECKS
 from lindley.chain import Version, version_tags
 from lindley.coordinates import Coordinates
 from lindley.errors import LedgerCorrupt
 from lindley.prior import MatchedPrior
-from lindley.record import parse
+from lindley.record import CORRECT, MOVES, RETRACT, WITH_BATCH, parse
 from lindley.seeds import derive_seed
 from lindley.transport import ARRAYS
 
@@ -70,7 +71,20 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ChainEvidence:
-    """What was read of a chain: genesis, versions in number order, head alias, runs that became versions."""
+    """What was read of a chain.
+
+    Parameters
+    ----------
+    versions
+        In number order.
+    head_hint
+        Version that the alias points at.
+    registered_runs
+        Runs that became versions.
+    base
+        What was read of the chain that this one branched from; None where it is no branch, or there is
+        no such chain.
+    """
 
     name: str
     genesis: bytes | None
@@ -78,6 +92,19 @@ class ChainEvidence:
     versions: tuple[Evidence, ...]
     head_hint: int | None
     registered_runs: tuple[str, ...] = ()
+    base: ChainEvidence | None = None
+
+    def root(self) -> dict[str, Any] | None:
+        """Return the genesis record; None where R01 says that it cannot be read."""
+        try:
+            return parse(self.genesis) if self.genesis is not None else None
+        except LedgerCorrupt:
+            return None
+
+    def branch(self) -> dict[str, str] | None:
+        """Return chain and record that a branch starts from; None for a chain that is none."""
+        root = self.root()
+        return root["branch"] if root is not None else None
 
 
 @dataclass(frozen=True)
@@ -94,6 +121,9 @@ class Case:
         Digest of the head before it; None if it is no link.
     priors
         Records of the earlier links by digest, oldest first; None where one cannot be read.
+    counted, counted_before, counted_prior
+        Records of the links that it counts, that the head before it counts, and that its prior counts, in
+        order; empty if it is no link.
     """
 
     evidence: Evidence
@@ -101,6 +131,15 @@ class Case:
     link: int | None
     previous: str | None
     priors: Mapping[str, dict[str, Any] | None]
+    counted: tuple[str, ...] = ()
+    counted_before: tuple[str, ...] = ()
+    counted_prior: tuple[str, ...] = ()
+
+    @property
+    def copied(self) -> bool:
+        """Whether it has its prior's belief, without a fit of its own."""
+        kind = self.record["kind"]
+        return kind in MOVES or (kind == RETRACT and not self.record["replayed"])
 
     @property
     def prior(self) -> dict[str, Any] | None:
@@ -135,8 +174,9 @@ def _artifacts(case: Case, _chain: ChainEvidence) -> Iterator[str]:
 
 def _batch(case: Case, _chain: ChainEvidence) -> Iterator[str]:
     stated, item = case.record["batch"], case.evidence
-    if (stated is None) == (case.record["kind"] == "update"):
-        yield f"{'an update without' if stated is None else 'a ' + case.record['kind'] + ' with'} a batch"
+    kind = case.record["kind"]
+    if (stated is None) == (kind in WITH_BATCH):
+        yield f"a link of kind {kind} {'without' if stated is None else 'with'} a batch"
     if stated is None:
         return
     if item.batch is None:
@@ -210,7 +250,9 @@ def _seed(case: Case, chain: ChainEvidence) -> Iterator[str]:
     record = case.record
     if record["kind"] == "import" or (record["previous"] != chain.genesis_digest and case.before is None):
         return
-    if record["kind"] == "update" and record["batch"] is None:
+    if case.copied:
+        return  # R23 holds it against the link that was fitted
+    if record["kind"] in WITH_BATCH and record["batch"] is None:
         return  # R07 says so
     batch = record["batch"]["digest"] if record["batch"] else record["kind"]
     start = case.before["posterior"]["matched"] if case.before else chain.genesis_digest
@@ -221,7 +263,9 @@ def _seed(case: Case, chain: ChainEvidence) -> Iterator[str]:
 
 def _gate(case: Case, _chain: ChainEvidence) -> Iterator[str]:
     figures, limits, gate = case.record["figures"], case.record["thresholds"], case.record["gate"]
-    if case.record["kind"] == "import":
+    if case.link and not gate["passed"]:
+        yield "a fit that failed the gate is a link"
+    if case.record["kind"] == "import" or case.copied:
         return
     strict = case.record["policy"].get("conflict") == "quarantine"
     bad = [
@@ -233,13 +277,11 @@ def _gate(case: Case, _chain: ChainEvidence) -> Iterator[str]:
     ]
     if gate["passed"] == any(bad) or gate["passed"] == bool(gate["reasons"]):
         yield f"gate {'passed' if gate['passed'] else 'refused'}, but the figures say otherwise"
-    if case.link and not gate["passed"]:
-        yield "a fit that failed the gate is a link"
 
 
 def _budget(case: Case, chain: ChainEvidence) -> Iterator[str]:
     record = case.record
-    if record["kind"] == "import" or not case.prior_is_readable(chain):
+    if record["kind"] == "import" or case.copied or not case.prior_is_readable(chain):
         return
     figures = record["figures"]
     if record["schema"] != "lindley-record/1":
@@ -265,36 +307,19 @@ def _accumulated(case: Case) -> Iterator[str]:
     doubt = before.get("doubt", 0.0) + (before.get("trusted", 1.0) == 0)
     if figures.get("doubt") != doubt:
         yield f"doubt {doubt:.0f} expected, found {figures.get('doubt')}"
-    if figures.get("replayed") != len(record["replayed"]) - (record["kind"] == "rebase"):
+    if figures.get("replayed") != len(record["replayed"]) - (record["kind"] not in WITH_BATCH):
         yield f"replayed {len(record['replayed'])} expected, found {figures.get('replayed')}"
-    score = case.before["figures"].get("log_score") if case.before else 0.0
+    base = case.prior if record["kind"] == CORRECT else case.before
+    score = base["figures"].get("log_score") if base else 0.0
     if record["batch"] and {"log_score", "log_predictive"} <= set(figures) and score is not None:
         wanted = score + figures["log_predictive"]
         if not np.isclose(figures["log_score"], wanted, rtol=1e-9, atol=1e-9):
             yield f"log score {wanted:.6g} expected, found {figures['log_score']}"
 
 
-def _replayed(case: Case, chain: ChainEvidence) -> Iterator[str]:
-    """The batches that were fitted again are those of all links since the prior, each once."""
-    record = case.record
-    if record["kind"] == "import" or case.link is None:
-        return
-    links = list(case.priors)
-    first = links.index(record["prior"]) + 1 if record["prior"] in links else 0
-    between = [digest for digest in links[first:] if (case.priors[digest] or {}).get("batch")]
-    if any(case.priors[digest] is None for digest in links[first:]):
-        return  # R03 names the one that cannot be read
-    if record["replayed"] != between:
-        yield f"batches of {len(between)} links since the prior expected, found {len(record['replayed'])}"
-    if record["kind"] == "rebase" and record["prior"] != chain.genesis_digest:
-        kind = (case.prior or {}).get("kind")
-        if kind != "import":
-            yield f"a pooled refit starts from genesis or an import, not from a link of kind {kind}"
-
-
 def _model(case: Case, chain: ChainEvidence) -> Iterator[str]:
     stated = case.record["model"]["digest"]
-    root = _parsed(chain.genesis)
+    root = chain.root()
     if root is not None and case.record["model"]["constants"] != root["model"]["constants"]:
         yield "the frozen constants are not those of genesis"
     if case.evidence.model_digest != stated:
@@ -317,14 +342,6 @@ def _run(case: Case, _chain: ChainEvidence) -> Iterator[str]:
             yield f"run metric {name}: {value!r} expected, found {held!r}"
 
 
-def _parsed(genesis: bytes | None) -> dict[str, Any] | None:
-    """Return the genesis record; None where R01 says that it cannot be read."""
-    try:
-        return parse(genesis) if genesis is not None else None
-    except LedgerCorrupt:
-        return None
-
-
 def _differences(what: str, expected: dict[str, str], held: dict[str, str]) -> Iterator[str]:
     for name in sorted(expected):
         if held.get(name, "") != expected[name]:
@@ -344,5 +361,5 @@ CHECKS: dict[str, Callable[[Case, ChainEvidence], Iterator[str]]] = {
     "R16": _budget,
     "R17": _model,
     "R18": _run,
-    "R21": _replayed,
+    **ACT_CHECKS,
 }

@@ -226,7 +226,7 @@ def summary(tree: xr.DataTree, graph: ModelGraph) -> pd.DataFrame:
         before = None
         if prior is not None and name in prior:
             before = prior[name].values.reshape(-1, size)
-        for i, label in enumerate(_labels(array)):
+        for i, label in enumerate(element_labels(array)):
             row = _summary_row(values[..., i], None if before is None else before[:, i], weights)
             rows[label] = row | {"carried": name in carried}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
@@ -266,7 +266,7 @@ def _summary_row(
     return row
 
 
-def _labels(array: xr.DataArray) -> list[str]:
+def element_labels(array: xr.DataArray) -> list[str]:
     """Return one label per element of a variable [chain, draw, ...]."""
     dims = array.dims[2:]
     if not dims:

@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 
 
 @step("plan update")
-def plan_update(ledger: Ledger, declaration: Declaration, batch: Batch, accept_model_change: bool) -> Plan:
+def plan_update(
+    ledger: Ledger,
+    declaration: Declaration,
+    batch: Batch,
+    accept_model_change: bool,
+    on_overlap: str = "refuse",
+) -> Plan:
     """Decide on which head the batch is fitted; see `lindley.pipeline.plan_update`."""
     from lindley.pipeline import plan_update as plan_in_core
 
-    plan = plan_in_core(ledger, declaration, batch, accept_model_change=accept_model_change)
+    plan = plan_in_core(
+        ledger, declaration, batch, accept_model_change=accept_model_change, on_overlap=on_overlap
+    )
     get_run_logger().info(plan.noop or f"Link {plan.link} on {plan.previous[:12]}, seed {plan.seed}")
     return plan
 

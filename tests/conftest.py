@@ -57,3 +57,15 @@ def read_once(monkeypatch: pytest.MonkeyPatch, read: dict[str, Evidence]) -> Non
         return read[what]
 
     monkeypatch.setattr(evidence_module, "_gather_version", once)
+
+
+@pytest.fixture(scope="session")
+def five_chain(declaration: Declaration) -> MemoryLedger:
+    """Five links with the ids 0 to 3, 10 to 13 and so on; k of each batch is its number.
+
+    Clone it before changing it.
+    """
+    ledger = MemoryLedger()
+    for number in range(1, 6):
+        append(ledger, declaration, coins(declaration, 10 * (number - 1), k=number))
+    return ledger

@@ -13,6 +13,7 @@ from lindley.declaration import Declaration
 from lindley.evidence import gather
 from lindley.record import canonical, digest, genesis_record, parse
 from lindley.seeds import derive_seed
+from tests import acts
 from tests.fakes import MemoryLedger, coins
 from tests.forging import Edit, Record, forge, record_of, replaced
 
@@ -334,6 +335,27 @@ class Tamper:
         self.ledger.runs["stray"] = copied
         forge(self.ledger, NAME, number, edit)
         return {"R20"}, number
+
+    def r22_update_takes_a_batch_out(self) -> Any:
+        gone = self.model.versions[FIRST].tags["lindley.record"]
+        forge(self.ledger, NAME, HEAD, lambda record: record.update(retracted=[gone]))
+        return {"R22"}, HEAD
+
+    def r22_rows_were_left_out_for_a_link_that_is_none(self) -> Any:
+        dropped = {"rows": 1, "digest": "0" * 64, "links": ["f" * 64]}
+        forge(self.ledger, NAME, HEAD, lambda record: record["batch"].update(dropped=dropped))
+        return {"R22"}, HEAD
+
+    def r23_rollback_says_that_its_fit_was_better(self) -> Any:
+        number = acts.rollback(self.ledger, self.declaration, 2).version
+        assert number is not None
+        forge(self.ledger, NAME, number, lambda record: record["figures"].update(k_hat=0.0))
+        return {"R23"}, number
+
+    def r24_branch_of_nowhere(self) -> Any:
+        origin = {"chain": "other", "record": "f" * 64}
+        self._set_genesis(canonical(parse(self._genesis()) | {"branch": origin}))
+        return {"R10", "R19", "R20", "R24"}, None
 
     # -- tools ------------------------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ def link_note(
     status: str = "accepted",
     origin: str | None = None,
     rows: int | None = None,
+    taken_out: Sequence[str] = (),
+    dropped: int = 0,
     passed: bool = True,
     reasons: Sequence[str] = (),
     warnings: Sequence[str] = (),
@@ -51,7 +53,7 @@ def link_note(
     chain
         Name of the chain.
     kind
-        Kind of the link: ``genesis``, ``update``, ``retract``, ``rebase``, ``import``, ``migrate``.
+        Kind of the link; see `lindley.record.KINDS`.
     link_number
         Number of the link, None while it is not registered.
     prior_link
@@ -60,6 +62,10 @@ def link_note(
         ``accepted``, ``quarantined`` or ``superseded``.
     origin, rows
         File name and number of rows of the batch, None for a link without a batch.
+    taken_out
+        The links whose batches no longer count, in words.
+    dropped
+        Rows of the file that were left out, because they were counted already.
     passed, reasons, warnings
         The gate's verdict: whether the fit passed, why not, and what to watch.
     digests
@@ -77,7 +83,9 @@ def link_note(
     """
     values = summary_values(summary)
     heading = f"### {code(chain, 70)}, {_which(link_number, status)}: {escape(kind, 20)}"
-    opening = _opening(kind, prior_link, origin, rows)
+    opening = " ".join(
+        part for part in (_opening(kind, prior_link, origin, rows), _left_out(taken_out, dropped)) if part
+    )
     note = ""
     for most_rows, characters in _BUDGETS:
         verdict = _verdict(status, passed, reasons, warnings, characters)
@@ -107,12 +115,23 @@ def _opening(kind: str, prior_link: int | None, origin: str | None, rows: int | 
         return f"{batch[0].upper()}{batch[1:]} updated {before}."
     sentence = {
         "genesis": "The chain starts from the model's own priors, without data.",
-        "retract": f"A batch was taken out of the chain; the belief starts again from {before}.",
-        "rebase": "All accepted batches were fitted together from the model's own priors.",
+        "retract": f"The chain is as if batches had never come; the belief starts again from {before}.",
+        "correct": f"A batch was replaced; the belief starts again from {before}.",
+        "rollback": f"The chain goes back to {before}.",
+        "branch": f"A what-if chain starts from {before}.",
+        "rebase": "All batches that count were fitted together from the model's own priors.",
         "import": "The belief was imported from an earlier trace.",
         "migrate": "The belief passed to a new version of the model.",
     }.get(kind, f"The prior was {before}.")
     return f"{sentence} The data are {batch}." if batch else sentence
+
+
+def _left_out(taken_out: Sequence[str], dropped: int) -> str:
+    """Name the batches that no longer count, and the rows that were left out."""
+    named = f"Taken out: {_list(taken_out, 100)}." if taken_out else ""
+    rows = f"{dropped:,} row{'' if dropped == 1 else 's'} of the file" if dropped else ""
+    left = f"{rows} counted already and {'was' if dropped == 1 else 'were'} left out." if dropped else ""
+    return " ".join(part for part in (named, left) if part)
 
 
 def _movement(values: list[tuple[str, dict[str, float]]]) -> str:

@@ -41,7 +41,9 @@ def steps(ledger, fits, said, published) -> Steps:
     return Steps(
         open_ledger=lambda _: ledger,
         read=read_batch,
-        plan=lambda at, what, batch, ok: pipeline.plan_update(at, what, batch, accept_model_change=ok),
+        plan=lambda at, what, batch, ok, overlap: pipeline.plan_update(
+            at, what, batch, accept_model_change=ok, on_overlap=overlap
+        ),
         fit=fits,
         log=lambda *link: pipeline.log_link(*link, context=pipeline.RunContext()),
         register=pipeline.register_link,

@@ -23,15 +23,18 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param
 
 from lindley import artifact_names
-from lindley.declaration import Declaration
+from lindley.branching import make_branch
+from lindley.declaration import Declaration, load_declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.evidence import verify_chain
 from lindley.history import history
 from lindley.ledger.mlflow import naming, process
 from lindley.ledger.mlflow.store import HEAD, MlflowLedger
 from lindley.ledger.protocol import Run
+from lindley.linking import RunContext
 from lindley.reading import find_chain, read_belief
 from lindley.record import digest
+from tests import acts
 from tests.fakes import append, coins
 
 NAME = "coins"
@@ -286,3 +289,22 @@ def test_a_version_whose_source_was_pointed_elsewhere_is_found(ledger: MlflowLed
     report = verify_chain(ledger, NAME)
     assert [(finding.rule, finding.link) for finding in report.findings] == [("R18", 2)]
     assert "s3://elsewhere/belief" in report.findings[0].message
+
+
+def test_acts_and_branches_in_a_real_registry(ledger: MlflowLedger, declaration: Declaration) -> None:
+    assert (acts.retract(ledger, declaration, "coins-020.csv").link, acts.counts(ledger)) == (3, [1])
+    assert append(ledger, declaration, coins(declaration, 20)).link == 4  # it may come again
+    assert acts.correct(ledger, declaration, 4, coins(declaration, 20, k=7)).link == 5
+    assert acts.rollback(ledger, declaration, 2).link == 6
+    assert (acts.counts(ledger), ledger.head_hint(NAME)) == ([1, 2], 7)
+    assert acts.is_sound(ledger)
+    assert declaration.source is not None
+    declared = load_declaration("coins--what-if", declaration.source.parent)
+    made = make_branch(ledger, declared, NAME, "5", context=RunContext())
+    assert made.registered is not None
+    assert (made.registered.link, made.registered.version) == (6, 1)
+    assert append(ledger, declared, coins(declared, 40)).link == 7
+    assert [link.number for link in find_chain(ledger, declared.name).at_head] == [1, 5, 7]
+    assert ledger.head_hint(declared.name) == 2
+    assert verify_chain(ledger, declared.name).findings == ()
+    assert {"coins", "coins--what-if"} <= set(ledger.chains())

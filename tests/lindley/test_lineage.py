@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lindley.batch import Batch
 from lindley.chain import Chain, Link, Version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt
-from lindley.lineage import Origin, batches_of, behind, origin, starting_point, trusted, with_context
+from lindley.lineage import Origin, batches_of, behind, in_context, origin, starting_point, trusted
 from lindley.reading import find_chain
 from lindley.replay import replayed_links
 from tests import refits
@@ -168,6 +169,11 @@ class TestOrigins:
             assert start == (older[-1] if older else 0)
 
 
+def following(ledger: MemoryLedger, declared: Declaration, batch: Batch) -> Batch:
+    """A batch with the rows that the head counts before it."""
+    return in_context(ledger, declared, find_chain(ledger, "coins").at_head, [batch])[0]
+
+
 class TestContext:
     """The batches of `coins_chain` have the ids 0 to 3, 10 to 13 and 30 to 33."""
 
@@ -179,7 +185,7 @@ class TestContext:
     ) -> None:
         declared = dataclasses.replace(declaration, context=wanted)
         batch = coins(declared, 40)
-        found = with_context(coins_chain, declared, find_chain(coins_chain, "coins"), batch)
+        found = following(coins_chain, declared, batch)
         frame = found.context_frame()
         assert frame is not None
         assert tuple(frame["id"]) == self.ids[-wanted:]
@@ -190,7 +196,7 @@ class TestContext:
     ) -> None:
         declared = dataclasses.replace(declaration, context=5)
         chain = find_chain(coins_chain, "coins")
-        batches = batches_of(coins_chain, declared, chain, chain.links)
+        batches = batches_of(coins_chain, declared, chain, Origin(None, chain.links))
         contexts = [tuple(frame["id"]) for b in batches if (frame := b.context_frame()) is not None]
         assert contexts == [(), self.ids[:4], self.ids[3:8]]
         assert [batch.origin for batch in batches] == ["coins-000.csv", "coins-010.csv", "coins-030.csv"]
@@ -200,9 +206,7 @@ class TestContext:
         refits.rebase(ledger, declaration)
         append(ledger, declaration, coins(declaration, 40, 1))
         declared = dataclasses.replace(declaration, context=2)
-        frame = with_context(
-            ledger, declared, find_chain(ledger, "coins"), coins(declared, 50)
-        ).context_frame()
+        frame = following(ledger, declared, coins(declared, 50)).context_frame()
         assert frame is not None
         assert list(frame["id"]) == [33, 40]
 
@@ -210,7 +214,7 @@ class TestContext:
         self, coins_chain: MemoryLedger, declaration: Declaration
     ) -> None:
         batch = coins(declaration, 40)
-        found = with_context(coins_chain, declaration, find_chain(coins_chain, "coins"), batch)
+        found = following(coins_chain, declaration, batch)
         assert found.context is None
         assert found.context_frame() is None
 
@@ -221,4 +225,4 @@ class TestContext:
         ledger.run_of("coins", 5).files["batch.parquet"] = ledger.run_of("coins", 2).files["batch.parquet"]
         declared = dataclasses.replace(declaration, context=1)
         with pytest.raises(LedgerCorrupt, match="batch of link 3"):
-            with_context(ledger, declared, find_chain(ledger, "coins"), coins(declared, 40))
+            following(ledger, declared, coins(declared, 40))

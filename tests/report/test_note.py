@@ -105,12 +105,28 @@ def test_one_parameter_speaks_for_itself(make_summary: Make, ratio: float, words
     assert f"The interval of `mu` is {words}." in note
 
 
-@pytest.mark.parametrize("kind", ["genesis", "retract", "rebase", "import", "migrate", "update"])
+@pytest.mark.parametrize(
+    "kind",
+    ["genesis", "retract", "correct", "rollback", "branch", "rebase", "import", "migrate", "update"],
+)
 def test_every_kind_has_its_sentence(make_summary: Make, kind: str) -> None:
     said = paragraph(link_note(make_summary(["mu"], shift=[0.0]), chain="c", kind=kind, prior_link=4))
     alone = {"genesis": "own priors", "rebase": "together", "import": "imported", "migrate": "new version"}
     assert alone.get(kind, "posterior of link 4") in said.split(".")[0]
     assert "No parameter moved." in said
+
+
+def test_what_no_longer_counts_is_named(make_summary: Make) -> None:
+    said = paragraph(
+        link_note(make_summary(["mu"]), chain="c", kind="retract", taken_out=["link 3 (a_b.csv)", "link 4"])
+    )
+    assert "Taken out: link 3" in said
+    assert "link 4." in said
+    for dropped, words in (
+        (1, "1 row of the file counted already and was"),
+        (1200, "1,200 rows of the file"),
+    ):
+        assert words in paragraph(link_note(make_summary(["mu"]), chain="c", kind="update", dropped=dropped))
 
 
 def test_an_empty_summary_has_no_table() -> None:
