@@ -194,7 +194,9 @@ def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     if np.ptp(np.sort(log_weights)[len(log_weights) // 2 :]) < 1e-12:
         return log_weights, -1.0  # Weights that do not differ have no tail.
     # psislw is made for leave-one-out: it takes the logarithm of one over the weights.
-    smoothed, k_hat = array_stats.psislw(-log_weights)
+    # A tail beyond all numbers overflows on the way: its shape says so.
+    with np.errstate(over="ignore"):
+        smoothed, k_hat = array_stats.psislw(-log_weights)
     return smoothed, float(k_hat)
 
 

@@ -27,6 +27,8 @@ from lindley.errors import LindleyError, ModelRefused
 
 #: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
 _DATA_SIZE = 8
+#: How often a prior that a transform confines is drawn from before it is given up.
+_PRIOR_ROUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -237,15 +239,26 @@ def draw(variables: list[Variable], *, size: int, seed: int) -> list[np.ndarray]
 def prior_coordinates(graph: ModelGraph, *, size: int, seed: int) -> np.ndarray | None:
     """Draw carried coordinates, then local ones, from the model's own priors.
 
+    A transform may confine a prior further, as `ordered` does a normal one: what falls outside is drawn
+    again.
+
     Returns
     -------
     numpy.ndarray or None
-        Array [draw, x]; None if a prior is improper.
+        Array [draw, x]; None if a prior is improper, or nearly all of it is outside.
     """
     if any(improper(rv) for rv in graph.model.free_RVs):
         return None
-    values = draw(graph.coordinates_of_values(), size=size, seed=seed)
-    return np.concatenate([np.reshape(value, (size, -1)) for value in values], axis=1)
+    found = np.empty((0, graph.size))
+    for again in range(_PRIOR_ROUNDS):
+        fresh = int(np.random.default_rng([seed, again]).integers(2**31)) if again else seed
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = draw(graph.coordinates_of_values(), size=size, seed=fresh)
+        drawn = np.concatenate([np.reshape(value, (size, -1)) for value in values], axis=1)
+        found = np.concatenate([found, drawn[np.isfinite(drawn).all(axis=1)]])
+        if len(found) >= size:
+            return found[:size]
+    return None
 
 
 def improper(rv: Variable) -> bool:
