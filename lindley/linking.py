@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lindley import bundle
+from lindley import bundle, failpoints
 from lindley.arrays import file_digests
 from lindley.bundle import Content
 from lindley.chain import Chain, version_tags
@@ -89,13 +89,17 @@ def log_content(
         folder.mkdir()
         again.mkdir()
         record = bundle.write(content, folder, ledger.package)
+        failpoints.reach("files-written")
         record_digest = bundle.record_digest(record)
         note = _note(content, record_digest, link, prior_link, context)
         run_id = ledger.open_run(
             content.declaration.name, _run(content, record, record_digest, note, link, seconds, context)
         )
+        failpoints.reach("run-opened")
         ledger.upload(run_id, folder)
+        failpoints.reach("uploaded")
         _verify_upload(ledger, run_id, file_digests(folder), again)
+        failpoints.reach("read-back")
     return LoggedLink(
         chain=content.declaration.name,
         run_id=run_id,
@@ -120,16 +124,20 @@ def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
         # The race is lost already: a version would only be one more that is no link.
         ledger.close_run(logged.run_id, "finished", "superseded")
         return _registered(ledger, logged, "superseded", None, None)
+    failpoints.reach("head-checked")
     number = ledger.register(
         logged.chain, logged.run_id, version_tags(logged.record, logged.record_digest), logged.note
     )
+    failpoints.reach("versioned")
     chain = read_chain(ledger, logged.chain, genesis)
     mine = next((link for link in chain.links if link.version.number == number), None)
     status = "accepted" if mine else "superseded"
     if not logged.record["gate"]["passed"]:
         status = "quarantined"
     complete(ledger, logged.chain, chain)
+    failpoints.reach("aliased")
     ledger.close_run(logged.run_id, "finished", status)
+    failpoints.reach("closed")
     return _registered(ledger, logged, status, mine.number if mine else None, number)
 
 
