@@ -73,7 +73,9 @@ class Service:
                 return
             time.sleep(0.2)
         self.kill()
-        raise RuntimeError(f"{self.command[0]} did not start:\n{self.log.read_text(errors='replace')[-3000:]}")
+        raise RuntimeError(
+            f"{self.command[0]} did not start:\n{self.log.read_text(errors='replace')[-3000:]}"
+        )
 
     def kill(self) -> None:
         """Kill it and its children at once, as a power cut would."""
@@ -166,7 +168,9 @@ def postgres() -> Iterator[Callable[[str], str]]:
         command = [str(programs / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port)]
         command += ["-k", str(folder), "-c", "fsync=off", "-c", "max_connections=200"]
         ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-        service = Service(command, folder, lambda: subprocess.run(ready, check=False).returncode == 0, {}, user)
+        service = Service(
+            command, folder, lambda: subprocess.run(ready, check=False).returncode == 0, {}, user
+        )
 
         def database(name: str) -> str:
             make = [programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "lindley", name]
@@ -177,6 +181,26 @@ def postgres() -> Iterator[Callable[[str], str]]:
             yield database
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def on_postgres(
+    folder: Path, database: Callable[[str], str], access: Mapping[str, str], *, proxied: bool
+) -> tuple[str, Service]:
+    """Return the address of a tracking server on PostgreSQL and S3, and the server, not yet started.
+
+    Parameters
+    ----------
+    database, access
+        What `postgres` and `s3` yield.
+    proxied
+        Whether artifacts go through the server; clients write to the bucket themselves otherwise.
+    """
+    place = f"s3://{BUCKET}/{folder.name}"
+    how = ["--artifacts-destination", place]
+    if not proxied:
+        how = ["--default-artifact-root", place, "--no-serve-artifacts"]
+    name = f"mlflow_{''.join(c if c.isalnum() else '_' for c in folder.name)}".lower()
+    return mlflow_server(folder, *how, store=database(name), environment=access)
 
 
 # -- S3 -----------------------------------------------------------------------------------------------

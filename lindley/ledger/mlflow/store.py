@@ -51,6 +51,8 @@ _STATUS = {"finished": "FINISHED", "killed": "KILLED"}
 #: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
 _PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 900
 _PARAM_CHARACTERS, _TAG_CHARACTERS = 6000, 5000
+#: And of a run's name and a description. SQLite takes longer ones, PostgreSQL refuses them.
+_NAME_CHARACTERS, _DESCRIPTION_CHARACTERS = 250, 5000
 
 
 class MlflowLedger:
@@ -152,7 +154,9 @@ class MlflowLedger:
             tags = {_GENESIS_TAG: digest(genesis), _GENESIS_RUN_TAG: run_id}
             try:
                 # Creating a registered model fails when it exists: the one atomic claim that MLflow has.
-                self.client.create_registered_model(self._model(chain), tags=tags, description=description)
+                self.client.create_registered_model(
+                    self._model(chain), tags=tags, description=description[:_DESCRIPTION_CHARACTERS]
+                )
             except MlflowException as error:
                 if not refused_with(error, RESOURCE_ALREADY_EXISTS):
                     raise
@@ -195,7 +199,7 @@ class MlflowLedger:
             tags = {_WRITER_TAG: process.this_process(), "mlflow.note.content": run.note} | dict(run.tags)
             created = self.client.create_run(
                 self._experiment(chain),
-                run_name=run.name,
+                run_name=run.name[:_NAME_CHARACTERS],
                 tags={name: str(value)[:_TAG_CHARACTERS] for name, value in tags.items()},
             )
             run_id: str = created.info.run_id
@@ -282,7 +286,7 @@ class MlflowLedger:
                 source,
                 run_id,
                 tags={name: value[:_TAG_CHARACTERS] for name, value in tags.items()},
-                description=description,
+                description=description[:_DESCRIPTION_CHARACTERS],
                 await_creation_for=0,
             )
         return int(version.version)
