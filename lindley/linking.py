@@ -7,6 +7,7 @@ writer marks abandoned, after it the link is complete and the next writer moves 
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from lindley import bundle, failpoints
 from lindley.arrays import file_digests
 from lindley.bundle import Content
 from lindley.chain import Chain, version_tags
-from lindley.errors import LedgerCorrupt
+from lindley.errors import AccessRefused, LedgerCorrupt
 from lindley.ledger.protocol import Ledger, Run
 from lindley.reading import read_chain
 from lindley.report.note import link_note
@@ -142,7 +143,16 @@ def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
 
 
 def complete(ledger: Ledger, name: str, chain: Chain) -> None:
-    """Finish what a killed writer left: the head hint, and runs that nobody works on any more."""
+    """Finish what a killed writer left: the head hint, and runs that nobody works on any more.
+
+    Who may only read leaves it to the next writer: an audit needs no more than that. What a writer
+    does of its own is refused in its place.
+    """
+    with suppress(AccessRefused):
+        _complete(ledger, name, chain)
+
+
+def _complete(ledger: Ledger, name: str, chain: Chain) -> None:
     head = chain.head
     if head is not None and ledger.head_hint(name) != head.version.number:
         ledger.set_head_hint(name, head.version.number)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import ErrorCode
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, UNAUTHENTICATED, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
-from lindley.errors import LedgerCorrupt, LedgerUnavailable
+from lindley.errors import AccessRefused, LedgerCorrupt, LedgerUnavailable
 
 
 @contextmanager
@@ -19,9 +19,18 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        found = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        if isinstance(error, MlflowException) and refused_with(error, PERMISSION_DENIED, UNAUTHENTICATED):
+            raise AccessRefused(
+                f"You may not {what}",
+                expected="a user who may, in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+                found=found,
+                todo="ask whoever manages the server for the permission EDIT on the chain's registered model "
+                "and experiment; READ is enough to load, log and verify",
+            ) from error
         raise LedgerUnavailable(
             f"MLflow refused or failed to {what}",
-            found=(str(error).strip().splitlines() or [type(error).__name__])[0][:300],
+            found=found,
             todo="check MLFLOW_TRACKING_URI, your permissions there, and that the server is up",
         ) from error
 
