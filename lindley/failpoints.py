@@ -7,6 +7,7 @@ Nothing happens unless the environment variable ``LINDLEY_FAILPOINT`` names one 
 from __future__ import annotations
 
 import os
+import re
 import signal
 from dataclasses import dataclass
 
@@ -56,8 +57,8 @@ def arm(text: str) -> None:
     NameRefused
         If it names no fail-point.
     """
-    name, _, times = text.partition(":")
-    if text and (name not in NAMES or not (times or "1").isascii() or not (times or "1").isdecimal()):
+    name, colon, times = text.partition(":")
+    if text and (name not in NAMES or not re.fullmatch(r"[1-9][0-9]{0,5}", times if colon else "1")):
         raise NameRefused(
             f"{VARIABLE} names no fail-point",
             expected=f"NAME or NAME:N, with one of the names {', '.join(NAMES)}",

@@ -39,7 +39,7 @@ class Artifacts:
     def upload(self, run_id: str, folder: Path) -> None:
         """Store every file below `folder`; see `Ledger`."""
         local = self.folder(run_id)
-        with translated("store the artifacts"):
+        with translated("store the artifacts", store=True):
             for path in sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name)):
                 if local is None or not self.embedded:
                     self._send(run_id, path)
@@ -74,7 +74,7 @@ class Artifacts:
     def _fetch(self, run_id: str, path: str, folder: Path) -> Path:
         """Fetch through the artifact store's client, which says alike that a file or the store is missing."""
         try:
-            with translated("fetch an artifact"):
+            with translated("fetch an artifact", store=True):
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
         except LedgerUnavailable as error:
             if not any(f"{held}/".startswith(f"{path}/") for held in self.sizes(run_id)):
@@ -87,7 +87,7 @@ class Artifacts:
         if local is not None:
             files = [path for path in sorted(local.rglob("*")) if path.is_file()]
             return {path.relative_to(local).as_posix(): path.stat().st_size for path in files}
-        with translated("list the artifacts"):
+        with translated("list the artifacts", store=True):
             return dict(self._listed(run_id, None))
 
     def _listed(self, run_id: str, path: str | None) -> Iterator[tuple[str, int]]:
