@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,15 +113,13 @@ def kill_server(place: Place, server: Service, name: str, pause: float = 0.0) ->
     return row, f"{done.status}, {len(done.failures)} gave up"
 
 
-def every(place: Place, times: int, names: tuple[str, ...] = tuple(failpoints.NAMES)) -> list[Row]:
+def every(place: Place, times: int, names: tuple[str, ...] = tuple(failpoints.NAMES)) -> Iterator[Row]:
     """Kill a writer `times` times at every fail-point, each in a chain of its own."""
-    rows = []
     for name in names:
         total = Row("kill", name)
         for again in range(times):
             total.add(kill(replace(place, chain=f"{place.chain}-{name}-{again}"), name, again))
-        rows.append(total)
-    return rows
+        yield total
 
 
 def _refused(place: Place) -> int:
