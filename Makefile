@@ -46,6 +46,7 @@ test: setup lint $(BENCHMARKS)  ## everything that guards correctness
 
 test-faults: setup  ## races, kills and tampering, with tables (hours; RACES=1 KILLS=1: less)
 	@$(PYTHON) -m tests.faults.run $(if $(RACES),--races $(RACES)) $(if $(KILLS),--kills $(KILLS))
+	@$(PYTHON) -m pytest -m faults tests/contract tests/faults
 
 lint: setup  ## style, types, layers
 	@$(VENV)/bin/ruff check .

@@ -27,12 +27,19 @@ class Backend:
     killed_run: Callable[[str], str]
 
 
+#: Fixtures of servers; the last one, which takes another minute, is left to `make test-faults`.
 SERVERS = {"server": "mlflow_server", "postgres-s3": "direct_s3", "postgres-s3-proxied": "proxied_s3"}
 
 
 @pytest.fixture(
     scope="session",
-    params=["memory", "sqlite", *(pytest.param(name, marks=pytest.mark.e2e) for name in SERVERS)],
+    params=[
+        "memory",
+        "sqlite",
+        pytest.param("server", marks=pytest.mark.e2e),
+        pytest.param("postgres-s3", marks=pytest.mark.e2e),
+        pytest.param("postgres-s3-proxied", marks=[pytest.mark.e2e, pytest.mark.faults]),
+    ],
 )
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
     if request.param == "memory":

@@ -45,6 +45,7 @@ class Change:
     what: str
     expected: str
     found: str
+    seconds: float = 0.0
 
     @property
     def as_expected(self) -> bool:
@@ -59,11 +60,9 @@ class Change:
 def matrix(changes: Iterator[Change] | list[Change]) -> list[Row]:
     """Return one row per group: how many changes there are, and how many were not found as they should be."""
     rows: dict[str, Row] = {}
-    started = time.monotonic()
     for change in changes:
         row = rows.setdefault(change.group, Row("tamper", change.group))
-        row.add(Row("", "", 1, undetected=not change.as_expected, seconds=time.monotonic() - started))
-        started = time.monotonic()
+        row.add(Row("", "", 1, undetected=not change.as_expected, seconds=change.seconds))
     return list(rows.values())
 
 
@@ -73,7 +72,10 @@ def every_change() -> Iterator[Change]:
     evidence_module._gather_version = _once(read)
     try:
         with tempfile.TemporaryDirectory(prefix="lindley-") as folder:
-            yield from _changes(Path(folder))
+            started = time.monotonic()
+            for change in _changes(Path(folder)):
+                yield dataclasses.replace(change, seconds=time.monotonic() - started)
+                started = time.monotonic()
     finally:
         evidence_module._gather_version = read
 
