@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set everything up first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean bench-fidelity
+.PHONY: help setup demo test test-faults lint lock clean bench-fidelity
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -43,6 +43,10 @@ test: setup lint $(BENCHMARKS)  ## everything that guards correctness
 	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered
 	@if [ -d $(CASES) ]; then $(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) --quick --out .benchmarks/results.csv; \
 	else echo "SKIPPED: the fidelity benchmark, for lack of the reference cases in $(CASES)"; fi
+
+test-faults: setup  ## races, kills and tampering, with tables (hours; RACES=1 KILLS=1: less)
+	@$(PYTHON) -m tests.faults.run $(if $(RACES),--races $(RACES)) $(if $(KILLS),--kills $(KILLS))
+	@$(PYTHON) -m pytest -m faults tests/contract tests/faults
 
 lint: setup  ## style, types, layers
 	@$(VENV)/bin/ruff check .

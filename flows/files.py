@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lindley import failpoints
 from lindley.errors import BatchRefused, LindleyError, NameRefused
 from lindley.landing import Arrival, archive, arrivals, is_complete, reject
 from lindley.names import check_chain_name
@@ -70,7 +71,9 @@ def earlier(workspace: Workspace, chain: str, path: Path) -> list[Path]:
 
 def store(workspace: Workspace, chain: str, path: Path, digest: str) -> Path:
     """Archive a file under its batch's digest: moved when it has landed, copied from elsewhere."""
-    return archive(path, workspace.store, chain, digest, keep=not has_landed(workspace, chain, path))
+    stored = archive(path, workspace.store, chain, digest, keep=not has_landed(workspace, chain, path))
+    failpoints.reach("archived")
+    return stored
 
 
 def at_fault(error: LindleyError) -> bool:

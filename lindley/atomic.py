@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from lindley import failpoints
+
 #: What the operating system says where hard links cannot be made.
 _NO_LINKS = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -56,6 +58,7 @@ def move_new(source: Path, target: Path, *, keep: bool = False) -> bool:
             if error.errno not in _NO_LINKS:
                 raise
         else:
+            failpoints.reach("archive-linked")
             source.unlink(missing_ok=True)
             return True
     with source.open("rb") as reader:
@@ -93,6 +96,7 @@ def _temporary(reader: BinaryIO, target: Path) -> Iterator[Path]:
             writer.flush()
             os.fsync(writer.fileno())
         temporary.chmod(0o644)
+        failpoints.reach("archive-copied")
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

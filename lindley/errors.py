@@ -106,6 +106,15 @@ class LedgerUnavailable(LindleyError):
         return True
 
 
+class AccessRefused(LedgerUnavailable):
+    """The tracking server, registry or artifact store knows who asks, and does not let them."""
+
+    @property
+    def transient(self) -> bool:
+        """Trying again does not give a permission."""
+        return False
+
+
 class LostRace(LindleyError):
     """Another writer moved the head first; the batch must be fitted again on the new head."""
 

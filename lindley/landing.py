@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lindley import failpoints
 from lindley.atomic import move_new, write_new
 from lindley.errors import BatchRefused, LindleyError, NameRefused
 from lindley.frames import table_from_frame
@@ -265,6 +266,7 @@ def reject(path: Path, rejected: Path, chain: str, error: LindleyError, *, at: s
         target, reason = folder / name, folder / f"{name}.reason.json"
         if target.exists() or not write_new(text.encode(errors="backslashreplace"), reason):
             continue
+        failpoints.reach("reason-written")
         try:
             if move_new(path, target, keep=False):
                 return target

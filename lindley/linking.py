@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lindley import bundle
+from lindley import bundle, failpoints
 from lindley.arrays import file_digests
 from lindley.bundle import Content
 from lindley.chain import Chain, version_tags
-from lindley.errors import LedgerCorrupt
+from lindley.errors import AccessRefused, LedgerCorrupt
 from lindley.ledger.protocol import Ledger, Run
 from lindley.reading import read_chain
 from lindley.report.note import link_note
@@ -92,6 +93,7 @@ def log_content(
         folder = Path(scratch) / "link"
         folder.mkdir()
         record = bundle.write(content, folder, ledger.package)
+        failpoints.reach("files-written")
         record_digest = bundle.record_digest(record)
         note = _note(content, record_digest, link, prior_link, context, taken_out)
         run = _run(content, record, record_digest, note, link, seconds, context)
@@ -115,9 +117,12 @@ def store_run(ledger: Ledger, chain: str, run: Run, folder: Path) -> str:
         If what was read back is not what was written; the run is kept and marked.
     """
     run_id = ledger.open_run(chain, run)
+    failpoints.reach("run-opened")
     ledger.upload(run_id, folder)
+    failpoints.reach("uploaded")
     with tempfile.TemporaryDirectory(prefix="lindley-") as again:
         _verify_upload(ledger, run_id, file_digests(folder), Path(again))
+    failpoints.reach("read-back")
     return run_id
 
 
@@ -135,21 +140,34 @@ def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
         # The race is lost already: a version would only be one more that is no link.
         ledger.close_run(logged.run_id, "finished", "superseded")
         return _registered(ledger, logged, "superseded", None, None)
+    failpoints.reach("head-checked")
     number = ledger.register(
         logged.chain, logged.run_id, version_tags(logged.record, logged.record_digest), logged.note
     )
+    failpoints.reach("versioned")
     chain = read_chain(ledger, logged.chain, genesis)
     mine = next((link for link in chain.own if link.version.number == number), None)
     status = "accepted" if mine else "superseded"
     if not logged.record["gate"]["passed"]:
         status = "quarantined"
     complete(ledger, logged.chain, chain)
+    failpoints.reach("aliased")
     ledger.close_run(logged.run_id, "finished", status)
+    failpoints.reach("closed")
     return _registered(ledger, logged, status, mine.number if mine else None, number)
 
 
 def complete(ledger: Ledger, name: str, chain: Chain) -> None:
-    """Finish what a killed writer left: the head hint, and runs that nobody works on any more."""
+    """Finish what a killed writer left: the head hint, and runs that nobody works on any more.
+
+    Who may only read leaves it to the next writer: an audit needs no more than that. What a writer
+    does of its own is refused in its place.
+    """
+    with suppress(AccessRefused):
+        _complete(ledger, name, chain)
+
+
+def _complete(ledger: Ledger, name: str, chain: Chain) -> None:
     head = chain.head
     # Of a branch, the links before its own are versions of another chain.
     if head is not None and chain.own and ledger.head_hint(name) != head.version.number:

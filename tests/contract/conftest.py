@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.protocol import Ledger, Run
+from tests import servers
 from tests.contract import processes
 from tests.fakes import MemoryLedger
 
 _numbers = itertools.count(1)
-START_SECONDS = 180
 
 
 @dataclass
@@ -34,15 +27,28 @@ class Backend:
     killed_run: Callable[[str], str]
 
 
-@pytest.fixture(scope="session", params=["memory", "sqlite", pytest.param("server", marks=pytest.mark.e2e)])
+#: Fixtures of servers; the last one, which takes another minute, is left to `make test-faults`.
+SERVERS = {"server": "mlflow_server", "postgres-s3": "direct_s3", "postgres-s3-proxied": "proxied_s3"}
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        "memory",
+        "sqlite",
+        pytest.param("server", marks=pytest.mark.e2e),
+        pytest.param("postgres-s3", marks=pytest.mark.e2e),
+        pytest.param("postgres-s3-proxied", marks=[pytest.mark.e2e, pytest.mark.faults]),
+    ],
+)
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
     if request.param == "memory":
         memory = MemoryLedger()
         return Backend("memory", memory, lambda: memory, lambda chain: _killed_in_memory(memory, chain))
     root = tmp_path_factory.mktemp("contract ü")  # addresses of such folders are percent-encoded
     uri = f"sqlite:///{root / 'mlflow.db'}"
-    if request.param == "server":
-        uri = request.getfixturevalue("mlflow_server")
+    if request.param in SERVERS:
+        uri = request.getfixturevalue(SERVERS[request.param])
     return Backend(
         request.param,
         MlflowLedger(uri, root),
@@ -71,44 +77,40 @@ def _killed_in_memory(ledger: MemoryLedger, chain: str) -> str:
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a real tracking server on loopback; yield its address; stop it with all its processes."""
-    folder = tmp_path_factory.mktemp("server")
-    port = _free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = os.environ | {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=folder)
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", server, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+    address, server = servers.mlflow_server(tmp_path_factory.mktemp("server"))
+    with server.running():
+        yield address
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[str], str]]:
+    with servers.postgres() as database:
+        yield database
 
 
-def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.3)
-    raise RuntimeError(f"the server did not start:\n{log.read_text(errors='replace')[-3000:]}")
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with servers.s3(tmp_path_factory.mktemp("s3")) as access:
+        yield access
+
+
+@pytest.fixture(scope="session")
+def direct_s3(
+    postgres: Callable[[str], str], s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A tracking server on PostgreSQL whose clients write to the bucket themselves."""
+    address, server = servers.on_postgres(tmp_path_factory.mktemp("direct"), postgres, s3, proxied=False)
+    with pytest.MonkeyPatch.context() as environment, server.running():
+        for name, value in s3.items():
+            environment.setenv(name, value)
+        yield address
+
+
+@pytest.fixture(scope="session")
+def proxied_s3(
+    postgres: Callable[[str], str], s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The same with the server between its clients, who know no key, and the bucket."""
+    address, server = servers.on_postgres(tmp_path_factory.mktemp("proxied"), postgres, s3, proxied=True)
+    with server.running():
+        yield address

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,7 @@ import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.protocol import Run
-
-START_SECONDS = 120
-
-
-def context() -> ForkServerContext:
-    """Return a source of processes that have imported the ledger once, together, and opened nothing."""
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__])
-    return processes
+from tests.forks import START_SECONDS, context
 
 
 def at_once(target: Callable[..., None], arguments: list[tuple[Any, ...]]) -> list[Any]:

@@ -2,28 +2,72 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import ErrorCode
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, UNAUTHENTICATED, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
-from lindley.errors import LedgerCorrupt, LedgerUnavailable
+from lindley.errors import AccessRefused, LedgerCorrupt, LedgerUnavailable, LindleyError
+
+#: What a tracking server's client raises.
+_OF_SERVERS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Raise what MLflow raises as one paragraph that says what to do."""
+def translated(what: str, *, store: bool = False) -> Iterator[None]:
+    """Raise what MLflow raises as one paragraph that says what to do.
+
+    Parameters
+    ----------
+    what
+        What was tried, as in "MLflow refused or failed to ...".
+    store
+        Whether an artifact store is spoken to: the clients of buckets have errors of their own kinds.
+    """
     try:
         yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+    except LindleyError:
+        raise
+    except Exception as error:
+        if not store and not isinstance(error, _OF_SERVERS):
+            raise
+        found = without_password((str(error).strip().splitlines() or [type(error).__name__])[0])[:300]
+        if _forbidden(error):
+            raise AccessRefused(
+                f"You may not {what}",
+                expected="a user who may, in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (of a "
+                "bucket: in its own variables)",
+                found=found,
+                todo="ask whoever manages the server for the permission EDIT on the chain's registered model "
+                "and experiment; READ is enough to load, log and verify",
+            ) from error
         raise LedgerUnavailable(
             f"MLflow refused or failed to {what}",
-            found=(str(error).strip().splitlines() or [type(error).__name__])[0][:300],
+            found=found,
             todo="check MLFLOW_TRACKING_URI, your permissions there, and that the server is up",
         ) from error
+
+
+def without_password(text: str) -> str:
+    """Return a text whose addresses name no user and no password, as in ``https://user:password@host``."""
+    return re.sub(r"//[^/\s@]*@", "//", text)
+
+
+def _forbidden(error: Exception) -> bool:
+    """Whether the other side knows who asks, or wants to, and says no."""
+    if isinstance(error, MlflowException):
+        return refused_with(error, PERMISSION_DENIED, UNAUTHENTICATED)
+    # requests has an object there, botocore a dictionary.
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = getattr(response, "status_code", None)
+    return status in {401, 403}
 
 
 def missing(run_id: str, path: str) -> LedgerCorrupt:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 # Set before MLflow is imported: a ledger that phones home is not one to trust at 3 a.m.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -28,17 +25,15 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import (
-    INVALID_PARAMETER_VALUE,
-    RESOURCE_ALREADY_EXISTS,
-    RESOURCE_DOES_NOT_EXIST,
-)
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
+from lindley import failpoints
 from lindley.chain import Version, read_version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import naming, process
-from lindley.ledger.mlflow.failures import missing, refused_with, translated
+from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
+from lindley.ledger.mlflow.failures import refused_with, translated, without_password
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
 
@@ -53,11 +48,11 @@ _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
 #: Shown by MLflow's pages as model training rather than as GenAI traces.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _STATUS = {"finished": "FINISHED", "killed": "KILLED"}
-#: What MLflow says of a run id that nobody has, and of one that nobody can have.
-_NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
 #: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
 _PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 900
 _PARAM_CHARACTERS, _TAG_CHARACTERS = 6000, 5000
+#: And of a run's name and a description. SQLite takes longer ones, PostgreSQL refuses them.
+_NAME_CHARACTERS, _DESCRIPTION_CHARACTERS = 250, 5000
 
 
 class MlflowLedger:
@@ -83,6 +78,7 @@ class MlflowLedger:
             else:
                 registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri
                 self.client = MlflowClient(tracking_uri=uri, registry_uri=registry)
+        self._files = Artifacts(self.client, root, self.embedded)
 
     def _open_embedded(self) -> None:
         """Open a SQLite ledger; its tables are made once, under a lock."""
@@ -154,14 +150,18 @@ class MlflowLedger:
                 self.upload(run_id, Path(scratch))
             # Before the claim: a writer killed right after it leaves nothing that looks abandoned.
             self.close_run(run_id, "finished")
+            failpoints.reach("genesis-run")
             tags = {_GENESIS_TAG: digest(genesis), _GENESIS_RUN_TAG: run_id}
             try:
                 # Creating a registered model fails when it exists: the one atomic claim that MLflow has.
-                self.client.create_registered_model(self._model(chain), tags=tags, description=description)
+                self.client.create_registered_model(
+                    self._model(chain), tags=tags, description=description[:_DESCRIPTION_CHARACTERS]
+                )
             except MlflowException as error:
                 if not refused_with(error, RESOURCE_ALREADY_EXISTS):
                     raise
                 self.close_run(run_id, "finished", "superseded")
+        failpoints.reach("claimed")
         held = self.genesis(chain)
         if held is None:
             raise LedgerUnavailable(
@@ -199,7 +199,7 @@ class MlflowLedger:
             tags = {_WRITER_TAG: process.this_process(), "mlflow.note.content": run.note} | dict(run.tags)
             created = self.client.create_run(
                 self._experiment(chain),
-                run_name=run.name,
+                run_name=run.name[:_NAME_CHARACTERS],
                 tags={name: str(value)[:_TAG_CHARACTERS] for name, value in tags.items()},
             )
             run_id: str = created.info.run_id
@@ -219,53 +219,15 @@ class MlflowLedger:
 
     def upload(self, run_id: str, folder: Path) -> None:
         """Store artifacts; see `Ledger`."""
-        local = self._local_artifacts(run_id)
-        with translated("store the artifacts"):
-            if local is not None and self.embedded:
-                # Not through MLflow: it would write to where a ledger was before it was moved.
-                shutil.copytree(folder, local, dirs_exist_ok=True)
-            else:
-                self.client.log_artifacts(run_id, str(folder))
+        self._files.upload(run_id, folder)
 
     def download(self, run_id: str, folder: Path, path: str = "") -> Path:
         """Fetch artifacts; see `Ledger`."""
-        local = self._local_artifacts(run_id)
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if local is None:
-            return self._download_remote(run_id, path, target.parent if path else folder)
-        try:
-            if (local / path).is_dir():
-                return Path(shutil.copytree(local / path, target, dirs_exist_ok=True))
-            return Path(shutil.copyfile(local / path, target))
-        except OSError as error:
-            raise missing(run_id, path) from error
-
-    def _download_remote(self, run_id: str, path: str, folder: Path) -> Path:
-        """Fetch through the artifact store's client, which says alike that a file or the store is missing."""
-        try:
-            with translated("fetch an artifact"):
-                return Path(self.client.download_artifacts(run_id, path, str(folder)))
-        except LedgerUnavailable as error:
-            if not any(f"{held}/".startswith(f"{path}/") for held in self.artifacts(run_id)):
-                raise missing(run_id, path) from error
-            raise
+        return self._files.download(run_id, folder, path)
 
     def artifacts(self, run_id: str) -> dict[str, int]:
         """List artifacts with sizes; see `Ledger`."""
-        local = self._local_artifacts(run_id)
-        if local is not None:
-            files = [path for path in sorted(local.rglob("*")) if path.is_file()]
-            return {path.relative_to(local).as_posix(): path.stat().st_size for path in files}
-        with translated("list the artifacts"):
-            return dict(self._remote_artifacts(run_id, None))
-
-    def _remote_artifacts(self, run_id: str, path: str | None) -> Iterator[tuple[str, int]]:
-        for item in self.client.list_artifacts(run_id, path):
-            if item.is_dir:
-                yield from self._remote_artifacts(run_id, item.path)
-            else:
-                yield item.path, int(item.file_size or 0)
+        return self._files.sizes(run_id)
 
     def close_run(self, run_id: str, status: str, state: str = "") -> None:
         """End a run; see `Ledger`."""
@@ -280,7 +242,7 @@ class MlflowLedger:
             try:
                 run = self.client.get_run(run_id)
             except MlflowException as error:
-                if refused_with(error, *_NO_RUN):
+                if refused_with(error, *NO_RUN):
                     return None
                 raise
         status = {"FINISHED": "finished", "RUNNING": "running"}.get(run.info.status, "killed")
@@ -316,7 +278,7 @@ class MlflowLedger:
     def register(self, chain: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
         """Create a version; see `Ledger`."""
         with translated(f"register a version of {chain}"):
-            local = self._local_artifacts(run_id) if self.embedded else None
+            local = self._files.folder(run_id) if self.embedded else None
             uri = local.as_uri() if local else self.client.get_run(run_id).info.artifact_uri
             source = uri.rstrip("/") + "/belief"
             version = self.client.create_model_version(
@@ -324,7 +286,7 @@ class MlflowLedger:
                 source,
                 run_id,
                 tags={name: value[:_TAG_CHARACTERS] for name, value in tags.items()},
-                description=description,
+                description=description[:_DESCRIPTION_CHARACTERS],
                 await_creation_for=0,
             )
         return int(version.version)
@@ -342,7 +304,8 @@ class MlflowLedger:
 
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
         """Return page addresses; see `Ledger`."""
-        base = os.environ.get("LINDLEY_MLFLOW_UI", "" if self.embedded else self.uri).rstrip("/")
+        base = os.environ.get("LINDLEY_MLFLOW_UI", "" if self.embedded else self.uri)
+        base = without_password(base).rstrip("/")
         if not base.startswith("http"):
             return {}
         run = self.client.get_run(run_id)
@@ -370,27 +333,6 @@ class MlflowLedger:
             if not refused_with(error, RESOURCE_ALREADY_EXISTS):
                 raise
             return self._experiment(chain)  # another writer created it first
-
-    def _local_artifacts(self, run_id: str) -> Path | None:
-        """Return where a run's artifacts are on this disk; None when only a server can say.
-
-        MLflow keeps absolute paths. An embedded ledger is looked up by its layout below the working
-        folder first, mlartifacts/<folder of the experiment>/<run>/artifacts, so that a moved one is
-        found and a copied one does not read the original.
-        """
-        with translated("read the run"):
-            try:
-                uri: str = self.client.get_run(run_id).info.artifact_uri
-            except MlflowException as error:
-                if refused_with(error, *_NO_RUN):
-                    raise LedgerCorrupt(f"The run {run_id} does not exist") from error
-                raise
-        scheme = urlsplit(uri).scheme
-        if scheme not in {"", "file"}:  # e.g. mlflow-artifacts:/ or s3://
-            return None
-        path = Path(url2pathname(urlsplit(uri).path)) if scheme else Path(uri)
-        here = self.root / "mlartifacts" / Path(*path.parts[-3:])
-        return here if self.embedded and (here.is_dir() or not path.is_dir()) else path
 
 
 def _version(found: Any) -> Version:

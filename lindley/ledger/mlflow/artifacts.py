@@ -1,0 +1,124 @@
+"""Files of runs: on this disk, or wherever the tracking server says."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
+
+from lindley import failpoints
+from lindley.errors import LedgerCorrupt, LedgerUnavailable
+from lindley.ledger.mlflow.failures import missing, refused_with, translated
+
+#: What MLflow says of a run id that nobody has, and of one that nobody can have.
+NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
+
+
+class Artifacts:
+    """The artifacts of the runs of one tracking server.
+
+    Parameters
+    ----------
+    client
+        Client of the tracking server.
+    root
+        Working folder; an embedded ledger keeps its artifacts in ``mlartifacts/`` below it.
+    embedded
+        Whether the ledger is embedded.
+    """
+
+    def __init__(self, client: MlflowClient, root: Path, embedded: bool) -> None:
+        self.client, self.root, self.embedded = client, root, embedded
+
+    def upload(self, run_id: str, folder: Path) -> None:
+        """Store every file below `folder`; see `Ledger`."""
+        local = self.folder(run_id)
+        with translated("store the artifacts", store=True):
+            for path in sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name)):
+                if local is None or not self.embedded:
+                    self._send(run_id, path)
+                elif path.is_dir():
+                    # Not through MLflow: it would write to where a ledger was before it was moved.
+                    shutil.copytree(path, local / path.name, dirs_exist_ok=True)
+                else:
+                    local.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, local / path.name)
+                failpoints.reach("uploading")
+
+    def _send(self, run_id: str, path: Path) -> None:
+        if path.is_dir():
+            self.client.log_artifacts(run_id, str(path), path.name)
+        else:
+            self.client.log_artifact(run_id, str(path))
+
+    def download(self, run_id: str, folder: Path, path: str = "") -> Path:
+        """Fetch artifacts; see `Ledger`."""
+        local = self.folder(run_id)
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if local is None:
+            return self._fetch(run_id, path, target.parent if path else folder)
+        try:
+            if (local / path).is_dir():
+                return Path(shutil.copytree(local / path, target, dirs_exist_ok=True))
+            return Path(shutil.copyfile(local / path, target))
+        except OSError as error:
+            raise missing(run_id, path) from error
+
+    def _fetch(self, run_id: str, path: str, folder: Path) -> Path:
+        """Fetch through the artifact store's client, which says alike that a file or the store is missing."""
+        try:
+            with translated("fetch an artifact", store=True):
+                return Path(self.client.download_artifacts(run_id, path, str(folder)))
+        except LedgerUnavailable as error:
+            if not any(f"{held}/".startswith(f"{path}/") for held in self.sizes(run_id)):
+                raise missing(run_id, path) from error
+            raise
+
+    def sizes(self, run_id: str) -> dict[str, int]:
+        """List artifacts with sizes; see `Ledger`."""
+        local = self.folder(run_id)
+        if local is not None:
+            files = [path for path in sorted(local.rglob("*")) if path.is_file()]
+            return {path.relative_to(local).as_posix(): path.stat().st_size for path in files}
+        with translated("list the artifacts", store=True):
+            return dict(self._listed(run_id, None))
+
+    def _listed(self, run_id: str, path: str | None) -> Iterator[tuple[str, int]]:
+        for item in self.client.list_artifacts(run_id, path):
+            if item.is_dir:
+                yield from self._listed(run_id, item.path)
+            else:
+                yield item.path, int(item.file_size or 0)
+
+    def folder(self, run_id: str) -> Path | None:
+        """Return where a run's artifacts are on this disk; None when only a server can say.
+
+        MLflow keeps absolute paths. An embedded ledger is looked up by its layout below the working
+        folder first, mlartifacts/<folder of the experiment>/<run>/artifacts, so that a moved one is
+        found and a copied one does not read the original.
+
+        Raises
+        ------
+        LedgerCorrupt
+            If there is no such run.
+        """
+        with translated("read the run"):
+            try:
+                uri: str = self.client.get_run(run_id).info.artifact_uri
+            except MlflowException as error:
+                if refused_with(error, *NO_RUN):
+                    raise LedgerCorrupt(f"The run {run_id} does not exist") from error
+                raise
+        scheme = urlsplit(uri).scheme
+        if scheme not in {"", "file"}:  # e.g. mlflow-artifacts:/ or s3://
+            return None
+        path = Path(url2pathname(urlsplit(uri).path)) if scheme else Path(uri)
+        here = self.root / "mlartifacts" / Path(*path.parts[-3:])
+        return here if self.embedded and (here.is_dir() or not path.is_dir()) else path

@@ -1,0 +1,128 @@
+"""What is held against a chain after races and kills, and the rows of the result."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from scipy.special import polygamma
+
+from lindley.chain import Link
+from lindley.evidence import verify_chain
+from lindley.reading import find_chain, read_belief
+from tests import fakes
+from tests.faults.writers import Place, successes
+
+
+@dataclass
+class Row:
+    """One line of tests/faults/results.csv.
+
+    Parameters
+    ----------
+    lost, doubled
+        Batches that are in no link, and that are in one too many.
+    forked
+        Links that a reader who walks back from the head does not come to in the same order, finds by the
+        verifier, and an alias that is not on the head.
+    undetected
+        What went wrong without a word: tampering without a finding, an orphan run that nobody marked, a
+        file that is neither waiting nor archived.
+    """
+
+    test: str
+    case: str
+    runs: int = 0
+    lost: int = 0
+    doubled: int = 0
+    forked: int = 0
+    undetected: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.runs > 0 and not (self.lost or self.doubled or self.forked or self.undetected)
+
+    def add(self, other: Row) -> None:
+        """Add the runs of another row to this one; seconds are those of the mean run."""
+        runs = self.runs + other.runs
+        self.seconds = (self.seconds * self.runs + other.seconds * other.runs) / max(runs, 1)
+        for name in ("runs", "lost", "doubled", "forked", "undetected"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+def write(rows: Iterable[Row], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(Row)])
+        for row in rows:
+            writer.writerow([*astuple(row)[:-1], f"{row.seconds:.2f}"])
+
+
+def judge(place: Place, numbers: Iterable[int], row: Row) -> list[Link]:
+    """Hold a chain against the batches that it should have, once each; add what is wrong to `row`."""
+    ledger = place.ledger()
+    chain = find_chain(ledger, place.chain)
+    wanted = Counter(expected(place, number) for number in numbers)
+    counted = Counter(link.version.batch for link in chain.links)
+    row.lost += (wanted - counted).total()
+    row.doubled += (counted - wanted).total()
+    row.forked += _walked_back(place, [link.version.record for link in chain.links])
+    row.forked += sum(finding.severity == "error" for finding in verify_chain(ledger, place.chain).findings)
+    row.forked += ledger.head_hint(place.chain) != (chain.head.version.number if chain.head else None)
+    row.undetected += len(ledger._search_runs(place.chain, "attributes.status = 'RUNNING'"))
+    stored = {path.stem for path in (place.workspace.store / place.chain).glob("*.csv")}
+    row.undetected += len(set(wanted) - stored)
+    row.undetected += len(list((place.workspace.landing / place.chain).glob("*.csv")))
+    return list(chain.links)
+
+
+def expected(place: Place, number: int) -> str:
+    """Return the digest of a batch."""
+    declaration = fakes.declare(place.workspace.models, place.chain)
+    return fakes.coins(declaration, 10 * number, k=successes(number)).digest
+
+
+def _walked_back(place: Place, records: list[str]) -> int:
+    """Return how many links another reader, who walks back from the head, does not find in their place."""
+    versions = place.ledger().versions(place.chain)
+    previous = {version.record: version.previous for version in versions if version.status == "accepted"}
+    found: list[str] = []
+    at = records[-1] if records else ""
+    while at in previous and len(found) <= len(versions):
+        found.append(at)
+        at = previous[at]
+    found.reverse()
+    return sum(a != b for a, b in zip(found, records, strict=False)) + abs(len(found) - len(records))
+
+
+def sequential_digest(place: Place, order: list[int]) -> str:
+    """Return the digest of the belief that one writer alone comes to, with the batches in this order."""
+    declaration = fakes.declare(place.workspace.models, place.chain)
+    ledger = fakes.MemoryLedger()
+    for number in order:
+        fakes.append(ledger, declaration, fakes.coins(declaration, 10 * number, k=successes(number)))
+    _, belief = read_belief(ledger, find_chain(ledger, place.chain).links[-1])
+    return belief.matched.digest
+
+
+def off_the_oracle(place: Place, order: list[int]) -> float:
+    """Return how far the head's mean log odds are from the exact ones, in Monte Carlo standard errors.
+
+    theta ~ Beta(2 + successes, 3 + failures) exactly. Each link's mean is estimated from independent
+    draws; its error reaches the head scaled by the precision that the link had.
+    """
+    ledger = place.ledger()
+    _, belief = read_belief(ledger, find_chain(ledger, place.chain).links[-1])
+    k = np.cumsum([4 * successes(number) for number in order])
+    n = 40.0 * np.arange(1, len(order) + 1)
+    mean = polygamma(0, 2 + k[-1]) - polygamma(0, 3 + n[-1] - k[-1])
+    variance = polygamma(1, 2 + k) + polygamma(1, 3 + n - k)
+    draws = fakes.CHAINS * fakes.DRAWS
+    error = np.sqrt(np.sum((variance[-1] / variance) ** 2 * variance / draws))
+    points = belief.matched.map.forward(np.array([[0.0]]))
+    return float(abs(points[0, 0] - mean) / error)
