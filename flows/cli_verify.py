@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flows.checking import Asked, Checked, check
 from flows.cli_chain import Chain, open_here
 from flows.cli_output import FAILURE, Json, fail, out, print_json, progress_bar, reported, say
+from lindley.checking import Asked, Checked, check
 from lindley.errors import UnknownChain, UnknownLink
 
 if TYPE_CHECKING:

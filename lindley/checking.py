@@ -1,4 +1,4 @@
-"""Verifying chains in every way that is asked for. Knows neither Prefect nor MLflow."""
+"""Verifying a chain in every way that is asked for: rules, signatures, witnesses, fitting again."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lindley.errors import WitnessRefused
+from lindley.report.text import one_line
 
 if TYPE_CHECKING:
     from lindley.fit import Progress
     from lindley.ledger import Ledger
     from lindley.reverify import Replayed
-    from lindley.verifier import Report
+    from lindley.verifier import Finding, Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,39 @@ class Checked:
 
     report: Report
     replays: tuple[Replayed, ...] = ()
+
+    @property
+    def first(self) -> Finding | None:
+        """The first thing that is wrong; None where there are warnings at most."""
+        return next((f for f in self.report.findings if f.severity == "error"), None)
+
+    @property
+    def message(self) -> str:
+        """What was found, in one sentence."""
+        report, wrong = self.report, self.first
+        counted = f"{len(report.links)} link{'' if len(report.links) == 1 else 's'}"
+        if wrong is None:
+            again = f", {len(self.replays)} fitted again" if self.replays else ""
+            return f"{report.chain}: verified ({counted}, {len(report.rules)} rules{again})"
+        where = f"link {wrong.link}" if wrong.link else f"version {wrong.version or '-'}"
+        return f"{report.chain}: {wrong.rule} {where}: {one_line(wrong.message, 300)}"
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return one row of text per finding and per link that was fitted again."""
+        found = [(f.severity, f.rule, f.link, f.version, f.message) for f in self.report.findings] + [
+            (r.verdict, "replay", r.link, r.version, r.detail) for r in self.replays
+        ]
+        return [
+            {
+                "chain": self.report.chain,
+                "what": what,
+                "rule": rule,
+                "link": str(link or "-"),
+                "version": str(version or "-"),
+                "message": one_line(message, 300),
+            }
+            for what, rule, link, version, message in found
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON-able values; docs/guides/operate.md describes them."""
