@@ -48,8 +48,9 @@ def verify(chain: str | None = None, replay: int = 0, keys: list[str] | None = N
         return _ended({chain or "the ledger": error})
     for name in names:
         try:
-            found[name] = verify_chain(ledger, name, asked)
-            publish_report(found[name])
+            checked = verify_chain(ledger, name, asked)
+            publish_report(checked)
+            found[name] = checked
         except LindleyError as error:
             get_run_logger().error("%s cannot be verified: %s", name, error)
             found[name] = error

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import xarray as xr
 
@@ -38,14 +38,11 @@ REPLAY_RULES: dict[str, str] = {
     "V01": "the link's fit gives the recorded draws when it is made again",
     "V02": "the link can be fitted again",
 }
-#: What a replay came to.
-IDENTICAL, WITHIN, DIFFERS, NOT_REPLAYABLE = (
-    "identical",
-    "within Monte Carlo error",
-    "differs",
-    "not replayable",
-)
 Verdict = Literal["identical", "within Monte Carlo error", "differs", "not replayable"]
+IDENTICAL: Final = "identical"
+WITHIN: Final = "within Monte Carlo error"
+DIFFERS: Final = "differs"
+NOT_REPLAYABLE: Final = "not replayable"
 #: What a view of a ledger must never do.
 _WRITES = frozenset({"claim", "package", "open_run", "upload", "close_run", "register", "set_head_hint"})
 
@@ -156,7 +153,7 @@ def _replay(
 
 
 class _Before:
-    """A ledger as it was before a link, that cannot be written to."""
+    """A ledger as it was before a link, that cannot be written to; see `Ledger` for the methods."""
 
     def __init__(self, ledger: Ledger, name: str, chain: Chain, link: Link) -> None:
         self._ledger = ledger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 
+#: User and password of an address; a password may hold an @ that nobody escaped.
+_USER = re.compile(r"(?<=://)[^/\s'\"]*@")
+
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
@@ -19,11 +23,17 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        said = public(str(error))
         raise LedgerUnavailable(
             f"MLflow refused or failed to {what}",
-            found=(str(error).strip().splitlines() or [type(error).__name__])[0][:300],
+            found=(said.strip().splitlines() or [type(error).__name__])[0][:300],
             todo="check MLFLOW_TRACKING_URI, your permissions there, and that the server is up",
-        ) from error
+        ) from (error if said == str(error) else None)  # a traceback in a log would show the secret
+
+
+def public(text: str) -> str:
+    """Return text without the user and password of any address in it, as in ``http://user:word@host``."""
+    return _USER.sub("", text)
 
 
 def missing(run_id: str, path: str) -> LedgerCorrupt:

@@ -38,7 +38,7 @@ from lindley.chain import Version, read_version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import naming, process
-from lindley.ledger.mlflow.failures import missing, refused_with, translated
+from lindley.ledger.mlflow.failures import missing, public, refused_with, translated
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
 
@@ -56,8 +56,7 @@ _STATUS = {"finished": "FINISHED", "killed": "KILLED"}
 #: What MLflow says of a run id that nobody has, and of one that nobody can have.
 _NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
 #: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
-_PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 900
-_PARAM_CHARACTERS, _TAG_CHARACTERS = 6000, 5000
+_PARAMS_PER_CALL, _METRICS_PER_CALL, _PARAM_CHARACTERS, _TAG_CHARACTERS = 100, 900, 6000, 5000
 
 
 class MlflowLedger:
@@ -342,11 +341,12 @@ class MlflowLedger:
 
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
         """Return page addresses; see `Ledger`."""
-        base = os.environ.get("LINDLEY_MLFLOW_UI", "" if self.embedded else self.uri).rstrip("/")
+        base = public(os.environ.get("LINDLEY_MLFLOW_UI", "" if self.embedded else self.uri)).rstrip("/")
         if not base.startswith("http"):
             return {}
-        run = self.client.get_run(run_id)
-        pages = {"run": f"{base}/#/experiments/{run.info.experiment_id}/runs/{run_id}"}
+        with translated("read the run"):
+            experiment = self.client.get_run(run_id).info.experiment_id
+        pages = {"run": f"{base}/#/experiments/{experiment}/runs/{run_id}"}
         if number is not None:
             pages["version"] = f"{base}/#/models/{self._model(chain)}/versions/{number}"
         return pages
