@@ -1,4 +1,4 @@
-"""Commands that read chains: log, show, verify, chains."""
+"""Commands that read chains: log, show, chains."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli_output import FAILURE, Json, number, out, print_json, reported, table
+from flows.cli_output import Json, number, out, print_json, reported, table
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
     from lindley.api import Link
     from lindley.history import LinkView
     from lindley.ledger import Ledger
-    from lindley.verifier import Report
 
 Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
 _WIDE_ONLY = {"R-hat", "ESS bulk", "ESS tail"}
@@ -27,11 +26,10 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(log)
     app.command()(show)
-    app.command()(verify)
     app.command()(chains)
 
 
-def _open() -> Ledger:
+def open_here() -> Ledger:
     """Open the ledger of the working folder."""
     from lindley.ledger import open_ledger  # imports MLflow
 
@@ -47,7 +45,7 @@ def log(
     with reported(as_json):
         from lindley.history import history  # with the ledger's libraries
 
-        views = history(_open(), chain, every=every)[::-1]
+        views = history(open_here(), chain, every=every)[::-1]
         if as_json:
             print_json({"chain": chain, "links": [asdict(view) for view in views]})
             return
@@ -106,7 +104,7 @@ def show(
     with reported(as_json):
         from lindley.api import find_link  # with the ledger's libraries
 
-        found = find_link(_open(), link)
+        found = find_link(open_here(), link)
         if as_json:
             print_json(_link_document(found))
             return
@@ -163,61 +161,13 @@ def _print_link(link: Link) -> None:
     out.print(table(sizes, right=("bytes",)))
 
 
-def verify(
-    chain: Annotated[str | None, typer.Argument(help="All chains by default.", show_default=False)] = None,
-    as_json: Json = False,
-) -> None:
-    """Recompute every digest and check every rule. Exit code 1: something is not as it should be."""
-    with reported(as_json):
-        from lindley.evidence import verify_chain  # imports the numerical stack
-
-        ledger = _open()
-        reports = [verify_chain(ledger, name) for name in ([chain] if chain else ledger.chains())]
-    if as_json:
-        documents = [_report_document(report) for report in reports]
-        print_json(documents[0] if chain else {"chains": documents, "ok": all(r.ok for r in reports)})
-    else:
-        for report in reports:
-            print_report(report)
-        if not reports:
-            out.print("There are no chains.")
-    if not all(report.ok for report in reports):
-        raise typer.Exit(FAILURE)
-
-
-def _report_document(report: Report) -> dict[str, Any]:
-    return {
-        "chain": report.chain,
-        "ok": report.ok,
-        "links": list(report.links),
-        "rules": [{"id": name, "title": title} for name, title in report.rules.items()],
-        "findings": [asdict(finding) for finding in report.findings],
-    }
-
-
-def print_report(report: Report) -> None:
-    """Print what the verifier found."""
-    counted = f"{len(report.links)} link{'' if len(report.links) == 1 else 's'}, {len(report.rules)} rules"
-    verdict = "[green]verified[/green]" if report.ok else "[red]not as recorded[/red]"
-    out.print(f"[bold]{escape(report.chain)}[/bold]: {verdict} ({counted})")
-    for finding in report.findings:
-        colour = "red" if finding.severity == "error" else "yellow"
-        where = f"link {finding.link}" if finding.link else f"version {finding.version or '-'}"
-        title = report.rules.get(finding.rule, "")
-        out.print(
-            f"  [{colour}]{finding.severity} {finding.rule}[/{colour}] {where}: {escape(finding.message)} "
-            f"[dim]({escape(title)})[/dim]",
-            soft_wrap=True,
-        )
-
-
 def chains(as_json: Json = False) -> None:
     """List all chains: those with links, and those that are only declared."""
     with reported(as_json):
         from lindley.declaration import declared_chains
         from lindley.history import history  # with the ledger's libraries
 
-        ledger = _open()
+        ledger = open_here()
         rows = []
         for name in ledger.chains():
             views = history(ledger, name)

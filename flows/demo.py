@@ -9,8 +9,9 @@ from pathlib import Path
 import typer
 
 from flows import environment
-from flows.cli_chain import print_log, print_report
+from flows.cli_chain import print_log
 from flows.cli_output import FAILURE, out, print_json, progress_bar, say
+from flows.cli_verify import print_report
 from flows.dropping import drop_batches
 from lindley.errors import UnknownChain
 from lindley.workspace import Workspace

@@ -10,6 +10,7 @@ from flows.result import UpdateResult
 from flows.sequence import MOST_RACES
 from lindley.declaration import load_declaration
 from lindley.errors import LindleyError, LostRace
+from lindley.signatures import signer_from_environment
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def refit(
         If there is no such chain, or it cannot be fitted or logged.
     """
     declaration = load_declaration(chain, workspace.models)
+    signer_from_environment()  # a key that cannot be used is told before the fit, not after it
     ledger = steps.open_ledger(workspace)
     for _ in range(MOST_RACES):
         plan = steps.plan(ledger, declaration, accept_model_change)

@@ -14,6 +14,7 @@ from flows.files import at_fault, earlier, finished, has_landed, set_aside, stor
 from flows.result import OnOverlap, Status, UpdateResult
 from lindley.declaration import load_declaration
 from lindley.errors import LindleyError, LostRace
+from lindley.signatures import signer_from_environment
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def update_one(
     ------
     LindleyError
         If there is no such chain, the file cannot become a batch, or it cannot be fitted or logged.
+    KeyRefused
+        If the environment names a key for signatures that cannot be used.
     """
     if has_landed(workspace, chain, path):
         if not path.exists():
@@ -133,6 +136,7 @@ def _update(
     on_overlap: OnOverlap,
 ) -> UpdateResult:
     declaration = load_declaration(chain, workspace.models)
+    signer_from_environment()  # a key that cannot be used is told before the fit, not after it
     batch = steps.read(path, declaration)
     ledger = steps.open_ledger(workspace)
     for _ in range(MOST_RACES):

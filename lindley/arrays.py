@@ -14,6 +14,9 @@ from lindley.errors import LedgerCorrupt
 from lindley.prior import MatchedPrior, array_bytes
 from lindley.transport import ARRAYS, TriangularMap
 
+#: Bytes of a file's arrays in memory at most, as the file states their shapes: a few kB can state any.
+MOST_BYTES = 8 * 2**30
+
 
 def write_matched_prior(prior: MatchedPrior, path: Path) -> None:
     """Write a matched prior as netCDF, its coordinates as an attribute."""
@@ -44,6 +47,7 @@ def read_matched_prior(path: Path) -> MatchedPrior:
     """
     try:
         with xr.open_dataset(path, engine="h5netcdf") as dataset:
+            _check_size(dataset.nbytes)
             coordinates = Coordinates.from_list(json.loads(dataset.attrs["blocks"]))
             kinds: dict[str, type] = dict.fromkeys(ARRAYS, float) | {"order": int}
             # Files of the first schema have no margins and say nothing of moments.
@@ -85,6 +89,7 @@ def read_trace(path: Path) -> xr.DataTree:
     """
     try:
         with xr.open_datatree(path, engine="h5netcdf") as tree:
+            _check_size(sum(node.dataset.nbytes for node in tree.subtree))
             return tree.load()
     except Exception as error:  # as above
         raise _corrupt(path, error) from error
@@ -107,6 +112,12 @@ def file_digests(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def _check_size(stated: int) -> None:
+    """Refuse arrays too big to read, before any value is read."""
+    if stated > MOST_BYTES:
+        raise ValueError(f"{stated:,} bytes in memory, at most {MOST_BYTES:,} are read")
 
 
 def _corrupt(path: Path, error: Exception) -> LedgerCorrupt:

@@ -115,10 +115,10 @@ def write(
         write_batch(content.batch, folder / BATCH)
     write_matched_prior(content.matched, folder / MATCHED_PRIOR)
     write_trace(content.trace, folder / TRACE)
-    content.summary.to_csv(folder / SUMMARY)
+    write_csv(content.summary, folder / SUMMARY)
     _draw_figures(content.trace, folder / "plots")
     if content.audit is not None:
-        content.audit.to_csv(folder / AUDIT)
+        write_csv(content.audit, folder / AUDIT)
         save(audit_figure(content.audit), folder / "plots" / "audit.png")
     scratch = folder / ".serving"
     scratch.mkdir()
@@ -138,6 +138,15 @@ def write(
     record = _record(content, file_digests(folder))
     (folder / RECORD).write_bytes(canonical(record))
     return record
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table of parameters at full precision.
+
+    Lines end as RFC 4180 has it: a carriage return in a label is then quoted, and cannot begin a line that a
+    spreadsheet takes for a formula. Labels stand behind their variable's name, so no cell begins with one.
+    """
+    frame.to_csv(path, lineterminator="\r\n")
 
 
 def _context_of_the_next(batch: Batch | None, declaration: Declaration) -> pd.DataFrame | None:

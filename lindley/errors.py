@@ -81,6 +81,18 @@ class ActRefused(LindleyError):
     """A retraction, correction, rollback or branch that the chain cannot take."""
 
 
+class KeyRefused(LindleyError):
+    """A key for signatures that cannot be used: missing, of another kind, with a passphrase."""
+
+
+class WitnessRefused(LindleyError):
+    """A file that is no statement of a chain's head."""
+
+
+class NotAsRecorded(LindleyError):
+    """A chain that the verifier found something in."""
+
+
 class ModelRefused(LindleyError):
     """A PyMC model that cannot be updated sequentially as declared."""
 

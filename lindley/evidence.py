@@ -22,6 +22,7 @@ from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
 from lindley.prior import MatchedPrior, rematch
+from lindley.readers import check_stated_size
 from lindley.record import digest, parse
 from lindley.rules import ChainEvidence, Evidence
 from lindley.verifier import Report, verify
@@ -119,7 +120,8 @@ def _with_posterior(evidence: Evidence, folder: Path) -> Evidence:
         tree = read_trace(folder / artifact_names.TRACE)
         drawn = draws_digest(tree)
         rematched = _rematch(tree, matched)
-    with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError):
+    # Code that is nested too deep is a MemoryError to Python's parser.
+    with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         code = source_digest((folder / artifact_names.MODEL).read_text(encoding="utf-8"))
     return Evidence(
         **{name: getattr(evidence, name) for name in evidence.__dataclass_fields__}
@@ -151,6 +153,7 @@ def _read_batch(
     if not path.is_file():
         return None, None, None
     try:
+        check_stated_size(path)
         table = pq.read_table(path)
         row_key = parse(record)["batch"]["row_key"] if record else []
         known = [name for name in row_key if name in table.column_names]

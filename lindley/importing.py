@@ -30,6 +30,7 @@ from lindley.prior import match
 from lindley.readers import shown_name
 from lindley.record import IMPORT, canonical, digest, genesis_record
 from lindley.serving import with_outcomes
+from lindley.signatures import signer_from_environment
 
 
 def import_trace(
@@ -61,6 +62,7 @@ def import_trace(
     ModelRefused
         If the chain exists already, or the trace lacks a carried variable or has another shape of it.
     """
+    signer_from_environment()  # a key that cannot be used is told before anything is written
     if ledger.genesis(declaration.name) is not None:
         raise ModelRefused(
             f"The chain {declaration.name} exists already",

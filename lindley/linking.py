@@ -21,6 +21,7 @@ from lindley.errors import AccessRefused, LedgerCorrupt
 from lindley.ledger.protocol import Ledger, Run
 from lindley.reading import read_chain
 from lindley.report.note import link_note
+from lindley.signatures import sign_record, signer_from_environment
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,17 @@ def log_content(
     ------
     LedgerCorrupt
         If what was read back is not what was written; the run is kept and marked.
+    KeyRefused
+        If the environment names a key for signatures that cannot be used.
     """
+    signer = signer_from_environment()
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         folder = Path(scratch) / "link"
         folder.mkdir()
         record = bundle.write(content, folder, ledger.package)
         failpoints.reach("files-written")
         record_digest = bundle.record_digest(record)
+        sign_record(folder, record, record_digest, link, signer)
         note = _note(content, record_digest, link, prior_link, context, taken_out)
         run = _run(content, record, record_digest, note, link, seconds, context)
         run_id = store_run(ledger, content.declaration.name, run, folder)

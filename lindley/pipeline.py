@@ -25,6 +25,7 @@ from lindley.lineage import Origin
 from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
 from lindley.planning import Plan, plan_update
 from lindley.record import UPDATE, digest
+from lindley.signatures import signer_from_environment
 from lindley.update import Info, step
 
 __all__ = [
@@ -111,7 +112,10 @@ def log_link(ledger: Ledger, plan: Plan, outcome: Outcome, *, context: RunContex
         If another writer started the chain differently meanwhile.
     LedgerCorrupt
         If what was read back is not what was written; the run is kept and marked.
+    KeyRefused
+        If the environment names a key for signatures that cannot be used.
     """
+    signer_from_environment()  # before the chain is claimed
     declaration = plan.declaration
     if plan.fresh and ledger.claim(declaration.name, plan.genesis, declaration.description) != plan.genesis:
         raise LostRace(

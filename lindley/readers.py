@@ -286,13 +286,28 @@ def _read_parquet(name: str, data: bytes, schema: BatchSchema, limits: Limits) -
         ) from error
 
 
+def check_stated_size(path: Path, limits: Limits | None = None) -> None:
+    """Refuse a Parquet file whose own metadata states it to be too big, before any page is read.
+
+    Raises
+    ------
+    BatchRefused
+        If it exceeds a limit.
+    """
+    _check_stated_size(shown_name(path), pq.read_metadata(path), limits or Limits())
+
+
 def _check_stated_size(name: str, metadata: pq.FileMetaData, limits: Limits) -> None:
     """Refuse what the file's own metadata states to be too big, before any page is read."""
     groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+    # A run of equal values is a few bytes of the file, whatever its length: numbers count as they decode.
+    kinds = [field.type for field in metadata.schema.to_arrow_schema()]
+    width = sum(kind.bit_width for kind in kinds if pa.types.is_primitive(kind)) / 8
     for what, limit, found in (
         ("columns", limits.columns, metadata.num_columns),
         ("rows", limits.rows, metadata.num_rows),
         ("bytes in memory", limits.uncompressed_bytes, sum(group.total_byte_size for group in groups)),
+        ("bytes in memory", limits.uncompressed_bytes, int(width * metadata.num_rows)),
     ):
         if found > limit:
             raise _too_big(name, what, limit, found)

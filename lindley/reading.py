@@ -19,6 +19,7 @@ from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
 from lindley.prior import MatchedPrior
+from lindley.readers import check_stated_size
 from lindley.record import digest, parse
 
 
@@ -109,6 +110,7 @@ def read_rows(ledger: Ledger, link: Link) -> pa.Table:
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
         try:
+            check_stated_size(path)
             table = pq.read_table(path)
             found = content_digest(table)
         except Exception as error:  # damaged files make the readers raise nearly anything

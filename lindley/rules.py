@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from lindley.act_rules import ACT_CHECKS
+from lindley.artifact_names import SIGNATURE
 from lindley.chain import Version, version_tags
 from lindley.coordinates import Coordinates
 from lindley.errors import LedgerCorrupt
@@ -23,8 +24,9 @@ from lindley.record import CORRECT, MOVES, RETRACT, WITH_BATCH, parse
 from lindley.seeds import derive_seed
 from lindley.transport import ARRAYS
 
-#: Files that MLflow writes beside a belief when it is loaded from a local store.
-_WRITTEN_ON_LOAD = frozenset({"belief/registered_model_meta"})
+#: Files that no record lists: what MLflow writes beside a belief when it is loaded from a local store, and
+#: the signature, which is made over the record's digest (`lindley.signatures` checks it).
+_UNLISTED = frozenset({"belief/registered_model_meta", SIGNATURE})
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _artifacts(case: Case, _chain: ChainEvidence) -> Iterator[str]:
             yield f"artifact {path} is missing"
         elif held[path] != listed[path]:
             yield f"artifact {path}: sha256 {listed[path][:12]} expected, found {held[path][:12]}"
-    for path in sorted(set(held) - set(listed) - _WRITTEN_ON_LOAD):
+    for path in sorted(set(held) - set(listed) - _UNLISTED):
         yield f"artifact {path} is not in the record"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -27,7 +27,7 @@ class Workspace:
     landing: Path
     store: Path
     rejected: Path
-    tracking_uri: str
+    tracking_uri: str = field(repr=False)  # may hold a password
 
     @classmethod
     def from_environment(cls, root: Path | None = None) -> Workspace:

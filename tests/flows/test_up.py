@@ -132,12 +132,15 @@ def test_a_working_folder_may_have_its_own_deployments(workspace):
 def test_the_deployments_name_no_machine_and_know_the_event():
     text = (up.Path(up.__file__).parents[1] / "prefect.yaml").read_text()
     document = yaml.safe_load(text)
-    update, rebase, sweep = document["deployments"]
+    made = {item["name"]: item for item in document["deployments"]}
+    update, rebase, sweep, verify = (made[name] for name in ("update", "rebase", "sweep", "verify"))
     (trigger,) = update["triggers"]
     assert trigger["expect"] == [EVENT]
     assert trigger["match"] == {"prefect.resource.id": "lindley.landing.*"}
     assert set(trigger["parameters"]) == {"chain", "file"}
     assert sweep["schedules"][0]["cron"] == "*/15 * * * *"
+    assert verify["schedules"][0]["cron"] == "30 2 * * *"
+    assert verify["parameters"] == {"replay": 0}  # nothing stored is executed unless somebody asks
     assert {item["work_pool"]["name"] for item in document["deployments"]} == {up.POOL}
     assert "triggers" not in rebase
     assert "schedules" not in rebase

@@ -16,6 +16,9 @@ from lindley.errors import AccessRefused, LedgerCorrupt, LedgerUnavailable, Lind
 #: What a tracking server's client raises.
 _OF_SERVERS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 
+#: User and password of an address; a password may hold an @ that nobody escaped.
+_USER = re.compile(r"(?<=://)[^/\s'\"]*@")
+
 
 @contextmanager
 def translated(what: str, *, store: bool = False) -> Iterator[None]:
@@ -35,7 +38,9 @@ def translated(what: str, *, store: bool = False) -> Iterator[None]:
     except Exception as error:
         if not store and not isinstance(error, _OF_SERVERS):
             raise
-        found = without_password((str(error).strip().splitlines() or [type(error).__name__])[0])[:300]
+        said = public(str(error))
+        found = (said.strip().splitlines() or [type(error).__name__])[0][:300]
+        cause = error if said == str(error) else None  # a traceback in a log would show the secret
         if _forbidden(error):
             raise AccessRefused(
                 f"You may not {what}",
@@ -44,17 +49,17 @@ def translated(what: str, *, store: bool = False) -> Iterator[None]:
                 found=found,
                 todo="ask whoever manages the server for the permission EDIT on the chain's registered model "
                 "and experiment; READ is enough to load, log and verify",
-            ) from error
+            ) from cause
         raise LedgerUnavailable(
             f"MLflow refused or failed to {what}",
             found=found,
             todo="check MLFLOW_TRACKING_URI, your permissions there, and that the server is up",
-        ) from error
+        ) from cause
 
 
-def without_password(text: str) -> str:
-    """Return a text whose addresses name no user and no password, as in ``https://user:password@host``."""
-    return re.sub(r"//[^/\s@]*@", "//", text)
+def public(text: str) -> str:
+    """Return text without the user and password of any address in it, as in ``http://user:word@host``."""
+    return _USER.sub("", text)
 
 
 def _forbidden(error: Exception) -> bool:

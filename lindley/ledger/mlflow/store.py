@@ -33,7 +33,7 @@ from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import naming, process
 from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
-from lindley.ledger.mlflow.failures import refused_with, translated, without_password
+from lindley.ledger.mlflow.failures import public, refused_with, translated
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
 
@@ -304,12 +304,12 @@ class MlflowLedger:
 
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
         """Return page addresses; see `Ledger`."""
-        base = os.environ.get("LINDLEY_MLFLOW_UI", "" if self.embedded else self.uri)
-        base = without_password(base).rstrip("/")
+        base = public(os.environ.get("LINDLEY_MLFLOW_UI", "" if self.embedded else self.uri)).rstrip("/")
         if not base.startswith("http"):
             return {}
-        run = self.client.get_run(run_id)
-        pages = {"run": f"{base}/#/experiments/{run.info.experiment_id}/runs/{run_id}"}
+        with translated("read the run"):
+            experiment = self.client.get_run(run_id).info.experiment_id
+        pages = {"run": f"{base}/#/experiments/{experiment}/runs/{run_id}"}
         if number is not None:
             pages["version"] = f"{base}/#/models/{self._model(chain)}/versions/{number}"
         return pages

@@ -1,0 +1,77 @@
+"""The flow that verifies chains, every night and when somebody asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from lindley.checking import Asked, Checked
+from lindley.errors import LindleyError, NotAsRecorded
+from lindley.ledger import open_ledger
+from lindley.workspace import Workspace
+from tasks.verify import publish_report, verify_chain
+
+
+def _run_name() -> str:
+    """Return ``verify``, with the chain when it is only one."""
+    return " ".join(["verify", *filter(None, [flow_run.parameters.get("chain")])])
+
+
+@flow(name="verify", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+def verify(chain: str | None = None, replay: int = 0, keys: list[str] | None = None) -> State[Any]:
+    """Recompute every digest and check every rule; the run fails with the first finding.
+
+    All chains are verified, whatever is found in one of them.
+
+    Parameters
+    ----------
+    chain
+        Only this one; all of them by default.
+    replay
+        Fit so many of the newest links of each chain again and compare. Executes the code that is stored
+        beside them.
+    keys
+        Files of public keys on the worker: every link must be signed by one of them.
+    """
+    asked = Asked(keys=tuple(map(Path, keys or ())), replay=replay > 0, newest=max(replay, 0))
+    found: dict[str, Checked | LindleyError] = {}
+    try:
+        ledger = open_ledger(Workspace.from_environment())
+        names = [chain] if chain else ledger.chains()
+    except LindleyError as error:
+        return _ended({chain or "the ledger": error})
+    for name in names:
+        try:
+            checked = verify_chain(ledger, name, asked)
+            publish_report(checked)
+            found[name] = checked
+        except LindleyError as error:
+            get_run_logger().error("%s cannot be verified: %s", name, error)
+            found[name] = error
+    return _ended(found)
+
+
+def _ended(found: dict[str, Checked | LindleyError]) -> State[Any]:
+    """Return the state of the run: failed with the first chain that is not as recorded."""
+    bad = [item for item in found.values() if isinstance(item, LindleyError) or item.first]
+    if not bad:
+        said = "; ".join(item.message for item in found.values() if isinstance(item, Checked))
+        return Completed(name="Verified", message=said or "There are no chains", data=found)
+    error = bad[0] if isinstance(bad[0], LindleyError) else not_as_recorded(bad[0])
+    return Failed(message=str(error), data=error)
+
+
+def not_as_recorded(checked: Checked) -> NotAsRecorded:
+    """Return the error of a chain that the verifier found something in."""
+    return NotAsRecorded(
+        f"{checked.report.chain} is not as recorded",
+        expected="a chain without findings",
+        found=checked.message,
+        todo=f"run `lindley verify {checked.report.chain}`; docs/ledger-format.md says what each rule finds",
+    )

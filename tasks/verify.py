@@ -1,0 +1,35 @@
+"""Verifying chains. The core is imported on first use, as in `tasks.fit`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefect.artifacts import create_table_artifact
+from prefect.logging import get_run_logger
+
+from tasks.keys import artifact_key
+from tasks.options import step
+
+if TYPE_CHECKING:
+    from lindley.checking import Asked, Checked
+    from lindley.ledger import Ledger
+
+
+@step("verify chain")
+def verify_chain(ledger: Ledger, chain: str, asked: Asked) -> Checked:
+    """Hold a chain against everything that is asked for; see `lindley.checking.check`."""
+    from lindley.checking import check
+
+    checked = check(ledger, chain, asked, say=get_run_logger().info)
+    (get_run_logger().error if checked.first else get_run_logger().info)(checked.message)
+    return checked
+
+
+@step("publish report")
+def publish_report(checked: Checked) -> None:
+    """Leave what was found as a table artifact of the flow run."""
+    create_table_artifact(
+        checked.rows() or [{"chain": checked.report.chain, "what": "verified", "message": checked.message}],
+        key=artifact_key(checked.report.chain, "verify"),
+        description=checked.message[:300],
+    )

@@ -1,0 +1,1 @@
+"""What a chain survives: races, kills, tampering, hostile bytes."""

@@ -1,0 +1,294 @@
+"""Verifying from outside: the commands, their exit codes and JSON, and the scheduled flow."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from flows import environment
+from flows.cli import app
+from flows.cli_output import FAILURE, USER_ERROR
+from lindley import reverify
+from lindley.artifact_names import SIGNATURE
+from lindley.checking import Asked, check
+from lindley.errors import KeyRefused, NotAsRecorded, UnknownChain
+from lindley.reverify import Replayed
+from lindley.signing import KEY_VARIABLE, public_key
+from tests import fakes
+
+SIGNED_RULES, WITNESS_RULES, REPLAY_RULES = 4, 1, 2
+
+
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch, workspace, ledger) -> None:
+    # Prefect may be imported in this process already; what `prepare` sets is tested in test_running.
+    monkeypatch.setattr(environment, "prepare", lambda workspace, quiet=False: workspace)
+    monkeypatch.setattr("lindley.ledger.open_ledger", lambda _: ledger)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "key.pem"
+    assert run("keygen", path).exit_code == 0
+    return path
+
+
+@pytest.fixture
+def signed(workspace, ledger, key, monkeypatch) -> Path:
+    """Three signed links; returns the public key."""
+    monkeypatch.setenv(KEY_VARIABLE, str(key))
+    declaration = fakes.declare(workspace.models)
+    for start in (1, 5, 9):
+        fakes.append(ledger, declaration, fakes.coins(declaration, start))
+    return key.with_name("key.pem.pub")
+
+
+@pytest.fixture
+def verdicts(monkeypatch) -> dict[int, Replayed]:
+    """What replays come to, by link; identical where nothing else is said."""
+    given: dict[int, Replayed] = {}
+
+    def replay(ledger, name, chain, link, bitwise, progress):
+        given[-link.number] = Replayed(link.number, 0, "identical", f"bitwise {bitwise}")
+        return given.get(link.number, Replayed(link.number, link.version.number, "identical"))
+
+    monkeypatch.setattr(reverify, "_replay", replay)
+    return given
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def document(result: Result) -> Any:
+    return json.loads(result.stdout)
+
+
+class TestKeys:
+    def test_a_key_pair_is_made_once(self, key: Path) -> None:
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        again = run("keygen", key)
+        assert again.exit_code == USER_ERROR
+        assert "exists" in again.stderr
+        assert key.read_text().splitlines()[1] not in again.output
+
+    def test_every_link_must_be_signed_by_a_key_that_is_given(self, signed, ledger, tmp_path) -> None:
+        result = run("verify", "coins", "--key", signed)
+        assert result.exit_code == 0, result.output
+        assert f"(3 links, {21 + SIGNED_RULES} rules)" in result.stdout
+        run("keygen", tmp_path / "other")
+        other = run("verify", "coins", "--key", tmp_path / "other.pub", "--json")
+        assert other.exit_code == FAILURE
+        assert [(f["rule"], f["link"]) for f in document(other)["findings"]] == [
+            ("S03", 1), ("S03", 2), ("S03", 3)
+        ]  # fmt: skip
+        assert run("verify", "--key", tmp_path / "other.pub", "--key", signed).exit_code == 0
+        del ledger.run_of("coins", 2).files[SIGNATURE]
+        assert run("verify", "coins").exit_code == 0
+        lost = run("verify", "--key", signed)
+        assert (lost.exit_code, "error S01 link 2" in lost.stdout) == (FAILURE, True)
+        assert "signed link 2" in run("sign", "coins").stdout
+        assert "nothing" in run("sign", "coins").stdout
+        assert run("verify", "coins", "--key", signed).exit_code == 0
+
+    @pytest.mark.parametrize("name", ["nowhere.pub", "key.pem"])
+    def test_a_file_that_is_no_public_key_is_wrong_input(self, signed, key, name) -> None:
+        result = run("verify", "coins", "--key", key.with_name(name))
+        assert result.exit_code == USER_ERROR
+        assert "To do:" in result.stderr
+        assert key.read_text().splitlines()[1] not in result.output
+
+    def test_signing_needs_a_key(self, signed, monkeypatch) -> None:
+        monkeypatch.delenv(KEY_VARIABLE)
+        for command in (("sign", "coins"), ("head", "coins", "--sign")):
+            result = run(*command)
+            assert result.exit_code == USER_ERROR
+            assert "keygen" in result.stderr
+
+    def test_a_key_that_cannot_be_used_stops_an_update_before_its_fit(
+        self, land, ledger, monkeypatch
+    ) -> None:
+        def fails(*_: Any, **__: Any) -> None:
+            raise AssertionError("it was fitted")
+
+        monkeypatch.setattr("flows.direct.open_ledger", lambda _: ledger)
+        monkeypatch.setattr("flows.direct.fit_plan", fails)
+        monkeypatch.setenv(KEY_VARIABLE, "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----")
+        path = land("a.csv")
+        result = run("update", "coins", path, "--direct")
+        assert result.exit_code == USER_ERROR
+        assert KEY_VARIABLE in result.stderr
+        assert "secret" not in result.output
+        assert path.exists()
+        assert ledger.runs == {}
+
+
+class TestWitness:
+    def test_a_head_that_is_kept_elsewhere_finds_a_chain_that_was_cut(self, signed, ledger, tmp_path) -> None:
+        plain, sealed = tmp_path / "plain.json", tmp_path / "sealed.json"
+        plain.write_text(run("head", "coins").stdout)
+        sealed.write_text(run("head", "coins", "--sign").stdout)
+        assert json.loads(plain.read_text())["predicate"]["link"] == 3
+        assert {"payload", "payloadType", "signatures"} == set(json.loads(sealed.read_text()))
+        good = run("verify", "coins", "--witness", plain, "--witness", sealed)
+        assert good.exit_code == 0, good.output
+        assert f"{21 + WITNESS_RULES} rules" in good.stdout
+        assert run("verify", "coins", "--witness", sealed, "--key", signed).exit_code == 0
+        stored = ledger.models["coins"]
+        del ledger.runs[stored.versions.pop(3).run_id]
+        stored.head = 2
+        assert run("verify", "coins", "--key", signed).exit_code == 0
+        found = run("verify", "coins", "--key", signed, "--witness", sealed)
+        assert found.exit_code == FAILURE
+        assert "W02" in found.stdout
+
+    def test_wrong_input(self, signed, tmp_path) -> None:
+        (tmp_path / "no.json").write_text("{}")
+        for arguments in (
+            ("coins", "--witness", tmp_path / "no.json"),
+            ("coins", "--witness", tmp_path / "nowhere"),
+            ("--witness", tmp_path / "no.json"),
+        ):
+            result = run("verify", *arguments)
+            assert result.exit_code == USER_ERROR, result.output
+            assert "To do:" in result.stderr
+
+    def test_nobody_vouches_for_a_chain_that_is_not_as_recorded(self, signed, ledger) -> None:
+        ledger.flip("coins", 2, "summary.csv")
+        for command in ("head", "sign"):
+            result = run(command, "coins")
+            assert (result.exit_code, result.stdout) == (FAILURE, "")
+            assert "R06" in result.stderr
+
+
+class TestReplay:
+    def test_links_are_fitted_again_when_it_is_asked_for(self, signed, verdicts) -> None:
+        assert document(run("verify", "coins", "--json"))["replays"] == []
+        result = run("verify", "coins", "--replay")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count("identical") == 3
+        assert f"{21 + REPLAY_RULES} rules" in result.stdout
+        made = document(run("verify", "coins", "--replay", "--link", "3", "--link", "1", "--json"))
+        assert [item["link"] for item in made["replays"]] == [1, 3]
+        assert verdicts[-1].detail == "bitwise True"
+        run("verify", "coins", "--replay", "--link", "1", "--monte-carlo")
+        assert verdicts[-1].detail == "bitwise False"
+
+    def test_a_link_that_differs_is_a_finding(self, signed, verdicts) -> None:
+        verdicts[2] = Replayed(2, 2, "differs", "the mean [moved]")
+        verdicts[3] = Replayed(3, 3, "not replayable", "its trace was sampled elsewhere")
+        result = run("verify", "coins", "--replay")
+        assert result.exit_code == FAILURE
+        assert "error V01 link 2: the mean [moved]" in result.stdout
+        assert "link 3 not replayable: its trace" in result.stdout
+        made = run("verify", "coins", "--replay", "--json")
+        assert made.exit_code == FAILURE
+        assert [f["rule"] for f in document(made)["findings"]] == ["V01"]
+        assert document(made)["replays"][2] == {
+            "link": 3,
+            "version": 3,
+            "verdict": "not replayable",
+            "detail": "its trace was sampled elsewhere",
+            "failed": False,
+        }
+
+    @pytest.mark.parametrize(
+        "arguments", [("coins", "--link", "1"), ("coins", "--monte-carlo"), ("--replay", "--link", "1")]
+    )
+    def test_what_makes_no_sense_together_is_wrong_input(self, signed, arguments) -> None:
+        assert run("verify", *arguments).exit_code == USER_ERROR
+
+    def test_a_link_that_is_not_there(self, signed) -> None:
+        result = run("verify", "coins", "--replay", "--link", "7")
+        assert result.exit_code == USER_ERROR
+        assert "no link 7" in result.stderr
+
+    def test_only_the_newest(self, signed, ledger, verdicts) -> None:
+        for newest, links in ((1, [3]), (2, [2, 3]), (9, [1, 2, 3]), (0, [1, 2, 3])):
+            found = check(ledger, "coins", Asked(replay=True, newest=newest))
+            assert [item.link for item in found.replays] == links
+
+
+# -- the flow -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flow(prefect_server, monkeypatch, ledger):
+    from flows.verify import verify
+
+    monkeypatch.setattr("flows.verify.open_ledger", lambda _: ledger)
+    return lambda *arguments, **options: verify(*arguments, return_state=True, **options)
+
+
+def tables(state) -> dict[str, list[dict[str, str]]]:
+    from prefect.client.orchestration import get_client
+
+    run_id = state.state_details.flow_run_id
+    with get_client(sync_client=True) as client:
+        wanted = {"artifacts": {"flow_run_id": {"any_": [str(run_id)]}}}
+        found = client.request("POST", "/artifacts/filter", json=wanted).json()
+    return {item["key"]: json.loads(item["data"]) for item in found}
+
+
+def test_a_flow_run_verifies_every_chain_and_fails_with_the_first_finding(
+    flow, signed, workspace, ledger, verdicts
+) -> None:
+    dice = fakes.declare(workspace.models, "dice")
+    fakes.append(ledger, dice, fakes.coins(dice, 1))
+    state = flow()
+    assert (state.is_completed(), state.name) == (True, "Verified")
+    assert "coins: verified (3 links, 21 rules); dice: verified (1 link, 21 rules)" in state.message
+    assert set(tables(state)) == {"coins-verify", "dice-verify"}
+    assert verdicts == {}
+
+    state = flow(replay=2, keys=[str(signed)])
+    assert state.is_completed()
+    assert sorted(verdicts) == [-3, -2, -1]  # of coins the two newest, of dice the only one
+    assert "3 links, 27 rules, 2 fitted again" in state.message
+
+    ledger.flip("coins", 2, "summary.csv")
+    state = flow()
+    assert state.is_failed()
+    error = state.result(raise_on_failure=False)
+    assert isinstance(error, NotAsRecorded)
+    assert "R06 link 2" in state.message
+    assert state.message == str(error)
+    left = tables(state)
+    assert left["coins-verify"][0]["rule"] == "R06"
+    assert left["dice-verify"][0]["what"] == "verified"
+
+
+def test_a_flow_run_that_cannot_verify_fails(flow, signed, tmp_path) -> None:
+    state = flow("nothing")
+    assert state.is_failed()
+    assert isinstance(state.result(raise_on_failure=False), UnknownChain)
+    state = flow("coins", keys=[str(tmp_path / "nowhere.pub")])
+    assert isinstance(state.result(raise_on_failure=False), KeyRefused)
+
+
+def test_without_chains_there_is_nothing_to_find(flow) -> None:
+    state = flow()
+    assert (state.is_completed(), state.message) == (True, "There are no chains")
+
+
+def test_tasks_are_thin() -> None:
+    import inspect
+
+    from tasks.verify import publish_report, verify_chain
+
+    for task in (verify_chain, publish_report):
+        body = inspect.getsource(task.fn).split('"""')[2].strip().splitlines()
+        assert len(body) <= 15, task.name
+
+
+def test_the_public_key_is_that_of_the_private_one(key) -> None:
+    from lindley.signing import signer_from_environment
+
+    signer = signer_from_environment({KEY_VARIABLE: os.fspath(key)})
+    assert signer.public_key == public_key(key.with_name("key.pem.pub"))
