@@ -16,21 +16,23 @@ from typing import Any, Final, Literal, cast
 import xarray as xr
 
 from lindley import artifact_names
+from lindley.acts import fit_act
 from lindley.agreement import disagreements
 from lindley.arrays import draws_digest, read_trace
 from lindley.bundle import libraries
 from lindley.chain import Chain, Link, Version
-from lindley.declaration import Declaration, load_file
+from lindley.declaration import BRANCH_MARK, Declaration, load_file
 from lindley.diagnostics import Thresholds
 from lindley.errors import LedgerCorrupt, LindleyError, UnknownLink
 from lindley.fit import FitSettings, Progress
 from lindley.ledger.protocol import Ledger
-from lindley.lineage import Origin, batches_of
+from lindley.lineage import Origin, is_copy, maker_of, read_batches, settled
 from lindley.pipeline import Outcome, fit_plan
 from lindley.planning import plan_update
 from lindley.reading import find_chain, read_record
 from lindley.rebasing import fit_rebase, plan_rebase
-from lindley.record import REBASE, SCHEMA, UPDATE, digest
+from lindley.record import CORRECT, IMPORT, REBASE, RETRACT, SCHEMA, UPDATE, digest
+from lindley.retracting import plan_correct, plan_retract
 from lindley.signatures import extended
 from lindley.verifier import Finding, Report
 
@@ -133,23 +135,30 @@ def _replay(
 ) -> Replayed:
     """Fit one link again; what Lindley refuses on the way is the link's fault and is said."""
     number, version = link.number, link.version.number
-    kind = link.version.kind
-    if kind not in (UPDATE, REBASE):
-        why = "its trace was sampled elsewhere" if kind == "import" else f"a link of kind {kind!r}"
+    why = _no_fit(chain, link)
+    if why:
         return Replayed(number, version, NOT_REPLAYABLE, why)
     try:
         record = read_record(ledger, link)
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             declaration = _stored_declaration(ledger, name, link, record, Path(scratch))
             view = cast("Ledger", _Before(ledger, name, chain, link))
-            if kind == UPDATE:
-                outcome, origin = _update(ledger, view, declaration, chain, link, record, progress)
-            else:
-                outcome, origin = _rebase(view, declaration, record, progress)
+            again = {UPDATE: _update, REBASE: _rebase}.get(link.version.kind, _act)
+            outcome, origin = again(view, declaration, link, record, progress)
         verdict, detail = _compare(ledger, link, record, outcome, origin, bitwise)
     except LindleyError as error:
         return Replayed(number, version, NOT_REPLAYABLE, str(error), failed=True)
     return Replayed(number, version, verdict, detail)
+
+
+def _no_fit(chain: Chain, link: Link) -> str:
+    """Return why a link's belief comes from no fit of its own; empty where it does."""
+    kind = link.version.kind
+    if kind == IMPORT:
+        return "its trace was sampled elsewhere"
+    if is_copy(chain, link):
+        return f"its belief is that of link {maker_of(chain, link).number}"
+    return "" if kind in (UPDATE, REBASE, RETRACT, CORRECT) else f"a link of kind {kind!r}"
 
 
 class _Before:
@@ -157,6 +166,7 @@ class _Before:
 
     def __init__(self, ledger: Ledger, name: str, chain: Chain, link: Link) -> None:
         self._ledger = ledger
+        self._name = name
         # A batch that was quarantined on this very head would count as seen already.
         refused = {version.number for version in chain.quarantined}
         last = link.version.number
@@ -167,8 +177,8 @@ class _Before:
         ]
         self._head = chain.links[link.number - 2].version.number if link.number > 1 else None
 
-    def versions(self, _chain: str) -> list[Version]:
-        return self._versions
+    def versions(self, chain: str) -> list[Version]:
+        return self._versions if chain == self._name else self._ledger.versions(chain)
 
     def head_hint(self, _chain: str) -> int | None:
         return self._head
@@ -191,39 +201,32 @@ def _stored_declaration(
     if found != expected:
         raise _corrupt(f"The model code of link {link.number} is not the recorded one", str(expected), found)
     declaration = load_file(path)
+    if name.startswith(declaration.name + BRANCH_MARK):
+        declaration = replace(declaration, name=name)
     if declaration.name != name:
         raise _corrupt(f"The model code of link {link.number} is another chain's", name, declaration.name)
     return declaration
 
 
 def _update(
-    ledger: Ledger,
-    view: Ledger,
-    declaration: Declaration,
-    chain: Chain,
-    link: Link,
-    record: dict[str, Any],
-    progress: Progress | None,
+    view: Ledger, declaration: Declaration, link: Link, record: dict[str, Any], progress: Progress | None
 ) -> tuple[Outcome, Origin]:
     """Plan and fit an update as it was planned and fitted then."""
-    batch = batches_of(ledger, declaration, chain, [link])[0]
     plan = plan_update(
         view,
         declaration,
-        replace(batch, context=None),
+        read_batches(view, declaration, [link])[0],
         settings=_settings(record),
         thresholds=_thresholds(record),
         accept_model_change=True,
     )
-    if plan.noop is not None or plan.previous != record["previous"]:
-        found = plan.noop or f"head {plan.previous[:12]}"
-        raise _corrupt(f"Link {link.number} cannot be planned again", record["previous"], found)
+    _require_plan(link, record, plan.noop, plan.previous)
     outcome = fit_plan(plan, progress=progress)
     return outcome, plan.settled(outcome.info.undone)
 
 
 def _rebase(
-    view: Ledger, declaration: Declaration, record: dict[str, Any], progress: Progress | None
+    view: Ledger, declaration: Declaration, link: Link, record: dict[str, Any], progress: Progress | None
 ) -> tuple[Outcome, Origin]:
     """Plan and fit a pooled refit as it was planned and fitted then."""
     plan = plan_rebase(
@@ -233,7 +236,38 @@ def _rebase(
         thresholds=_thresholds(record),
         accept_model_change=True,
     )
+    _require_plan(link, record, None, plan.head_link.version.record)
     return fit_rebase(plan, progress=progress), plan.origin
+
+
+def _act(
+    view: Ledger, declaration: Declaration, link: Link, record: dict[str, Any], progress: Progress | None
+) -> tuple[Outcome, Origin]:
+    """Plan and fit a retraction or correction as it was planned and fitted then."""
+    chain = find_chain(view, declaration.name)
+    links = [chain.link_of(taken) for taken in record["retracted"]]
+    gone = [str(taken.number) for taken in links if taken is not None]
+    if link.version.kind == RETRACT:
+        plan = plan_retract(view, declaration, gone, accept_model_change=True)
+    else:
+        batch = read_batches(view, declaration, [link])[0]
+        plan = plan_correct(view, declaration, gone[0], batch, accept_model_change=True)
+    _require_plan(link, record, plan.noop, plan.head_link.version.record)
+    plan = replace(plan, settings=_settings(record), thresholds=_thresholds(record))
+    outcome = fit_act(plan, progress=progress)
+    if outcome is None:
+        raise _corrupt(
+            f"Link {link.number} cannot be planned again", "a fit", "the belief of an earlier link"
+        )
+    return outcome, settled(plan.origin, plan.behind, outcome.info.undone)
+
+
+def _require_plan(link: Link, record: dict[str, Any], noop: str | None, previous: str) -> None:
+    """Refuse a plan that is not the link's."""
+    if noop is not None or previous != record["previous"]:
+        raise _corrupt(
+            f"Link {link.number} cannot be planned again", record["previous"], noop or f"head {previous[:12]}"
+        )
 
 
 def _settings(record: dict[str, Any]) -> FitSettings:
