@@ -87,7 +87,8 @@ def test_runs_add_up_and_one_that_did_not_run_is_no_success(tmp_path: Path) -> N
     total.add(Row("kill", "x", runs=1, lost=1, seconds=4.0))
     assert (total.runs, total.lost, total.seconds, total.ok) == (2, 1, 3.0, False)
     write([total], tmp_path / "results.csv")
-    (line,) = csv.DictReader((tmp_path / "results.csv").open())
+    with (tmp_path / "results.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
     assert line == {
         "test": "kill", "case": "x", "runs": "2", "lost": "1", "doubled": "0", "forked": "0",
         "undetected": "0", "seconds": "3.00",

@@ -198,7 +198,7 @@ def _steps(place: Place, work: Work, done: Done) -> Steps:
     return Steps(
         open_ledger=lambda _: place.ledger(),
         read=read_batch,
-        plan=lambda ledger, declaration, batch, _: plan_update(ledger, declaration, batch),
+        plan=lambda ledger, declaration, batch, *_: plan_update(ledger, declaration, batch),
         fit=fit,
         log=lambda ledger, plan, outcome: log_link(ledger, plan, outcome, context=RunContext()),
         register=register_link,
