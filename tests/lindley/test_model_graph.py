@@ -8,9 +8,10 @@ import pyarrow as pa
 import pymc as pm
 import pytest
 
+from lindley import model_graph
 from lindley.declaration import Declaration
 from lindley.errors import ModelRefused
-from lindley.model_graph import build, default_carried, take_apart
+from lindley.model_graph import build, default_carried, prior_coordinates, take_apart
 
 SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("y", pa.float64())])
 FRAME = pd.DataFrame({"id": [1, 2, 3], "y": [0.1, -0.2, 0.3]})
@@ -172,3 +173,34 @@ def test_the_digest_of_a_model_ignores_comments_and_layout(tmp_path: Path):
     other = "x = 2\ndef f(a):\n    return a\n"
     assert source_digest(one) == source_digest(same)
     assert source_digest(one) != source_digest(other)
+
+
+def test_a_prior_that_its_transform_confines_is_drawn_from_within() -> None:
+    def ordered(batch: pd.DataFrame) -> pm.Model:
+        with pm.Model() as model:
+            transform = pm.distributions.transforms.ordered
+            mu = pm.Normal("mu", 0, 2, shape=2, transform=transform, initval=np.array([-1.0, 1.0]))
+            pm.Normal("y", mu[0], 1, observed=batch["y"].to_numpy())
+        return model
+
+    drawn = prior_coordinates(graph_of(ordered), size=4000, seed=1)
+    assert drawn is not None
+    assert drawn.shape == (4000, 2)
+    # Two standard normals in order: the gap is |N(0, 2)|, of mean 2/sqrt(pi), here times the sd of 2.
+    gap = np.exp(drawn[:, 1])
+    error = gap.std() / np.sqrt(len(gap))
+    assert abs(gap.mean() - 4 / np.sqrt(np.pi)) < 5 * error
+    assert abs(drawn[:, 0].mean() + 2 / np.sqrt(np.pi)) < 5 * drawn[:, 0].std() / np.sqrt(len(gap))
+
+
+def test_a_prior_that_lies_outside_of_its_transform_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def falling(batch: pd.DataFrame) -> pm.Model:
+        with pm.Model() as model:
+            transform = pm.distributions.transforms.ordered
+            start = np.array([-1.0, 1.0])
+            mu = pm.Normal("mu", [1e6, -1e6], 1, shape=2, transform=transform, initval=start)
+            pm.Normal("y", mu[0], 1, observed=batch["y"].to_numpy())
+        return model
+
+    monkeypatch.setattr(model_graph, "_PRIOR_ROUNDS", 2)
+    assert prior_coordinates(graph_of(falling), size=10, seed=1) is None

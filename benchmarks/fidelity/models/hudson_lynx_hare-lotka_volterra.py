@@ -11,7 +11,6 @@ import pytensor.tensor as pt
 
 from lindley import Declaration
 
-YEARS = 20
 STEPS_PER_YEAR = 10
 
 
@@ -28,21 +27,21 @@ def build(batch: pd.DataFrame) -> pm.Model:
         z_init = pm.LogNormal("z_init", np.log(10), 1, dims="species")
         sigma = pm.LogNormal("sigma", -1, 1, dims="species")
 
-        log_hare, log_lynx = lotka_volterra(theta, pt.log(z_init))
+        log_hare, log_lynx = lotka_volterra(theta, pt.log(z_init), year.max())
         pm.LogNormal("hare", log_hare[year], sigma[0], observed=hares)
         pm.LogNormal("lynx", log_lynx[year], sigma[1], observed=lynxes)
     return model
 
 
 def lotka_volterra(
-    theta: pt.TensorVariable, log_z: pt.TensorVariable
+    theta: pt.TensorVariable, log_z: pt.TensorVariable, years: pt.TensorVariable
 ) -> tuple[pt.TensorVariable, pt.TensorVariable]:
     """Integrate d log u/dt = theta1 - theta2 v, d log v/dt = theta4 u - theta3 by Runge-Kutta steps.
 
     Returns
     -------
     tuple
-        Logarithms of hares u and lynxes v at the years 0 to 20, both (year,).
+        Logarithms of hares u and lynxes v at the years 0 to `years`, both (year,).
     """
     h = 1 / STEPS_PER_YEAR
 
@@ -63,7 +62,7 @@ def lotka_volterra(
         step,
         outputs_info=[log_z[0], log_z[1]],
         non_sequences=[theta[0], theta[1], theta[2], theta[3]],
-        n_steps=YEARS * STEPS_PER_YEAR,
+        n_steps=years * STEPS_PER_YEAR,
         return_updates=False,
     )
     ends = slice(STEPS_PER_YEAR - 1, None, STEPS_PER_YEAR)

@@ -18,7 +18,6 @@ from lindley import Declaration
 SUSCEPTIBLE0, INFECTED0, BACTERIA0 = 10_000.0, 0.0, 10_000.0
 KAPPA = 1e6
 SIGMA_B = 0.15
-WEEKS = 20
 STEPS_PER_WEEK = 28
 
 
@@ -35,14 +34,18 @@ def build(batch: pd.DataFrame) -> pm.Model:
         ratio = pm.HalfCauchy("ratio", 25 / (gamma * delta))
         xi = pm.Deterministic("xi", ratio * gamma * delta)
 
-        susceptible, bacteria = sir(beta, gamma, xi, delta)
+        susceptible, bacteria = sir(beta, gamma, xi, delta, week.max())
         pm.Poisson("stoi_hat", susceptible[week - 1] - susceptible[week], observed=infections)
         pm.LogNormal("B_hat", pt.log(bacteria[week]), SIGMA_B, observed=seen)
     return model
 
 
 def sir(
-    beta: pt.TensorVariable, gamma: pt.TensorVariable, xi: pt.TensorVariable, delta: pt.TensorVariable
+    beta: pt.TensorVariable,
+    gamma: pt.TensorVariable,
+    xi: pt.TensorVariable,
+    delta: pt.TensorVariable,
+    weeks: pt.TensorVariable,
 ) -> tuple[pt.TensorVariable, pt.TensorVariable]:
     """Integrate S' = -f S, I' = f S - gamma I, B' = xi I - delta B, f = beta B/(B + kappa), by Runge-Kutta.
 
@@ -51,7 +54,7 @@ def sir(
     Returns
     -------
     tuple
-        Susceptible people and bacteria at the ends of weeks 0 to 20, both (week,).
+        Susceptible people and bacteria at the ends of weeks 0 to `weeks`, both (week,).
     """
     h = 7 / STEPS_PER_WEEK
 
@@ -75,7 +78,7 @@ def sir(
         step,
         outputs_info=[pt.constant(value, dtype="float64") for value in start],
         non_sequences=[beta, gamma, xi, delta],
-        n_steps=WEEKS * STEPS_PER_WEEK,
+        n_steps=weeks * STEPS_PER_WEEK,
         return_updates=False,
     )
     ends = slice(STEPS_PER_WEEK - 1, None, STEPS_PER_WEEK)
