@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     parts = []
-    for part in _work(_planned(options, names), options.jobs):
+    for part in _work(_planned(options, names), options.jobs, begun + 60 * options.minutes):
         parts.append(part)
         took = time.perf_counter() - begun
         console.print(f"{took:6.0f} s  {part.kind} {part.name}{': failed' if part.failed else ''}")
@@ -136,6 +136,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few cases, small simulations and streams")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results.csv; the others go beside it")
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 runs everything in this one")
+    parser.add_argument("--minutes", type=float, default=60, help="what is not done then counts as failed")
     parser.add_argument("--thin", type=int, default=1, metavar="N", help="every N-th row of elec2 alone")
     parser.add_argument("--skip-cases", action="store_true")
     parser.add_argument("--skip-simulations", action="store_true")
@@ -197,17 +198,27 @@ def _planned(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[Pa
     return plan
 
 
-def _work(plan: Sequence[tuple[Part, Callable[[], Part]]], jobs: int) -> Iterator[Part]:
-    """Yield finished pieces; one that raises gives its stand-in with what was raised."""
+def _work(plan: Sequence[tuple[Part, Callable[[], Part]]], jobs: int, deadline: float) -> Iterator[Part]:
+    """Yield finished pieces; one that raises, or is not done in time, gives its stand-in with the reason."""
     if jobs == 1:
         for lost, work in plan:
-            yield _tried(lost, work)
+            yield _tried(lost, work) if time.perf_counter() < deadline else _late(lost)
         return
     # Spawned: a fork would inherit the threads of numerical libraries in whatever state they are.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(work): lost for lost, work in plan}
-        for done in as_completed(running):
-            yield _tried(running[done], done.result)
+        try:
+            for done in as_completed(list(running), timeout=max(0.0, deadline - time.perf_counter())):
+                yield _tried(running.pop(done), done.result)
+        except TimeoutError:
+            for process in multiprocessing.active_children():
+                process.kill()
+            yield from map(_late, running.values())
+
+
+def _late(lost: Part) -> Part:
+    lost.notes.append("not done in time (--minutes)")
+    return lost
 
 
 def _tried(lost: Part, work: Callable[[], Part]) -> Part:

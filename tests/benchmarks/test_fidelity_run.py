@@ -2,6 +2,8 @@
 
 import csv
 import json
+import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -237,3 +239,11 @@ class TestCommand:
     def test_an_unknown_name_is_said_so(self, folder: Path, tmp_path: Path, capsys) -> None:
         assert run.main([*arguments(folder, tmp_path / "results.csv"), "--only", "circle"]) == 2
         assert "circle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_not_done_in_time_is_stopped_and_has_failed(jobs: int) -> None:
+    lost = run.Part("case", "slow", failed=True)
+    (found,) = run._work([(lost, partial(time.sleep, 600))], jobs, deadline=time.perf_counter())
+    assert found is lost
+    assert found.notes == ["not done in time (--minutes)"]
