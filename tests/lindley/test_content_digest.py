@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import hashlib
 import io
 import json
 import struct
-import tempfile
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,16 +19,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lindley.batch import batch_from_frame, read_batch
 from lindley.content_digest import FORMAT, content_digest
-from lindley.declaration import Declaration
 from lindley.errors import BatchRefused
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _SECONDS = st.integers(-(2**31), 2**33)
 
 #: A type and a strategy of its values, for every family.
-_KINDS: dict[str, tuple[pa.DataType, st.SearchStrategy[object]]] = {
+KINDS: dict[str, tuple[pa.DataType, st.SearchStrategy[object]]] = {
     "bool": (pa.bool_(), st.booleans()),
     "int": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
     "float": (pa.float64(), st.floats(allow_nan=True)),
@@ -49,12 +44,12 @@ _KINDS: dict[str, tuple[pa.DataType, st.SearchStrategy[object]]] = {
 @st.composite
 def tables(draw: st.DrawFn) -> pa.Table:
     """Tables of up to 4 columns of any kind and up to 8 rows, with nulls."""
-    kinds = draw(st.lists(st.sampled_from(sorted(_KINDS)), min_size=1, max_size=4))
+    kinds = draw(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=4))
     names = draw(st.lists(st.text(max_size=4), min_size=len(kinds), max_size=len(kinds), unique=True))
     rows = draw(st.integers(0, 8))
     columns = {}
     for name, kind in zip(names, kinds, strict=True):
-        arrow, values = _KINDS[kind]
+        arrow, values = KINDS[kind]
         cells = draw(st.lists(st.none() | values, min_size=rows, max_size=rows))
         columns[name] = pa.array(cells, arrow)
     return pa.table(columns)
@@ -98,9 +93,9 @@ def test_independent_of_file_format(table: pa.Table) -> None:
     assert content_digest(pyarrow.feather.read_table(io.BytesIO(buffer.getvalue()))) == content_digest(table)
 
 
-@given(st.sampled_from(sorted(_KINDS)), st.data())
+@given(st.sampled_from(sorted(KINDS)), st.data())
 def test_every_change_of_a_cell_is_seen(name: str, data: st.DataObject) -> None:
-    kind, values = _KINDS[name]
+    kind, values = KINDS[name]
     cells = data.draw(st.lists(st.none() | values, min_size=1, max_size=6))
     row = data.draw(st.integers(0, len(cells) - 1))
     new = data.draw(st.none() | values)
@@ -247,116 +242,6 @@ def test_names_and_shapes_count() -> None:
         content_digest(pa.table({"x": ["ab"], "y": ["c"]})),
     }
     assert len(digests) == 10
-
-
-#: Kinds whose values a CSV file can state: through it, text that the schema casts.
-_IN_CSV = ("bool", "int", "float", "string", "date", "timestamp", "timestamptz", "decimal")
-
-
-@st.composite
-def batches(draw: st.DrawFn) -> pa.Table:
-    """Tables with an integer key and columns of kinds that a CSV file can state, without nulls in them."""
-    kinds = draw(st.lists(st.sampled_from(_IN_CSV), min_size=1, max_size=3))
-    rows = draw(st.integers(1, 6))
-    columns = {"id": pa.array(range(rows), pa.int64())}
-    for i, kind in enumerate(kinds):
-        arrow, values = _KINDS[kind]
-        if kind == "string":
-            values = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
-        if kind.startswith("timestamp"):
-            values = st.integers(0, 2**32)
-        if kind == "date":
-            values = st.dates(dt.date(1800, 1, 1))
-        columns[f"{kind} {i}"] = pa.array(draw(st.lists(values, min_size=rows, max_size=rows)), arrow)
-    return pa.table(columns)
-
-
-def _through_csv(table: pa.Table, path: Path) -> None:
-    """Write a table as people write CSV: every value as text, floats to the last digit."""
-
-    def text(value: object) -> str:
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, float):
-            return "NaN" if value != value else repr(value)
-        return str(value)
-
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
-        writer.writerow(table.column_names)
-        writer.writerows([text(value) for value in row.values()] for row in table.to_pylist())
-
-
-@given(batches(), st.randoms(use_true_random=False))
-@settings(max_examples=60)
-def test_one_batch_through_every_way_in(table: pa.Table, random) -> None:
-    """CSV, Parquet (plain, in chunks, encoded), pandas with numpy and with Arrow types: one digest."""
-    declaration = Declaration(
-        name="ways", build=lambda _: None, schema=table.schema, row_key=("id",), observed=()
-    )  # fmt: skip
-    order = list(range(table.num_rows))
-    random.shuffle(order)
-    shuffled = table.take(order).select(random.sample(table.column_names, table.num_columns))
-    cut = random.randint(0, table.num_rows)
-    encoded = pa.table({
-        name: column if pa.types.is_boolean(column.type) else column.combine_chunks().dictionary_encode()
-        for name, column in zip(shuffled.column_names, shuffled.columns, strict=True)
-    })  # fmt: skip
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        _through_csv(shuffled, folder / "a.csv")
-        pq.write_table(shuffled, folder / "b.parquet", row_group_size=2, compression="zstd")
-        pq.write_table(encoded, folder / "c.parquet", version="1.0" if cut else "2.6")
-        pq.write_table(pa.concat_tables([shuffled.slice(cut), shuffled.slice(0, cut)]), folder / "d.parquet")
-        read = [read_batch(path, declaration) for path in sorted(folder.iterdir())]
-    frames = [shuffled.to_pandas(), shuffled.to_pandas(types_mapper=pd.ArrowDtype)]
-    # To pandas NaN is a missing value, which no column here may hold.
-    missing = any(frame.isna().any(axis=None) for frame in frames)
-    read += [] if missing else [batch_from_frame(frame, declaration) for frame in frames]
-    assert {batch.digest for batch in read} == {content_digest(table)}
-
-
-@pytest.mark.parametrize(
-    ("one", "two", "same"),
-    [
-        ("2020-01-22T12:00:00Z", "2020-01-22 12:00:00+00:00", True),
-        ("2020-01-22T12:00:00Z", "2020-01-22T14:00:00+02:00", True),
-        ("2020-01-22T12:00:00Z", "2020-01-22T07:00:00-0500", True),
-        ("2020-01-22T12:00:00Z", "2020-01-22T12:00:00.000Z", True),
-        ("2020-01-22T12:00:00Z", "2020-01-22T12:00:00.001Z", False),
-        ("2020-01-22T12:00:00Z", "2020-01-22T12:00:00+01:00", False),
-    ],
-)
-def test_an_instant_written_differently_is_one_instant(
-    tmp_path: Path, one: str, two: str, same: bool
-) -> None:
-    schema = pa.schema([("id", pa.int64()), ("at", pa.timestamp("ms", "UTC"))])
-    declaration = Declaration(name="times", build=lambda _: None, schema=schema, row_key=("id",))
-    digests = []
-    for text in (one, two):
-        (tmp_path / "a.csv").write_text(f"id,at\n1,{text}\n")
-        digests.append(read_batch(tmp_path / "a.csv", declaration).digest)
-    assert (digests[0] == digests[1]) is same
-
-
-@pytest.mark.parametrize(
-    "texts",
-    [
-        ("0.1", "0.10000000000000002"),
-        ("0.0", "-0.0"),
-        ("NaN", ""),
-        ("1", "1.0000000000000002"),
-        ("inf", "NaN"),
-    ],
-)
-def test_floats_that_differ_in_a_file_differ(tmp_path: Path, texts: tuple[str, str]) -> None:
-    schema = pa.schema([("id", pa.int64()), ("x", pa.float64())])
-    declaration = Declaration(name="floats", build=lambda _: None, schema=schema, row_key=("id",))
-    digests = set()
-    for text in texts:
-        (tmp_path / "a.csv").write_text(f"id,x\n1,{text}\n")
-        digests.add(read_batch(tmp_path / "a.csv", declaration).digest)
-    assert len(digests) == 2
 
 
 def test_pandas_and_arrow_agree() -> None:
