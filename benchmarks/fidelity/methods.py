@@ -190,7 +190,7 @@ def labelled(found: Fit) -> dict[str, np.ndarray]:
     columns = {}
     for array in posterior.data_vars.values():
         flat = array.values.reshape(array.shape[0] * array.shape[1], -1)
-        columns |= dict(zip(trace._labels(array), flat.T, strict=True))
+        columns |= dict(zip(trace.element_labels(array), flat.T, strict=True))
     return columns
 
 
