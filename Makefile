@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set everything up first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults lint lock clean bench-fidelity
+.PHONY: help setup demo test coverage test-faults lint lock clean bench-fidelity
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -40,9 +40,12 @@ demo: setup  ## the 1978 influenza chain, from genesis to head, through Prefect 
 	@$(VENV)/bin/lindley demo
 
 test: setup lint $(BENCHMARKS)  ## everything that guards correctness
-	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered
+	@$(PYTHON) -m pytest
 	@if [ -d $(CASES) ]; then $(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) --quick --out .benchmarks/results.csv; \
 	else echo "SKIPPED: the fidelity benchmark, for lack of the reference cases in $(CASES)"; fi
+
+coverage: setup $(BENCHMARKS)  ## the tests again, with the branches that they leave out
+	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered
 
 test-faults: setup  ## races, kills and tampering, with tables (hours; RACES=1 KILLS=1: less)
 	@$(PYTHON) -m tests.faults.run $(if $(RACES),--races $(RACES)) $(if $(KILLS),--kills $(KILLS))
