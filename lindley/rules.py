@@ -174,13 +174,15 @@ def _artifacts(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         yield f"artifact {path} is not in the record"
 
 
-def _batch(case: Case, _chain: ChainEvidence) -> Iterator[str]:
-    stated, item = case.record["batch"], case.evidence
+def _batch(case: Case, chain: ChainEvidence) -> Iterator[str]:
+    stated, item, root = case.record["batch"], case.evidence, chain.root()
     kind = case.record["kind"]
     if (stated is None) == (kind in WITH_BATCH):
         yield f"a link of kind {kind} {'without' if stated is None else 'with'} a batch"
     if stated is None:
         return
+    if root is not None and stated["row_key"] != root["model"]["row_key"]:
+        yield f"the row key of genesis expected, found {', '.join(stated['row_key'])[:60]}"
     if item.batch is None:
         yield "the batch cannot be read"
         return
