@@ -11,6 +11,7 @@ from flows import files
 from flows.sequence import MOST_RACES
 from lindley.declaration import load_declaration
 from lindley.errors import LostRace
+from lindley.signatures import signer_from_environment
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def act(steps: ActSteps, workspace: Workspace, chain: str, plan_act: PlanAct) ->
         If there is no such chain, or it cannot take the act, or it cannot be fitted or logged.
     """
     declaration = load_declaration(chain, workspace.models)
+    signer_from_environment()  # a key that cannot be used is told before the fit, not after it
     ledger = steps.open_ledger(workspace)
     for _ in range(MOST_RACES):
         plan = plan_act(ledger, declaration)

@@ -14,6 +14,7 @@ from lindley.linking import Registered, RunContext, complete, register_link
 from lindley.names import check_chain_name
 from lindley.reading import find_chain, read_chain
 from lindley.record import BRANCH, canonical, genesis_record, parse
+from lindley.signatures import signer_from_environment
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ def make_branch(
         If there is a chain of that name that is another one.
     LostRace
         If another writer started one meanwhile.
+    KeyRefused
+        If the environment names a key for signatures that cannot be used.
     LedgerCorrupt
         If what the ledger holds does not have the digests it states.
     """
@@ -83,6 +86,7 @@ def make_branch(
             found="none",
             todo="update the chain with its first batch",
         )
+    signer_from_environment()  # before the chain is claimed
     start = choose_link(chain, link)
     origin = {"chain": source, "record": start.version.record}
     genesis = canonical(genesis_record(name, parse(root)["model"], origin))

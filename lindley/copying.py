@@ -52,6 +52,8 @@ def log_copy(
     LedgerCorrupt
         If what is held of `target` is not what its record lists, or what was read back is not what was
         written.
+    KeyRefused
+        If the environment names a key for signatures that cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         folder = Path(scratch)
@@ -78,7 +80,7 @@ def log_copy(
             tags=run_tags(record, digest(data), context),
             note=note,
         )
-        run_id = store_run(ledger, chain, run, folder)
+        run_id = store_run(ledger, run, folder, record, link)
     return LoggedLink(chain, run_id, record, digest(data), previous, note)
 
 

@@ -92,17 +92,15 @@ def log_content(
     KeyRefused
         If the environment names a key for signatures that cannot be used.
     """
-    signer = signer_from_environment()
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         folder = Path(scratch) / "link"
         folder.mkdir()
         record = bundle.write(content, folder, ledger.package)
         failpoints.reach("files-written")
         record_digest = bundle.record_digest(record)
-        sign_record(folder, record, record_digest, link, signer)
         note = _note(content, record_digest, link, prior_link, context, taken_out)
         run = _run(content, record, record_digest, note, link, seconds, context)
-        run_id = store_run(ledger, content.declaration.name, run, folder)
+        run_id = store_run(ledger, run, folder, record, link)
     return LoggedLink(
         chain=content.declaration.name,
         run_id=run_id,
@@ -113,15 +111,28 @@ def log_content(
     )
 
 
-def store_run(ledger: Ledger, chain: str, run: Run, folder: Path) -> str:
-    """Open a run, upload a link's files to it, read them back and verify; return its id.
+def store_run(ledger: Ledger, run: Run, folder: Path, record: dict[str, Any], link: int) -> str:
+    """Sign a link, open its run, upload its files, read them back and verify; return the run's id.
+
+    Parameters
+    ----------
+    ledger, run
+        Where to, and what the run shows.
+    folder
+        All files of the link, the record among them; its signature is written beside it where the
+        environment names a key.
+    record, link
+        The record, and the number that the link will have if it wins.
 
     Raises
     ------
     LedgerCorrupt
         If what was read back is not what was written; the run is kept and marked.
+    KeyRefused
+        If the environment names a key for signatures that cannot be used.
     """
-    run_id = ledger.open_run(chain, run)
+    sign_record(folder, record, bundle.record_digest(record), link, signer_from_environment())
+    run_id = ledger.open_run(record["chain"], run)
     failpoints.reach("run-opened")
     ledger.upload(run_id, folder)
     failpoints.reach("uploaded")

@@ -66,17 +66,27 @@ def sign_record(
 
 
 def envelopes(ledger: Ledger, report: Report) -> dict[int, bytes | None]:
-    """Read the signature of every link, by version number; None where there is none."""
-    runs = {version.number: version.run_id for version in ledger.versions(report.chain)}
+    """Read the signature of every link, by its number; None where there is none.
+
+    Not by version: those of a branch and of the chain that it continues have the same numbers.
+    """
+    runs = _runs(ledger, report.chain)
     found: dict[int, bytes | None] = {}
     for line in report.links:
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             try:
-                path = ledger.download(runs[line["version"]], Path(scratch), SIGNATURE)
-                found[line["version"]] = path.read_bytes()
+                path = ledger.download(runs[line["link"]], Path(scratch), SIGNATURE)
+                found[line["link"]] = path.read_bytes()
             except (LedgerCorrupt, KeyError, OSError):
-                found[line["version"]] = None
+                found[line["link"]] = None
     return found
+
+
+def _runs(ledger: Ledger, chain: str) -> dict[int, str]:
+    """Return the run behind each link, by its number."""
+    from lindley.reading import find_chain  # imports the numerical stack
+
+    return {link.number: link.version.run_id for link in find_chain(ledger, chain).links}
 
 
 def with_signatures(report: Report, held: Mapping[int, bytes | None], keys: Sequence[Key]) -> Report:
@@ -87,11 +97,11 @@ def with_signatures(report: Report, held: Mapping[int, bytes | None], keys: Sequ
     report
         What the rules found; its links are those that must be signed.
     held
-        Envelopes by version number; see `envelopes`.
+        Envelopes by number of the link; see `envelopes`.
     keys
         Public keys, any of which may have signed a link: keys change over the years.
     """
-    found = [finding for line in report.links for finding in _signature(report.chain, line, held, keys)]
+    found = [finding for line in report.links for finding in _signature(line, held, keys)]
     return extended(report, SIGNED_RULES, found)
 
 
@@ -126,12 +136,12 @@ def extended(report: Report, rules: Mapping[str, str], findings: Sequence[Findin
 
 
 def _signature(
-    chain: str, line: Mapping[str, Any], held: Mapping[int, bytes | None], keys: Sequence[Key]
+    line: Mapping[str, Any], held: Mapping[int, bytes | None], keys: Sequence[Key]
 ) -> Iterator[Finding]:
     """Check the signature of one link."""
     from lindley import signing  # as above
 
-    data = held.get(line["version"])
+    data = held.get(line["link"])
     if data is None:
         yield _finding("S01", line, f"{SIGNATURE} is missing")
         return
@@ -139,8 +149,8 @@ def _signature(
     if found.problem:
         yield _finding("S03" if found.problem == "other key" else "S02", line, found.detail)
         return
-    names = ("link", "record", "kind", "previous", "batch")
-    wanted = signing.link_statement(chain=chain, **{name: line[name] for name in names})
+    names = ("chain", "link", "record", "kind", "previous", "batch")
+    wanted = signing.link_statement(**{name: line[name] for name in names})
     if found.statement != wanted:
         yield _finding("S04", line, f"another statement expected, found {_subject(found.statement)}")
 
@@ -230,7 +240,8 @@ def head_of(ledger: Ledger, chain: str, signer: CryptoSigner | None) -> bytes:
     from lindley.record import canonical, digest
 
     report = _sound(ledger, chain)
-    genesis = digest(ledger.genesis(chain) or b"")
+    # Of a branch, the genesis of the chain that it continues: that is where its links begin.
+    genesis = report.links[0]["previous"] if report.links else digest(ledger.genesis(chain) or b"")
     records = [str(line["record"]) for line in report.links]
     statement = signing.head_statement(chain=chain, genesis=genesis, records=records)
     return canonical(statement) if signer is None else signing.sealed(statement, signer)
@@ -251,16 +262,15 @@ def sign_links(ledger: Ledger, chain: str, signer: CryptoSigner | None) -> list[
     if signer is None:
         raise no_key()
     report = _sound(ledger, chain)
-    held, signed = envelopes(ledger, report), []
-    versions = {version.number: version for version in ledger.versions(chain)}
+    held, runs, signed = envelopes(ledger, report), _runs(ledger, chain), []
     for line in report.links:
-        if held[line["version"]] is not None:
+        if held[line["link"]] is not None:
             continue
-        record = {"chain": chain} | {name: line[name] for name in ("kind", "previous")}
+        record = {name: line[name] for name in ("chain", "kind", "previous")}
         record["batch"] = {"digest": line["batch"]} if line["batch"] else None
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             sign_record(Path(scratch), record, line["record"], line["link"], signer)
-            ledger.upload(versions[line["version"]].run_id, Path(scratch))
+            ledger.upload(runs[line["link"]], Path(scratch))
         signed.append(int(line["link"]))
     return signed
 

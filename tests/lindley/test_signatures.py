@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 
 from lindley import signatures, signing
 from lindley.artifact_names import SIGNATURE
+from lindley.branching import make_branch
 from lindley.declaration import Declaration
 from lindley.errors import KeyRefused, LedgerCorrupt, WitnessRefused
 from lindley.evidence import verify_chain
-from lindley.linking import register_link
+from lindley.linking import RunContext, register_link
+from tests import acts
 from tests.fakes import MemoryLedger, append, coins, logged
 from tests.forging import forge
 
@@ -57,16 +60,18 @@ def keys_of(folder: Path, *names: str) -> list[Any]:
     return [signing.public_key(folder / f"{name}.pub") for name in names]
 
 
-def found_with(ledger: MemoryLedger, keys: list[Any]) -> list[tuple[str, int | None]]:
-    report = verify_chain(ledger, NAME)
+def found_with(ledger: MemoryLedger, keys: list[Any], name: str = NAME) -> list[tuple[str, int | None]]:
+    report = verify_chain(ledger, name)
     assert report.ok, report.findings  # the rules alone see nothing
     report = signatures.with_signatures(report, signatures.envelopes(ledger, report), keys)
     assert set(signatures.SIGNED_RULES) <= set(report.rules)
     return [(finding.rule, finding.link) for finding in report.findings]
 
 
-def found_by(ledger: MemoryLedger, witness: bytes, keys: list[Any]) -> list[tuple[str, int | None]]:
-    report = signatures.with_witness(verify_chain(ledger, NAME), witness, keys)
+def found_by(
+    ledger: MemoryLedger, witness: bytes, keys: list[Any], name: str = NAME
+) -> list[tuple[str, int | None]]:
+    report = signatures.with_witness(verify_chain(ledger, name), witness, keys)
     return [(finding.rule, finding.link) for finding in report.findings if finding.severity == "error"]
 
 
@@ -111,6 +116,38 @@ class TestSigned:
             "previous": tags["lindley.previous"],
             "batch": tags["lindley.batch"],
         }
+
+    @pytest.mark.parametrize("act", ["rollback", "retract", "retract and fit", "branch"])
+    def test_a_link_with_an_earlier_belief_is_signed_too(
+        self,
+        act: str,
+        signed: MemoryLedger,
+        declaration: Declaration,
+        folder: Path,
+        use: Callable[[str], None],
+    ) -> None:
+        name = NAME
+        use("new")
+        if act == "rollback":
+            acts.rollback(signed, declaration, 1)
+        elif act == "branch":
+            name, branch = f"{NAME}--if", dataclasses.replace(declaration, name=f"{NAME}--if")
+            make_branch(signed, branch, NAME, "2", context=RunContext())
+        else:  # without the newest batch the belief is that of the link before
+            acts.retract(signed, declaration, 3 if act == "retract" else 1)
+        use("")
+        assert found_with(signed, keys_of(folder, "old", "new"), name) == []
+        witness = signatures.head_of(signed, name, None)
+        assert found_by(signed, witness, [], name) == []
+
+    def test_a_branch_is_not_started_with_a_key_that_cannot_be_used(
+        self, signed: MemoryLedger, declaration: Declaration, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(signing.KEY_VARIABLE, "/nowhere/key")
+        branch = dataclasses.replace(declaration, name=f"{NAME}--if")
+        with pytest.raises(KeyRefused):
+            make_branch(signed, branch, NAME, "2", context=RunContext())
+        assert signed.chains() == [NAME]
 
     def test_without_a_key_nothing_is_signed(self, coins_chain: MemoryLedger, folder: Path) -> None:
         assert found_with(coins_chain, keys_of(folder, "old")) == [("S01", 1), ("S01", 2), ("S01", 3)]
