@@ -17,14 +17,13 @@ from lindley.choosing import shown
 from lindley.copying import log_copy
 from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
-from lindley.errors import UnknownLink
 from lindley.fit import FitSettings, Progress
 from lindley.hindsight import Segment
 from lindley.ledger.protocol import Ledger
 from lindley.lineage import Origin, settled
 from lindley.linking import LoggedLink, RunContext, complete, log_content
 from lindley.pipeline import Outcome, content_of
-from lindley.reading import find_chain
+from lindley.reading import find_begun
 from lindley.record import parse
 from lindley.update import step
 
@@ -90,16 +89,8 @@ def opened(ledger: Ledger, declaration: Declaration, kind: str) -> ActPlan:
     UnknownChain, UnknownLink
         If there is no such chain, or it has no link.
     """
-    chain = find_chain(ledger, declaration.name)
+    chain, genesis = find_begun(ledger, declaration.name)
     complete(ledger, declaration.name, chain)
-    genesis = ledger.genesis(declaration.name)
-    if chain.head is None or genesis is None:
-        raise UnknownLink(
-            f"{declaration.name} has no link yet",
-            expected="a chain with at least one link",
-            found="none",
-            todo="update the chain with its first batch",
-        )
     root: dict[str, Any] = parse(genesis)["model"]
     return ActPlan(
         declaration=declaration,

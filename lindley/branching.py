@@ -8,11 +8,11 @@ from lindley.chain import Link
 from lindley.choosing import choose_link
 from lindley.copying import log_copy
 from lindley.declaration import BRANCH_MARK, Declaration
-from lindley.errors import ActRefused, LostRace, UnknownLink
+from lindley.errors import ActRefused, LostRace
 from lindley.ledger.protocol import Ledger
 from lindley.linking import Registered, RunContext, complete, register_link
 from lindley.names import check_chain_name
-from lindley.reading import find_chain, read_chain
+from lindley.reading import find_begun, read_chain
 from lindley.record import BRANCH, canonical, genesis_record, parse
 from lindley.signatures import signer_from_environment
 
@@ -78,14 +78,7 @@ def make_branch(
     LedgerCorrupt
         If what the ledger holds does not have the digests it states.
     """
-    chain, root, name = find_chain(ledger, source), ledger.genesis(source), declaration.name
-    if chain.head is None or root is None:
-        raise UnknownLink(
-            f"{source} has no link yet",
-            expected="a chain with at least one link",
-            found="none",
-            todo="update the chain with its first batch",
-        )
+    (chain, root), name = find_begun(ledger, source), declaration.name
     signer_from_environment()  # before the chain is claimed
     start = choose_link(chain, link)
     origin = {"chain": source, "record": start.version.record}

@@ -15,7 +15,7 @@ from lindley.arrays import read_matched_prior
 from lindley.belief import Belief
 from lindley.chain import Chain, Link, walk
 from lindley.content_digest import content_digest
-from lindley.errors import LedgerCorrupt, UnknownChain
+from lindley.errors import LedgerCorrupt, UnknownChain, UnknownLink
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
 from lindley.prior import MatchedPrior
@@ -41,6 +41,25 @@ def find_chain(ledger: Ledger, name: str) -> Chain:
             todo="correct the name, or update the chain with its first batch",
         )
     return read_chain(ledger, name, genesis)
+
+
+def find_begun(ledger: Ledger, name: str) -> tuple[Chain, bytes]:
+    """Return a chain that has a link, and the bytes of its genesis record.
+
+    Raises
+    ------
+    UnknownChain, UnknownLink
+        If there is no such chain, or it has no link.
+    """
+    chain, genesis = find_chain(ledger, name), ledger.genesis(name)
+    if chain.head is None or genesis is None:
+        raise UnknownLink(
+            f"{name} has no link yet",
+            expected="a chain with at least one link",
+            found="none",
+            todo="update the chain with its first batch",
+        )
+    return chain, genesis
 
 
 def read_chain(ledger: Ledger, chain: str, genesis: bytes, inside: tuple[str, ...] = ()) -> Chain:
