@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows import files
-from flows.sequence import MOST_RACES
+from flows.sequence import until_won
 from lindley.declaration import load_declaration
-from lindley.errors import LostRace
 from lindley.signatures import signer_from_environment
 from lindley.workspace import Workspace
 
@@ -100,7 +99,8 @@ def act(steps: ActSteps, workspace: Workspace, chain: str, plan_act: PlanAct) ->
     declaration = load_declaration(chain, workspace.models)
     signer_from_environment()  # a key that cannot be used is told before the fit, not after it
     ledger = steps.open_ledger(workspace)
-    for _ in range(MOST_RACES):
+
+    def attempt() -> ActResult | None:
         plan = plan_act(ledger, declaration)
         if plan.noop is not None:
             return ActResult(
@@ -111,14 +111,14 @@ def act(steps: ActSteps, workspace: Workspace, chain: str, plan_act: PlanAct) ->
             )
         outcome = steps.fit(plan)
         registered = steps.register(ledger, steps.log(ledger, plan, outcome))
-        if registered.status != "superseded":
-            return _result(plan, outcome, registered)
-        steps.say("Another writer moved the head first; this is done again on the new head")
-    raise LostRace(
-        f"The race for the head of {chain} was lost {MOST_RACES} times",
-        expected="one writer per chain most of the time",
-        found="a head that moved during every fit",
-        todo="run it again when fewer writers are at work; nothing is lost",
+        return None if registered.status == "superseded" else _result(plan, outcome, registered)
+
+    return until_won(
+        attempt,
+        steps.say,
+        again="this is done again on the new head",
+        lost=f"The race for the head of {chain} was lost",
+        run="it",
     )
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from flows import environment
 from flows.acting import ActResult
-from flows.cli_output import QUARANTINED, Json, number, out, print_json, progress_bar, reported, table
+from flows.cli_output import Json, number, out, print_json, print_result, progress_bar, reported, table
 from flows.cli_rebase import Direct
 from flows.cli_update import AcceptChange, Chain, existing
 from lindley.declaration import load_declaration
@@ -112,16 +112,7 @@ def _act(what: str, chain: str, run: Callable[[Workspace, Any], ActResult], as_j
         load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
         with progress_bar(what) as progress:
             result = run(workspace, progress)
-    if as_json:
-        print_json(result.as_dict())
-    else:
-        colour = {"accepted": "green", "quarantined": "yellow"}.get(result.status, "cyan")
-        out.print(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}", soft_wrap=True)
-        for label, value in (("run", result.run_url or result.run_id), ("version", result.version_url)):
-            if value:
-                out.print(f"  {label:8}{escape(value)}", soft_wrap=True)
-    if result.status == "quarantined":
-        raise typer.Exit(QUARANTINED)
+    print_result(result, as_json)
 
 
 def diff(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,10 @@ from rich.progress import (
 from rich.table import Table
 
 from lindley.errors import FitFailed, LedgerCorrupt, LindleyError
+
+if TYPE_CHECKING:
+    from flows.acting import ActResult
+    from flows.result import UpdateResult
 
 #: Exit codes, as the README lists them.
 FAILURE, USER_ERROR, QUARANTINED = 1, 2, 3
@@ -55,6 +59,20 @@ def fail(error: LindleyError, as_json: bool) -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON, plain: no colour, no wrapping."""
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def print_result(result: UpdateResult | ActResult, as_json: bool) -> None:
+    """Print what became of a chain; ends the command where the link was quarantined."""
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        colour = {"accepted": "green", "quarantined": "yellow"}.get(result.status, "cyan")
+        out.print(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}", soft_wrap=True)
+        for label, value in (("run", result.run_url or result.run_id), ("version", result.version_url)):
+            if value:
+                out.print(f"  {label:8}{escape(value)}", soft_wrap=True)
+    if result.status == "quarantined":
+        raise typer.Exit(QUARANTINED)
 
 
 def say(sentence: str) -> None:

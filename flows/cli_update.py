@@ -17,13 +17,14 @@ from flows.cli_output import (
     err,
     out,
     print_json,
+    print_result,
     progress_bar,
     reported,
     say,
     table,
 )
 from flows.dropping import drop_batches
-from flows.result import OnOverlap, UpdateResult
+from flows.result import OnOverlap
 from lindley.declaration import load_declaration
 from lindley.errors import BatchUnreadable
 from lindley.workspace import Workspace
@@ -64,7 +65,7 @@ def update(
             else:
                 from flows.inprocess import run_update as run  # imports Prefect
             result = run(workspace, chain, path, accept_model_change, progress, on_overlap)
-        _print_result(result, as_json)
+        print_result(result, as_json)
 
 
 def existing(file: Path) -> Path:
@@ -84,19 +85,6 @@ def existing(file: Path) -> Path:
             todo="correct the path",
         )
     return path
-
-
-def _print_result(result: UpdateResult, as_json: bool) -> None:
-    if as_json:
-        print_json(result.as_dict())
-    else:
-        colour = {"accepted": "green", "quarantined": "yellow"}.get(result.status, "cyan")
-        out.print(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}", soft_wrap=True)
-        for label, value in (("run", result.run_url or result.run_id), ("version", result.version_url)):
-            if value:
-                out.print(f"  {label:8}{escape(value)}", soft_wrap=True)
-    if result.status == "quarantined":
-        raise typer.Exit(QUARANTINED)
 
 
 def sweep(
@@ -152,7 +140,7 @@ def import_trace(
         workspace = environment.prepare(Workspace.from_environment(), quiet=True)
         from flows.direct import import_directly  # imports the numerical stack
 
-        _print_result(import_directly(workspace, chain, trace), as_json)
+        print_result(import_directly(workspace, chain, trace), as_json)
 
 
 def demo(

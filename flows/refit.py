@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.result import UpdateResult
-from flows.sequence import MOST_RACES
+from flows.sequence import until_won
 from lindley.declaration import load_declaration
-from lindley.errors import LindleyError, LostRace
+from lindley.errors import LindleyError
 from lindley.signatures import signer_from_environment
 from lindley.workspace import Workspace
 
@@ -102,24 +102,27 @@ def refit(
     declaration = load_declaration(chain, workspace.models)
     signer_from_environment()  # a key that cannot be used is told before the fit, not after it
     ledger = steps.open_ledger(workspace)
-    for _ in range(MOST_RACES):
+
+    def attempt() -> RefitResult | None:
         plan = steps.plan(ledger, declaration, accept_model_change)
         outcome = steps.fit(plan)
         if audit:
             steps.publish(chain, outcome)
             return _result("audited", chain, len(plan.batches), outcome, None)
         registered = steps.register(ledger, steps.log(ledger, plan, outcome))
-        if registered.status != "superseded":
-            steps.publish(chain, outcome)
-            accepted = registered.status == "accepted"
-            status: Literal["accepted", "quarantined"] = "accepted" if accepted else "quarantined"
-            return _result(status, chain, len(plan.batches), outcome, registered)
-        steps.say("Another writer moved the head first; the refit is made again with its batch")
-    raise LostRace(
-        f"The refit lost the race for the head of {chain} {MOST_RACES} times",
-        expected="one writer per chain most of the time",
-        found="a head that moved during every fit",
-        todo="run it again when fewer writers are at work; nothing is lost",
+        if registered.status == "superseded":
+            return None
+        steps.publish(chain, outcome)
+        accepted = registered.status == "accepted"
+        status: Literal["accepted", "quarantined"] = "accepted" if accepted else "quarantined"
+        return _result(status, chain, len(plan.batches), outcome, registered)
+
+    return until_won(
+        attempt,
+        steps.say,
+        again="the refit is made again with its batch",
+        lost=f"The refit lost the race for the head of {chain}",
+        run="it",
     )
 
 

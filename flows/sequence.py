@@ -139,7 +139,8 @@ def _update(
     signer_from_environment()  # a key that cannot be used is told before the fit, not after it
     batch = steps.read(path, declaration)
     ledger = steps.open_ledger(workspace)
-    for _ in range(MOST_RACES):
+
+    def attempt() -> UpdateResult | None:
         plan = steps.plan(ledger, declaration, batch, accept_model_change, on_overlap)
         if plan.noop is not None:
             result = UpdateResult(
@@ -151,18 +152,52 @@ def _update(
             return _archived(result, workspace, path, batch)
         outcome = steps.fit(plan)
         registered = _write(steps, ledger, plan, outcome)
-        if registered is not None:
-            dropped = plan.batch.dropped.rows if plan.batch.dropped else 0
-            result = registered_result(path, registered, tuple(outcome.gate.reasons), dropped)
-            result = _archived(result, workspace, path, batch)
-            steps.publish(plan, outcome, registered)
-            return result
-        steps.say("Another writer moved the head first; the batch is fitted again on the new head")
+        if registered is None:
+            return None
+        dropped = plan.batch.dropped.rows if plan.batch.dropped else 0
+        result = registered_result(path, registered, tuple(outcome.gate.reasons), dropped)
+        result = _archived(result, workspace, path, batch)
+        steps.publish(plan, outcome, registered)
+        return result
+
+    return until_won(
+        attempt,
+        steps.say,
+        again="the batch is fitted again on the new head",
+        lost=f"{batch.origin} lost the race for the head of {chain}",
+        run="the update",
+    )
+
+
+def until_won[R](
+    attempt: Callable[[], R | None], say: Callable[[str], object], *, again: str, lost: str, run: str
+) -> R:
+    """Return what an attempt at a new head came to; it is made again while other writers are first.
+
+    Parameters
+    ----------
+    attempt
+        Plans, fits, logs and registers; None when another writer moved the head first.
+    say
+        Takes one sentence for the log.
+    again, lost, run
+        What happens then, what happened in the end, and what is to be run again: words for people.
+
+    Raises
+    ------
+    LostRace
+        After `MOST_RACES` attempts.
+    """
+    for _ in range(MOST_RACES):
+        found = attempt()
+        if found is not None:
+            return found
+        say(f"Another writer moved the head first; {again}")
     raise LostRace(
-        f"{batch.origin} lost the race for the head of {chain} {MOST_RACES} times",
+        f"{lost} {MOST_RACES} times",
         expected="one writer per chain most of the time",
         found="a head that moved during every fit",
-        todo="run the update again when fewer writers are at work; nothing is lost",
+        todo=f"run {run} again when fewer writers are at work; nothing is lost",
     )
 
 
