@@ -87,3 +87,15 @@ def prefect_server() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=180):
         yield
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What steps said."""
+    return []
+
+
+@pytest.fixture
+def published() -> list[tuple]:
+    """What steps were asked to show."""
+    return []

@@ -44,11 +44,6 @@ def chain(workspace, ledger) -> Declaration:
 
 
 @pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def steps(ledger, act_fits, said) -> ActSteps:
     return ActSteps(
         open_ledger=lambda _: ledger,

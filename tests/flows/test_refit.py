@@ -36,16 +36,6 @@ def refit_fits() -> Refits:
 
 
 @pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def published() -> list[tuple]:
-    return []
-
-
-@pytest.fixture
 def steps(ledger, refit_fits, said, published) -> RefitSteps:
     return RefitSteps(
         open_ledger=lambda _: ledger,

@@ -27,16 +27,6 @@ from tests import fakes
 
 
 @pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def published() -> list[tuple]:
-    return []
-
-
-@pytest.fixture
 def steps(ledger, fits, said, published) -> Steps:
     return Steps(
         open_ledger=lambda _: ledger,

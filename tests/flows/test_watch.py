@@ -49,11 +49,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def watcher(workspace, server, clock, said) -> Watcher:
     return Watcher(
         workspace, server, lambda arrival: "unfinished" not in arrival.path.name, clock, said.append
