@@ -196,8 +196,8 @@ def _values(
     problem = prepare(
         belief.matched if belief else None, [template], declaration, carried, Phases(), constants
     )
-    found = problem.at(truth, np.zeros(graph.size - graph.coordinates.size))
-    return {v.name: np.asarray(found[f"value:{v.name}"])[None] for v in graph.carried}
+    found = problem.at(truth[None], np.zeros((1, graph.size - graph.coordinates.size)))
+    return {v.name: found[f"value:{v.name}"] for v in graph.carried}
 
 
 def _simulated(

@@ -9,6 +9,7 @@ likelihood with the constant Jacobian of the whitening left out.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
+from lindley.engine import Bound, Functions, bind
 from lindley.model_graph import ModelGraph, is_data
 from lindley.reuse import reused
 from lindley.transport import ARRAYS, MARGINS, joint_normal, margins_at_rest
@@ -81,6 +83,41 @@ class Target:
             "log_density": [self.log_density, self.gradient],
             "quantities": list(self.quantities.values()),
         }
+
+    def bound(
+        self,
+        functions: Functions,
+        arrays: Sequence[np.ndarray],
+        shown: Target | None = None,
+        shown_functions: Functions | None = None,
+    ) -> Bound:
+        """Bind prior and data.
+
+        Parameters
+        ----------
+        functions
+            The compiled functions of this target.
+        arrays
+            The prior's, in the order of `prior`.
+        shown, shown_functions
+            The target whose quantities are computed, where it is another one.
+        """
+        other = shown or self
+        return bind(
+            int(self.x.type.shape[0]),
+            tuple(other.quantities),
+            functions["log_density"],
+            (shown_functions or functions)["quantities"],
+            (*arrays, *self.data_values),
+            (*arrays, *other.data_values),
+        )
+
+    def try_out(self, functions: Functions) -> None:
+        """Run each function once, which compiles what is left to compile."""
+        point, *arrays = self.example()
+        bound = self.bound(functions, arrays[: len(self.prior)])
+        bound.log_densities(point[None])
+        bound.evaluate(point[None])
 
     def example(self) -> tuple[np.ndarray, ...]:
         """Return arguments to run the functions once with."""

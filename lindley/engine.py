@@ -1,8 +1,8 @@
 """Compiled graphs: compiled once, reused for every prior and batch.
 
 PyTensor's numba backend keeps what it compiles on disk, so a new process is ready in one or two
-seconds; its function is called from nutpie directly. nutpie's own numba wrappers would be compiled
-anew in every process (docs/adr/0003-engine.md has the measurements).
+seconds. nutpie's own numba wrappers would be compiled anew in every process (docs/adr/0003-engine.md has
+the measurements); those of `lindley.native` are kept on disk too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,13 +20,12 @@ from pytensor.compile.mode import get_mode
 from pytensor.graph.basic import Variable, equal_computations
 
 from lindley.errors import ModelRefused
+from lindley.native import Code, Density, Table, density_code, supported, table_code
 
 #: Compiled graphs kept per process.
 _KEEP = 16
 _cache: OrderedDict[int, tuple[Compilable, Functions]] = OrderedDict()
-_lock = threading.Lock()
-
-Functions = Mapping[str, Callable[..., Any]]
+_lock = threading.RLock()
 
 
 class Compilable(Protocol):
@@ -48,8 +47,52 @@ class Compilable(Protocol):
     def functions(self) -> dict[str, list[Variable]]:
         """Outputs by the function that computes them."""
 
-    def example(self) -> tuple[np.ndarray, ...]:
-        """Return arguments to run the functions once with."""
+    def try_out(self, functions: Functions) -> None:
+        """Run each function once, which compiles what is left to compile."""
+
+
+class Function:
+    """One compiled function of a graph.
+
+    Parameters
+    ----------
+    inputs, outputs
+        The graph's.
+    compiled
+        What PyTensor made of them.
+    """
+
+    def __init__(self, inputs: Sequence[Variable], outputs: Sequence[Variable], compiled: Any) -> None:
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+        self._shared = [variable.get_value(borrow=True) for variable in compiled.get_shared()]
+        self._jitted: Callable[..., Any] = compiled.vm.jit_fn
+        self._code: dict[str, Code] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return the outputs at some inputs."""
+        return self._jitted(*arguments, *self._shared)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it can be called as machine code."""
+        return not self._shared and supported([*self._inputs, *self._outputs])
+
+    def density(self, arrays: Sequence[np.ndarray]) -> Density:
+        """Return a log density and its gradient with all inputs but the first bound."""
+        return Density(self._coded("density", density_code), arrays)
+
+    def table(self, arrays: Sequence[np.ndarray]) -> Table:
+        """Return quantities at many points with all inputs but the first bound."""
+        return Table(self._coded("table", table_code), arrays)
+
+    def _coded(self, kind: str, make: Callable[..., Code]) -> Code:
+        with _lock:
+            if kind not in self._code:
+                self._code[kind] = make(self._jitted, self._inputs, self._outputs)
+            return self._code[kind]
+
+
+Functions = Mapping[str, Function]
 
 
 @dataclass(frozen=True)
@@ -66,12 +109,75 @@ class Bound:
         ``f(x) -> (log density, gradient [x])``.
     quantities
         ``f(x) -> tuple of arrays``, in the order of `keys`.
+    density, table
+        Both as machine code, where they are: these need no Python and take many points at once.
     """
 
     size: int
     keys: tuple[str, ...]
     log_density: Callable[[np.ndarray], tuple[float, np.ndarray]]
     quantities: Callable[[np.ndarray], tuple[Any, ...]]
+    density: Density | None = None
+    table: Table | None = None
+
+    def log_densities(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return log densities [point] and gradients [point, x] at points [point, x]."""
+        if self.density is not None:
+            return self.density.at(points)
+        found = [self.log_density(np.array(point)) for point in points]
+        gradients = np.array([np.array(gradient) for _, gradient in found]).reshape(points.shape)
+        return np.array([float(value) for value, _ in found]), gradients
+
+    def evaluate(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """Return arrays [..., quantity's own shape] by key at points [..., x]."""
+        flat = points.reshape(-1, points.shape[-1])
+        if self.table is not None:
+            found = self.table.at(flat)
+        else:
+            rows = [tuple(np.array(v) for v in self.quantities(np.array(point))) for point in flat]
+            found = tuple(np.array([row[i] for row in rows]) for i in range(len(self.keys)))
+        return {
+            key: values.reshape(*points.shape[:-1], *values.shape[1:])
+            for key, values in zip(self.keys, found, strict=True)
+        }
+
+
+def bind(
+    size: int,
+    keys: Sequence[str],
+    density: Function,
+    quantities: Function,
+    arrays: Sequence[np.ndarray],
+    shown: Sequence[np.ndarray] | None = None,
+) -> Bound:
+    """Bind prior and data, as machine code where that can be.
+
+    Parameters
+    ----------
+    size, keys
+        Of the target.
+    density, quantities
+        Its compiled functions.
+    arrays
+        All inputs but x of the density.
+    shown
+        Those of the quantities, where they are others.
+    """
+    given = arrays if shown is None else shown
+    native = density.density(arrays) if density.is_native else None
+    table = quantities.table(given) if quantities.is_native else None
+
+    def one(x: np.ndarray) -> tuple[Any, ...]:
+        return quantities(x, *given) if table is None else tuple(v[0] for v in table.at(x[None]))
+
+    return Bound(
+        size=size,
+        keys=tuple(keys),
+        log_density=native or (lambda x: density(x, *arrays)),
+        quantities=one,
+        density=native,
+        table=table,
+    )
 
 
 def compiled(graph: Compilable) -> tuple[Functions, bool]:
@@ -108,9 +214,7 @@ def _compile(graph: Compilable) -> Functions:
     """Compile the functions of a graph with PyTensor's numba backend, and run each once."""
     try:
         functions = {name: _function(graph, outputs) for name, outputs in graph.functions.items()}
-        arguments = graph.example()
-        for function in functions.values():
-            function(*arguments)
+        graph.try_out(functions)
     except Exception as error:
         raise ModelRefused(
             "The model's graph cannot be compiled",
@@ -121,17 +225,15 @@ def _compile(graph: Compilable) -> Functions:
     return functions
 
 
-def _function(graph: Compilable, outputs: list[Variable]) -> Callable[..., Any]:
+def _function(graph: Compilable, outputs: list[Variable]) -> Function:
     """Compile one function."""
     with warnings.catch_warnings():
         # Numba falls back to object mode with a warning where an operation has no implementation.
         warnings.simplefilter("ignore")
-        function = pytensor.function(list(graph.inputs), outputs, mode=numba_mode(), on_unused_input="ignore")
-    shared = [variable.get_value(borrow=True) for variable in function.get_shared()]
-    jitted: Callable[..., Any] = function.vm.jit_fn
-    if not shared:
-        return jitted
-    return lambda *args: jitted(*args, *shared)
+        inputs = list(graph.inputs)
+        return Function(
+            inputs, outputs, pytensor.function(inputs, outputs, mode=numba_mode(), on_unused_input="ignore")
+        )
 
 
 def numba_mode() -> Any:

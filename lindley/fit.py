@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import nutpie
 import pyarrow as pa
+from nutpie.compile_pymc import CompiledPyMCModel
 
 from lindley.engine import Bound
 from lindley.errors import FitFailed
+from lindley.native import Density, expand
 
 Progress = Callable[[int, int], None]
 
@@ -119,35 +121,15 @@ def sample(
     FitFailed
         If no starting point has a finite density, or the sampler stops.
     """
-    size = bound.size
     total = settings.chains * (settings.tune + settings.draws)
-
-    def make_log_density() -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        function = bound.log_density
-
-        def log_density(x: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = function(np.array(x))
-            return float(value), gradient
-
-        return log_density
-
-    def make_expand(_seed1: int, _seed2: int, _chain: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-        return lambda x: {"x": np.array(x)}
 
     def starting_point(chain_seed: int) -> np.ndarray:
         # By the chain's own seed: chains start in threads, in no fixed order.
         return _start(bound, start, np.random.default_rng(chain_seed))
 
     starting_point(seed)  # Raises here, with a clear message, rather than in a sampler thread.
-    model = nutpie.compiled_pyfunc.from_pyfunc(
-        size,
-        make_log_density,
-        make_expand,
-        [np.dtype("float64")],
-        [(size,)],
-        ["x"],
-        make_initial_point_fn=starting_point,
-    )
+    density = bound.density
+    model = _interpreted(bound, starting_point) if density is None else _native(density, starting_point)
     try:
         trace = nutpie.sample(
             model,
@@ -176,28 +158,54 @@ def sample(
         ) from error
     if progress is not None:
         progress(total, total)
-    x, stats = _collected(trace, size)
-    return Draws(x=x, quantities=evaluate(bound, x), stats=stats)
+    x, stats = _collected(trace, bound.size)
+    return Draws(x=x, quantities=bound.evaluate(x), stats=stats)
 
 
-def evaluate(bound: Bound, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Evaluate every quantity at points x [..., x]; returns arrays [..., quantity's own shape] by key."""
-    flat = x.reshape(-1, x.shape[-1])
-    rows = [tuple(np.array(v) for v in bound.quantities(np.array(point))) for point in flat]
-    return {
-        key: np.array([row[i] for row in rows]).reshape(*x.shape[:-1], *rows[0][i].shape)
-        for i, key in enumerate(bound.keys)
-    }
+def _native(density: Density, starting_point: Callable[[int], np.ndarray]) -> Any:
+    """Return nutpie's model of a target that is machine code: it samples without Python."""
+    size = density.size
+    return CompiledPyMCModel(
+        compiled_logp_func=density.code,
+        compiled_expand_func=expand(),
+        initial_point_func=starting_point,
+        shared_data={},
+        shared_var_keys={},
+        user_data=density.words.array(1),
+        n_expanded=size,
+        shape_info=(["x"], [slice(0, size)], [(size,)]),
+        logp_func=density,
+        expand_func=None,
+        _n_dim=size,
+        _shapes={"x": (size,)},
+        _coords={},
+        dims={},
+        reparameterized_names=[],
+    )
 
 
-def log_density(bound: Bound, x: np.ndarray) -> np.ndarray:
-    """Evaluate the target's log density at points x [point, x]; returns an array [point]."""
-    return np.array([float(bound.log_density(np.array(point))[0]) for point in x])
+def _interpreted(bound: Bound, starting_point: Callable[[int], np.ndarray]) -> Any:
+    """Return nutpie's model of a target that Python calls."""
 
+    def make_log_density() -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        def log_density(x: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = bound.log_density(np.array(x))
+            return float(value), gradient
 
-def gradients(bound: Bound, x: np.ndarray) -> np.ndarray:
-    """Evaluate the gradient of the log density at points x [point, x]; returns an array [point, x]."""
-    return np.array([np.array(bound.log_density(np.array(point))[1]) for point in x])
+        return log_density
+
+    def make_expand(_seed1: int, _seed2: int, _chain: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        return lambda x: {"x": np.array(x)}
+
+    return nutpie.compiled_pyfunc.from_pyfunc(
+        bound.size,
+        make_log_density,
+        make_expand,
+        [np.dtype("float64")],
+        [(bound.size,)],
+        ["x"],
+        make_initial_point_fn=starting_point,
+    )
 
 
 def _start(

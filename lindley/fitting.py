@@ -14,7 +14,7 @@ from lindley.batch import Batch
 from lindley.belief import Belief
 from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
-from lindley.fit import Draws, FitSettings, Progress, gradients, sample
+from lindley.fit import Draws, FitSettings, Progress, sample
 from lindley.hindsight import Segment, Shift, in_sight, shift, to_undo
 from lindley.information import information_map
 from lindley.judging import Sampling, Verdict
@@ -269,7 +269,7 @@ def _matched(
         added = None
         if problem.prior is not None and not declaration.carry and not len(problem.layout.new_at):
             x = draws.x.reshape(len(flat), -1)
-            scores = problem.scores(x, gradients(problem.bound, x))
+            scores = problem.scores(x, problem.bound.log_densities(x)[1])
             added = information_map(flat, scores, problem.prior, problem.coordinates.names)
         if added is not None:
             return MatchedPrior(problem.coordinates, added, "information asked for", "information")

@@ -9,7 +9,7 @@ import numpy as np
 from lindley import diagnostics, model_graph
 from lindley.belief import Belief
 from lindley.diagnostics import Convergence, Gate, Thresholds
-from lindley.fit import Draws, gradients, log_density
+from lindley.fit import Draws
 from lindley.hindsight import Shift
 from lindley.matching import match_map
 from lindley.prior import MatchedPrior
@@ -93,7 +93,7 @@ def calibrated(
     if sampling.reasons:
         return equal_weights(len(x)), (equal_weights(half), equal_weights(len(x) - half))
     points = sampling.points.reshape(len(x), -1)[:, :size]
-    scores = problem.scores(x, gradients(problem.bound, x))
+    scores = problem.scores(x, problem.bound.log_densities(x)[1])
     ess = sampling.convergence.ess_min
     return calibrate(points, scores, ess), (
         calibrate(points[:half], scores[:half], ess / 2),
@@ -286,7 +286,7 @@ def _direct_predictive(
     names, model_names = problem.coordinates.names, problem.graph.coordinates.names
     here = [names.index(name) for name in model_names]
     known = [names.index(name) for name in before.matched.coordinates.names]
-    likelihood = np.array([float(problem.at(u, np.zeros(0))["log_likelihood"]) for u in points[:, here]])
+    likelihood = problem.at(points[:, here], np.zeros((len(points), 0)))["log_likelihood"]
     prior = before.matched.map.log_density(points[:, known])
     return diagnostics.log_integral(likelihood + prior - proposed)
 
@@ -324,4 +324,5 @@ def target_of_coordinates(problem: Problem, points: np.ndarray) -> np.ndarray:
     The sampler's target is a density of whitened points; the slope of the whitening takes it over.
     """
     x, log_slope = problem.vectors(points)
-    return log_density(problem.bound, x) + log_slope
+    found: np.ndarray = problem.bound.log_densities(x)[0] + log_slope
+    return found

@@ -13,8 +13,8 @@ from lindley import model_graph
 from lindley.batch import Batch
 from lindley.coordinates import Layout, align
 from lindley.declaration import Declaration
-from lindley.density import Target, target
-from lindley.engine import Bound, Functions, compiled
+from lindley.density import target
+from lindley.engine import compiled
 from lindley.errors import ModelRefused
 from lindley.model_graph import ModelGraph
 from lindley.pooling import BatchTerm, Pool
@@ -109,11 +109,11 @@ def _plain(
     arrays = aligned.arrays() if aligned is not None else ()
     if robust:
         arrays = (*arrays, np.array(robust))
-    bound = _fused(symbolic, functions, shown, quantities, arrays)
+    bound = symbolic.bound(functions, arrays, shown, quantities)
 
     def at(u: np.ndarray, local: np.ndarray) -> dict[str, np.ndarray]:
         z = u if aligned is None else aligned.inverse(u)[0]
-        return dict(zip(bound.keys, bound.quantities(np.concatenate([z, local])), strict=True))
+        return bound.evaluate(np.concatenate([z, local], axis=1))
 
     return Problem(
         graph=newest,
@@ -127,24 +127,6 @@ def _plain(
         digest=symbolic.digest,
         baked=symbolic.baked,
         compiled_before=before,
-    )
-
-
-def _fused(
-    fitted: Target,
-    functions: Functions,
-    shown: Target,
-    shown_functions: Functions,
-    arrays: tuple[np.ndarray, ...],
-) -> Bound:
-    """Bind prior and data: the density to those of all rows, the quantities to those of the newest."""
-    log_density, quantities = functions["log_density"], shown_functions["quantities"]
-    arguments, shown_arguments = (*arrays, *fitted.data_values), (*arrays, *shown.data_values)
-    return Bound(
-        size=fitted.x.type.shape[0],
-        keys=tuple(shown.quantities),
-        log_density=lambda x: log_density(x, *arguments),
-        quantities=lambda x: quantities(x, *shown_arguments),
     )
 
 
@@ -186,13 +168,9 @@ def _adds_up(
         return False
     # The models' own priors are the same in all three: only likelihoods are compared.
     targets = [target(graph, genesis=True) for graph in (newest, before, every)]
-    functions = [compiled(item)[0]["quantities"] for item in targets]
-    where = list(targets[0].quantities).index("log_likelihood")
+    bounds = [item.bound(compiled(item)[0], ()) for item in targets]
     for x in _near(newest, prior, layout, np.random.default_rng(0)):
-        apart, rest, whole = (
-            float(function(x, *item.data_values)[where])
-            for function, item in zip(functions, targets, strict=True)
-        )
+        apart, rest, whole = (float(bound.evaluate(x[None])["log_likelihood"][0]) for bound in bounds)
         if not np.isfinite([apart + rest, whole]).any():
             continue
         if not np.isclose(apart + rest, whole, rtol=1e-9, atol=1e-9):
@@ -239,7 +217,8 @@ def _one_by_one(
     last = batches[-1]
 
     def at(u: np.ndarray, local: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(last.term.keys, last.quantities(u, local), strict=True))
+        rows = [last.quantities(*point) for point in zip(u, local, strict=True)]
+        return {key: np.array([row[i] for row in rows]) for i, key in enumerate(last.term.keys)}
 
     return Problem(
         graph=graphs[-1],

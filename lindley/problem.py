@@ -48,8 +48,8 @@ class Problem:
     bound
         The target.
     at
-        ``f(u, local)``: the newest model's quantities, in the order of ``bound.keys`` as far as they are
-        of that model, at its coordinates [coordinate] and local variables.
+        ``f(u, local)``: the newest model's quantities, arrays [point, ...] by those of ``bound.keys`` that
+        are of that model, at its coordinates [point, coordinate] and local variables [point, local].
     start
         Draws a starting point [x] from a generator.
     pooled

@@ -155,9 +155,8 @@ def prior_draws(
 
 def _at(problem: Problem, u: np.ndarray) -> dict[str, np.ndarray]:
     """Evaluate the newest model's quantities at coordinates [draw, coordinate], local variables at 0."""
-    local = np.zeros(problem.graph.size - problem.graph.coordinates.size)
-    rows = [{k: np.array(v) for k, v in problem.at(point, local).items()} for point in u]
-    return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    local = np.zeros((len(u), problem.graph.size - problem.graph.coordinates.size))
+    return problem.at(u, local)
 
 
 def _with_new_elements(

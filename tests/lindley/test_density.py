@@ -11,7 +11,6 @@ import pytest
 
 from lindley.density import Target, target
 from lindley.engine import Bound, compiled
-from lindley.fit import evaluate
 from lindley.importing import _coordinates
 from lindley.model_graph import build, default_carried, take_apart
 from lindley.prior import match
@@ -123,7 +122,7 @@ def test_the_gradient_is_the_slope_of_the_density(graph, later, prior):
 
 def test_natural_scale_values_lie_in_their_support_and_lead_back(graph, later, prior):
     x = np.random.default_rng(5).normal(0, 1, (50, graph.size))
-    quantities = evaluate(later.bound(*prior.arrays()), x)
+    quantities = later.bound(*prior.arrays()).evaluate(x)
     value = {key[6:]: v for key, v in quantities.items() if key.startswith("value:")}
     assert (value["positive"] > 0).all()
     assert ((value["interval"] > -1) & (value["interval"] < 4)).all()
@@ -136,7 +135,7 @@ def test_natural_scale_values_lie_in_their_support_and_lead_back(graph, later, p
 
 def test_whitened_points_of_the_engine_are_those_of_the_matched_prior(graph, later, prior):
     x = np.random.default_rng(6).normal(0, 1, (20, graph.size))
-    u = evaluate(later.bound(*prior.arrays()), x)["u"]
+    u = later.bound(*prior.arrays()).evaluate(x)["u"]
     np.testing.assert_allclose(u, prior.map.forward(x[:, : graph.coordinates.size]), rtol=1e-12, atol=1e-13)
 
 
@@ -165,7 +164,7 @@ def test_a_bent_map_of_the_engine_is_that_of_the_core(graph, later):
     rng = np.random.default_rng(8)
     bent = random_map(rng, graph.coordinates.size)
     x = rng.normal(0, 0.5, (20, graph.size))
-    u = evaluate(later.bound(*bent.arrays()), x)["u"]
+    u = later.bound(*bent.arrays()).evaluate(x)["u"]
     np.testing.assert_allclose(u, bent.forward(x[:, : graph.coordinates.size]), rtol=1e-10, atol=1e-12)
 
 
