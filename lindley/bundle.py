@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from lindley.arrays import draws_digest, file_digests, write_matched_prior, write_trace
+from lindley.arrays import WRITER, draws_digest, file_digests, write_matched_prior, write_trace
 from lindley.artifact_names import AUDIT, BATCH, MATCHED_PRIOR, MODEL, RECORD, SUMMARY, TRACE
 from lindley.batch import Batch, write_batch
 from lindley.content_digest import content_digest
@@ -130,7 +130,7 @@ def write(
         carried,
         constants=content.model["constants"],
         context=_context_of_the_next(content.newest or content.batch, declaration),
-    ).to_netcdf(draws, engine="h5netcdf")
+    ).to_netcdf(draws, engine=WRITER)
     package(folder, declaration, draws, content.summary)
     for path in scratch.iterdir():
         path.unlink()

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable, equal_computations
-from pytensor.graph.replace import graph_replace
+from pytensor.graph.op import HasInnerGraph
+from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.random.type import RandomType
 
 from lindley.engine import numba_mode
@@ -20,6 +23,8 @@ from lindley.engine import numba_mode
 _lock = threading.Lock()
 _cache: list[tuple[list[Variable], list[Variable], Callable[..., Any]]] = []
 _KEEP = 8
+#: Numbers of the largest array that a call is to make, roughly.
+_MOST_NUMBERS = 2_000_000
 
 
 def predictive_draws(
@@ -50,31 +55,85 @@ def predictive_draws(
     """
     observed = list(model.observed_RVs) if variables is None else variables
     given = [rv for rv in model.free_RVs if rv.name in values]
-    outputs, inputs, generators, data = _function_graph(observed, given)
-    function = _compiled(outputs, inputs)
     count = len(next(iter(values.values())))
+    points = {rv.name: np.asarray(values[rv.name], dtype=rv.dtype) for rv in given}
+    many = _many_at_once(observed, given)
+    if many is None:
+        return _one_by_one(observed, given, points, rng, count)
+    outputs, inputs, generators, data = _function_graph(*many)
+    function = _compiled(outputs, inputs)
+    streams = [np.random.default_rng(s) for s in rng.integers(2**63, size=generators)]
+    # Some draws at a time: every intermediate array is as many times as large.
+    step = max(1, _MOST_NUMBERS // max(1, *(a.size for a in data), *(p[0].size for p in points.values())))
+    found: list[list[np.ndarray]] = []
+    for start in range(0, count, step):
+        some = [points[rv.name][start : start + step] for rv in given]
+        found.append([np.array(v) for v in function(*some, *streams, *data)])
+        streams = [np.random.default_rng(s) for s in rng.integers(2**63, size=generators)]
+    return {rv.name: np.concatenate([part[i] for part in found]) for i, rv in enumerate(observed)}
+
+
+def _one_by_one(
+    observed: list[Variable],
+    given: list[Variable],
+    points: dict[str, np.ndarray],
+    rng: np.random.Generator,
+    count: int,
+) -> dict[str, np.ndarray]:
+    """Draw with a call for each draw of the parameters."""
+    parameters = [rv.type(name=f"given_{i}") for i, rv in enumerate(given)]
+    outputs = graph_replace(list(observed), dict(zip(given, parameters, strict=True)), strict=False)
+    outputs, inputs, generators, data = _function_graph(outputs, parameters)
+    function = _compiled(outputs, inputs)
     rows: list[list[np.ndarray]] = []
     for i in range(count):
-        point = [np.asarray(values[rv.name][i], dtype=rv.dtype) for rv in given]
+        point = [points[rv.name][i] for rv in given]
         # Each random variable of the graph has its own generator input; each gets its own stream.
         streams = [np.random.default_rng(s) for s in rng.integers(2**63, size=generators)]
         rows.append([np.array(v) for v in function(*point, *streams, *data)])
     return {rv.name: np.array([row[i] for row in rows]) for i, rv in enumerate(observed)}
 
 
-def _function_graph(
+def _many_at_once(
     observed: list[Variable], given: list[Variable]
+) -> tuple[list[Variable], list[Variable]] | None:
+    """Return outputs for many draws of the parameters, and these as inputs; None where that cannot be.
+
+    Every random variable has to depend on a given parameter: one that does not would be drawn once for
+    all, and the draws would not be independent. Loops and distributions made of several operations keep
+    to one draw at a time.
+    """
+    if not given:
+        return None
+    single = [rv.type(name=f"given_{i}") for i, rv in enumerate(given)]
+    outputs = graph_replace(list(observed), dict(zip(given, single, strict=True)), strict=False)
+    nodes = {v.owner for v in ancestors(outputs) if v.owner is not None}
+    if any(isinstance(node.op, HasInnerGraph) for node in nodes):
+        return None
+    drawn = [node.outputs[1] for node in nodes if isinstance(node.op, RandomVariable)]
+    many = [
+        pt.tensor(f"given_{i}", dtype=rv.dtype, shape=(None, *rv.type.shape)) for i, rv in enumerate(given)
+    ]
+    try:
+        found = vectorize_graph([*outputs, *drawn], dict(zip(single, many, strict=True)))
+    except Exception:  # an operation that cannot be vectorized raises what it likes
+        return None
+    if any(new.type.ndim != old.type.ndim + 1 for new, old in zip(found, [*outputs, *drawn], strict=True)):
+        return None
+    return found[: len(outputs)], many
+
+
+def _function_graph(
+    outputs: list[Variable], parameters: list[Variable]
 ) -> tuple[list[Variable], list[Variable], int, list[np.ndarray]]:
     """Return outputs, inputs (parameters, generators, data), the number of generators, and the data."""
-    parameters = {rv: rv.type(name=f"given_{i}") for i, rv in enumerate(given)}
-    outputs = graph_replace(list(observed), parameters, strict=False)
     shared = [v for v in ancestors(outputs) if isinstance(v, SharedVariable)]
     random = [v for v in shared if isinstance(v.type, RandomType)]
     fixed = [v for v in shared if not isinstance(v.type, RandomType)]
     swap = {v: v.type(name=f"input_{i}") for i, v in enumerate([*random, *fixed])}
     outputs = graph_replace(outputs, swap, strict=False)
     data = [np.array(v.get_value(borrow=True)) for v in fixed]
-    return outputs, [*parameters.values(), *swap.values()], len(random), data
+    return outputs, [*parameters, *swap.values()], len(random), data
 
 
 def _compiled(outputs: list[Variable], inputs: list[Variable]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,8 +25,10 @@ from lindley.term import require_divisible, term
 
 #: Points at which rows pooled into one table are held against the batches apart.
 _CHECK_POINTS = 3
-#: Whether the rows of several batches make one table, by build function.
-_additive: WeakKeyDictionary[Callable[..., Any], bool] = WeakKeyDictionary()
+#: Whether the rows of several batches make one table, by the model's code, and by build function where it
+#: has no file.
+_additive: dict[str, bool] = {}
+_additive_in_memory: WeakKeyDictionary[Callable[..., Any], bool] = WeakKeyDictionary()
 
 
 def prepare(
@@ -122,7 +125,7 @@ def _plain(
         local_names=_local_names([newest]),
         bound=bound,
         at=at,
-        start=_start(*_around(newest, len(layout.belief_at)), len(layout.belief_at)),
+        start=_start(lambda: _around(newest, len(layout.belief_at)), len(layout.belief_at)),
         pooled=pooled,
         digest=symbolic.digest,
         baked=symbolic.baked,
@@ -150,12 +153,14 @@ def _rows_together(
         layout = align(prior.coordinates if prior else None, [every.coordinates])
         if not layout.plain:
             return None
-    if declaration.build not in _additive:
+    known: Any = _additive_in_memory if declaration.source is None else _additive
+    key: Any = declaration.build if declaration.source is None else declaration.model_digest
+    if key not in known:
         with phases("build"):
             before = graph_of(joined(batches[:-1]))
         with phases("compile"):
-            _additive[declaration.build] = _adds_up(newest, before, every, prior, layout)
-    if not _additive[declaration.build]:
+            known[key] = _adds_up(newest, before, every, prior, layout)
+    if not known[key]:
         return None
     return _plain(prior, every, newest, layout, phases, "rows", whitener)
 
@@ -227,7 +232,7 @@ def _one_by_one(
         local_names=_local_names(graphs),
         bound=pool.bound(),
         at=at,
-        start=_start(*_center(graphs, layout, pool.size), len(layout.belief_at)),
+        start=_start(lambda: _center(graphs, layout, pool.size), len(layout.belief_at)),
         pooled="terms",
         digest=terms[-1].digest,
         baked=0,
@@ -285,11 +290,16 @@ def _center(graphs: Sequence[ModelGraph], layout: Layout, size: int) -> tuple[np
 
 
 def _start(
-    center: np.ndarray, spread: np.ndarray, belief: int
+    around: Callable[[], tuple[np.ndarray, np.ndarray]], belief: int
 ) -> Callable[[np.random.Generator], np.ndarray]:
-    """Return how starting points are drawn: from the belief, and around the models' own points."""
+    """Return how starting points are drawn: from the belief, and around the models' own points.
+
+    Those are found when the first point is drawn: a target that is only evaluated needs none.
+    """
+    once = functools.cache(around)
 
     def start(rng: np.random.Generator) -> np.ndarray:
+        center, spread = once()
         x = center + spread * rng.uniform(-1, 1, len(center))
         x[:belief] = rng.standard_normal(belief)
         return x
