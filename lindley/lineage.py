@@ -6,7 +6,7 @@ Read from a ledger as far as it is needed, each piece checked against its digest
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,17 @@ from lindley.errors import LedgerCorrupt, UnknownLink
 from lindley.hindsight import Segment
 from lindley.ledger.protocol import Ledger
 from lindley.reading import find_chain, read_belief
+from lindley.recent import Recent
 from lindley.record import MOVES, RETRACT, UPDATE, parse
+
+
+def _size(belief: Belief | None) -> int:
+    """Return the bytes of a belief's arrays."""
+    return 0 if belief is None else sum(array.nbytes for array in belief.matched.arrays())
+
+
+_beliefs: Recent[Belief | None] = Recent(2**26, _size)
+_batches: Recent[tuple[Batch, ...]] = Recent(2**28, lambda batches: sum(b.table.nbytes for b in batches))
 
 
 @dataclass(frozen=True)
@@ -141,12 +151,31 @@ def segments_behind(
 
 
 def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin) -> Segment:
-    """Return an origin as something that can be fitted; it is read when it is asked for, and once."""
-    return Segment(
-        start=cache(lambda: belief_of(ledger, made.prior)),
-        batches=cache(lambda: batches_of(ledger, declaration, chain, made)),
-        count=len(made.links),
-    )
+    """Return an origin as something that can be fitted; it is read when it is asked for, and once.
+
+    A process that looked at it before holds it, in contrast to the prior of an update, which is always read
+    and checked.
+    """
+
+    def start() -> Belief | None:
+        prior = made.prior
+        return None if prior is None else _beliefs.get(prior.version.record, lambda: belief_of(ledger, prior))
+
+    def batches() -> tuple[Batch, ...]:
+        key = (
+            tuple(link.version.record for link in made.links),
+            str(declaration.schema),
+            declaration.row_key,
+        )
+        if declaration.context:
+            key = (
+                *key,
+                declaration.context,
+                tuple(link.version.record for link in chain.counted(made.prior)),
+            )
+        return _batches.get(key, lambda: batches_of(ledger, declaration, chain, made))
+
+    return Segment(start=cache(start), batches=cache(batches), count=len(made.links))
 
 
 @dataclass(frozen=True)

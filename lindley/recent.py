@@ -1,0 +1,50 @@
+"""What a process read lately and checked, by digest, within a bound of memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+
+class Recent[T]:
+    """Values by what identifies their content, the oldest ones forgotten.
+
+    A process that handles many batches looks back at the same links again and again. Content with the same
+    digest is the same content, so nothing here can be out of date.
+
+    Parameters
+    ----------
+    most
+        Bytes kept at most.
+    size
+        Bytes of a value.
+    """
+
+    def __init__(self, most: int, size: Callable[[T], int]) -> None:
+        self._most, self._size, self._held = most, size, 0
+        self._values: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, read: Callable[[], T]) -> T:
+        """Return the value of a key, read when it is not held."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key][0]
+        value = read()
+        size = self._size(value)
+        with self._lock:
+            if key not in self._values and size <= self._most:
+                self._values[key] = (value, size)
+                self._held += size
+            while self._held > self._most:
+                _, (_, gone) = self._values.popitem(last=False)
+                self._held -= gone
+        return value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._values.clear()
+            self._held = 0
