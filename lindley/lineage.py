@@ -162,7 +162,7 @@ def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin
         return None if prior is None else _beliefs.get(prior.version.record, lambda: belief_of(ledger, prior))
 
     def batches() -> tuple[Batch, ...]:
-        key = (
+        key: tuple[Hashable, ...] = (
             tuple(link.version.record for link in made.links),
             str(declaration.schema),
             declaration.row_key,
