@@ -138,6 +138,8 @@ class Chain:
 
         None, which is genesis, counts nothing. A batch that replaces another one counts in its place.
         """
+        if link is not None and link.number <= self._only_added:
+            return tuple(other for other in self.links[: link.number] if other.version.batch)
         path: list[Link] = []
         while link is not None:
             path.append(link)
@@ -148,6 +150,15 @@ class Chain:
         for step in reversed(path):
             _count(found, step)
         return tuple(found)
+
+    @cached_property
+    def _only_added(self) -> int:
+        """How many links in a row, from the first one, did nothing but count a batch more, or none."""
+        special = (*MOVES, RETRACT, CORRECT)
+        links = (link for link in self.links if link.version.kind in special or
+                 (link.version.kind == IMPORT and link.number > 1))  # fmt: skip
+        found = next(links, None)
+        return len(self.links) if found is None else found.number - 1
 
     @cached_property
     def at_head(self) -> tuple[Link, ...]:

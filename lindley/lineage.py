@@ -90,8 +90,11 @@ def origin(chain: Chain, link: Link) -> Origin:
     """
     maker = maker_of(chain, link)
     prior = chain.prior(maker)
-    known = {other.number for other in chain.counted(prior)}
-    return Origin(prior, tuple(other for other in chain.counted(maker) if other.number not in known))
+    before, counted = chain.counted(prior), chain.counted(maker)
+    if counted[: len(before)] == before:  # nearly always, and quick: a long chain is asked this often
+        return Origin(prior, counted[len(before) :])
+    known = {other.number for other in before}
+    return Origin(prior, tuple(other for other in counted if other.number not in known))
 
 
 def maker_of(chain: Chain, link: Link) -> Link:
