@@ -70,7 +70,7 @@ class ActPlan:
     batches: tuple[Batch, ...] = ()
     behind: tuple[tuple[Origin, Segment], ...] = ()
     seed: int = 0
-    settings: FitSettings = field(default_factory=FitSettings)
+    settings: FitSettings | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     noop: str | None = None
     quarantined: bool = False

@@ -152,7 +152,7 @@ def calibrate(
                 carried=carried,
                 seed=derive_seed(str(seed), str(simulation), str(update)),
                 constants=constants,
-                settings=settings or FitSettings(),
+                settings=settings or FitSettings.of(declaration.policy),
             )
             if progress is not None:
                 progress(simulation * updates + update + 1, simulations * updates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,16 @@ from nutpie.compile_pymc import CompiledPyMCModel
 from lindley.engine import Bound
 from lindley.errors import FitFailed
 from lindley.native import Density, expand
+from lindley.policy import Policy
 
 Progress = Callable[[int, int], None]
 
 #: Starting points tried per chain before the fit is given up.
 _START_TRIES = 50
+#: Settings that further attempts change.
+CHANGED = ("tune", "draws", "target_accept")
+#: How many times as many draws an attempt has at most as the one before.
+_LONGER_AT_MOST = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +37,11 @@ class FitSettings:
     target_accept
         Mean acceptance probability that the step size is tuned for.
     attempts
-        Fits at most: each further one has twice the warm-up and draws and smaller steps, and runs only
-        when the gate refused the one before.
+        Fits at most. Where the gate refused one the next has twice the warm-up and draws and smaller
+        steps; where only effective draws are missing it has as many draws as bring them.
+    ess
+        Effective draws that are asked for, of the coordinate that has the fewest (bulk ESS). Fewer are
+        not refused where the attempts are used up; what the gate refuses is in `Thresholds`.
     """
 
     chains: int = 4
@@ -41,16 +49,22 @@ class FitSettings:
     draws: int = 1500
     target_accept: float = 0.9
     attempts: int = 2
+    ess: int = 400
 
     def __post_init__(self) -> None:
         """Refuse settings under which the diagnostics are not defined."""
-        if self.chains < 2 or self.tune < 50 or self.draws < 100 or self.attempts < 1:
+        if self.chains < 2 or self.tune < 50 or self.draws < 100 or self.attempts < 1 or self.ess < 1:
             raise FitFailed(
                 "The sampler settings were refused",
-                expected="at least 2 chains (for R-hat), 50 warm-up steps, 100 draws and 1 attempt",
+                expected="at least 2 chains (for R-hat), 50 warm-up steps, 100 draws, 1 attempt, an ESS of 1",
                 found=f"{self.as_dict()}",
                 todo="ask for more",
             )
+
+    @classmethod
+    def of(cls, policy: Policy) -> FitSettings:
+        """Return the settings of a chain."""
+        return cls(ess=policy.ess)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
@@ -61,17 +75,27 @@ class FitSettings:
             "draws": self.draws,
             "target_accept": self.target_accept,
             "attempts": self.attempts,
+            "ess": self.ess,
         }
+
+    def as_first(self) -> dict[str, Any]:
+        """Return what further attempts change, named as that of the first one."""
+        return {f"first_{name}": getattr(self, name) for name in CHANGED}
 
     def harder(self) -> FitSettings:
         """Return the settings of the next attempt."""
-        return FitSettings(
-            chains=self.chains,
+        return replace(
+            self,
             tune=2 * self.tune,
             draws=2 * self.draws,
             target_accept=1 - (1 - self.target_accept) / 4,
-            attempts=self.attempts,
         )
+
+    def longer(self, ess: float) -> FitSettings:
+        """Return the settings of the next attempt after one that had so many effective draws."""
+        # A tenth more than the proportion asks for: the ESS of the next fit is an estimate as well.
+        factor = min(1.1 * self.ess / max(ess, 1.0), _LONGER_AT_MOST)
+        return replace(self, draws=int(np.ceil(self.draws * factor)))
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,8 @@ def fit(
     head
         The belief before the newest batch where there are several; None if nobody knows (a pooled refit).
     """
-    settings, thresholds, phases = settings or FitSettings(), thresholds or Thresholds(), phases or Phases()
+    settings = settings or FitSettings.of(declaration.policy)
+    thresholds, phases = thresholds or Thresholds(), phases or Phases()
     head = prior if len(batches) == 1 else head
     near = near or head
     known = forgetting.discounts(declaration, prior, batches[-1]) if prior is not None else {}
@@ -179,10 +180,9 @@ def _sampled(
     phases: Phases,
     progress: Progress | None,
 ) -> tuple[Draws, Sampling, FitSettings, int]:
-    """Sample until the gate is content or attempts are used up."""
+    """Sample until the gate is content and the asked ESS is there, or attempts are used up."""
     chosen = settings
     for attempt in range(1, settings.attempts + 1):
-        chosen = settings if attempt == 1 else chosen.harder()
         with phases("sample"):
             draws = sample(
                 problem.bound,
@@ -193,8 +193,10 @@ def _sampled(
             )
         with phases("diagnose"):
             sampling = judging.judge_sampling(problem, draws, thresholds)
-        if not sampling.reasons:
+        found = sampling.convergence.ess_min
+        if attempt == settings.attempts or (not sampling.reasons and found >= chosen.ess):
             break
+        chosen = chosen.harder() if sampling.reasons else chosen.longer(found)
     return draws, sampling, chosen, attempt
 
 

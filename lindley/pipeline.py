@@ -218,7 +218,9 @@ def content_of(
         gate=info.gate,
         figures=info.figures,
         # As text: a 63-bit integer has no exact form in canonical JSON.
-        sampler=info.settings.as_dict() | {"seed": str(plan.seed), "attempt": info.attempts},
+        sampler=info.settings.as_dict()
+        | info.first.as_first()
+        | {"seed": str(plan.seed), "attempt": info.attempts},
         thresholds=plan.thresholds.as_dict(),
         model={
             "digest": declaration.model_digest,

@@ -144,7 +144,7 @@ def plan_update(
             fresh=False,
             carried=tuple(root["model"]["carried"]),
             seed=0,
-            settings=settings or FitSettings(),
+            settings=settings or FitSettings.of(declaration.policy),
             thresholds=thresholds or Thresholds(),
             chain=chain,
             constants=dict(root["model"]["constants"]),
@@ -213,7 +213,7 @@ def _first_plan(
         carried=carried,
         constants=constants,
         seed=derive_seed(digest(genesis), batch.digest, declaration.model_digest),
-        settings=settings or FitSettings(),
+        settings=settings or FitSettings.of(declaration.policy),
         thresholds=thresholds or Thresholds(),
     )
 

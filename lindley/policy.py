@@ -89,6 +89,9 @@ class Policy:
         chain's belief can then win (Schmidli et al. 2014, Biometrics 70:1023). 0 is the matched prior alone.
     conflict
         What a batch that conflicts with the belief before it gets: ``warn``, or ``quarantine``.
+    ess
+        Effective draws that every fit is to have, of the coordinate that has the fewest: one that has
+        fewer is sampled once more, as long as it takes. The gate refuses below its own threshold.
     forget
         Forgetting by carried variable; `REST` stands for those that are not named.
     """
@@ -99,6 +102,7 @@ class Policy:
     rebase_at_budget: float | None = None
     robust: float = 0.0
     conflict: Literal["warn", "quarantine"] = "warn"
+    ess: int = 400
     forget: Mapping[str, Forgetting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,6 +113,7 @@ class Policy:
             "rebase_every of at least 1": self.rebase_every is not None and self.rebase_every < 1,
             "rebase_at_budget above 0": self.rebase_at_budget is not None and not self.rebase_at_budget > 0,
             "robust of at least 0 and below 1": not 0 <= self.robust < 1,
+            "ess of at least 1": self.ess < 1,
             "conflict as warn or quarantine": self.conflict not in ("warn", "quarantine"),
         }
         for expected, is_wrong in wrong.items():
@@ -128,7 +133,7 @@ class Policy:
         return 0 if self.forget or self.robust else self.replay
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the policy as JSON-able values."""
+        """Return the policy as JSON-able values; the ESS stands with the sampler's settings."""
         return {
             "family": self.family,
             "replay": self.replay,

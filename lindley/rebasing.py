@@ -123,7 +123,7 @@ def plan_rebase(
         carried=tuple(root["model"]["carried"]),
         constants=dict(root["model"]["constants"]),
         seed=derive_seed(head.matched.digest, REBASE, declaration.model_digest),
-        settings=settings or FitSettings(),
+        settings=settings or FitSettings.of(declaration.policy),
         thresholds=thresholds or Thresholds(),
     )
 

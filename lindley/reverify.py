@@ -23,8 +23,8 @@ from lindley.bundle import libraries
 from lindley.chain import Chain, Link, Version
 from lindley.declaration import BRANCH_MARK, Declaration, load_file
 from lindley.diagnostics import Thresholds
-from lindley.errors import LedgerCorrupt, LindleyError, UnknownLink
-from lindley.fit import FitSettings, Progress
+from lindley.errors import FitFailed, LedgerCorrupt, LindleyError, UnknownLink
+from lindley.fit import CHANGED, FitSettings, Progress
 from lindley.ledger.protocol import Ledger
 from lindley.lineage import Origin, is_copy, maker_of, read_batches, settled
 from lindley.pipeline import Outcome, fit_plan
@@ -271,23 +271,30 @@ def _require_plan(link: Link, record: dict[str, Any], noop: str | None, previous
 
 
 def _settings(record: dict[str, Any]) -> FitSettings:
-    """Return the settings of the first attempt: the record has those of the attempt that was kept."""
+    """Return the settings of the first attempt: the record has those of the attempt that was kept too."""
     stated = record["sampler"]
-    names = ("chains", "tune", "draws", "target_accept", "attempts")
+    names = ("chains", "tune", "draws", "target_accept", "attempts", "ess")
     try:
-        kept = FitSettings(**{name: stated[name] for name in names})
-        doublings = int(stated["attempt"]) - 1
-        rate = round(1 - (1 - kept.target_accept) * 4**doublings, 12)
-        first = replace(kept, tune=kept.tune >> doublings, draws=kept.draws >> doublings, target_accept=rate)
-        again = first
-        for _ in range(doublings):
-            again = again.harder()
-    except (KeyError, TypeError, ValueError) as error:
+        # Records of earlier versions ask for no ESS.
+        kept = FitSettings(**{name: stated.get(name, 1) if name == "ess" else stated[name] for name in names})
+        if "first_draws" not in stated:
+            return _halved(kept, int(stated["attempt"]) - 1)
+        return replace(kept, **{name: stated[f"first_{name}"] for name in CHANGED})
+    except (KeyError, TypeError, ValueError, FitFailed) as error:
         raise _corrupt("The sampler settings cannot be read", "numbers", type(error).__name__) from error
-    if again != kept or not 0 < rate < 1:
-        raise _corrupt(
-            "No first attempt leads to the recorded settings", str(kept.as_dict()), str(again.as_dict())
-        )
+
+
+def _halved(kept: FitSettings, times: int) -> FitSettings:
+    """Return the settings that lead to others by so many harder attempts: records that do not state them."""
+    rate = round(1 - (1 - kept.target_accept) * 4**times, 12)
+    if not 0 < rate < 1:
+        raise ValueError(rate)
+    first = replace(kept, tune=kept.tune >> times, draws=kept.draws >> times, target_accept=rate)
+    again = first
+    for _ in range(times):
+        again = again.harder()
+    if again != kept:
+        raise ValueError(again)
     return first
 
 

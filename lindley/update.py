@@ -37,8 +37,8 @@ class Info:
         One row per parameter (see `lindley.trace.summary`).
     gate
         Verdict on the fit.
-    settings, attempts
-        Sampler settings of the last attempt, and how many there were.
+    settings, first, attempts
+        Sampler settings of the last attempt and of the first one, and how many there were.
     figures
         Scalar results: R-hat, ESS, divergences, k-hat, log predictive, budget and so on.
     likelihood, genesis
@@ -71,6 +71,7 @@ class Info:
     summary: pd.DataFrame
     gate: Gate
     settings: FitSettings
+    first: FitSettings
     attempts: int
     figures: dict[str, float]
     likelihood: dict[str, str]
@@ -145,6 +146,7 @@ def step(
         If the model cannot be handled, does not match the prior, or cannot be sampled.
     """
     phases = Phases()
+    settings = settings or FitSettings.of(declaration.policy)
     found = fit(
         prior,
         [*replayed, batch],
@@ -172,6 +174,7 @@ def step(
         summary=table,
         gate=verdict.gate,
         settings=found.settings,
+        first=settings,
         attempts=found.attempts,
         figures=verdict.figures,
         likelihood=trace.likelihood_text(problem.graph.model),

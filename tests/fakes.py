@@ -113,6 +113,7 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         summary=trace.summary(tree, graph),
         gate=Gate(passed=passed, reasons=() if passed else ("R-hat 1.3100 of theta, at most 1.01 allowed",)),
         settings=FitSettings(),
+        first=FitSettings(),
         attempts=1,
         figures=figures,
         likelihood={"y": "Binomial(<constant>, theta)"},

@@ -165,15 +165,14 @@ def test_links_that_cannot_be_fitted_again_say_why(sampled: MemoryLedger) -> Non
     ledger.flip(NAME, 2, artifact_names.MODEL)
     batch = artifact_names.BATCH
     ledger.run_of(NAME, 3).files[batch] = ledger.run_of(NAME, 2).files[batch]
-    harder = {"attempt": 2, "attempts": 2, "target_accept": 0.7}
-    forge(ledger, NAME, REBASED, lambda record: record["sampler"].update(harder))
+    forge(ledger, NAME, REBASED, lambda record: record["sampler"].update(first_draws=0))
     found = replayed(ledger)
     assert {item.verdict for item in found} == {"not replayable"}
     assert [item.failed for item in found] == [False, True, True, True]
     assert "sampled elsewhere" in found[0].detail
     assert "model code of link 2" in found[1].detail
     assert "batch of link 3" in found[2].detail
-    assert "first attempt" in found[3].detail
+    assert "sampler settings" in found[3].detail
     report = with_replays(verify_chain(sampled, NAME), found)
     assert [(f.rule, f.link) for f in report.findings] == [("V02", 2), ("V02", 3), ("V02", 4)]
 
@@ -184,12 +183,23 @@ def test_a_link_that_is_not_there(sampled: MemoryLedger) -> None:
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 3])
-def test_settings_of_the_first_attempt_lead_to_those_that_were_kept(attempt: int) -> None:
-    first = FitSettings(attempts=3)
+def test_settings_of_the_first_attempt_are_those_it_began_with(attempt: int) -> None:
+    first = FitSettings(attempts=3, ess=700)
+    kept = first
+    for _ in range(attempt - 1):
+        kept = kept.harder() if attempt == 2 else kept.longer(333.0)
+    sampler = kept.as_dict() | first.as_first() | {"attempt": float(attempt), "seed": "1"}
+    assert reverify._settings({"sampler": sampler}) == first
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 3])
+def test_records_that_do_not_state_the_first_attempt_lead_to_it(attempt: int) -> None:
+    first = FitSettings(attempts=3, ess=1)
     kept = first
     for _ in range(attempt - 1):
         kept = kept.harder()
     sampler = kept.as_dict() | {"attempt": float(attempt), "seed": "1"}
+    del sampler["ess"]
     assert reverify._settings({"sampler": sampler}) == first
 
 

@@ -1,5 +1,6 @@
 """The update step against exact answers, and its promises: seeded, pure, gated."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -274,3 +275,32 @@ def test_declarations_are_read_from_files(tmp_path: Path):
         "name='mine', build=lambda b: None, schema=pa.schema([]), row_key=('id',))\n"
     )
     assert load_declaration("mine", tmp_path).model_digest
+
+
+def one_mean(batch: pd.DataFrame) -> pm.Model:
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, 10)
+        pm.Normal("y", mu, 1.0, observed=pm.Data("y_values", batch["y"].to_numpy()))
+    return model
+
+
+def test_a_fit_goes_on_until_the_asked_effective_draws_are_there():
+    short = FitSettings(chains=2, tune=200, draws=800, attempts=3, ess=1)
+    long = replace(short, ess=2000)
+    batch = rows([0.1, 0.4, -0.3])
+    _, quick = run(None, batch, declared(one_mean), ("mu",), settings=short)
+    _, info = run(None, batch, declared(one_mean), ("mu",), settings=long)
+    assert quick.attempts == 1
+    assert quick.figures["ess_bulk_min"] < 2000
+    assert info.attempts > 1
+    assert info.figures["ess_bulk_min"] >= 2000
+    assert info.settings.tune == short.tune
+    assert info.settings.target_accept == short.target_accept
+    assert info.first == long
+
+
+def test_effective_draws_that_stay_away_are_no_refusal():
+    asked = FitSettings(chains=2, tune=200, draws=800, attempts=1, ess=10**6)
+    _, info = run(None, rows([0.1]), declared(one_mean), ("mu",), settings=asked)
+    assert info.attempts == 1
+    assert info.gate.passed
