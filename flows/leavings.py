@@ -21,6 +21,12 @@ import numpy as np
 from lindley.ledger import client_state
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+#: Settings that change what is computed. Not all settings: reading one looks for compilers for seconds.
+_PYTENSOR = (
+    *("floatX", "cast_policy", "mode", "linker", "optimizer", "optimizer_including", "optimizer_excluding"),
+    *("numba__fastmath", "numba__vectorize_target", "openmp", "on_opt_error", "on_shape_error"),
+    *("compute_test_value", "warn_float64"),
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,9 @@ _REST: dict[str, Callable[[], Any]] = {
     "locale": lambda: locale.setlocale(locale.LC_ALL),
     "numpy.errstate": np.geterr,
     "numpy.printoptions": np.get_printoptions,
-    "pytensor.config": _setting("pytensor", lambda module: str(module.config)),
+    "pytensor.config": _setting(
+        "pytensor", lambda module: [getattr(module.config, n, None) for n in _PYTENSOR]
+    ),
     "matplotlib.rcParams": _setting("matplotlib", lambda module: dict(module.rcParams)),
     "MLflow's server, registry or active run": client_state,
 }
