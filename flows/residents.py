@@ -231,14 +231,18 @@ class Residents:
     # -- one resident ---------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *self.command,
-            env=dict(self.environment),
-            cwd=self.folder,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # what it starts is ended with it, and Ctrl-C is for the worker
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self.command,
+                env=dict(self.environment),
+                cwd=self.folder,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,  # what it starts is ended with it, and Ctrl-C is for the worker
+            )
+        except OSError as error:
+            self._give_up(str(error))
+            return
         resident = Resident(process, self.code())
         self.all.append(resident)
         listener = asyncio.create_task(self._listen(resident))
@@ -250,8 +254,12 @@ class Residents:
         reports = resident.process.stdout
         assert reports is not None  # noqa: S101  (for mypy: a pipe)
         started = False
-        while line := await reports.readline():
-            started |= await self._heard(resident, json.loads(line))
+        try:
+            while line := await reports.readline():
+                started |= await self._heard(resident, json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:  # no JSON, too long, or something else
+            resident.ending = f"what it reports cannot be read: {error}"
+            _signal(resident.pid, signal.SIGKILL)
         code = await resident.process.wait()
         _signal(resident.pid, signal.SIGKILL)  # what it started and left behind
         resident.gone = code
@@ -309,7 +317,11 @@ class Residents:
             self.say(f"Resident {resident.pid} is replaced after {_counted(resident.runs)}: {why}")
             await self._start()
         else:
-            self.say(f"Residents do not start ({why}): flow runs get processes of their own")
+            self._give_up(why)
+
+    def _give_up(self, why: str) -> None:
+        self._failed = FAILED_STARTS
+        self.say(f"Residents do not start ({why}): flow runs get processes of their own")
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

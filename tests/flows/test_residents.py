@@ -185,6 +185,25 @@ def test_when_they_do_not_start_nobody_waits_for_one(make, lines):
     assert lines[-1] == f"Residents do not start {why}: flow runs get processes of their own"
 
 
+def test_a_program_that_is_not_there_is_no_trouble(make, lines):
+    async def work() -> None:
+        async with make(command=["/no/such/program"]) as residents:
+            assert await residents.take("coins") is None
+
+    run(work)
+    assert "Residents do not start" in lines[0]
+
+
+def test_one_that_talks_nonsense_is_ended(make, lines):
+    async def work() -> None:
+        nonsense = "print('what?', flush=True); import time; time.sleep(99)"
+        async with make(command=[sys.executable, "-c", nonsense]) as residents:
+            assert await residents.take("coins") is None
+
+    run(work)
+    assert "what it reports cannot be read" in lines[0]
+
+
 def test_the_end_of_all_ends_what_is_in_a_run(make):
     async def work() -> None:
         async with make() as residents:
