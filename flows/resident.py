@@ -101,6 +101,8 @@ def _run(order: Mapping[str, Any], before: Before) -> int:
 
     Ends the process where the run was told to end: what is left of it then is not known.
     """
+    if sys.stdin.closed:  # Python's `exit`, with which the engine ends, closes it
+        sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123  (it stays open)
     os.environ.update(order["environment"])
     os.chdir(order["folder"])
     terminated = False
