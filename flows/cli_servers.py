@@ -1,4 +1,4 @@
-"""Commands that run until they are stopped: up, ui, watch."""
+"""Commands that run until they are stopped: up, ui, worker, watch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.markup import escape
 
 from flows import environment
 from flows.cli_output import Json, out, print_json, reported, say
-from flows.up import Options, Stack, StartFailed, stack, stop_signals
+from flows.residents import RUNS, Bounds, default_memory
+from flows.up import POOL, RUNS_AT_ONCE, Options, Stack, StartFailed, stack, stop_signals
 from lindley.workspace import Workspace
 
 MlflowPort = Annotated[int, typer.Option("--mlflow-port", min=0, max=65535, help="0 takes a free one.")]
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(up)
     app.command()(ui)
+    app.command()(worker)
     app.command()(watch)
 
 
@@ -75,17 +77,52 @@ def _print_addresses(running: Stack, as_json: bool) -> None:
     out.print("Ctrl-C stops everything.")
 
 
+def worker(
+    pool: Annotated[str, typer.Option(help="Name of the work pool, of type process.")] = POOL,
+    limit: Annotated[int, typer.Option(min=1, help="Flow runs at the same time.")] = RUNS_AT_ONCE,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="MiB that a process may have after a run; half of the machine's for all by default."
+        ),
+    ] = None,
+    runs: Annotated[
+        int, typer.Option(min=1, help="Runs that a process does before another replaces it.")
+    ] = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Carry out the flow runs of a work pool, in processes that stay warm. `lindley up` starts one.
+
+    Runs that need another environment get a process of their own. Ctrl-C stops it and the runs in progress.
+    """
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment(), worker=True)
+        _need_prefect("take flow runs from", todo="run `lindley up`, which has a worker")
+        from flows.worker import serve  # imports Prefect
+
+        if as_json:
+            print_json({"pool": pool, "prefect": os.environ["PREFECT_API_URL"]})
+        most = default_memory(limit) if memory is None else memory * 2**20
+        serve(workspace, pool, Bounds(limit=limit, memory=most, runs=runs))
+
+
+def _need_prefect(what: str, *, todo: str) -> None:
+    if "PREFECT_API_URL" not in os.environ:
+        raise StartFailed(
+            f"There is no Prefect server to {what}",
+            expected="`lindley up` running in this folder, or PREFECT_API_URL",
+            found="neither",
+            todo=todo,
+        )
+
+
 def watch(as_json: Json = False) -> None:
     """Watch the landing folder and tell the Prefect server about each complete file."""
     with reported(as_json):
         workspace = environment.prepare(Workspace.from_environment())
-        if "PREFECT_API_URL" not in os.environ:
-            raise StartFailed(
-                "There is no Prefect server to tell about files",
-                expected="`lindley up` running in this folder, or PREFECT_API_URL",
-                found="neither",
-                todo="run `lindley up`, which watches too, or `lindley sweep` now and then",
-            )
+        _need_prefect(
+            "tell about files", todo="run `lindley up`, which watches too, or `lindley sweep` now and then"
+        )
         from flows.watch import watch_until_stopped  # imports Prefect
 
         if as_json:

@@ -22,13 +22,15 @@ ALWAYS = {
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
 }
+#: A batch does not wait 10 seconds for a worker, and a run whose process is gone is noticed.
+WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 
 
 class EnvironmentRefused(LindleyError):
     """The process or the worker does not have the environment that Lindley needs."""
 
 
-def prepare(workspace: Workspace, *, quiet: bool = False) -> Workspace:
+def prepare(workspace: Workspace, *, quiet: bool = False, worker: bool = False) -> Workspace:
     """Set the environment of this process for Prefect and MLflow; return the workspace to use.
 
     With servers that ``lindley up`` or ``lindley ui`` runs in this working folder, their addresses are
@@ -43,6 +45,8 @@ def prepare(workspace: Workspace, *, quiet: bool = False) -> Workspace:
     quiet
         Keep the messages of Prefect and MLflow off the terminal, which gets the result; the Prefect UI
         has them all.
+    worker
+        The process is a worker.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def prepare(workspace: Workspace, *, quiet: bool = False) -> Workspace:
             found="prefect among the imported modules",
             todo="import the flows after the environment was prepared",
         )
-    for name, value in variables(workspace).items():
+    for name, value in (variables(workspace) | (WORKER if worker else {})).items():
         os.environ.setdefault(name, value)
     servers = running.addresses(workspace)
     if servers is not None:

@@ -156,14 +156,14 @@ class Stack:
     def _environment(self) -> dict[str, str]:
         """Return the environment of all children."""
         root = self.workspace.root
-        ours = environment.variables(self.workspace) | {
+        ours = {
+            **environment.variables(self.workspace),
+            **environment.WORKER,
             "LINDLEY_MODELS": str(self.workspace.models),
             "LINDLEY_DATA": str(self.workspace.landing.parent),
             "PYTHONUNBUFFERED": "1",
             # Half of the memory and a third of the start-up time of the default.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "PREFECT_WORKER_QUERY_SECONDS": "2",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             # Leases that survive a restart of the server; in memory they would stay taken.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         }
@@ -216,8 +216,7 @@ class Stack:
         self._run("deploy", *prefect, "deploy", "--all", "--prefect-file", str(file))
 
     def _start_workers(self) -> None:
-        at_once = ("--limit", str(RUNS_AT_ONCE))
-        self._start("worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process", *at_once)
+        self._start("worker", "flows.cli", "worker", "--pool", POOL, "--limit", str(RUNS_AT_ONCE))
         if self.options.watcher:
             self._start("watcher", "flows.cli", "watch")
 

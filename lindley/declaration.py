@@ -13,7 +13,9 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lindley.errors import DeclarationRefused, UnknownChain
@@ -205,6 +207,17 @@ def source_digest(text: str) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
+class _FromSource(SourceFileLoader):
+    """Compiles the file as it is now.
+
+    Bytecode on disk is found stale by the file's size and second of change. A file that was changed to one of
+    the same size within a second would run as it was, under the digest of what it is.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load_file(path: Path) -> Declaration:
     """Load the one declaration that a Python file defines.
 
@@ -218,7 +231,8 @@ def load_file(path: Path) -> Declaration:
     """
     path = Path(path).resolve()
     module_name = f"_lindley_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    loader = _FromSource(module_name, str(path)) if path.suffix == ".py" else None
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise DeclarationRefused(f"{path.name} is not a Python file", todo="give a file that ends in .py")
     module = importlib.util.module_from_spec(spec)

@@ -113,12 +113,12 @@ class Machine:
         assert done.stdout, done.stderr
         return json.loads(done.stdout)
 
-    def drop(self, name: str, start: int) -> None:
+    def drop(self, name: str, start: int, *, chain: str = "beta_binomial", text: str = "") -> None:
         """Put a file into the landing folder as a careful writer does: whole, by a rename."""
-        folder = self.root / "data" / "landing" / "beta_binomial"
+        folder = self.root / "data" / "landing" / chain
         folder.mkdir(parents=True, exist_ok=True)
         rows = "".join(f"{i},4,10\n" for i in range(start, start + 5))
-        (folder / f".{name}.tmp").write_text(f"id,k,n\n{rows}")
+        (folder / f".{name}.tmp").write_text(text or f"id,k,n\n{rows}")
         (folder / f".{name}.tmp").rename(folder / name)
 
     def head(self) -> int | None:
@@ -133,6 +133,19 @@ class Machine:
         body = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC"}
         runs: list[dict[str, Any]] = ask(f"{self.addresses['prefect']}/api/flow_runs/filter", body) or []
         return runs
+
+    def prefect(self, path: str, body: Any) -> Any:
+        """Send a request to the Prefect server."""
+        return ask(f"{self.addresses['prefect']}/api/{path}", body)
+
+    def flow_run(self, name: str) -> dict[str, Any]:
+        """Return the run of this name, once it is over."""
+
+        def look() -> list[dict[str, Any]]:
+            return [run for run in self.flow_runs("update") if run["name"] == name and run["end_time"]]
+
+        found: list[dict[str, Any]] = until(f"the end of {name}", look)
+        return found[0]
 
     def logs(self) -> str:
         """Return the ends of all logs."""

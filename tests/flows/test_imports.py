@@ -35,7 +35,8 @@ def run(*arguments: str, home: str) -> tuple[dict, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["update", "--help"], ["verify", "--help"], ["up", "--help"]]
+    "arguments",
+    [["--help"], ["--version"], *([name, "--help"] for name in ("update", "verify", "up", "worker"))],
 )
 def test_help_imports_nothing_heavy(arguments, tmp_path):
     document, heavy = run(*arguments, home=str(tmp_path))

@@ -1,0 +1,172 @@
+"""The resident worker: runs share a process, nothing else is shared, and nothing is lost or left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.machine import ROOT, Machine, ask, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+#: Makes a model wait while there is a file ``hold`` in the working folder, and say that it does.
+HOLD = """
+    import os, time
+    home = Path(os.environ["LINDLEY_HOME"])
+    while (home / "hold").exists():
+        (home / "held").touch()
+        time.sleep(0.1)
+"""
+BUILD = "    with pm.Model() as model:\n"
+PULL_STEPS = [{"flows.environment.enter_workspace": {}}]
+
+
+@pytest.fixture(scope="module")
+def running(machine: Machine) -> Machine:
+    source = (ROOT / "models" / "beta_binomial.py").read_text()
+    assert source.count(BUILD) == 1
+    (machine.root / "models" / "beta_binomial.py").write_text(source.replace(BUILD, HOLD + BUILD))
+    shutil.copy(ROOT / "models" / "normal_mean.py", machine.root / "models")
+    machine.up()
+    return machine
+
+
+@pytest.fixture
+def held(running: Machine) -> Iterator[dict[str, Any]]:
+    """Drop a file whose run stops in the middle; give that run, with the process that does it."""
+    (running.root / "hold").touch()
+    number = 10 + len(running.flow_runs("update"))
+    running.drop(f"held-{number}.csv", 10 * number)
+    until("a run in the middle", (running.root / "held").exists)
+    name = f"beta_binomial <- held-{number}.csv"
+    (run,) = [run for run in running.flow_runs("update") if run["name"] == name]
+    yield run
+    (running.root / "hold").unlink(missing_ok=True)
+    (running.root / "held").unlink()
+
+
+def let_go(running: Machine) -> None:
+    (running.root / "hold").unlink()
+
+
+def is_gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_runs_of_all_chains_share_a_process_bad_ones_too(running: Machine):
+    rows = "".join(f"{i},{i / 7}\n" for i in range(5))
+    running.drop("a.csv", 1)
+    runs = [running.flow_run("beta_binomial <- a.csv")]
+    running.drop("n.csv", 0, chain="normal_mean", text=f"id,y\n{rows}")
+    runs.append(running.flow_run("normal_mean <- n.csv"))
+    running.drop("bad.csv", 0, text="id,k,n\n1,3,ten\n")
+    runs.append(running.flow_run("beta_binomial <- bad.csv"))
+    running.drop("b.csv", 6)
+    runs.append(running.flow_run("beta_binomial <- b.csv"))
+    states = [run["state_type"] for run in runs]
+    assert states == ["COMPLETED", "COMPLETED", "FAILED", "COMPLETED"], running.logs()
+    assert len({run["infrastructure_pid"] for run in runs}) == 1
+    assert psutil.pid_exists(int(runs[0]["infrastructure_pid"]))
+
+
+def test_a_new_process_draws_the_same_bits(running: Machine):
+    report = running.lindley("verify", "beta_binomial", "--replay")
+    assert [(one["link"], one["verdict"]) for one in report["replays"]] == [
+        (1, "identical"),
+        (2, "identical"),
+    ]
+    assert report["ok"]
+
+
+def test_a_run_with_another_environment_gets_a_process_of_its_own(running: Machine):
+    (sweep,) = running.prefect("deployments/filter", {"deployments": {"name": {"any_": ["sweep"]}}})
+    variables = {"env": {"OMP_NUM_THREADS": "1"}}
+    made = running.prefect(f"deployments/{sweep['id']}/create_flow_run", {"job_variables": variables})
+    address = f"{running.addresses['prefect']}/api/flow_runs/{made['id']}"
+    until("the end of the sweep", lambda: ask(address)["end_time"])
+    run = ask(address)
+    assert run["state_type"] == "COMPLETED"
+    assert run["infrastructure_pid"] != running.flow_run("beta_binomial <- b.csv")["infrastructure_pid"]
+    log = (running.root / ".lindley" / "logs" / "worker.log").read_text()
+    assert "In a process of its own: its environment differs in OMP_NUM_THREADS" in log
+
+
+def test_the_run_of_a_process_that_is_killed_has_crashed_and_its_batch_is_taken_once(
+    running: Machine, held: dict[str, Any]
+):
+    os.kill(int(held["infrastructure_pid"]), signal.SIGKILL)
+    run = running.flow_run(held["name"])
+    assert (run["state_type"], run["state"]["name"]) == ("CRASHED", "Crashed")
+    assert "status code: -9" in run["state"]["message"]
+    let_go(running)
+    running.drop("c.csv", 11)
+    after = running.flow_run("beta_binomial <- c.csv")
+    assert after["state_type"] == "COMPLETED", running.logs()
+    assert after["infrastructure_pid"] != held["infrastructure_pid"]
+    assert running.head() == 4  # a, b, the one that was held, c
+    assert not list((running.root / "data" / "landing" / "beta_binomial").iterdir())
+
+
+def test_cancelling_a_run_ends_its_process_and_the_next_run_gets_another(
+    running: Machine, held: dict[str, Any]
+):
+    state = {"type": "CANCELLING", "name": "Cancelling"}
+    running.prefect(f"flow_runs/{held['id']}/set_state", {"state": state})
+    run = running.flow_run(held["name"])
+    assert run["state_type"] == "CANCELLED"
+    until("the end of its process", lambda: is_gone(int(held["infrastructure_pid"])))
+    let_go(running)
+    running.drop("d.csv", 16)
+    assert running.flow_run("beta_binomial <- d.csv")["state_type"] == "COMPLETED"
+    assert running.head() == 6
+
+
+@pytest.fixture
+def small(running: Machine) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Run a worker of its own on a pool of its own, whose processes do one run; give it and its log."""
+    log = running.root / "small.log"
+    command = [sys.executable, "-m", "flows.cli", "worker", "--pool", "small", "--limit", "1", "--runs", "1"]
+    with log.open("w") as output:
+        worker = subprocess.Popen(
+            command, env=running.environment(), cwd=running.root, stdout=output, stderr=output, text=True
+        )
+    yield worker, log
+    if worker.poll() is None:
+        worker.kill()
+    worker.wait()
+
+
+def test_a_process_that_has_done_its_runs_is_replaced_and_none_outlives_its_worker(
+    running: Machine, small: tuple[subprocess.Popen[str], Path]
+):
+    worker, log = small
+    address = f"{running.addresses['prefect']}/api"
+    until("the pool", lambda: ask(f"{address}/work_pools/small"))
+    (swept,) = running.prefect("flows/filter", {"flows": {"name": {"any_": ["sweep"]}}})
+    ours = {"name": "small", "flow_id": swept["id"], "entrypoint": "flows.sweep.sweep"}
+    made = running.prefect("deployments/", ours | {"pull_steps": PULL_STEPS, "work_pool_name": "small"})
+    pids = []
+    for _ in range(2):
+        run = running.prefect(f"deployments/{made['id']}/create_flow_run", {})
+        until("the end of the sweep", lambda run=run: ask(f"{address}/flow_runs/{run['id']}")["end_time"])
+        pids.append(int(ask(f"{address}/flow_runs/{run['id']}")["infrastructure_pid"]))
+    assert pids[0] != pids[1]
+    assert f"Resident {pids[0]} is replaced after 1 run: it has done its 1 run" in log.read_text()
+    children = until("a third process", lambda: psutil.Process(worker.pid).children(recursive=True))
+    worker.kill()
+    worker.wait()
+    until("the end of its processes", lambda: all(is_gone(child.pid) for child in children))
+
+
+def test_everything_stops_and_leaves_no_process(running: Machine):
+    assert running.down() == 0
+    assert running.alive() == []
