@@ -106,12 +106,17 @@ def read_record(ledger: Ledger, link: Link) -> dict[str, Any]:
     LedgerCorrupt
         If it is missing, unreadable, or has another digest.
     """
+    return record_of(ledger, link.version.run_id, link.version.record, f"link {link.number}")
+
+
+def record_of(ledger: Ledger, run_id: str, record_digest: str, name: str) -> dict[str, Any]:
+    """Fetch the record of a run; see `read_record`. `name` is what the error calls it."""
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        data = ledger.download(link.version.run_id, Path(scratch), artifact_names.RECORD).read_bytes()
-    if digest(data) != link.version.record:
+        data = ledger.download(run_id, Path(scratch), artifact_names.RECORD).read_bytes()
+    if digest(data) != record_digest:
         raise LedgerCorrupt(
-            f"The record of link {link.number} is not the one that was registered",
-            expected=f"sha256 {link.version.record}",
+            f"The record of {name} is not the one that was registered",
+            expected=f"sha256 {record_digest}",
             found=digest(data),
             todo="run `lindley verify`; restore the artifact from a backup",
         )

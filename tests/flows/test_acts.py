@@ -21,6 +21,7 @@ from lindley.batch import read_batch
 from lindley.declaration import Declaration
 from lindley.errors import ActRefused, FitFailed, LostRace, OverlapRefused, UnknownChain
 from lindley.linking import RunContext, register_link
+from lindley.plots import draw_missing
 from lindley.reading import find_chain
 from lindley.retracting import plan_correct, plan_retract
 from tests import fakes
@@ -44,13 +45,14 @@ def chain(workspace, ledger) -> Declaration:
 
 
 @pytest.fixture
-def steps(ledger, act_fits, said) -> ActSteps:
+def steps(ledger, act_fits, said, drawn) -> ActSteps:
     return ActSteps(
         open_ledger=lambda _: ledger,
         read=read_batch,
         fit=act_fits,
         log=lambda at, plan, outcome: log_act(at, plan, outcome, context=RunContext()),
         register=register_link,
+        draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
         say=said.append,
     )
 
@@ -340,6 +342,7 @@ def test_an_update_without_a_word_refuses(steps, workspace, ledger, chain, land,
         fit=fits,
         log=lambda at, plan, outcome: log_link(at, plan, outcome, context=RunContext()),
         register=register_link,
+        draw=lambda *_: None,
         publish=lambda *_: None,
         say=said.append,
     )

@@ -18,6 +18,7 @@ from lindley.declaration import Declaration
 from lindley.errors import FitFailed, LedgerUnavailable, LostRace, ModelRefused, UnknownChain, UnknownLink
 from lindley.history import history
 from lindley.linking import RunContext, register_link
+from lindley.plots import draw_missing
 from lindley.rebasing import log_rebase, plan_rebase
 from tests import fakes, refits
 from tests.refits import Refits
@@ -36,13 +37,14 @@ def refit_fits() -> Refits:
 
 
 @pytest.fixture
-def steps(ledger, refit_fits, said, published) -> RefitSteps:
+def steps(ledger, refit_fits, said, published, drawn) -> RefitSteps:
     return RefitSteps(
         open_ledger=lambda _: ledger,
         plan=lambda at, what, ok: plan_rebase(at, what, accept_model_change=ok),
         fit=refit_fits,
         log=lambda at, plan, outcome: log_rebase(at, plan, outcome, context=RunContext()),
         register=register_link,
+        draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
         publish=lambda *audit: published.append(audit),
         say=said.append,
     )

@@ -23,11 +23,12 @@ from lindley.errors import (
     UnknownChain,
 )
 from lindley.history import history
+from lindley.plots import draw_missing
 from tests import fakes
 
 
 @pytest.fixture
-def steps(ledger, fits, said, published) -> Steps:
+def steps(ledger, fits, said, published, drawn) -> Steps:
     return Steps(
         open_ledger=lambda _: ledger,
         read=read_batch,
@@ -37,6 +38,7 @@ def steps(ledger, fits, said, published) -> Steps:
         fit=fits,
         log=lambda *link: pipeline.log_link(*link, context=pipeline.RunContext()),
         register=pipeline.register_link,
+        draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
         publish=lambda *link: published.append(link),
         say=said.append,
     )

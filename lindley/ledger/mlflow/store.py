@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 import pandas as pd
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
@@ -48,6 +49,8 @@ _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
 #: Shown by MLflow's pages as model training rather than as GenAI traces.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _STATUS = {"finished": "FINISHED", "killed": "KILLED"}
+#: Runs in one answer of a search.
+_RUNS_PER_CALL = 1000
 #: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
 _PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 900
 _PARAM_CHARACTERS, _TAG_CHARACTERS = 6000, 5000
@@ -203,9 +206,8 @@ class MlflowLedger:
                 tags={name: str(value)[:_TAG_CHARACTERS] for name, value in tags.items()},
             )
             run_id: str = created.info.run_id
-            now = created.info.start_time
             params = [Param(naming.key(k), str(v)[:_PARAM_CHARACTERS]) for k, v in run.params.items()]
-            metrics = [Metric(naming.key(k), float(v), now, 0) for k, v in run.metrics.items()]
+            metrics = _metrics(run.metrics)
             while params or metrics:
                 self.client.log_batch(
                     run_id, metrics=metrics[:_METRICS_PER_CALL], params=params[:_PARAMS_PER_CALL]
@@ -229,12 +231,20 @@ class MlflowLedger:
         """List artifacts with sizes; see `Ledger`."""
         return self._files.sizes(run_id)
 
-    def close_run(self, run_id: str, status: str, state: str = "") -> None:
+    def close_run(
+        self, run_id: str, status: str, state: str = "", metrics: Mapping[str, float] | None = None
+    ) -> None:
         """End a run; see `Ledger`."""
         with translated("end the run"):
-            if state:
-                self.client.set_tag(run_id, _STATE_TAG, state)
+            if state or metrics:
+                tags = [RunTag(_STATE_TAG, state)] if state else []
+                self.client.log_batch(run_id, metrics=_metrics(metrics or {}), tags=tags)
             self.client.set_terminated(run_id, _STATUS[status])
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Add metrics to a run; see `Ledger`."""
+        with translated("log metrics"):
+            self.client.log_batch(run_id, metrics=_metrics(metrics))
 
     def run_state(self, run_id: str) -> RunState | None:
         """Read a run back; see `Ledger`."""
@@ -245,8 +255,11 @@ class MlflowLedger:
                 if refused_with(error, *NO_RUN):
                     return None
                 raise
-        status = {"FINISHED": "finished", "RUNNING": "running"}.get(run.info.status, "killed")
-        return RunState(status=status, tags=dict(run.data.tags), metrics=dict(run.data.metrics))
+        return _state(run)
+
+    def run_states(self, chain: str) -> dict[str, RunState]:
+        """Read all runs of a chain back; see `Ledger`."""
+        return {run.info.run_id: _state(run) for run in self._search_runs(chain, "")}
 
     def dead_runs(self, chain: str) -> list[str]:
         """Return open runs of dead processes; see `Ledger`."""
@@ -266,7 +279,9 @@ class MlflowLedger:
         with translated(f"search the runs of {chain}"):
             experiment = self.client.get_experiment_by_name(self._experiment_prefix + chain)
             while experiment is not None:
-                page = self.client.search_runs([experiment.experiment_id], condition, page_token=token)
+                page = self.client.search_runs(
+                    [experiment.experiment_id], condition, max_results=_RUNS_PER_CALL, page_token=token
+                )
                 found += page
                 token = page.token
                 if not token:
@@ -333,6 +348,18 @@ class MlflowLedger:
             if not refused_with(error, RESOURCE_ALREADY_EXISTS):
                 raise
             return self._experiment(chain)  # another writer created it first
+
+
+def _metrics(values: Mapping[str, float]) -> list[Metric]:
+    """Return metrics as MLflow takes them."""
+    now = int(time.time() * 1000)
+    return [Metric(naming.key(name), float(value), now, 0) for name, value in values.items()]
+
+
+def _state(run: Any) -> RunState:
+    """Read what one run holds."""
+    status = {"FINISHED": "finished", "RUNNING": "running"}.get(run.info.status, "killed")
+    return RunState(status=status, tags=dict(run.data.tags), metrics=dict(run.data.metrics))
 
 
 def _version(found: Any) -> Version:
