@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lindley import failpoints
+from lindley.reading import find_chain
 from tests.faults.judging import Row, judge
 from tests.faults.writers import Place, Work, Writer, sweep
 from tests.servers import Service
