@@ -20,9 +20,10 @@ from lindley.content_digest import FORMAT, PER_SECOND, content_digest, decode, f
 from lindley.declaration import Declaration
 from lindley.declared_schema import as_schema
 from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
+from lindley.file_names import printable, shown_name
 from lindley.frames import frame_from_table, table_from_frame
 from lindley.phases import READ, VALIDATE, Phases
-from lindley.readers import Limits, printable, read_table, shown_name
+from lindley.readers import Limits, read_table
 from lindley.schema import cast_table, listed, missing_rows, rows_text
 
 #: Metadata key of the Parquet files that `write_batch` writes; the value is the batch digest.

@@ -22,13 +22,13 @@ from lindley.bundle import Content
 from lindley.declaration import Declaration
 from lindley.diagnostics import Gate, Thresholds
 from lindley.errors import BatchUnreadable, LedgerCorrupt, LostRace, ModelRefused
+from lindley.file_names import shown_name
 from lindley.ledger.protocol import Ledger
 from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
 from lindley.model_graph import ModelGraph
 from lindley.phases import BUILD, DIAGNOSE, MATCH, READ, Phases
 from lindley.planning import genesis_model
 from lindley.prior import match
-from lindley.readers import shown_name
 from lindley.record import IMPORT, canonical, digest, genesis_record
 from lindley.serving import with_outcomes
 from lindley.signatures import signer_from_environment

@@ -1,26 +1,27 @@
-"""Reading a chain back from a ledger, every piece checked against its digest."""
+"""Reading a chain back from a ledger, every piece checked against its digest.
+
+Who only walks a chain does not wait for arrays and tables: what reads them imports them.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from lindley import artifact_names
-from lindley.arrays import read_matched_prior
-from lindley.belief import Belief
 from lindley.chain import Chain, Link, walk
-from lindley.content_digest import content_digest
 from lindley.errors import LedgerCorrupt, UnknownChain, UnknownLink
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
-from lindley.prior import MatchedPrior
-from lindley.readers import check_stated_size
 from lindley.record import digest, parse
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from lindley.belief import Belief
+    from lindley.prior import MatchedPrior
 
 
 def find_chain(ledger: Ledger, name: str) -> Chain:
@@ -131,6 +132,11 @@ def read_rows(ledger: Ledger, link: Link) -> pa.Table:
     LedgerCorrupt
         If they are missing, unreadable, or have another digest.
     """
+    import pyarrow.parquet as pq  # as the module says
+
+    from lindley.content_digest import content_digest
+    from lindley.readers import check_stated_size
+
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
         try:
@@ -157,6 +163,8 @@ def read_summary(ledger: Ledger, link: Link, record: dict[str, Any]) -> pd.DataF
     LedgerCorrupt
         If it is missing, unreadable, or has another digest.
     """
+    import pandas as pd  # as the module says
+
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         path = ledger.download(link.version.run_id, Path(scratch), artifact_names.SUMMARY)
         found, expected = digest(path.read_bytes()), record["artifacts"].get(artifact_names.SUMMARY)
@@ -178,6 +186,8 @@ def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
     LedgerCorrupt
         If one of them is not what the record states.
     """
+    from lindley.arrays import read_matched_prior  # as the module says
+
     record = read_record(ledger, link)
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         matched = read_matched_prior(
@@ -195,6 +205,8 @@ def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
 
 def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
     """Return the belief that a record and its matched prior state."""
+    from lindley.belief import Belief  # as the module says
+
     figures = record["figures"]
     return Belief(
         matched=matched,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Set before MLflow is imported: a ledger that phones home is not one to trust at 3 a.m.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -21,7 +21,6 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # MLflow's own default waits minutes for a server that is down before it says so.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
-import pandas as pd
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -37,6 +36,9 @@ from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
 from lindley.ledger.mlflow.failures import public, refused_with, translated
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A new embedded ledger is no news to whoever reads the terminal.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
