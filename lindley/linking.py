@@ -187,7 +187,11 @@ def _registered_as(ledger: Ledger, logged: LoggedLink) -> Registered:
     status = "accepted" if mine else "superseded"
     if not logged.record["gate"]["passed"]:
         status = "quarantined"
-    complete(ledger, logged.chain, chain)
+    if mine is not None and mine is chain.head:
+        # Not read first: the link is new, so that it points elsewhere.
+        ledger.set_head_hint(logged.chain, number)
+    else:
+        _move_hint(ledger, logged.chain, chain)
     failpoints.reach("aliased")
     return _registered(ledger, logged, status, mine.number if mine else None, number)
 
@@ -203,16 +207,21 @@ def complete(ledger: Ledger, name: str, chain: Chain) -> None:
 
 
 def _complete(ledger: Ledger, name: str, chain: Chain) -> None:
-    head = chain.head
-    # Of a branch, the links before its own are versions of another chain.
-    if head is not None and chain.own and ledger.head_hint(name) != head.version.number:
-        ledger.set_head_hint(name, head.version.number)
+    _move_hint(ledger, name, chain)
     states = {version.run_id: "superseded" for version in chain.superseded}
     states |= {version.run_id: "quarantined" for version in chain.quarantined}
     states |= {link.version.run_id: "accepted" for link in chain.own}
     for run_id in ledger.dead_runs(name):
         state = states.get(run_id, "abandoned")
         ledger.close_run(run_id, "killed" if state == "abandoned" else "finished", state)
+
+
+def _move_hint(ledger: Ledger, name: str, chain: Chain) -> None:
+    """Point the alias at the head where it points elsewhere."""
+    head = chain.head
+    # Of a branch, the links before its own are versions of another chain.
+    if head is not None and chain.own and ledger.head_hint(name) != head.version.number:
+        ledger.set_head_hint(name, head.version.number)
 
 
 def _verify_upload(ledger: Ledger, run_id: str, written: dict[str, str], folder: Path) -> None:

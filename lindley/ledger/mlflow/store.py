@@ -84,6 +84,7 @@ class MlflowLedger:
                 registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri
                 self.client = MlflowClient(tracking_uri=uri, registry_uri=registry)
         self._files = Artifacts(self.client, root, self.embedded)
+        self._experiments: dict[str, str] = {}
 
     def _open_embedded(self) -> None:
         """Open a SQLite ledger; its tables are made once, under a lock."""
@@ -208,6 +209,7 @@ class MlflowLedger:
                 tags={name: str(value)[:_TAG_CHARACTERS] for name, value in tags.items()},
             )
             run_id: str = created.info.run_id
+            self._files.remember(created.info)
             params = [Param(naming.key(k), str(v)[:_PARAM_CHARACTERS]) for k, v in run.params.items()]
             metrics = _metrics(run.metrics)
             while params or metrics:
@@ -257,6 +259,7 @@ class MlflowLedger:
                 if refused_with(error, *NO_RUN):
                     return None
                 raise
+        self._files.remember(run.info)
         return _state(run)
 
     def run_states(self, chain: str) -> dict[str, RunState]:
@@ -279,10 +282,10 @@ class MlflowLedger:
         found: list[Any] = []
         token: str | None = None
         with translated(f"search the runs of {chain}"):
-            experiment = self.client.get_experiment_by_name(self._experiment_prefix + chain)
+            experiment = self._known_experiment(chain)
             while experiment is not None:
                 page = self.client.search_runs(
-                    [experiment.experiment_id], condition, max_results=_RUNS_PER_CALL, page_token=token
+                    [experiment], condition, max_results=_RUNS_PER_CALL, page_token=token
                 )
                 found += page
                 token = page.token
@@ -296,8 +299,8 @@ class MlflowLedger:
         """Create a version; see `Ledger`."""
         with translated(f"register a version of {chain}"):
             local = self._files.folder(run_id) if self.embedded else None
-            uri = local.as_uri() if local else self.client.get_run(run_id).info.artifact_uri
-            source = uri.rstrip("/") + "/belief"
+            uri = local.as_uri() if local else self._files.info(run_id).artifact_uri
+            source = str(uri).rstrip("/") + "/belief"
             version = self.client.create_model_version(
                 self._model(chain),
                 source,
@@ -324,8 +327,7 @@ class MlflowLedger:
         base = public(os.environ.get("LINDLEY_MLFLOW_UI", "" if self.embedded else self.uri)).rstrip("/")
         if not base.startswith("http"):
             return {}
-        with translated("read the run"):
-            experiment = self.client.get_run(run_id).info.experiment_id
+        experiment = self._files.info(run_id).experiment_id
         pages = {"run": f"{base}/#/experiments/{experiment}/runs/{run_id}"}
         if number is not None:
             pages["version"] = f"{base}/#/models/{self._model(chain)}/versions/{number}"
@@ -336,6 +338,15 @@ class MlflowLedger:
     def _model(self, chain: str) -> str:
         """Return the name of a chain's registered model."""
         return self._model_prefix + chain
+
+    def _known_experiment(self, chain: str) -> str | None:
+        """Return the id of a chain's experiment for reading, asked for once; None if there is none."""
+        if chain not in self._experiments:
+            found = self.client.get_experiment_by_name(self._experiment_prefix + chain)
+            if found is None:
+                return None
+            self._experiments[chain] = str(found.experiment_id)
+        return self._experiments[chain]
 
     def _experiment(self, chain: str) -> str:
         """Return the id of a chain's experiment, created when it is not there."""
