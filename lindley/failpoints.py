@@ -29,10 +29,10 @@ NAMES = {
     "versioned": "created the version, moved no alias",
     "aliased": "moved the alias, closed no run",
     "closed": "closed the run; the file is still where it was",
-    "drawn": "registered and archived the link, and drawn its pictures to a scratch folder",
     "archive-copied": "copied a file, under a hidden name",
     "archive-linked": "given a file that moves its new name, and not taken the old one",
     "archived": "moved the file to the store",
+    "drawn": "registered and archived the link, and drawn its pictures to a scratch folder",
     "reason-written": "written why a file is refused, and not moved the file",
 }
 

@@ -14,8 +14,8 @@ from tests import fakes
 
 #: What only a fit, a flow, a ledger or a picture needs, and what comes with them.
 HEAVY = {
-    "pymc", "pytensor", "nutpie", "numba", "prefect", "mlflow", "matplotlib", "arviz", "arviz_stats", "xarray",
-    "scipy", "sklearn", "pandas", "numpy", "pyarrow", "sqlalchemy",
+    "pymc", "pytensor", "nutpie", "numba", "prefect", "mlflow", "matplotlib", "arviz", "arviz_stats",
+    "xarray", "scipy", "sklearn", "pandas", "numpy", "pyarrow", "sqlalchemy",
 }  # fmt: skip
 #: What `import mlflow` itself imports, whatever is used of it.
 OF_MLFLOW = {"mlflow", "scipy", "pandas", "numpy", "pyarrow", "sqlalchemy"}

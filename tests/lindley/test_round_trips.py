@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +45,13 @@ class Counted:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, declaration: Declaration) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory, declaration: Declaration) -> Path:
     """A folder with an embedded ledger and a chain of two links."""
     root = tmp_path_factory.mktemp("round-trips")
     ledger = MlflowLedger(f"sqlite:///{root / 'mlflow.db'}", root)
     for start in (0, 10):
         append(ledger, declaration, coins(declaration, start))
-    yield root
+    return root
 
 
 def opened(root: Path) -> tuple[MlflowLedger, Counted]:
