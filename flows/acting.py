@@ -1,8 +1,8 @@
-"""An act on a chain, step by step: plan, fit, log, register. Knows neither Prefect nor MLflow."""
+"""An act on a chain, step by step: plan, fit, log, register, draw. Knows neither Prefect nor MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +31,8 @@ class ActSteps:
     ----------
     read
         Reads the file of a correction.
+    draw
+        Draws the pictures of links that have none; see `flows.sequence.Steps`.
     say
         Takes one sentence for the log.
     """
@@ -40,6 +42,7 @@ class ActSteps:
     fit: Callable[[ActPlan], Outcome | None]
     log: Callable[[Ledger, ActPlan, Outcome | None], LoggedLink]
     register: Callable[[Ledger, LoggedLink], Registered]
+    draw: Callable[[Ledger, Mapping[str, str]], object]
     say: Callable[[str], object]
 
 
@@ -87,9 +90,25 @@ class ActResult:
         """Return the result as JSON-able values."""
         return asdict(self) | {"reasons": list(self.reasons), "retracted": list(self.retracted)}
 
+    def runs(self) -> dict[str, str]:
+        """Return the record digest of the new link by its run id; empty where there is none."""
+        return {self.run_id: self.record_digest} if self.run_id and self.record_digest else {}
 
-def act(steps: ActSteps, workspace: Workspace, chain: str, plan_act: PlanAct) -> ActResult:
+
+def act(
+    steps: ActSteps,
+    workspace: Workspace,
+    chain: str,
+    plan_act: PlanAct,
+    *,
+    archive: Callable[[ActResult], ActResult] = lambda result: result,
+) -> ActResult:
     """Do something to a chain, or say why nothing was to be done.
+
+    Parameters
+    ----------
+    archive
+        What is done once the result is known, before its pictures are drawn.
 
     Raises
     ------
@@ -100,26 +119,32 @@ def act(steps: ActSteps, workspace: Workspace, chain: str, plan_act: PlanAct) ->
     signer_from_environment()  # a key that cannot be used is told before the fit, not after it
     ledger = steps.open_ledger(workspace)
 
-    def attempt() -> ActResult | None:
+    def attempt() -> tuple[ActResult, dict[str, str]] | None:
         plan = plan_act(ledger, declaration)
+        head = {plan.head_link.version.run_id: plan.head_link.version.record}
         if plan.noop is not None:
-            return ActResult(
+            nothing = ActResult(
                 status="quarantined" if plan.quarantined else "unchanged",
                 chain=chain,
                 kind=plan.kind,
                 message=plan.noop,
             )
+            return nothing, head
         outcome = steps.fit(plan)
         registered = steps.register(ledger, steps.log(ledger, plan, outcome))
-        return None if registered.status == "superseded" else _result(plan, outcome, registered)
+        return None if registered.status == "superseded" else (_result(plan, outcome, registered), head)
 
-    return until_won(
+    result, head = until_won(
         attempt,
         steps.say,
         again="this is done again on the new head",
         lost=f"The race for the head of {chain} was lost",
         run="it",
     )
+    result = archive(result)
+    # The head has no pictures yet if its writer was killed before it drew them.
+    steps.draw(ledger, result.runs() | head)
+    return result
 
 
 def correct_one(
@@ -141,8 +166,10 @@ def correct_one(
     def plan(ledger: Ledger, declaration: Declaration) -> ActPlan:
         return plan_correct(ledger, declaration, batch)
 
-    result = act(steps, workspace, chain, plan)
-    return replace(result, stored=str(files.store(workspace, chain, path, batch.digest)))
+    def archive(result: ActResult) -> ActResult:
+        return replace(result, stored=str(files.store(workspace, chain, path, batch.digest)))
+
+    return act(steps, workspace, chain, plan, archive=archive)
 
 
 def _result(plan: ActPlan, outcome: Outcome | None, registered: Registered) -> ActResult:

@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from flows import files
 from flows.acting import ActResult, ActSteps, act, correct_one
 from flows.branches import branch_one
+from flows.drawing import draw
 from flows.states import completed, failed, value_of
 from lindley.errors import LindleyError
 from lindley.ledger import open_ledger
@@ -37,6 +38,7 @@ def act_steps() -> ActSteps:
         fit=tasks.fit_act,
         log=tasks.log_act,
         register=register_link,
+        draw=draw,
         say=get_run_logger().info,
     )
 
@@ -130,7 +132,8 @@ def branch(chain: str, link: str, name: str) -> State[Any]:
         Name of the branch; its full name is ``CHAIN--NAME``.
     """
     return _in_turn(
-        chain, lambda workspace: branch_one(open_ledger, tasks.make_branch, workspace, chain, link, name)
+        chain,
+        lambda workspace: branch_one(open_ledger, tasks.make_branch, draw, workspace, chain, link, name),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from flows.acting import ActResult
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def branch_one(
     open_ledger: Callable[[Workspace], Ledger],
     make: Callable[[Ledger, Declaration, str, str], Branched],
+    draw: Callable[[Ledger, Mapping[str, str]], object],
     workspace: Workspace,
     chain: str,
     link: str,
@@ -33,7 +34,8 @@ def branch_one(
     from lindley.branching import branch_name  # with the ledger's libraries
 
     full = branch_name(chain, name)
-    made = make(open_ledger(workspace), load_declaration(full, workspace.models), chain, link)
+    ledger = open_ledger(workspace)
+    made = make(ledger, load_declaration(full, workspace.models), chain, link)
     where = f"continues {chain} from link {made.start.number}"
     if made.registered is None:
         return ActResult(
@@ -43,6 +45,7 @@ def branch_one(
             message=f"{full} is there already and {where}; nothing was done",
         )
     found = made.registered
+    draw(ledger, {found.run_id: found.record_digest})
     return ActResult(
         status="accepted",
         chain=full,

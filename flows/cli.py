@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_acts, cli_chain, cli_rebase, cli_servers, cli_update, cli_verify
+from flows import cli_acts, cli_chain, cli_rebase, cli_runs, cli_servers, cli_update, cli_verify
 from lindley import __version__
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ def _options(
     """Sequential Bayesian updating with an auditable chain of posteriors."""
 
 
-for module in (cli_update, cli_acts, cli_chain, cli_verify, cli_rebase, cli_servers):
+for module in (cli_update, cli_acts, cli_chain, cli_runs, cli_verify, cli_rebase, cli_servers):
     module.register(app)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from flows import files
@@ -14,9 +14,10 @@ from lindley.batch import read_batch
 from lindley.calibration import Calibration, calibrate
 from lindley.declaration import load_declaration
 from lindley.errors import LindleyError
-from lindley.ledger import open_ledger
+from lindley.ledger import Ledger, open_ledger
 from lindley.lineage import newest_belief
 from lindley.pipeline import RunContext, fit_plan, import_trace, log_link, plan_update, register_link
+from lindley.plots import draw_missing
 from lindley.rebasing import fit_rebase, log_rebase, plan_rebase
 from lindley.workspace import Workspace
 
@@ -45,6 +46,7 @@ def update_directly(
         fit=lambda plan: fit_plan(plan, progress=progress),
         log=lambda ledger, plan, outcome: log_link(ledger, plan, outcome, context=RunContext()),
         register=register_link,
+        draw=draw_plots,
         publish=lambda *_: None,
         say=say,
     )
@@ -99,6 +101,7 @@ def _refit_steps(progress: Callable[[int, int], None]) -> RefitSteps:
         fit=lambda plan: fit_rebase(plan, progress=progress),
         log=lambda ledger, plan, outcome: log_rebase(ledger, plan, outcome, context=RunContext()),
         register=register_link,
+        draw=draw_plots,
         publish=lambda *_: None,
         say=say,
     )
@@ -143,6 +146,16 @@ def import_directly(workspace: Workspace, chain: str, trace: Path) -> UpdateResu
         If the trace does not fit the chain's model, or the chain has links already.
     """
     declaration = load_declaration(chain, workspace.models)
+    ledger = open_ledger(workspace)
     with files.turn(workspace, chain):
-        registered = import_trace(open_ledger(workspace), declaration, trace)
+        registered = import_trace(ledger, declaration, trace)
+    draw_plots(ledger, {registered.run_id: registered.record_digest})
     return registered_result(trace, registered)
+
+
+def draw_plots(ledger: Ledger, runs: Mapping[str, str]) -> None:
+    """Draw the pictures of links that have none; that the links are registered already is not undone."""
+    try:
+        draw_missing(ledger, runs)
+    except Exception as error:  # whatever the drawing raises, it is not worth a link
+        say(f"The link is registered, but its pictures were not drawn: {error}")

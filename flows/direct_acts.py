@@ -10,6 +10,7 @@ from flows import files
 from flows.acting import ActResult, ActSteps, act, correct_one
 from flows.branches import branch_one
 from flows.cli_output import say
+from flows.direct import draw_plots
 from lindley.acts import fit_act, log_act
 from lindley.batch import read_batch
 from lindley.branching import make_branch
@@ -96,7 +97,7 @@ def branch_directly(workspace: Workspace, chain: str, link: str, name: str, prog
         return make_branch(*found, context=RunContext())
 
     with files.turn(workspace, chain):
-        return branch_one(open_ledger, make, workspace, chain, link, name)
+        return branch_one(open_ledger, make, draw_plots, workspace, chain, link, name)
 
 
 def diff_directly(workspace: Workspace, a: str, b: str) -> Difference:
@@ -111,5 +112,6 @@ def _steps(progress: Progress) -> ActSteps:
         fit=lambda plan: fit_act(plan, progress=progress),
         log=lambda ledger, plan, outcome: log_act(ledger, plan, outcome, context=RunContext()),
         register=register_link,
+        draw=draw_plots,
         say=say,
     )

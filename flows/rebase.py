@@ -10,6 +10,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows import files
+from flows.drawing import draw
 from flows.refit import RefitResult, RefitSteps, refit
 from flows.states import completed, failed, value_of
 from lindley.errors import LindleyError
@@ -33,6 +34,7 @@ def refit_steps() -> RefitSteps:
         fit=fit_rebase,
         log=log_rebase,
         register=register_link,
+        draw=draw,
         publish=publish_audit,
         say=get_run_logger().info,
     )

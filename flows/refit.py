@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +26,8 @@ class RefitSteps:
 
     Parameters
     ----------
+    draw
+        Draws the pictures of links that have none; see `flows.sequence.Steps`.
     publish
         Shows the audit to people.
     say
@@ -37,6 +39,7 @@ class RefitSteps:
     fit: Callable[[RebasePlan], Outcome]
     log: Callable[[Ledger, RebasePlan, Outcome], LoggedLink]
     register: Callable[[Ledger, LoggedLink], Registered]
+    draw: Callable[[Ledger, Mapping[str, str]], object]
     publish: Callable[[str, Outcome], object]
     say: Callable[[str], object]
 
@@ -112,6 +115,8 @@ def refit(
         registered = steps.register(ledger, steps.log(ledger, plan, outcome))
         if registered.status == "superseded":
             return None
+        head = plan.head_link.version
+        steps.draw(ledger, {registered.run_id: registered.record_digest, head.run_id: head.record})
         steps.publish(chain, outcome)
         accepted = registered.status == "accepted"
         status: Literal["accepted", "quarantined"] = "accepted" if accepted else "quarantined"

@@ -1,11 +1,11 @@
-"""One batch, step by step: read, plan, fit, log, register, archive. Knows neither Prefect nor MLflow.
+"""One batch, step by step: read, plan, fit, log, register, archive, draw. Knows neither Prefect nor MLflow.
 
 The flow gives it Prefect tasks as steps, ``lindley update --direct`` the functions of the core.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,9 @@ class Steps:
     ----------
     open_ledger
         Opens the ledger of a workspace.
+    draw
+        Draws the pictures of links that have none, by run id and record digest; called when everything is
+        registered and archived, and never fails.
     publish
         Shows the link to people; called when everything is registered and archived.
     say
@@ -47,6 +50,7 @@ class Steps:
     fit: Callable[[Plan], Outcome]
     log: Callable[[Ledger, Plan, Outcome], LoggedLink]
     register: Callable[[Ledger, LoggedLink], Registered]
+    draw: Callable[[Ledger, Mapping[str, str]], object]
     publish: Callable[[Plan, Outcome, Registered], object]
     say: Callable[[str], object]
 
@@ -149,7 +153,9 @@ def _update(
                 file=path.name,
                 message=plan.noop,
             )
-            return _archived(result, workspace, path, batch)
+            result = _archived(result, workspace, path, batch)
+            steps.draw(ledger, _at_head(plan))
+            return result
         outcome = steps.fit(plan)
         registered = _write(steps, ledger, plan, outcome)
         if registered is None:
@@ -157,6 +163,7 @@ def _update(
         dropped = plan.batch.dropped.rows if plan.batch.dropped else 0
         result = registered_result(path, registered, tuple(outcome.gate.reasons), dropped)
         result = _archived(result, workspace, path, batch)
+        steps.draw(ledger, {registered.run_id: registered.record_digest} | _at_head(plan))
         steps.publish(plan, outcome, registered)
         return result
 
@@ -167,6 +174,11 @@ def _update(
         lost=f"{batch.origin} lost the race for the head of {chain}",
         run="the update",
     )
+
+
+def _at_head(plan: Plan) -> dict[str, str]:
+    """Return the head that a plan met: without pictures if its writer was killed before it drew them."""
+    return {plan.head.version.run_id: plan.head.version.record} if plan.head else {}
 
 
 def until_won[R](

@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows import files
+from flows.drawing import draw
 from flows.rebase import refit_steps
 from flows.refit import follow_up
 from flows.result import OnOverlap, UpdateResult
@@ -39,6 +40,7 @@ def _steps() -> Steps:
         fit=fit_update,
         log=log_link,
         register=register_link,
+        draw=draw,
         publish=_publish,
         say=get_run_logger().info,
     )

@@ -7,6 +7,7 @@ act is one link, which is there or not. Plans are made in `lindley.retracting` a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from lindley.hindsight import Segment
 from lindley.ledger.protocol import Ledger
 from lindley.lineage import Origin, settled
 from lindley.linking import LoggedLink, RunContext, complete, log_content
+from lindley.phases import FETCH, Phases
 from lindley.pipeline import Outcome, content_of
 from lindley.reading import find_begun
 from lindley.record import parse
@@ -53,6 +55,8 @@ class ActPlan:
         Why nothing needs to be done; None when there is something to do.
     quarantined
         Whether the same act on this very head failed the gate before.
+    phases
+        Seconds by phase since the plan was begun.
     """
 
     declaration: Declaration
@@ -74,6 +78,7 @@ class ActPlan:
     thresholds: Thresholds = field(default_factory=Thresholds)
     noop: str | None = None
     quarantined: bool = False
+    phases: Phases = field(default_factory=Phases, compare=False)
 
     @property
     def head_link(self) -> Link:
@@ -81,16 +86,25 @@ class ActPlan:
         return self.chain.links[-1]
 
 
-def opened(ledger: Ledger, declaration: Declaration, kind: str) -> ActPlan:
+def opened(
+    ledger: Ledger, declaration: Declaration, kind: str, seconds: Mapping[str, float] | None = None
+) -> ActPlan:
     """Return the beginning of a plan: a chain that has a head. Completes what a killed writer left open.
+
+    Parameters
+    ----------
+    seconds
+        What took time before, by phase.
 
     Raises
     ------
     UnknownChain, UnknownLink
         If there is no such chain, or it has no link.
     """
-    chain, genesis = find_begun(ledger, declaration.name)
-    complete(ledger, declaration.name, chain)
+    phases = Phases(seconds)
+    with phases(FETCH):
+        chain, genesis = find_begun(ledger, declaration.name)
+        complete(ledger, declaration.name, chain)
     root: dict[str, Any] = parse(genesis)["model"]
     return ActPlan(
         declaration=declaration,
@@ -99,6 +113,7 @@ def opened(ledger: Ledger, declaration: Declaration, kind: str) -> ActPlan:
         kind=kind,
         carried=tuple(root["carried"]),
         constants=dict(root["constants"]),
+        phases=phases,
     )
 
 
@@ -141,9 +156,11 @@ def log_act(ledger: Ledger, plan: ActPlan, outcome: Outcome | None, *, context: 
             previous=plan.head_link.version.record,
             link=link,
             retracted=plan.retracted,
+            phases=plan.phases,
             context=context,
         )
     origin = settled(plan.origin, plan.behind, outcome.info.undone)
+    plan.phases.add(outcome.seconds)
     content = content_of(
         plan,
         outcome,
@@ -159,7 +176,7 @@ def log_act(ledger: Ledger, plan: ActPlan, outcome: Outcome | None, *, context: 
         content,
         link=link,
         prior_link=origin.prior.number if origin.prior else None,
-        seconds=outcome.seconds,
+        phases=plan.phases,
         context=context,
         taken_out=taken_out,
     )

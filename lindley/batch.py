@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from lindley.content_digest import FORMAT, PER_SECOND, content_digest, decode, f
 from lindley.declaration import Declaration
 from lindley.declared_schema import as_schema
 from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
+from lindley.file_names import printable, shown_name
 from lindley.frames import frame_from_table, table_from_frame
-from lindley.readers import Limits, printable, read_table, shown_name
+from lindley.phases import READ, VALIDATE, Phases
+from lindley.readers import Limits, read_table
 from lindley.schema import cast_table, listed, missing_rows, rows_text
 
 #: Metadata key of the Parquet files that `write_batch` writes; the value is the batch digest.
@@ -71,6 +73,8 @@ class Batch:
         declaration asks for none. Not part of the digest.
     dropped
         What was left out of the file, because it was counted already; None where nothing was.
+    seconds
+        What reading and validating the file took, by phase; empty for rows that came otherwise.
     """
 
     table: pa.Table
@@ -79,6 +83,7 @@ class Batch:
     origin: str
     context: pa.Table | None = None
     dropped: Dropped | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def rows(self) -> int:
@@ -124,9 +129,13 @@ def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = 
     """
     path = Path(path)
     schema = as_schema(declaration.schema)
+    phases = Phases()
     with _naming(shown_name(path)):
-        table = schema.conform(read_table(path, schema, limits))
-        return _batch(table, declaration, path.name)
+        with phases(READ):
+            table = read_table(path, schema, limits)
+        with phases(VALIDATE):
+            batch = _batch(schema.conform(table), declaration, path.name)
+    return replace(batch, seconds=phases.seconds)
 
 
 def batch_from_frame(frame: pd.DataFrame, declaration: Declaration, origin: str = "memory") -> Batch:

@@ -12,6 +12,7 @@ from lindley.errors import ActRefused, LostRace
 from lindley.ledger.protocol import Ledger
 from lindley.linking import Registered, RunContext, complete, register_link
 from lindley.names import check_chain_name
+from lindley.phases import FETCH, Phases
 from lindley.reading import find_begun, read_chain
 from lindley.record import BRANCH, canonical, genesis_record, parse
 from lindley.signatures import signer_from_environment
@@ -78,7 +79,9 @@ def make_branch(
     LedgerCorrupt
         If what the ledger holds does not have the digests it states.
     """
-    (chain, root), name = find_begun(ledger, source), declaration.name
+    phases, name = Phases(), declaration.name
+    with phases(FETCH):
+        chain, root = find_begun(ledger, source)
     signer_from_environment()  # before the chain is claimed
     start = choose_link(chain, link)
     origin = {"chain": source, "record": start.version.record}
@@ -107,6 +110,7 @@ def make_branch(
         kind=BRANCH,
         previous=start.version.record,
         link=start.number + 1,
+        phases=phases,
         context=context,
     )
     registered = register_link(ledger, logged)

@@ -20,7 +20,6 @@ from lindley.declaration import Declaration
 from lindley.diagnostics import Gate
 from lindley.prior import MatchedPrior
 from lindley.record import SCHEMA, canonical, digest
-from lindley.report.figures import audit_figure, predictive_figure, prior_posterior_figure, rank_figure, save
 from lindley.serving import serving_draws
 
 #: Libraries whose versions can change a fit.
@@ -100,6 +99,8 @@ def write(
 ) -> dict[str, Any]:
     """Write every file of a link below `folder` and return its record; the record is written last.
 
+    Pictures are not among them: they are drawn from the stored trace (`lindley.plots`).
+
     Parameters
     ----------
     content
@@ -116,10 +117,8 @@ def write(
     write_matched_prior(content.matched, folder / MATCHED_PRIOR)
     write_trace(content.trace, folder / TRACE)
     write_csv(content.summary, folder / SUMMARY)
-    _draw_figures(content.trace, folder / "plots")
     if content.audit is not None:
         write_csv(content.audit, folder / AUDIT)
-        save(audit_figure(content.audit), folder / "plots" / "audit.png")
     scratch = folder / ".serving"
     scratch.mkdir()
     draws = scratch / "draws.nc"
@@ -214,13 +213,3 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         "libraries": libraries(),
         "artifacts": artifacts,
     }
-
-
-def _draw_figures(trace: xr.DataTree, folder: Path) -> None:
-    """Draw the three figures of a link."""
-    folder.mkdir()
-    save(prior_posterior_figure(trace), folder / "prior_posterior.png")
-    if "sample_stats" in trace.children:
-        save(rank_figure(trace), folder / "ranks.png")
-    if "posterior_predictive" in trace.children:
-        save(predictive_figure(trace), folder / "posterior_predictive.png")

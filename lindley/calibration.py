@@ -22,9 +22,9 @@ from lindley.declaration import Declaration
 from lindley.errors import ModelRefused
 from lindley.fit import FitSettings
 from lindley.model_graph import ModelGraph
+from lindley.phases import Phases
 from lindley.predictive import predictive_draws
 from lindley.preparing import prepare
-from lindley.problem import Phases
 from lindley.replay import Chain, advance
 from lindley.seeds import derive_seed
 

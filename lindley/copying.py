@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from lindley.choosing import shown
 from lindley.errors import LedgerCorrupt
 from lindley.ledger.protocol import Ledger, Run
 from lindley.linking import LoggedLink, RunContext, run_tags, store_run
+from lindley.phases import FETCH, LOG, Phases
 from lindley.reading import read_record
 from lindley.record import SCHEMA, canonical, digest
 from lindley.report.note import link_note
@@ -30,6 +32,7 @@ def log_copy(
     previous: str,
     link: int,
     retracted: Sequence[Link] = (),
+    phases: Phases | None = None,
     context: RunContext,
 ) -> LoggedLink:
     """Write a link with the belief of `target`, read it back and verify; it is not registered yet.
@@ -44,6 +47,8 @@ def log_copy(
         Number it will have if it wins.
     retracted
         The links whose batches are taken out.
+    phases
+        Seconds by phase so far; those of this are added.
     context
         The flow run.
 
@@ -55,9 +60,12 @@ def log_copy(
     KeyRefused
         If the environment names a key for signatures that cannot be used.
     """
+    phases = phases or Phases()
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         folder = Path(scratch)
-        held = read_record(ledger, target)
+        with phases(FETCH):
+            held = read_record(ledger, target)
+            artifacts = _fetch(ledger, target, held, folder)
         record = held | {
             "schema": SCHEMA,
             "kind": kind,
@@ -68,7 +76,7 @@ def log_copy(
             "replayed": [],
             "retracted": [gone.version.record for gone in retracted],
             "batch": None,
-            "artifacts": _fetch(ledger, target, held, folder),
+            "artifacts": artifacts,
         }
         data = canonical(record)
         (folder / artifact_names.RECORD).write_bytes(data)
@@ -76,12 +84,13 @@ def log_copy(
         run = Run(
             name=f"{chain} {link}: {kind}, belief of link {target.number}"[:200],
             params={"belief of": target.version.record},
-            metrics=dict(record["figures"]),
+            metrics=dict(record["figures"]) | phases.metrics(),
             tags=run_tags(record, digest(data), context),
             note=note,
         )
-        run_id = store_run(ledger, run, folder, record, link)
-    return LoggedLink(chain, run_id, record, digest(data), previous, note)
+        with phases(LOG):
+            run_id = store_run(ledger, run, folder, record, link)
+    return LoggedLink(chain, run_id, record, digest(data), previous, note, phases)
 
 
 def _fetch(ledger: Ledger, target: Link, record: dict[str, Any], folder: Path) -> dict[str, str]:
@@ -99,6 +108,9 @@ def _fetch(ledger: Ledger, target: Link, record: dict[str, Any], folder: Path) -
         )
     for path in found.keys() - wanted.keys():
         (folder / path).unlink()
+    # Pictures are drawn anew from the copy's trace; nothing is left to upload where they were.
+    with contextlib.suppress(OSError):
+        (folder / artifact_names.PLOTS).rmdir()
     return wanted
 
 

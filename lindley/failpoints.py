@@ -32,6 +32,7 @@ NAMES = {
     "archive-copied": "copied a file, under a hidden name",
     "archive-linked": "given a file that moves its new name, and not taken the old one",
     "archived": "moved the file to the store",
+    "drawn": "registered and archived the link, and drawn its pictures to a scratch folder",
     "reason-written": "written why a file is refused, and not moved the file",
 }
 

@@ -19,9 +19,10 @@ from lindley.hindsight import Segment, Shift, in_sight, shift, to_undo
 from lindley.information import information_map
 from lindley.judging import Sampling, Verdict
 from lindley.matching import Family
+from lindley.phases import Phases
 from lindley.preparing import prepare
 from lindley.prior import MatchedPrior, match
-from lindley.problem import Phases, Problem, passing_draws
+from lindley.problem import Problem, passing_draws
 from lindley.seeds import derive_seed
 from lindley.stein import Calibration
 

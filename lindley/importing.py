@@ -22,12 +22,13 @@ from lindley.bundle import Content
 from lindley.declaration import Declaration
 from lindley.diagnostics import Gate, Thresholds
 from lindley.errors import BatchUnreadable, LedgerCorrupt, LostRace, ModelRefused
+from lindley.file_names import shown_name
 from lindley.ledger.protocol import Ledger
 from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
 from lindley.model_graph import ModelGraph
+from lindley.phases import BUILD, DIAGNOSE, MATCH, READ, Phases
 from lindley.planning import genesis_model
 from lindley.prior import match
-from lindley.readers import shown_name
 from lindley.record import IMPORT, canonical, digest, genesis_record
 from lindley.serving import with_outcomes
 from lindley.signatures import signer_from_environment
@@ -70,12 +71,21 @@ def import_trace(
             found=f"a chain named {declaration.name}",
             todo="import into a chain of another name",
         )
-    logged = _log(ledger, declaration, _read(Path(path)), shown_name(Path(path)), context or RunContext())
+    phases = Phases()
+    with phases(READ):
+        found = _read(Path(path))
+    context = context or RunContext()
+    logged = _log(ledger, declaration, found, shown_name(Path(path)), context, phases)
     return register_link(ledger, logged)
 
 
 def _log(
-    ledger: Ledger, declaration: Declaration, found: xr.DataTree, origin: str, context: RunContext
+    ledger: Ledger,
+    declaration: Declaration,
+    found: xr.DataTree,
+    origin: str,
+    context: RunContext,
+    phases: Phases,
 ) -> LoggedLink:
     """Match the trace, claim the chain and write the link."""
     frame = with_outcomes(pd.DataFrame(index=[0, 1]), declaration, every=True)
@@ -87,14 +97,17 @@ def _log(
             todo="declare constants={...} with the numbers that the trace was made with",
         )
     constants = declaration.frozen_constants(frame)
-    model = model_graph.build(declaration, frame, constants=constants)
-    carried = model_graph.carried_variables(declaration, frame, constants)
-    graph = model_graph.take_apart(declaration, model, carried)
-    tree = _as_trace(found, graph)
+    with phases(BUILD):
+        model = model_graph.build(declaration, frame, constants=constants)
+        carried = model_graph.carried_variables(declaration, frame, constants)
+        graph = model_graph.take_apart(declaration, model, carried)
+        tree = _as_trace(found, graph)
     u = np.asarray(tree["coordinates"].dataset["u"].values)
     state = frozenset(declaration.carry)
-    matched = match(u.reshape(-1, u.shape[-1]), graph.coordinates, state=state)
-    figures, gate = _judge(u, graph)
+    with phases(MATCH):
+        matched = match(u.reshape(-1, u.shape[-1]), graph.coordinates, state=state)
+    with phases(DIAGNOSE):
+        figures, gate = _judge(u, graph)
     genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried, constants)))
     if ledger.claim(declaration.name, genesis, declaration.description) != genesis:
         raise LostRace(
@@ -128,7 +141,7 @@ def _log(
         },
         match={"distances": {}, "doubts": [], "pooled": ""},
     )
-    return log_content(ledger, content, link=1, prior_link=None, seconds={}, context=context)
+    return log_content(ledger, content, link=1, prior_link=None, phases=phases, context=context)
 
 
 def _read(path: Path) -> xr.DataTree:

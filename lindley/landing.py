@@ -17,17 +17,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from lindley import failpoints
 from lindley.atomic import move_new, write_new
 from lindley.errors import BatchRefused, LindleyError, NameRefused
-from lindley.frames import table_from_frame
+from lindley.file_names import EXTENSIONS, PARQUET_MAGIC, shown_name
 from lindley.names import CHAIN_NAME, check_chain_name
-from lindley.readers import EXTENSIONS, PARQUET_MAGIC, shown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Endings of files that their writers have not finished.
 TEMPORARY = (".tmp", ".part", ".partial", ".crdownload", "~")
@@ -343,8 +342,13 @@ def drop(source: pd.DataFrame | Path, landing: Path, chain: str, stem: str) -> P
 
 
 def _content(source: pd.DataFrame | Path) -> tuple[bytes, str]:
-    if not isinstance(source, pd.DataFrame):
+    if isinstance(source, Path):
         return source.read_bytes(), source.suffix.lower()
+    import pyarrow as pa  # only who drops data waits for Arrow and pandas, not every command
+    import pyarrow.parquet as pq
+
+    from lindley.frames import table_from_frame
+
     buffer = pa.BufferOutputStream()
     pq.write_table(table_from_frame(source), buffer, write_page_checksum=True)
     return buffer.getvalue().to_pybytes(), ".parquet"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from lindley.bundle import Content
 from lindley.chain import Chain, version_tags
 from lindley.errors import AccessRefused, LedgerCorrupt
 from lindley.ledger.protocol import Ledger, Run
+from lindley.phases import LOG, PHASES, REGISTER, TOTAL, WRITE, Phases, as_metrics
 from lindley.reading import read_chain
 from lindley.report.note import link_note
 from lindley.signatures import sign_record, signer_from_environment
@@ -34,7 +35,10 @@ class RunContext:
 
 @dataclass(frozen=True)
 class LoggedLink:
-    """A link whose artifacts are in the ledger, read back and verified; not registered yet."""
+    """A link whose artifacts are in the ledger, read back and verified; not registered yet.
+
+    `phases` are the seconds so far: what comes after the run was opened is logged when it is closed.
+    """
 
     chain: str
     run_id: str
@@ -42,6 +46,7 @@ class LoggedLink:
     record_digest: str
     previous: str
     note: str
+    phases: Phases = field(default_factory=Phases, compare=False)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def log_content(
     *,
     link: int,
     prior_link: int | None,
-    seconds: dict[str, float],
+    phases: Phases,
     context: RunContext,
     taken_out: Sequence[str] = (),
 ) -> LoggedLink:
@@ -78,8 +83,8 @@ def log_content(
         The link.
     link, prior_link
         Number it will have if it wins, and of the link whose posterior was its prior.
-    seconds
-        Seconds by phase so far.
+    phases
+        Seconds by phase so far; those of this are added.
     context
         The flow run.
     taken_out
@@ -95,12 +100,14 @@ def log_content(
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         folder = Path(scratch) / "link"
         folder.mkdir()
-        record = bundle.write(content, folder, ledger.package)
+        with phases(WRITE):
+            record = bundle.write(content, folder, ledger.package)
         failpoints.reach("files-written")
-        record_digest = bundle.record_digest(record)
-        note = _note(content, record_digest, link, prior_link, context, taken_out)
-        run = _run(content, record, record_digest, note, link, seconds, context)
-        run_id = store_run(ledger, run, folder, record, link)
+        with phases(LOG):
+            record_digest = bundle.record_digest(record)
+            note = _note(content, record_digest, link, prior_link, context, taken_out)
+            run = _run(content, record, record_digest, note, link, phases, context)
+            run_id = store_run(ledger, run, folder, record, link)
     return LoggedLink(
         chain=content.declaration.name,
         run_id=run_id,
@@ -108,6 +115,7 @@ def log_content(
         record_digest=record_digest,
         previous=content.previous,
         note=note,
+        phases=phases,
     )
 
 
@@ -143,7 +151,21 @@ def store_run(ledger: Ledger, run: Run, folder: Path, record: dict[str, Any], li
 
 
 def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
-    """Create the version of a logged link and, when it is the new head, point the alias at it."""
+    """Create the version of a logged link and, when it is the new head, point the alias at it.
+
+    The run is closed at the end, with the seconds that nobody knew when it was opened.
+    """
+    with logged.phases(REGISTER):
+        registered = _registered_as(ledger, logged)
+    seconds = logged.phases.metrics(LOG, REGISTER) | as_metrics({TOTAL: logged.phases.total()})
+    ledger.close_run(logged.run_id, "finished", registered.status, seconds)
+    if registered.version is not None:
+        failpoints.reach("closed")
+    return registered
+
+
+def _registered_as(ledger: Ledger, logged: LoggedLink) -> Registered:
+    """Create the version and move the alias; a lost race has no version."""
     genesis = ledger.genesis(logged.chain)
     if genesis is None:
         raise LedgerCorrupt(
@@ -154,7 +176,6 @@ def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
         )
     if read_chain(ledger, logged.chain, genesis).head_digest != logged.previous:
         # The race is lost already: a version would only be one more that is no link.
-        ledger.close_run(logged.run_id, "finished", "superseded")
         return _registered(ledger, logged, "superseded", None, None)
     failpoints.reach("head-checked")
     number = ledger.register(
@@ -166,10 +187,12 @@ def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
     status = "accepted" if mine else "superseded"
     if not logged.record["gate"]["passed"]:
         status = "quarantined"
-    complete(ledger, logged.chain, chain)
+    if mine is not None and mine is chain.head:
+        # Not read first: the link is new, so that it points elsewhere.
+        ledger.set_head_hint(logged.chain, number)
+    else:
+        _move_hint(ledger, logged.chain, chain)
     failpoints.reach("aliased")
-    ledger.close_run(logged.run_id, "finished", status)
-    failpoints.reach("closed")
     return _registered(ledger, logged, status, mine.number if mine else None, number)
 
 
@@ -184,16 +207,21 @@ def complete(ledger: Ledger, name: str, chain: Chain) -> None:
 
 
 def _complete(ledger: Ledger, name: str, chain: Chain) -> None:
-    head = chain.head
-    # Of a branch, the links before its own are versions of another chain.
-    if head is not None and chain.own and ledger.head_hint(name) != head.version.number:
-        ledger.set_head_hint(name, head.version.number)
+    _move_hint(ledger, name, chain)
     states = {version.run_id: "superseded" for version in chain.superseded}
     states |= {version.run_id: "quarantined" for version in chain.quarantined}
     states |= {link.version.run_id: "accepted" for link in chain.own}
     for run_id in ledger.dead_runs(name):
         state = states.get(run_id, "abandoned")
         ledger.close_run(run_id, "killed" if state == "abandoned" else "finished", state)
+
+
+def _move_hint(ledger: Ledger, name: str, chain: Chain) -> None:
+    """Point the alias at the head where it points elsewhere."""
+    head = chain.head
+    # Of a branch, the links before its own are versions of another chain.
+    if head is not None and chain.own and ledger.head_hint(name) != head.version.number:
+        ledger.set_head_hint(name, head.version.number)
 
 
 def _verify_upload(ledger: Ledger, run_id: str, written: dict[str, str], folder: Path) -> None:
@@ -225,12 +253,13 @@ def _run(
     record_digest: str,
     note: str,
     link: int,
-    seconds: dict[str, float],
+    phases: Phases,
     context: RunContext,
 ) -> Run:
     """Collect what the run shows: parameters, metrics, tags, note, dataset."""
     batch = content.batch
-    metrics = dict(content.figures) | {f"seconds/{phase}": value for phase, value in seconds.items()}
+    # What is being logged at this moment is known when the run is closed.
+    metrics = dict(content.figures) | phases.metrics(*(name for name in PHASES if name != LOG))
     params = {f"sampler/{name}": str(value) for name, value in content.sampler.items()}
     params |= {f"likelihood/{name}": str(text) for name, text in content.model["likelihood"].items()}
     params |= {f"{role}/{name}": text for role, texts in content.model["genesis"].items()

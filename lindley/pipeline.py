@@ -125,12 +125,13 @@ def log_link(ledger: Ledger, plan: Plan, outcome: Outcome, *, context: RunContex
             todo="run the update again: it continues the chain that exists",
         )
     prior = plan.settled(outcome.info.undone).prior
+    plan.phases.add(outcome.seconds)
     return log_content(
         ledger,
         _content(plan, outcome),
         link=plan.link,
         prior_link=prior.number if prior else None,
-        seconds=plan.seconds | outcome.seconds,
+        phases=plan.phases,
         context=context,
     )
 

@@ -26,7 +26,7 @@ from lindley.lineage import (
 )
 from lindley.linking import complete
 from lindley.overlap import DROP, REFUSE, refuse_overlap, without_overlap
-from lindley.problem import Phases
+from lindley.phases import BUILD, FETCH, Phases
 from lindley.reading import read_belief, read_chain
 from lindley.record import canonical, digest, genesis_record, parse
 from lindley.seeds import derive_seed
@@ -62,6 +62,8 @@ class Plan:
         Why nothing needs to be done; None when there is something to do.
     quarantined
         Whether the batch was fitted on this very head before and failed the gate.
+    phases
+        Seconds by phase since the batch was read.
     """
 
     declaration: Declaration
@@ -81,7 +83,7 @@ class Plan:
     constants: dict[str, float] = field(default_factory=dict)
     noop: str | None = None
     quarantined: bool = False
-    seconds: dict[str, float] = field(default_factory=dict)
+    phases: Phases = field(default_factory=Phases, compare=False)
 
     @property
     def head(self) -> Link | None:
@@ -129,11 +131,13 @@ def plan_update(
     LedgerCorrupt
         If what the ledger holds does not have the digests it states.
     """
-    phases = Phases()
-    with phases("fetch"):
+    phases = Phases(batch.seconds)
+    with phases(FETCH):
         genesis = ledger.genesis(declaration.name)
-        if genesis is None:
-            return _first_plan(declaration, batch, settings, thresholds)
+    if genesis is None:
+        with phases(BUILD):
+            return replace(_first_plan(declaration, batch, settings, thresholds), phases=phases)
+    with phases(FETCH):
         chain = read_chain(ledger, declaration.name, genesis)
         complete(ledger, declaration.name, chain)
         root = parse(genesis)
@@ -173,7 +177,7 @@ def plan_update(
             refuse_model_change(declaration, model_of_head, chain)
         plan = _with_origin(ledger, plan, chain)
     seed = derive_seed(start, plan.batch.digest, declaration.model_digest)
-    return replace(plan, seed=seed, seconds=phases.seconds)
+    return replace(plan, seed=seed, phases=phases)
 
 
 def _with_origin(ledger: Ledger, plan: Plan, chain: Chain) -> Plan:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,22 +11,6 @@ from lindley.coordinates import Coordinates, Layout
 from lindley.engine import Bound
 from lindley.model_graph import ModelGraph
 from lindley.transport import TriangularMap
-
-
-class Phases:
-    """Seconds by phase, for the profile that every run logs."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to a phase."""
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from lindley.errors import BatchRefused, BatchUnreadable
+from lindley.file_names import EXTENSIONS, PARQUET_MAGIC, shown_name
 from lindley.schema import BatchSchema, listed
 
 #: The extensions that can become batches, lower case.
-EXTENSIONS = (".csv", ".parquet")
-PARQUET_MAGIC = b"PAR1"
 
 #: First bytes of files that people rename to .csv.
 _DISGUISES = (
@@ -103,18 +102,6 @@ def read_table(path: Path, schema: BatchSchema, limits: Limits | None = None) ->
             todo="wait for data, or drop a file that has some",
         )
     return table
-
-
-def shown_name(path: Path) -> str:
-    """Return the file's name fit for a message: escaped and shortened, without its folder."""
-    name = printable(path.name)
-    return name if len(name) <= 80 else name[:60] + "..." + name[-17:]
-
-
-def printable(text: str) -> str:
-    """Return text with what cannot be printed or encoded escaped, fit for records, pages and terminals."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _bytes_of(path: Path, limits: Limits) -> bytes:

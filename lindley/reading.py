@@ -1,26 +1,27 @@
-"""Reading a chain back from a ledger, every piece checked against its digest."""
+"""Reading a chain back from a ledger, every piece checked against its digest.
+
+Who only walks a chain does not wait for arrays and tables: what reads them imports them.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from lindley import artifact_names
-from lindley.arrays import read_matched_prior
-from lindley.belief import Belief
 from lindley.chain import Chain, Link, walk
-from lindley.content_digest import content_digest
 from lindley.errors import LedgerCorrupt, UnknownChain, UnknownLink
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
-from lindley.prior import MatchedPrior
-from lindley.readers import check_stated_size
 from lindley.record import digest, parse
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from lindley.belief import Belief
+    from lindley.prior import MatchedPrior
 
 
 def find_chain(ledger: Ledger, name: str) -> Chain:
@@ -106,12 +107,17 @@ def read_record(ledger: Ledger, link: Link) -> dict[str, Any]:
     LedgerCorrupt
         If it is missing, unreadable, or has another digest.
     """
+    return record_of(ledger, link.version.run_id, link.version.record, f"link {link.number}")
+
+
+def record_of(ledger: Ledger, run_id: str, record_digest: str, name: str) -> dict[str, Any]:
+    """Fetch the record of a run; see `read_record`. `name` is what the error calls it."""
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        data = ledger.download(link.version.run_id, Path(scratch), artifact_names.RECORD).read_bytes()
-    if digest(data) != link.version.record:
+        data = ledger.download(run_id, Path(scratch), artifact_names.RECORD).read_bytes()
+    if digest(data) != record_digest:
         raise LedgerCorrupt(
-            f"The record of link {link.number} is not the one that was registered",
-            expected=f"sha256 {link.version.record}",
+            f"The record of {name} is not the one that was registered",
+            expected=f"sha256 {record_digest}",
             found=digest(data),
             todo="run `lindley verify`; restore the artifact from a backup",
         )
@@ -126,6 +132,11 @@ def read_rows(ledger: Ledger, link: Link) -> pa.Table:
     LedgerCorrupt
         If they are missing, unreadable, or have another digest.
     """
+    import pyarrow.parquet as pq  # as the module says
+
+    from lindley.content_digest import content_digest
+    from lindley.readers import check_stated_size
+
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
         try:
@@ -152,6 +163,8 @@ def read_summary(ledger: Ledger, link: Link, record: dict[str, Any]) -> pd.DataF
     LedgerCorrupt
         If it is missing, unreadable, or has another digest.
     """
+    import pandas as pd  # as the module says
+
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         path = ledger.download(link.version.run_id, Path(scratch), artifact_names.SUMMARY)
         found, expected = digest(path.read_bytes()), record["artifacts"].get(artifact_names.SUMMARY)
@@ -173,6 +186,8 @@ def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
     LedgerCorrupt
         If one of them is not what the record states.
     """
+    from lindley.arrays import read_matched_prior  # as the module says
+
     record = read_record(ledger, link)
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         matched = read_matched_prior(
@@ -190,6 +205,8 @@ def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
 
 def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
     """Return the belief that a record and its matched prior state."""
+    from lindley.belief import Belief  # as the module says
+
     figures = record["figures"]
     return Belief(
         matched=matched,

@@ -22,6 +22,7 @@ from lindley.fit import FitSettings, Progress
 from lindley.ledger.protocol import Ledger
 from lindley.lineage import Origin, batches_of, belief_of
 from lindley.linking import LoggedLink, RunContext, complete, log_content
+from lindley.phases import FETCH, Phases
 from lindley.pipeline import Outcome, content_of
 from lindley.planning import refuse_model_change
 from lindley.reading import find_chain, read_belief, read_summary
@@ -63,6 +64,7 @@ class RebasePlan:
     seed: int
     settings: FitSettings = field(default_factory=FitSettings)
     thresholds: Thresholds = field(default_factory=Thresholds)
+    phases: Phases = field(default_factory=Phases, compare=False)
 
     @property
     def head_link(self) -> Link:
@@ -89,6 +91,16 @@ def plan_rebase(
     LedgerCorrupt
         If what the ledger holds does not have the digests it states.
     """
+    phases = Phases()
+    with phases(FETCH):
+        plan = _read(ledger, declaration, accept_model_change)
+    return replace(
+        plan, settings=settings or plan.settings, thresholds=thresholds or plan.thresholds, phases=phases
+    )
+
+
+def _read(ledger: Ledger, declaration: Declaration, accept_model_change: bool) -> RebasePlan:
+    """Read what is fitted together."""
     chain = find_chain(ledger, declaration.name)
     complete(ledger, declaration.name, chain)
     genesis = ledger.genesis(declaration.name)
@@ -123,8 +135,7 @@ def plan_rebase(
         carried=tuple(root["model"]["carried"]),
         constants=dict(root["model"]["constants"]),
         seed=derive_seed(head.matched.digest, REBASE, declaration.model_digest),
-        settings=settings or FitSettings.of(declaration.policy),
-        thresholds=thresholds or Thresholds(),
+        settings=FitSettings.of(declaration.policy),
     )
 
 
@@ -207,6 +218,7 @@ def log_rebase(ledger: Ledger, plan: RebasePlan, outcome: Outcome, *, context: R
         If what was read back is not what was written; the run is kept and marked.
     """
     origin = plan.origin
+    plan.phases.add(outcome.seconds)
     content = content_of(
         plan,
         outcome,
@@ -221,7 +233,7 @@ def log_rebase(ledger: Ledger, plan: RebasePlan, outcome: Outcome, *, context: R
         content,
         link=plan.head_link.number + 1,
         prior_link=origin.prior.number if origin.prior else None,
-        seconds=outcome.seconds,
+        phases=plan.phases,
         context=context,
     )
 

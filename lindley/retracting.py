@@ -21,6 +21,7 @@ from lindley.lineage import (
     trusted,
 )
 from lindley.overlap import refuse_overlap
+from lindley.phases import FETCH
 from lindley.planning import refuse_model_change
 from lindley.reading import read_belief
 from lindley.rebasing import imported_link
@@ -99,7 +100,7 @@ def plan_correct(
     UnknownChain, UnknownLink, ActRefused, ModelRefused, LedgerCorrupt
         As in `plan_retract`.
     """
-    plan = replace(opened(ledger, declaration, CORRECT), batch=batch)
+    plan = replace(opened(ledger, declaration, CORRECT, batch.seconds), batch=batch)
     chain = plan.chain
     replaced = choose_batch(chain, old)
     known = chain.with_batch(batch.digest)
@@ -149,8 +150,21 @@ def _with_fit(
     place: int | None = None,
 ) -> ActPlan:
     """Read what will be fitted: the batches that the start has not seen, the new one at its place."""
-    chain, declaration = plan.chain, plan.declaration
     _refuse_pooling(plan, start)
+    with plan.phases(FETCH):
+        return _read(ledger, plan, start, left, accept_model_change, place)
+
+
+def _read(
+    ledger: Ledger,
+    plan: ActPlan,
+    start: Link | None,
+    left: Sequence[Link],
+    accept_model_change: bool,
+    place: int | None,
+) -> ActPlan:
+    """Read it."""
+    chain, declaration = plan.chain, plan.declaration
     record, head = read_belief(ledger, plan.head_link)
     if not accept_model_change:
         refuse_model_change(declaration, record, chain)

@@ -21,7 +21,7 @@ from lindley.diagnostics import Gate, Thresholds
 from lindley.fit import FitSettings, Progress
 from lindley.fitting import fit
 from lindley.hindsight import Segment
-from lindley.problem import Phases
+from lindley.phases import Phases
 
 
 @dataclass(frozen=True)

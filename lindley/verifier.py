@@ -27,7 +27,7 @@ RULES: dict[str, str] = {
     "R03": "the record is readable, canonical and complete",
     "R04": "the record has the digest that the version's tag states",
     "R05": "the version's tags are those of its record",
-    "R06": "every artifact of the record is there with its digest, and no other",
+    "R06": "every artifact of the record is there with its digest, and no other but pictures",
     "R07": "the batch has the content digest, rows, key ranges and context of the record",
     "R08": "the draws and the matched prior have the digests of the record",
     "R09": "the matched prior is what its family gives on the draws",

@@ -314,15 +314,28 @@ class MemoryLedger:
     def artifacts(self, run_id: str) -> dict[str, int]:
         return {name: len(data) for name, data in self.runs[run_id].files.items()}
 
-    def close_run(self, run_id: str, status: str, state: str = "") -> None:
+    def close_run(
+        self, run_id: str, status: str, state: str = "", metrics: Mapping[str, float] | None = None
+    ) -> None:
         run = self.runs[run_id]
         run.status = status
+        run.metrics |= metrics or {}
         if state:
             run.tags["lindley.state"] = state
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        self.runs[run_id].metrics |= metrics
 
     def run_state(self, run_id: str) -> RunState | None:
         run = self.runs.get(run_id)
         return RunState(run.status, dict(run.tags), dict(run.metrics)) if run else None
+
+    def run_states(self, chain: str) -> dict[str, RunState]:
+        return {
+            run_id: RunState(run.status, dict(run.tags), dict(run.metrics))
+            for run_id, run in self.runs.items()
+            if run.chain == chain
+        }
 
     def register(self, chain: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
         if chain not in self.models:

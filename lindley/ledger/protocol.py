@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Protocol
 
 from lindley.chain import Version
 from lindley.declaration import Declaration
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,22 @@ class Ledger(Protocol):
     def artifacts(self, run_id: str) -> dict[str, int]:
         """Return the size in bytes of every artifact of a run by path."""
 
-    def close_run(self, run_id: str, status: str, state: str = "") -> None:
-        """End a run as ``finished`` or ``killed``; `state` says why, e.g. ``abandoned``."""
+    def close_run(
+        self, run_id: str, status: str, state: str = "", metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """End a run as ``finished`` or ``killed``; `state` says why, e.g. ``abandoned``.
+
+        `metrics` are those that were not known when it was opened.
+        """
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Add metrics to a run, closed or not, in one call."""
 
     def run_state(self, run_id: str) -> RunState | None:
         """Return what a run holds; None if there is no such run."""
+
+    def run_states(self, chain: str) -> dict[str, RunState]:
+        """Return what every run of a chain holds by its id, in few calls however many runs there are."""
 
     def register(self, chain: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
         """Create the next version of a chain from a run's artifacts; return its number."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lindley import failpoints
+from lindley.reading import find_chain
 from tests.faults.judging import Row, judge
 from tests.faults.writers import Place, Work, Writer, sweep
 from tests.servers import Service
@@ -51,11 +52,25 @@ def kill(place: Place, name: str, again: int = 0) -> Row:
     sweep(place)
     if name == "archive-copied":
         Writer(place, [second]).done()  # whoever called it calls again
+    if name == "drawn":
+        # The link is there and archived: only the next update of the chain looks at it again.
+        row.lost += _unpictured(place, 2) != 1
+        place.land(2, 2)
+        sweep(place)
+        row.lost += _unpictured(place, 3) != 0
     row.seconds = time.monotonic() - started
-    judge(place, [0] if name == "reason-written" else [0, 1], row)
+    numbers = {"reason-written": [0], "drawn": [0, 1, 2]}.get(name, [0, 1])
+    judge(place, numbers, row)
     if name == "reason-written":
         row.lost += _refused(place) != 1
     return row
+
+
+def _unpictured(place: Place, links: int) -> int:
+    """Return how many of the first links have no pictures."""
+    ledger = place.ledger()
+    found = find_chain(ledger, place.chain).links[:links]
+    return sum("plots/prior_posterior.png" not in ledger.artifacts(link.version.run_id) for link in found)
 
 
 def kill_winner(place: Place, name: str) -> Row:

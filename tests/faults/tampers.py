@@ -24,6 +24,8 @@ from tests.tampering import CASES, FIRST, HEAD, NAME, QUARANTINED, SECOND, Tampe
 
 #: What no rule can find, by docs/ledger-format.md, section 10: "What is not detected".
 _LISTED = "listed"
+#: A picture of a link, whose record does not list it.
+_PICTURE = "plots/prior_posterior.png"
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,14 @@ def _files(ledger: MemoryLedger) -> Iterator[Change]:
         rules = ("R04", "R03") if path == bundle.RECORD else ("R06", "R06")
         yield _change("an artifact", f"{path}: a byte", rules[0], verify_chain(flipped, NAME))
         yield _change("an artifact", f"{path}: deleted", rules[1], verify_chain(gone, NAME))
+    pictured = ledger.clone()
+    pictured.run_of(NAME, SECOND).files[_PICTURE] = b"\x89PNG"
+    changed, added = pictured.clone(), pictured.clone()
+    changed.flip(NAME, SECOND, _PICTURE)
+    added.run_of(NAME, SECOND).files["plots/payload.pkl"] = b"x"
+    yield _change("a picture", f"{_PICTURE}: a byte", _LISTED, verify_chain(changed, NAME))
+    yield _change("a picture", f"{_PICTURE}: deleted", _LISTED, verify_chain(ledger, NAME))
+    yield _change("a picture", "plots/payload.pkl: added", _LISTED, verify_chain(added, NAME))
     more = ledger.clone()
     more.run_of(NAME, SECOND).files["belief/payload.pkl"] = b"x"
     yield _change("an artifact", "belief/payload.pkl: added", "R06", verify_chain(more, NAME))

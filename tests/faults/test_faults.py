@@ -46,7 +46,6 @@ def test_an_update_reaches_every_fail_point(ground: Place, monkeypatch: pytest.M
     place.prepare()
     reached: Counter[str] = Counter()
     monkeypatch.setattr(failpoints, "reach", lambda name: reached.update([name]))
-    monkeypatch.setattr("lindley.bundle._draw_figures", lambda *_: None)
     steps = _steps(place, Work(), Done())
     update_one(steps, place.workspace, place.chain, place.land(0))
     update_one(steps, place.workspace, place.chain, place.write(ground.root / "elsewhere.csv", 1))

@@ -99,3 +99,9 @@ def said() -> list[str]:
 def published() -> list[tuple]:
     """What steps were asked to show."""
     return []
+
+
+@pytest.fixture
+def drawn() -> list[tuple[str, ...]]:
+    """Runs whose pictures were drawn, step by step."""
+    return []

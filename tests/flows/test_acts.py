@@ -21,6 +21,7 @@ from lindley.batch import read_batch
 from lindley.declaration import Declaration
 from lindley.errors import ActRefused, FitFailed, LostRace, OverlapRefused, UnknownChain
 from lindley.linking import RunContext, register_link
+from lindley.plots import draw_missing
 from lindley.reading import find_chain
 from lindley.retracting import plan_correct, plan_retract
 from tests import fakes
@@ -44,13 +45,14 @@ def chain(workspace, ledger) -> Declaration:
 
 
 @pytest.fixture
-def steps(ledger, act_fits, said) -> ActSteps:
+def steps(ledger, act_fits, said, drawn) -> ActSteps:
     return ActSteps(
         open_ledger=lambda _: ledger,
         read=read_batch,
         fit=act_fits,
         log=lambda at, plan, outcome: log_act(at, plan, outcome, context=RunContext()),
         register=register_link,
+        draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
         say=said.append,
     )
 
@@ -340,6 +342,7 @@ def test_an_update_without_a_word_refuses(steps, workspace, ledger, chain, land,
         fit=fits,
         log=lambda at, plan, outcome: log_link(at, plan, outcome, context=RunContext()),
         register=register_link,
+        draw=lambda *_: None,
         publish=lambda *_: None,
         say=said.append,
     )
@@ -348,3 +351,25 @@ def test_an_update_without_a_word_refuses(steps, workspace, ledger, chain, land,
     result = update_one(update, workspace, "coins", land("late.csv", 15), on_overlap="drop")
     assert (result.status, result.dropped) == ("accepted", 2)
     assert dataclasses.asdict(result)["dropped"] == 2
+
+
+@pytest.mark.usefixtures("chain")
+def test_acts_and_corrections_are_drawn_at_their_end(steps, workspace, ledger, land, drawn) -> None:
+    head = ledger.versions("coins")[3].run_id
+    result = retracting(steps, workspace, "2")
+    assert [set(runs) for runs in drawn] == [{result.run_id, head}]
+    path = land("new.csv", 9)
+    stored_before_drawing = []
+
+    def draw(_: object, runs: dict[str, str]) -> None:
+        stored_before_drawing.append((path.exists(), list(runs)))
+
+    def plan(at, what, batch):
+        return plan_correct(at, what, "3", batch)
+
+    changed = land("new.csv", text="id,k,n\n9,4,10\n10,4,10\n")
+    corrected = correct_one(dataclasses.replace(steps, draw=draw), workspace, "coins", changed, plan)
+    assert corrected.stored is not None
+    assert stored_before_drawing == [(False, [corrected.run_id, result.run_id])]
+    assert retracting(steps, workspace, "2").status == "unchanged"
+    assert drawn[-1] == (corrected.run_id,)

@@ -9,7 +9,16 @@ import sys
 
 import pytest
 
-HEAVY = {"pymc", "pytensor", "nutpie", "numba", "prefect", "mlflow", "matplotlib", "arviz"}
+from lindley.ledger.mlflow.store import MlflowLedger
+from tests import fakes
+
+#: What only a fit, a flow, a ledger or a picture needs, and what comes with them.
+HEAVY = {
+    "pymc", "pytensor", "nutpie", "numba", "prefect", "mlflow", "matplotlib", "arviz", "arviz_stats",
+    "xarray", "scipy", "sklearn", "pandas", "numpy", "pyarrow", "sqlalchemy",
+}  # fmt: skip
+#: What `import mlflow` itself imports, whatever is used of it.
+OF_MLFLOW = {"mlflow", "scipy", "pandas", "numpy", "pyarrow", "sqlalchemy"}
 SCRIPT = """
 import json, sys
 from typer.testing import CliRunner
@@ -36,7 +45,11 @@ def run(*arguments: str, home: str) -> tuple[dict, set[str]]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], *([name, "--help"] for name in ("update", "verify", "up", "worker"))],
+    [
+        ["--help"],
+        ["--version"],
+        *([name, "--help"] for name in ("update", "verify", "up", "worker", "plots", "profile")),
+    ],
 )
 def test_help_imports_nothing_heavy(arguments, tmp_path):
     document, heavy = run(*arguments, home=str(tmp_path))
@@ -44,11 +57,46 @@ def test_help_imports_nothing_heavy(arguments, tmp_path):
     assert heavy == set()
 
 
-@pytest.mark.parametrize("arguments", [["log", "coins"], ["chains"], ["show", "coins"]])
-def test_reading_a_chain_does_not_wait_for_the_sampler_or_prefect(arguments, tmp_path):
-    document, heavy = run(*arguments, home=str(tmp_path))
-    assert document["code"] == (0 if arguments == ["chains"] else 2), document["out"]
-    assert heavy <= {"mlflow"}
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A working folder with a chain of one link, in an embedded ledger."""
+    root = tmp_path_factory.mktemp("home")
+    (root / "models").mkdir()
+    declaration = fakes.declare(root / "models")
+    fakes.append(
+        MlflowLedger(f"sqlite:///{root / 'mlflow.db'}", root), declaration, fakes.coins(declaration, 1)
+    )
+    return str(root)
+
+
+@pytest.mark.parametrize("arguments", [["log", "coins"], ["chains"], ["profile", "coins"]])
+def test_reading_a_chain_imports_the_registry_and_nothing_else(arguments, home):
+    document, heavy = run(*arguments, home=home)
+    assert document["code"] == 0, document["out"]
+    assert "coins" in document["out"] or "link" in document["out"]
+    assert heavy <= OF_MLFLOW
+    mine = {name for name in document["modules"] if name.startswith("lindley.")}
+    assert not mine & {"lindley.arrays", "lindley.prior", "lindley.readers", "lindley.plots"}
+
+
+def test_what_is_told_of_mlflow_is_true(home):
+    """What the command imports beside MLflow is not hidden behind what MLflow imports."""
+    code = "import json, sys, mlflow; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY & set(json.loads(done.stdout)) <= OF_MLFLOW
+
+
+def test_a_belief_is_shown_without_the_sampler(home):
+    document, heavy = run("show", "coins", home=home)
+    assert document["code"] == 0, document["out"]
+    assert not heavy & {"pymc", "pytensor", "nutpie", "numba", "prefect", "matplotlib", "arviz"}
+
+
+def test_an_update_does_not_import_the_figures_to_be_planned_and_logged():
+    """The sampler brings matplotlib along; what draws is imported when there is something to draw."""
+    code = "import sys, flows.direct, lindley.plots; print('lindley.report.figures' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_a_wrong_chain_is_told_before_anything_heavy_starts(tmp_path):

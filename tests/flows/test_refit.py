@@ -18,6 +18,7 @@ from lindley.declaration import Declaration
 from lindley.errors import FitFailed, LedgerUnavailable, LostRace, ModelRefused, UnknownChain, UnknownLink
 from lindley.history import history
 from lindley.linking import RunContext, register_link
+from lindley.plots import draw_missing
 from lindley.rebasing import log_rebase, plan_rebase
 from tests import fakes, refits
 from tests.refits import Refits
@@ -36,13 +37,14 @@ def refit_fits() -> Refits:
 
 
 @pytest.fixture
-def steps(ledger, refit_fits, said, published) -> RefitSteps:
+def steps(ledger, refit_fits, said, published, drawn) -> RefitSteps:
     return RefitSteps(
         open_ledger=lambda _: ledger,
         plan=lambda at, what, ok: plan_rebase(at, what, accept_model_change=ok),
         fit=refit_fits,
         log=lambda at, plan, outcome: log_rebase(at, plan, outcome, context=RunContext()),
         register=register_link,
+        draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
         publish=lambda *audit: published.append(audit),
         say=said.append,
     )
@@ -260,3 +262,11 @@ def test_an_imported_chain_has_nothing_to_refit(steps, workspace, ledger, tmp_pa
     import_trace(ledger, declaration, refits.trace(tmp_path / "trace.nc"))
     with pytest.raises(UnknownLink, match="no batch"):
         refit.refit(steps, workspace, "coins")
+
+
+def test_a_refit_is_drawn_when_it_is_registered_and_an_audit_is_not(steps, workspace, chain, ledger, drawn):
+    refit(steps, workspace, "coins", audit=True)
+    assert drawn == []
+    result = refit(steps, workspace, "coins")
+    assert [set(runs) for runs in drawn] == [{result.run_id, ledger.versions("coins")[2].run_id}]
+    assert "plots/audit.png" in ledger.runs[result.run_id].files

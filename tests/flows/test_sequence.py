@@ -23,11 +23,12 @@ from lindley.errors import (
     UnknownChain,
 )
 from lindley.history import history
+from lindley.plots import draw_missing
 from tests import fakes
 
 
 @pytest.fixture
-def steps(ledger, fits, said, published) -> Steps:
+def steps(ledger, fits, said, published, drawn) -> Steps:
     return Steps(
         open_ledger=lambda _: ledger,
         read=read_batch,
@@ -37,6 +38,7 @@ def steps(ledger, fits, said, published) -> Steps:
         fit=fits,
         log=lambda *link: pipeline.log_link(*link, context=pipeline.RunContext()),
         register=pipeline.register_link,
+        draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
         publish=lambda *link: published.append(link),
         say=said.append,
     )
@@ -321,3 +323,53 @@ def test_setting_aside_what_is_gone_is_nothing(workspace):
     gone.parent.mkdir(parents=True)
     assert set_aside(workspace, "coins", gone, BatchRefused("It is no batch")) is None
     assert set_aside(workspace, "coins", gone, NameRefused("Another")) is None
+
+
+# -- pictures ---------------------------------------------------------------------------------------
+
+
+def test_pictures_come_when_the_link_is_registered_and_its_file_archived(steps, workspace, ledger, land):
+    path, seen = land("a.csv"), []
+
+    def draw(at, runs) -> None:
+        seen.append((dict(runs), len(at.versions("coins")), path.exists(), len(stored(workspace))))
+
+    result = update_one(replace(steps, draw=draw), workspace, "coins", path)
+    assert seen == [({result.run_id: result.record_digest}, 1, False, 1)]
+
+
+def test_pictures_that_a_killed_process_did_not_draw_come_with_the_next_update(
+    steps, workspace, ledger, land, drawn
+):
+    killed = replace(steps, draw=lambda *_: None)
+    first = update_one(killed, workspace, "coins", land("a.csv"))
+    second = update_one(steps, workspace, "coins", land("b.csv", 5))
+    assert [set(runs) for runs in drawn] == [{first.run_id, second.run_id}]
+
+
+def test_a_batch_that_counts_already_completes_the_head(steps, workspace, ledger, land, drawn):
+    killed = replace(steps, draw=lambda *_: None)
+    first = update_one(killed, workspace, "coins", land("a.csv"))
+    assert update_one(steps, workspace, "coins", land("b.csv")).status == "unchanged"
+    assert update_one(steps, workspace, "coins", land("c.csv")).status == "unchanged"
+    assert drawn == [(first.run_id,), ()]
+
+
+def test_a_quarantined_fit_has_its_pictures_too(steps, workspace, land, fits, drawn):
+    fits.passed = False
+    result = update_one(steps, workspace, "coins", land("a.csv"))
+    assert (result.status, drawn) == ("quarantined", [(result.run_id,)])
+
+
+def test_a_lost_race_is_not_drawn(steps, workspace, ledger, land, fits, drawn):
+    declaration = fakes.declare(workspace.models)
+    fakes.append(ledger, declaration, fakes.coins(declaration, 50))
+
+    def overtake() -> None:
+        fits.during = lambda: None
+        fakes.append(ledger, declaration, fakes.coins(declaration, 90))
+
+    fits.during = overtake
+    result = update_one(steps, workspace, "coins", land("a.csv"))
+    winner = ledger.versions("coins")[1].run_id
+    assert [set(runs) for runs in drawn] == [{result.run_id, winner}]

@@ -23,6 +23,7 @@ from tasks import options
 from tasks.batch import read_batch
 from tasks.fit import fit_update, plan_update
 from tasks.ledger import log_link, register_link
+from tasks.plots import draw_plots
 from tasks.progress import watched
 from tasks.publish import publish
 from tests import fakes
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 @pytest.fixture(autouse=True)
 def in_memory(monkeypatch: pytest.MonkeyPatch, ledger, fits, workspace) -> None:
     monkeypatch.setattr("flows.update.open_ledger", lambda _: ledger)
-    for task in (plan_update, fit_update, log_link, register_link):
+    for task in (plan_update, fit_update, log_link, register_link, draw_plots):
         monkeypatch.setattr(task, "retry_delay_seconds", 0)
 
 
@@ -332,3 +333,23 @@ def test_the_results_are_json(land):
     land("x.csv", chain="dice")
     _, done = swept()
     assert json.loads(json.dumps(done.as_dict()))["failed"]["dice"]["error"] == "UnknownChain"
+
+
+def test_pictures_are_drawn_in_a_task_of_their_own(ledger, land):
+    land("a.csv")
+    state, result = run("coins", "a.csv")
+    assert task_runs(state)["draw plots"] == 1
+    assert ledger.runs[result.run_id].files["plots/prior_posterior.png"].startswith(b"\x89PNG")
+
+
+def test_a_drawing_that_fails_never_fails_the_run(monkeypatch, ledger, land):
+    def fail(*_: object) -> None:
+        raise ValueError("no font")
+
+    monkeypatch.setattr("lindley.plots.draw_missing", fail)
+    land("a.csv")
+    state, result = run("coins", "a.csv")
+    assert (state.is_completed(), result.status) == (True, "accepted")
+    assert task_runs(state)["draw plots"] == 1  # a bug is not tried again
+    assert "coins-summary" in artifacts(state)
+    assert len(history(ledger, "coins")) == 1

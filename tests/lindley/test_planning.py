@@ -80,7 +80,7 @@ class TestLaterPlans:
         assert plan.seed == derive_seed(plan.prior.matched.digest, batch.digest, declaration.model_digest)
         assert (plan.settings, plan.thresholds) == (settings, thresholds)
         assert plan.genesis == ledger.genesis(NAME)
-        assert "fetch" in plan.seconds
+        assert "fetch" in plan.phases.seconds
         assert writes(ledger) == before
 
     def test_only_quarantined_versions_leave_the_genesis_prior(self, declaration: Declaration) -> None:

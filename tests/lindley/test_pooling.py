@@ -14,9 +14,9 @@ from lindley.declaration import Declaration
 from lindley.errors import CoordinatesMismatch, ModelRefused
 from lindley.fit import FitSettings
 from lindley.fitting import fit
+from lindley.phases import Phases
 from lindley.policy import Policy
 from lindley.prior import MatchedPrior
-from lindley.problem import Phases
 from lindley.replay import Chain, advance
 from lindley.transport import joint_normal
 from lindley.update import step

@@ -13,7 +13,8 @@ import pytest
 
 from lindley.declared_schema import as_schema
 from lindley.errors import BatchRefused, BatchUnreadable
-from lindley.readers import Limits, read_table, shown_name
+from lindley.file_names import shown_name
+from lindley.readers import Limits, read_table
 
 SCHEMA = as_schema(pa.schema([("code", pa.string()), ("n", pa.int64())]))
 GOOD = "code,n\n007,1\n08,2\n"

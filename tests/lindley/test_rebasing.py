@@ -146,10 +146,9 @@ class TestLinks:
         assert [record["previous"]] == records(refitted, 5)
         assert record["prior"] == digest(genesis)
         assert record["replayed"] == records(refitted, *LINKS)
-        assert {"audit.csv", "plots/audit.png"} <= set(record["artifacts"])
+        assert "audit.csv" in record["artifacts"]
         assert {"audit_error", "audit_sd_ratio_min", "audit_sd_ratio_max"} <= set(record["figures"])
         files = refitted.run_of(NAME, REFIT).files
-        assert files["plots/audit.png"].startswith(b"\x89PNG")
         table = pd.read_csv(io.BytesIO(files["audit.csv"]), index_col="parameter")
         assert table.loc["theta", "error"] == pytest.approx(
             (table.loc["theta", "sequential_mean"] - table.loc["theta", "pooled_mean"])
@@ -260,9 +259,8 @@ class TestTampering:
     def test_a_refit_whose_seed_was_chosen(self, refitted: MemoryLedger) -> None:
         assert self.found(refitted, lambda r: r["sampler"].update(seed="42"))[0] == {"R12"}
 
-    @pytest.mark.parametrize("name", ["audit.csv", "plots/audit.png"])
-    def test_a_changed_audit(self, refitted: MemoryLedger, name: str) -> None:
-        refitted.flip(NAME, REFIT, name)
+    def test_a_changed_audit(self, refitted: MemoryLedger) -> None:
+        refitted.flip(NAME, REFIT, "audit.csv")
         assert [(f.rule, f.link) for f in verify_chain(refitted, NAME).findings] == [("R06", 4)]
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from mlflow import MlflowClient
+from mlflow.entities import RunInfo
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 
@@ -35,6 +36,7 @@ class Artifacts:
 
     def __init__(self, client: MlflowClient, root: Path, embedded: bool) -> None:
         self.client, self.root, self.embedded = client, root, embedded
+        self._infos: dict[str, RunInfo] = {}
 
     def upload(self, run_id: str, folder: Path) -> None:
         """Store every file below `folder`; see `Ledger`."""
@@ -109,16 +111,32 @@ class Artifacts:
         LedgerCorrupt
             If there is no such run.
         """
-        with translated("read the run"):
-            try:
-                uri: str = self.client.get_run(run_id).info.artifact_uri
-            except MlflowException as error:
-                if refused_with(error, *NO_RUN):
-                    raise LedgerCorrupt(f"The run {run_id} does not exist") from error
-                raise
+        uri = str(self.info(run_id).artifact_uri)
         scheme = urlsplit(uri).scheme
         if scheme not in {"", "file"}:  # e.g. mlflow-artifacts:/ or s3://
             return None
         path = Path(url2pathname(urlsplit(uri).path)) if scheme else Path(uri)
         here = self.root / "mlartifacts" / Path(*path.parts[-3:])
         return here if self.embedded and (here.is_dir() or not path.is_dir()) else path
+
+    def info(self, run_id: str) -> RunInfo:
+        """Return what never changes of a run: its experiment, and where its artifacts are. Asked for once.
+
+        Raises
+        ------
+        LedgerCorrupt
+            If there is no such run.
+        """
+        if run_id not in self._infos:
+            with translated("read the run"):
+                try:
+                    self.remember(self.client.get_run(run_id).info)
+                except MlflowException as error:
+                    if refused_with(error, *NO_RUN):
+                        raise LedgerCorrupt(f"The run {run_id} does not exist") from error
+                    raise
+        return self._infos[run_id]
+
+    def remember(self, info: RunInfo) -> None:
+        """Take note of a run that was read or opened, so that nobody asks for it again."""
+        self._infos[info.run_id] = info

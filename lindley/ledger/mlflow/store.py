@@ -7,11 +7,12 @@ import logging
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Set before MLflow is imported: a ledger that phones home is not one to trust at 3 a.m.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -20,10 +21,9 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # MLflow's own default waits minutes for a server that is down before it says so.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
-import pandas as pd
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
@@ -37,6 +37,9 @@ from lindley.ledger.mlflow.failures import public, refused_with, translated
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # A new embedded ledger is no news to whoever reads the terminal.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
@@ -48,6 +51,8 @@ _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
 #: Shown by MLflow's pages as model training rather than as GenAI traces.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _STATUS = {"finished": "FINISHED", "killed": "KILLED"}
+#: Runs in one answer of a search.
+_RUNS_PER_CALL = 1000
 #: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
 _PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 900
 _PARAM_CHARACTERS, _TAG_CHARACTERS = 6000, 5000
@@ -79,6 +84,7 @@ class MlflowLedger:
                 registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri
                 self.client = MlflowClient(tracking_uri=uri, registry_uri=registry)
         self._files = Artifacts(self.client, root, self.embedded)
+        self._experiments: dict[str, str] = {}
 
     def _open_embedded(self) -> None:
         """Open a SQLite ledger; its tables are made once, under a lock."""
@@ -203,9 +209,9 @@ class MlflowLedger:
                 tags={name: str(value)[:_TAG_CHARACTERS] for name, value in tags.items()},
             )
             run_id: str = created.info.run_id
-            now = created.info.start_time
+            self._files.remember(created.info)
             params = [Param(naming.key(k), str(v)[:_PARAM_CHARACTERS]) for k, v in run.params.items()]
-            metrics = [Metric(naming.key(k), float(v), now, 0) for k, v in run.metrics.items()]
+            metrics = _metrics(run.metrics)
             while params or metrics:
                 self.client.log_batch(
                     run_id, metrics=metrics[:_METRICS_PER_CALL], params=params[:_PARAMS_PER_CALL]
@@ -229,12 +235,20 @@ class MlflowLedger:
         """List artifacts with sizes; see `Ledger`."""
         return self._files.sizes(run_id)
 
-    def close_run(self, run_id: str, status: str, state: str = "") -> None:
+    def close_run(
+        self, run_id: str, status: str, state: str = "", metrics: Mapping[str, float] | None = None
+    ) -> None:
         """End a run; see `Ledger`."""
         with translated("end the run"):
-            if state:
-                self.client.set_tag(run_id, _STATE_TAG, state)
+            if state or metrics:
+                tags = [RunTag(_STATE_TAG, state)] if state else []
+                self.client.log_batch(run_id, metrics=_metrics(metrics or {}), tags=tags)
             self.client.set_terminated(run_id, _STATUS[status])
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Add metrics to a run; see `Ledger`."""
+        with translated("log metrics"):
+            self.client.log_batch(run_id, metrics=_metrics(metrics))
 
     def run_state(self, run_id: str) -> RunState | None:
         """Read a run back; see `Ledger`."""
@@ -245,8 +259,12 @@ class MlflowLedger:
                 if refused_with(error, *NO_RUN):
                     return None
                 raise
-        status = {"FINISHED": "finished", "RUNNING": "running"}.get(run.info.status, "killed")
-        return RunState(status=status, tags=dict(run.data.tags), metrics=dict(run.data.metrics))
+        self._files.remember(run.info)
+        return _state(run)
+
+    def run_states(self, chain: str) -> dict[str, RunState]:
+        """Read all runs of a chain back; see `Ledger`."""
+        return {run.info.run_id: _state(run) for run in self._search_runs(chain, "")}
 
     def dead_runs(self, chain: str) -> list[str]:
         """Return open runs of dead processes; see `Ledger`."""
@@ -264,9 +282,11 @@ class MlflowLedger:
         found: list[Any] = []
         token: str | None = None
         with translated(f"search the runs of {chain}"):
-            experiment = self.client.get_experiment_by_name(self._experiment_prefix + chain)
+            experiment = self._known_experiment(chain)
             while experiment is not None:
-                page = self.client.search_runs([experiment.experiment_id], condition, page_token=token)
+                page = self.client.search_runs(
+                    [experiment], condition, max_results=_RUNS_PER_CALL, page_token=token
+                )
                 found += page
                 token = page.token
                 if not token:
@@ -279,8 +299,8 @@ class MlflowLedger:
         """Create a version; see `Ledger`."""
         with translated(f"register a version of {chain}"):
             local = self._files.folder(run_id) if self.embedded else None
-            uri = local.as_uri() if local else self.client.get_run(run_id).info.artifact_uri
-            source = uri.rstrip("/") + "/belief"
+            uri = local.as_uri() if local else self._files.info(run_id).artifact_uri
+            source = str(uri).rstrip("/") + "/belief"
             version = self.client.create_model_version(
                 self._model(chain),
                 source,
@@ -307,8 +327,7 @@ class MlflowLedger:
         base = public(os.environ.get("LINDLEY_MLFLOW_UI", "" if self.embedded else self.uri)).rstrip("/")
         if not base.startswith("http"):
             return {}
-        with translated("read the run"):
-            experiment = self.client.get_run(run_id).info.experiment_id
+        experiment = self._files.info(run_id).experiment_id
         pages = {"run": f"{base}/#/experiments/{experiment}/runs/{run_id}"}
         if number is not None:
             pages["version"] = f"{base}/#/models/{self._model(chain)}/versions/{number}"
@@ -319,6 +338,15 @@ class MlflowLedger:
     def _model(self, chain: str) -> str:
         """Return the name of a chain's registered model."""
         return self._model_prefix + chain
+
+    def _known_experiment(self, chain: str) -> str | None:
+        """Return the id of a chain's experiment for reading, asked for once; None if there is none."""
+        if chain not in self._experiments:
+            found = self.client.get_experiment_by_name(self._experiment_prefix + chain)
+            if found is None:
+                return None
+            self._experiments[chain] = str(found.experiment_id)
+        return self._experiments[chain]
 
     def _experiment(self, chain: str) -> str:
         """Return the id of a chain's experiment, created when it is not there."""
@@ -333,6 +361,18 @@ class MlflowLedger:
             if not refused_with(error, RESOURCE_ALREADY_EXISTS):
                 raise
             return self._experiment(chain)  # another writer created it first
+
+
+def _metrics(values: Mapping[str, float]) -> list[Metric]:
+    """Return metrics as MLflow takes them."""
+    now = int(time.time() * 1000)
+    return [Metric(naming.key(name), float(value), now, 0) for name, value in values.items()]
+
+
+def _state(run: Any) -> RunState:
+    """Read what one run holds."""
+    status = {"FINISHED": "finished", "RUNNING": "running"}.get(run.info.status, "killed")
+    return RunState(status=status, tags=dict(run.data.tags), metrics=dict(run.data.metrics))
 
 
 def _version(found: Any) -> Version:

@@ -1,0 +1,148 @@
+"""Pictures of a link: views of its stored trace, drawn when it is registered and whenever someone asks.
+
+They are no evidence. Records do not list them (docs/adr/0020-pictures-are-views.md), but those of earlier
+versions do: such pictures are left as they are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from lindley import failpoints
+from lindley.arrays import read_trace
+from lindley.artifact_names import AUDIT, PLOTS, TRACE
+from lindley.errors import ActRefused, LedgerCorrupt
+from lindley.ledger.protocol import Ledger
+from lindley.phases import PLOTS as PHASE
+from lindley.phases import Phases, metric
+from lindley.reading import record_of
+from lindley.record import digest
+
+
+def draw_missing(ledger: Ledger, runs: Mapping[str, str]) -> tuple[str, ...]:
+    """Draw the pictures of links that have none yet; return the runs whose pictures were drawn.
+
+    Parameters
+    ----------
+    ledger
+        Where the links are.
+    runs
+        Record digests by run id. Only these runs are looked at.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If a record, trace or audit is not what was registered.
+    """
+    return tuple(run_id for run_id, record in runs.items() if _draw_once(ledger, run_id, record))
+
+
+def _draw_once(ledger: Ledger, run_id: str, record_digest: str) -> bool:
+    state = ledger.run_state(run_id)
+    # The metric is logged when all pictures are there: a kill between two of them leaves none.
+    if state is None or metric(PHASE) in state.metrics:
+        return False
+    record = record_of(ledger, run_id, record_digest, f"run {run_id}")
+    if lists_plots(record):
+        return False
+    _draw_into_run(ledger, run_id, record)
+    return True
+
+
+def draw_again(ledger: Ledger, run_id: str, record_digest: str) -> tuple[str, ...]:
+    """Draw the pictures of a link into its run, whatever is there; return their paths.
+
+    Raises
+    ------
+    ActRefused
+        If its record lists pictures: drawn again they would have other digests.
+    LedgerCorrupt
+        If record, trace or audit are not what was registered.
+    """
+    record = record_of(ledger, run_id, record_digest, f"run {run_id}")
+    if lists_plots(record):
+        raise ActRefused(
+            "The pictures of this link are part of its record",
+            expected="a link whose record lists no pictures",
+            found=f"digests of {', '.join(path for path in record['artifacts'] if path.startswith(PLOTS))}",
+            todo="draw them into a folder instead, with --out",
+        )
+    return _draw_into_run(ledger, run_id, record)
+
+
+def draw_into(ledger: Ledger, run_id: str, record_digest: str, folder: Path) -> tuple[str, ...]:
+    """Draw the pictures of a link below `folder`, from what its record lists; return their paths there.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If record, trace or audit are not what was registered.
+    """
+    record = record_of(ledger, run_id, record_digest, f"run {run_id}")
+    trace, audit = _evidence(ledger, run_id, record)
+    return _draw(trace, audit, folder)
+
+
+def lists_plots(record: Mapping[str, Any]) -> bool:
+    """Whether a record lists pictures among its artifacts, as those of earlier versions do."""
+    return any(path.startswith(PLOTS) for path in record["artifacts"])
+
+
+def _draw_into_run(ledger: Ledger, run_id: str, record: dict[str, Any]) -> tuple[str, ...]:
+    phases = Phases()
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        folder = Path(scratch)
+        with phases(PHASE):
+            trace, audit = _evidence(ledger, run_id, record)
+            drawn = _draw(trace, audit, folder)
+            failpoints.reach("drawn")
+            ledger.upload(run_id, folder)
+    ledger.log_metrics(run_id, phases.metrics())
+    return drawn
+
+
+def _evidence(ledger: Ledger, run_id: str, record: dict[str, Any]) -> tuple[xr.DataTree, pd.DataFrame | None]:
+    """Fetch trace and audit of a link, each checked against its record."""
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        trace = read_trace(_fetched(ledger, run_id, record, TRACE, Path(scratch)))
+        if AUDIT not in record["artifacts"]:
+            return trace, None
+        path = _fetched(ledger, run_id, record, AUDIT, Path(scratch))
+        return trace, pd.read_csv(path, index_col="parameter")
+
+
+def _fetched(ledger: Ledger, run_id: str, record: dict[str, Any], name: str, folder: Path) -> Path:
+    path = ledger.download(run_id, folder, name)
+    found, expected = digest(path.read_bytes()), record["artifacts"].get(name)
+    if found != expected:
+        raise LedgerCorrupt(
+            f"The artifact {name} of run {run_id} is not the recorded one",
+            expected=f"sha256 {expected}",
+            found=found,
+            todo="run `lindley verify`; restore the artifact from a backup",
+        )
+    return path
+
+
+def _draw(trace: xr.DataTree, audit: pd.DataFrame | None, folder: Path) -> tuple[str, ...]:
+    """Draw whatever the trace allows; return the paths below `folder`."""
+    from lindley.report import figures  # matplotlib is imported when there is something to draw
+
+    made = {"prior_posterior": figures.prior_posterior_figure(trace)}
+    if "sample_stats" in trace.children:
+        made["ranks"] = figures.rank_figure(trace)
+    if "posterior_predictive" in trace.children:
+        made["posterior_predictive"] = figures.predictive_figure(trace)
+    if audit is not None:
+        made["audit"] = figures.audit_figure(audit)
+    paths = tuple(f"{PLOTS}{name}.png" for name in made)
+    (folder / PLOTS).mkdir(parents=True, exist_ok=True)
+    for path, figure in zip(paths, made.values(), strict=True):
+        figures.save(figure, folder / path)
+    return paths
