@@ -80,7 +80,7 @@ def read_chain(ledger: Ledger, chain: str, genesis: bytes, inside: tuple[str, ..
     """
     origin = parse(genesis)["branch"]
     base = _links_up_to(ledger, (*inside, chain), origin) if origin else ()
-    return walk(digest(genesis), ledger.versions(chain), base)
+    return walk(digest(genesis), ledger.versions(chain, fresh=False), base)
 
 
 def _links_up_to(ledger: Ledger, inside: tuple[str, ...], origin: dict[str, str]) -> tuple[Link, ...]:

@@ -43,6 +43,18 @@ class Recent[T]:
                 self._held -= gone
         return value
 
+    def peek(self, key: Hashable) -> T | None:
+        """Return the value of a key if it is held."""
+        with self._lock:
+            return self._values[key][0] if key in self._values else None
+
+    def put(self, key: Hashable, value: T) -> None:
+        """Hold a value in the place of the one that the key had."""
+        with self._lock:
+            if key in self._values:
+                self._held -= self._values.pop(key)[1]
+        self.get(key, lambda: value)
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

@@ -177,8 +177,8 @@ class _Before:
         ]
         self._head = chain.links[link.number - 2].version.number if link.number > 1 else None
 
-    def versions(self, chain: str) -> list[Version]:
-        return self._versions if chain == self._name else self._ledger.versions(chain)
+    def versions(self, chain: str, *, fresh: bool = True) -> list[Version]:
+        return self._versions if chain == self._name else self._ledger.versions(chain, fresh=fresh)
 
     def head_hint(self, _chain: str) -> int | None:
         return self._head

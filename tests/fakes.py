@@ -278,7 +278,7 @@ class MemoryLedger:
         assert held is not None
         return held
 
-    def versions(self, chain: str) -> list[Version]:
+    def versions(self, chain: str, *, fresh: bool = True) -> list[Version]:
         stored = self.models[chain].versions if chain in self.models else {}
         return [
             read_version(number, item.run_id, "2020-01-22T06:00:00+00:00", item.tags)

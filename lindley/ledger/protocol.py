@@ -79,8 +79,12 @@ class Ledger(Protocol):
     def claim(self, chain: str, genesis: bytes, description: str) -> bytes:
         """Start a chain, atomically; return the genesis record that holds (another writer's, if it won)."""
 
-    def versions(self, chain: str) -> list[Version]:
-        """Return all versions of a chain in number order."""
+    def versions(self, chain: str, *, fresh: bool = True) -> list[Version]:
+        """Return all versions of a chain in number order.
+
+        Unless it has to be `fresh`, what this process listed before may be taken as it was, as far as the
+        newest version of it; what came since is always there.
+        """
 
     def package(self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:
         """Add to `folder` what the registry needs to serve the belief, without pickles."""

@@ -9,8 +9,6 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +26,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
 from lindley import failpoints
-from lindley.chain import Version, read_version
+from lindley.chain import Version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import naming, process
 from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
 from lindley.ledger.mlflow.failures import public, refused_with, translated
+from lindley.ledger.mlflow.listing import versions_of
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
 
@@ -178,18 +177,11 @@ class MlflowLedger:
             )
         return held
 
-    def versions(self, chain: str) -> list[Version]:
+    def versions(self, chain: str, *, fresh: bool = True) -> list[Version]:
         """Return all versions of a chain; see `Ledger`."""
-        found: list[Any] = []
-        token: str | None = None
         with translated(f"list the versions of {chain}"):
-            while True:
-                page = self.client.search_model_versions(f"name='{self._model(chain)}'", page_token=token)
-                found += page
-                token = page.token
-                if not token:
-                    break
-        return sorted((_version(v) for v in found), key=lambda v: v.number)
+            where = f"{self.uri} {os.environ.get('MLFLOW_REGISTRY_URI', '')}"
+            return versions_of(self.client, where, self._model(chain), fresh=fresh)
 
     # -- runs -----------------------------------------------------------------------------------------
 
@@ -373,10 +365,3 @@ def _state(run: Any) -> RunState:
     """Read what one run holds."""
     status = {"FINISHED": "finished", "RUNNING": "running"}.get(run.info.status, "killed")
     return RunState(status=status, tags=dict(run.data.tags), metrics=dict(run.data.metrics))
-
-
-def _version(found: Any) -> Version:
-    """Read one registered version."""
-    created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
-    version = read_version(int(found.version), found.run_id or "", created, found.tags)
-    return replace(version, source=found.source or "")

@@ -1,0 +1,73 @@
+"""The versions of a registered model: all of them, or those that came since this process listed them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+from lindley.chain import Version, read_version
+from lindley.ledger.mlflow.failures import refused_with
+from lindley.recent import Recent
+
+#: By server and model. A version takes some 2 kB.
+_listed: Recent[tuple[Version, ...]] = Recent(2**27, lambda versions: 2048 * len(versions))
+
+
+def versions_of(client: MlflowClient, where: str, model: str, *, fresh: bool) -> list[Version]:
+    """Return the versions of a model in number order.
+
+    Versions are never changed and never reused, so a long-lived process asks only for those since its last
+    listing, as long as the newest one that it knows is still what it was. What somebody changed below that
+    one is for `fresh` listings, which `lindley verify` takes.
+
+    Parameters
+    ----------
+    client, where, model
+        Client, what identifies its server, and the name of the registered model.
+    fresh
+        Whether all of them are listed in any case.
+    """
+    key = (where, model)
+    known = () if fresh else _listed.peek(key) or ()
+    found: tuple[Version, ...] | None = None
+    if known:
+        found = _since(client, model, known)
+    if found is None:
+        found = tuple(_search(client, f"name='{model}'"))
+    _listed.put(key, found)
+    return list(found)
+
+
+def _since(client: MlflowClient, model: str, known: tuple[Version, ...]) -> tuple[Version, ...] | None:
+    """Return what is known and what came since; None where that has to be listed anew."""
+    last = known[-1]
+    try:
+        newer = _search(client, f"name='{model}' and version_number >= {last.number}")
+    except MlflowException as error:
+        if refused_with(error, INVALID_PARAMETER_VALUE):
+            return None  # a registry that cannot search by number
+        raise
+    return (*known[:-1], *newer) if newer and newer[0] == last else None
+
+
+def _search(client: MlflowClient, condition: str) -> list[Version]:
+    found: list[Any] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(condition, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted((_version(v) for v in found), key=lambda v: v.number)
+
+
+def _version(found: Any) -> Version:
+    """Read one registered version."""
+    created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+    version = read_version(int(found.version), found.run_id or "", created, found.tags)
+    return replace(version, source=found.source or "")
