@@ -91,7 +91,7 @@ def bound(target: Target, mean: np.ndarray, factor: np.ndarray, frame: pd.DataFr
     data = target.data(frame)
     if target.chain not in _COMPILED:
         _COMPILED[target.chain] = nutpie.compile_pymc_model(whitened_model(target, mean, factor, data))
-    return _COMPILED[target.chain].with_data(mean=mean, factor=factor, **data)
+    return _COMPILED[target.chain].with_data(prior_mean=mean, prior_factor=factor, **data)
 
 
 def sampled(compiled: Any, seed: int) -> xr.DataTree:
@@ -121,7 +121,7 @@ def whitened_model(
     """Return the model with a joint normal prior, in coordinates in which that is standard normal."""
     with pm.Model() as model:
         z = pm.Normal("z", shape=target.size)
-        u = pm.Data("mean", mean) + pm.Data("factor", factor) @ z
+        u = pm.Data("prior_mean", mean) + pm.Data("prior_factor", factor) @ z
         variables, begun = {}, 0
         for name, shape in target.shapes.items():
             size = int(np.prod(shape, dtype=int))

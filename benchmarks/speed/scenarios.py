@@ -47,7 +47,8 @@ def warm(bench: Bench) -> None:
     frames, repeats = (frames[:3], 1) if bench.quick else (frames, 3)
     references = pooled_references(frames)
     files = bench.files(REGRESSION.chain, frames)
-    run(bench, "warm", all_ways(bench, REGRESSION), files, references[:WARM_UP], begin=len(files) + 1)
+    warm_up = references[: 2 if bench.quick else WARM_UP]
+    run(bench, "warm", all_ways(bench, REGRESSION), files, warm_up, begin=len(files) + 1)
     for turn in range(repeats):
         bench.say(f"warm: run {turn + 1} of {repeats}")
         run(bench, "warm", all_ways(bench, REGRESSION), files, references, turn=turn)
