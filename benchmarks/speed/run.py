@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = [name for name in SCENARIOS if not options.only or name in options.only]
     # What was not run this time stays as it was.
     rows = [row for row in read(options.out) if row.scenario not in wanted]
-    folder = options.out.with_name(f"{options.out.stem}-runs.json")
-    runs = {name: ran for name, ran in read_runs(folder).items() if name not in wanted}
+    how = options.out.with_name(f"{options.out.stem}-runs.json")
+    runs = {name: ran for name, ran in read_runs(how).items() if name not in wanted}
     for name in wanted:
         part = measure(name, options, deadline, console.print)
         rows += medians(part.rows)
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         # After each scenario: what is done is not lost with the next.
         write(options.out, ordered(rows))
-        write_runs(folder, runs)
+        write_runs(how, runs)
         if options.page is not None:
             write_page(options.page, ordered(rows), runs)
     return 0 if _report(console, ordered(rows), runs, wanted) else 1
