@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set everything up first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-faults lint lock clean bench-fidelity
+.PHONY: help setup demo test coverage test-faults lint lock clean bench-fidelity bench-speed
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -59,6 +59,9 @@ lint: setup  ## style, types, layers
 
 bench-fidelity: setup $(BENCHMARKS)  ## the chain against reference posteriors (QUICK=1: some of it, 5 minutes; CASES=folder)
 	@$(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) $(if $(QUICK),--quick)
+
+bench-speed: setup $(BENCHMARKS)  ## updates beside other ways of updating, docs/performance.md (hours; QUICK=1: 20 minutes)
+	@$(PYTHON) -m benchmarks.speed.run $(if $(QUICK),--quick)
 
 lock:  ## resolve requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --python-version 3.12 --generate-hashes \
