@@ -40,7 +40,7 @@ demo: setup  ## the 1978 influenza chain, from genesis to head, through Prefect 
 	@$(VENV)/bin/lindley demo
 
 test: setup lint $(BENCHMARKS)  ## everything that guards correctness
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n 2 --dist loadfile
 	@if [ -d $(CASES) ]; then $(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) --quick --out .benchmarks/results.csv; \
 	else echo "SKIPPED: the fidelity benchmark, for lack of the reference cases in $(CASES)"; fi
 
