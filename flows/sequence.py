@@ -157,6 +157,8 @@ def _update(
             steps.draw(ledger, _at_head(plan))
             return result
         outcome = steps.fit(plan)
+        for sentence in outcome.info.advice:
+            steps.say(sentence)
         registered = _write(steps, ledger, plan, outcome)
         if registered is None:
             return None

@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from lindley import trace
+from lindley.advice import advice
 from lindley.batch import Batch
 from lindley.belief import Belief
 from lindley.declaration import Declaration
@@ -65,6 +66,8 @@ class Info:
         Discounts used, the grid's scores of this batch, and what the next link goes by.
     seconds
         Wall-clock seconds by phase.
+    advice
+        What would make the next updates cheaper, in sentences; not recorded.
     """
 
     trace: xr.DataTree
@@ -86,6 +89,7 @@ class Info:
     doubts: tuple[str, ...] = ()
     forgetting: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    advice: tuple[str, ...] = ()
 
 
 def step(
@@ -189,5 +193,11 @@ def step(
         doubts=verdict.doubts,
         forgetting=found.forgetting,
         seconds=phases.seconds,
+        advice=advice(
+            problem.graph,
+            baked=problem.baked,
+            compiled_before=problem.compiled_before,
+            seconds=phases.seconds.get("compile", 0.0),
+        ),
     )
     return found.belief, info
