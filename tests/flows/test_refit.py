@@ -265,8 +265,8 @@ def test_an_imported_chain_has_nothing_to_refit(steps, workspace, ledger, tmp_pa
 
 
 def test_a_refit_is_drawn_when_it_is_registered_and_an_audit_is_not(steps, workspace, chain, ledger, drawn):
-    refit(steps, workspace, "coins", audit=True)
+    refit.refit(steps, workspace, "coins", audit=True)
     assert drawn == []
-    result = refit(steps, workspace, "coins")
+    result = refit.refit(steps, workspace, "coins")
     assert [set(runs) for runs in drawn] == [{result.run_id, ledger.versions("coins")[2].run_id}]
     assert "plots/audit.png" in ledger.runs[result.run_id].files
