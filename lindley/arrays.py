@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -17,9 +18,17 @@ from lindley.transport import ARRAYS, TriangularMap
 
 #: Files are written with the C library, several times faster than h5netcdf, and read with h5netcdf, which
 #: has less native code between a damaged file and the process.
-WRITER: Literal["netcdf4"] = "netcdf4"
+_WRITER: Literal["netcdf4"] = "netcdf4"
+#: The C library bears one thread at a time, and ends the process otherwise.
+_writing = threading.Lock()
 #: Bytes of a file's arrays in memory at most, as the file states their shapes: a few kB can state any.
 MOST_BYTES = 8 * 2**30
+
+
+def write_netcdf(data: xr.Dataset | xr.DataTree, path: Path, encoding: dict[str, Any] | None = None) -> None:
+    """Write a netCDF 4 file; threads take turns."""
+    with _writing:
+        data.to_netcdf(path, engine=_WRITER, encoding=encoding)
 
 
 def write_matched_prior(prior: MatchedPrior, path: Path) -> None:
@@ -38,7 +47,7 @@ def write_matched_prior(prior: MatchedPrior, path: Path) -> None:
             "blocks": json.dumps(prior.coordinates.as_list()),
         },
     )
-    dataset.to_netcdf(path, engine=WRITER)
+    write_netcdf(dataset, path)
 
 
 def read_matched_prior(path: Path) -> MatchedPrior:
@@ -83,7 +92,7 @@ def write_trace(tree: xr.DataTree, path: Path) -> None:
         }
         for name, child in tree.children.items()
     }
-    tree.to_netcdf(path, engine=WRITER, encoding=encoding)
+    write_netcdf(tree, path, encoding)
 
 
 def read_trace(path: Path) -> xr.DataTree:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from lindley.arrays import WRITER, draws_digest, file_digests, write_matched_prior, write_trace
+from lindley.arrays import draws_digest, file_digests, write_matched_prior, write_netcdf, write_trace
 from lindley.artifact_names import AUDIT, BATCH, MATCHED_PRIOR, MODEL, RECORD, SUMMARY, TRACE
 from lindley.batch import Batch, write_batch
 from lindley.content_digest import content_digest
@@ -123,13 +123,14 @@ def write(
     scratch.mkdir()
     draws = scratch / "draws.nc"
     carried = content.matched.coordinates.variables
-    serving_draws(
+    served = serving_draws(
         content.trace,
         declaration,
         carried,
         constants=content.model["constants"],
         context=_context_of_the_next(content.newest or content.batch, declaration),
-    ).to_netcdf(draws, engine=WRITER)
+    )
+    write_netcdf(served, draws)
     package(folder, declaration, draws, content.summary)
     for path in scratch.iterdir():
         path.unlink()
