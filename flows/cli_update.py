@@ -52,19 +52,29 @@ def update(
     on_overlap: Annotated[
         OnOverlap, typer.Option(help="What becomes of rows whose key is counted already.")
     ] = "refuse",
+    plots: Annotated[
+        bool, typer.Option("--plots/--no-plots", help="With --direct: draw the link's pictures in the end.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Turn a batch into a new link of a chain. Exit code 3: fitted, but quarantined by the gate."""
+    if not plots and not direct:
+        raise typer.BadParameter("only together with --direct", param_hint="--no-plots")
     with reported(as_json):
         path = existing(file)
         workspace = environment.prepare(Workspace.from_environment(), quiet=True)
         load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
         with progress_bar(f"{chain} <- {path.name}") as progress:
             if direct:
-                from flows.direct import update_directly as run  # imports the numerical stack
+                from flows.direct import update_directly  # imports the numerical stack
+
+                result = update_directly(
+                    workspace, chain, path, accept_model_change, progress, on_overlap, plots=plots
+                )
             else:
-                from flows.inprocess import run_update as run  # imports Prefect
-            result = run(workspace, chain, path, accept_model_change, progress, on_overlap)
+                from flows.inprocess import run_update  # imports Prefect
+
+                result = run_update(workspace, chain, path, accept_model_change, progress, on_overlap)
         print_result(result, as_json)
 
 

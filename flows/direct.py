@@ -29,8 +29,12 @@ def update_directly(
     accept_model_change: bool,
     progress: Callable[[int, int], None],
     on_overlap: OnOverlap = "refuse",
+    *,
+    plots: bool = True,
 ) -> UpdateResult:
     """Turn a file into a link; files that landed before it come first, as in the flow `update`.
+
+    Without `plots` the link's pictures are left to the next update that draws, or to `lindley plots`.
 
     Raises
     ------
@@ -46,7 +50,7 @@ def update_directly(
         fit=lambda plan: fit_plan(plan, progress=progress),
         log=lambda ledger, plan, outcome: log_link(ledger, plan, outcome, context=RunContext()),
         register=register_link,
-        draw=draw_plots,
+        draw=draw_plots if plots else lambda *_: None,
         publish=lambda *_: None,
         say=say,
     )

@@ -52,7 +52,8 @@ class ColdLindley(Lindley):
     def update(self, link: int, files: Sequence[Path]) -> None:
         workspace = self.workspace
         own = {"LINDLEY_HOME": str(workspace.root), "LINDLEY_MODELS": str(workspace.models)}
-        child("flows.cli", "update", "--direct", "--json", self.chain, str(files[-1]), environment=own)
+        command = ("update", "--direct", "--no-plots", "--json", self.chain, str(files[-1]))
+        child("flows.cli", *command, environment=own)
 
 
 @dataclass

@@ -43,7 +43,7 @@ class Contender(Protocol):
 
 @dataclass
 class Lindley:
-    """Lindley end to end, from the batch file to the registered head.
+    """Lindley end to end, from the batch file to the registered head; its pictures come after that.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Lindley:
         return True
 
     def update(self, link: int, files: Sequence[Path]) -> None:
-        accepted(update_directly(self.workspace, self.chain, files[-1], False, no_progress))
+        accepted(update_directly(self.workspace, self.chain, files[-1], False, no_progress, plots=False))
 
     def found(self) -> Found:
         trace = lindley.load(f"{self.chain}@head", workspace=self.workspace).trace()

@@ -118,7 +118,9 @@ def _grown(bench: Bench, marks: Sequence[int], around: int, files: Sequence[Path
     for mark in marks:
         first = mark - (around + 1) // 2
         while made < first - 1:
-            accepted(update_directly(workspace, REGRESSION.chain, files[made], False, no_progress))
+            accepted(
+                update_directly(workspace, REGRESSION.chain, files[made], False, no_progress, plots=False)
+            )
             made += 1
             if made % 50 == 0:
                 bench.say(f"growth: {made} links")

@@ -329,3 +329,18 @@ def test_ui_as_json(monkeypatch):
     assert result.exit_code == 0
     assert set(document(result)) == {"mlflow", "prefect", "landing", "logs"}
     assert not (Path(os.environ["LINDLEY_HOME"]) / ".lindley" / "up.json").exists()
+
+
+def test_pictures_are_left_out_on_request(land, ledger):
+    run("update", "coins", land("a.csv"), "--direct", "--no-plots")
+    (version,) = ledger.versions("coins")
+    assert not any(path.startswith("plots/") for path in ledger.artifacts(version.run_id))
+    run("update", "coins", land("b.csv", 5), "--direct")
+    for version in ledger.versions("coins"):  # the next one that draws makes good for it
+        assert any(path.startswith("plots/") for path in ledger.artifacts(version.run_id))
+
+
+def test_pictures_of_a_flow_are_its_own_task(land):
+    found = run("update", "coins", land("a.csv"), "--no-plots")
+    assert found.exit_code == 2
+    assert "--direct" in found.output
