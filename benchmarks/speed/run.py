@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -60,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for row in read(options.out) if row.scenario not in wanted]
     how = options.out.with_name(f"{options.out.stem}-runs.json")
     runs = {name: ran for name, ran in read_runs(how).items() if name not in wanted}
+    say = partial(console.print, markup=False, highlight=False)
     for name in wanted:
-        part = measure(name, options, deadline, console.print)
+        part = measure(name, options, deadline, say)
         rows += medians(part.rows)
         runs[name] = Ran(
             date=datetime.now(UTC).date().isoformat(),
@@ -126,7 +128,7 @@ def _run(
         _take(part, source.readlines(), say)
     if part.outcome == FINISHED and process.returncode:
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        part.outcome = "failed"
+        part.outcome = f"failed (exit code {process.returncode})"
         say("\n".join(said[-25:]))
 
 

@@ -63,6 +63,8 @@ def pooled_references(frames: Sequence[pd.DataFrame]) -> list[Reference]:
 # -- growth -----------------------------------------------------------------------------------------
 
 ROWS = 20
+#: Marks, updates that are measured around each, and full refits at each; and those of --quick.
+MARKS, QUICK_MARKS = ((10, 100, 1000), 7, 3), ((10, 30), 3, 1)
 
 
 @dataclass
@@ -81,7 +83,7 @@ def growth(bench: Bench) -> None:
 
     The chain is copied as it passes a mark, so that early and late updates are measured at the same time.
     """
-    marks, around, refits = ((10, 30), 3, 1) if bench.quick else ((10, 100, 1000), 7, 3)
+    marks, around, refits = QUICK_MARKS if bench.quick else MARKS
     folder = bench.fresh("batches")
     frames = list(islice(simulated_regression(ROWS), marks[-1] + around))
     files = [write_batch(folder, REGRESSION.chain, i, frame) for i, frame in enumerate(frames, start=1)]

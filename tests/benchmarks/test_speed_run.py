@@ -106,7 +106,7 @@ class TestCommand:
         ("ending", "outcome", "code"),
         [
             ("", run.FINISHED, 0),
-            ("raise SystemExit(3)", "failed", 1),
+            ("raise SystemExit(3)", "failed (exit code 3)", 1),
             ("time.sleep(600)", run.LATE, 1),
         ],
     )
