@@ -164,7 +164,7 @@ def test_rows_together_and_batches_one_by_one_are_the_same_target(genesis, monke
     if not genesis:
         prior = MatchedPrior(prepared(declaration, batches[:1]).coordinates, random_map(rng, 2))
     together = prepared(declaration, batches, prior)
-    monkeypatch.setitem(preparing._additive, known_noise, False)
+    monkeypatch.setitem(preparing._additive_in_memory, known_noise, False)
     apart = prepared(declaration, batches, prior)
     assert (together.pooled, apart.pooled) == ("rows", "terms")
     for x in rng.normal(0, 1, (5, 2)):
