@@ -35,7 +35,7 @@ def until(what: str, look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 
 def ask(url: str, body: Any = None) -> Any:
-    """Send a request to a server on loopback; None when it answers with an error, or is too busy to answer."""
+    """Send a request to a server on loopback; None when it answers with an error or is too busy."""
     request = urllib.request.Request(
         url,
         data=None if body is None else json.dumps(body).encode(),

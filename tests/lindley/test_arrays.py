@@ -35,7 +35,9 @@ def test_threads_that_write_and_read_at_once_do_not_harm_each_other(tmp_path: Pa
         prior, trace = tmp_path / f"{seed}.nc", tmp_path / f"{seed}-trace.nc"
         write_matched_prior(matched(seed), prior)
         write_trace(tree(seed), trace)
-        return read_matched_prior(prior).digest == matched(seed).digest and read_trace(trace).equals(tree(seed))
+        return read_matched_prior(prior).digest == matched(seed).digest and read_trace(trace).equals(
+            tree(seed)
+        )
 
     with ThreadPoolExecutor(threads) as pool:
         assert all(pool.map(work, range(60)))
