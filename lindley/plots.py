@@ -17,12 +17,11 @@ import xarray as xr
 from lindley import failpoints
 from lindley.arrays import read_trace
 from lindley.artifact_names import AUDIT, PLOTS, TRACE
-from lindley.errors import ActRefused, LedgerCorrupt
+from lindley.errors import ActRefused
 from lindley.ledger.protocol import Ledger
 from lindley.phases import PLOTS as PHASE
 from lindley.phases import Phases, metric
-from lindley.reading import record_of
-from lindley.record import digest
+from lindley.reading import fetch_listed, record_of
 
 
 def draw_missing(ledger: Ledger, runs: Mapping[str, str]) -> tuple[str, ...]:
@@ -118,16 +117,7 @@ def _evidence(ledger: Ledger, run_id: str, record: dict[str, Any]) -> tuple[xr.D
 
 
 def _fetched(ledger: Ledger, run_id: str, record: dict[str, Any], name: str, folder: Path) -> Path:
-    path = ledger.download(run_id, folder, name)
-    found, expected = digest(path.read_bytes()), record["artifacts"].get(name)
-    if found != expected:
-        raise LedgerCorrupt(
-            f"The artifact {name} of run {run_id} is not the recorded one",
-            expected=f"sha256 {expected}",
-            found=found,
-            todo="run `lindley verify`; restore the artifact from a backup",
-        )
-    return path
+    return fetch_listed(ledger, run_id, record, name, folder, f"The artifact {name} of run {run_id}")
 
 
 def _draw(trace: xr.DataTree, audit: pd.DataFrame | None, folder: Path) -> tuple[str, ...]:

@@ -166,16 +166,33 @@ def read_summary(ledger: Ledger, link: Link, record: dict[str, Any]) -> pd.DataF
     import pandas as pd  # as the module says
 
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        path = ledger.download(link.version.run_id, Path(scratch), artifact_names.SUMMARY)
-        found, expected = digest(path.read_bytes()), record["artifacts"].get(artifact_names.SUMMARY)
-        if found != expected:
-            raise LedgerCorrupt(
-                f"The summary of link {link.number} is not the recorded one",
-                expected=f"sha256 {expected}",
-                found=found,
-                todo="run `lindley verify`; restore the artifact from a backup",
-            )
+        what, run_id = f"The summary of link {link.number}", link.version.run_id
+        path = fetch_listed(ledger, run_id, record, artifact_names.SUMMARY, Path(scratch), what)
         return pd.read_csv(path, index_col="parameter")
+
+
+def fetch_listed(
+    ledger: Ledger, run_id: str, record: dict[str, Any], name: str, folder: Path, what: str
+) -> Path:
+    """Fetch an artifact into `folder` and check it against the digest in its record; return where it is.
+
+    `what` is what the error calls it.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If it is missing, or has another digest.
+    """
+    path = ledger.download(run_id, folder, name)
+    found, expected = digest(path.read_bytes()), record["artifacts"].get(name)
+    if found != expected:
+        raise LedgerCorrupt(
+            f"{what} is not the recorded one",
+            expected=f"sha256 {expected}",
+            found=found,
+            todo="run `lindley verify`; restore the artifact from a backup",
+        )
+    return path
 
 
 def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
