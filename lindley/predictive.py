@@ -57,45 +57,29 @@ def predictive_draws(
     given = [rv for rv in model.free_RVs if rv.name in values]
     count = len(next(iter(values.values())))
     points = {rv.name: np.asarray(values[rv.name], dtype=rv.dtype) for rv in given}
-    many = _many_at_once(observed, given)
-    if many is None:
-        return _one_by_one(observed, given, points, rng, count)
-    outputs, inputs, generators, data = _function_graph(*many)
+    single = [rv.type(name=f"given_{i}") for i, rv in enumerate(given)]
+    targets = graph_replace(observed, dict(zip(given, single, strict=True)), strict=False)
+    many = _many_at_once(targets, single)
+    outputs, inputs, generators, data = _function_graph(*(many or (targets, single)))
     function = _compiled(outputs, inputs)
-    streams = [np.random.default_rng(s) for s in rng.integers(2**63, size=generators)]
-    # Some draws at a time: every intermediate array is as many times as large.
-    step = max(1, _MOST_NUMBERS // max(1, *(a.size for a in data), *(p[0].size for p in points.values())))
+    step = 1
+    if many is not None:
+        # Some draws at a time: every intermediate array is as many times as large.
+        sizes = [*(array.size for array in data), *(values[0].size for values in points.values())]
+        step = max(1, _MOST_NUMBERS // max(1, *sizes))
     found: list[list[np.ndarray]] = []
     for start in range(0, count, step):
         some = [points[rv.name][start : start + step] for rv in given]
-        found.append([np.array(v) for v in function(*some, *streams, *data)])
+        # Each random variable of the graph has its own generator input; each gets its own stream.
         streams = [np.random.default_rng(s) for s in rng.integers(2**63, size=generators)]
+        one = some if many is not None else [values[0] for values in some]
+        drawn = [np.array(v) for v in function(*one, *streams, *data)]
+        found.append(drawn if many is not None else [v[None] for v in drawn])
     return {rv.name: np.concatenate([part[i] for part in found]) for i, rv in enumerate(observed)}
 
 
-def _one_by_one(
-    observed: list[Variable],
-    given: list[Variable],
-    points: dict[str, np.ndarray],
-    rng: np.random.Generator,
-    count: int,
-) -> dict[str, np.ndarray]:
-    """Draw with a call for each draw of the parameters."""
-    parameters = [rv.type(name=f"given_{i}") for i, rv in enumerate(given)]
-    outputs = graph_replace(list(observed), dict(zip(given, parameters, strict=True)), strict=False)
-    outputs, inputs, generators, data = _function_graph(outputs, parameters)
-    function = _compiled(outputs, inputs)
-    rows: list[list[np.ndarray]] = []
-    for i in range(count):
-        point = [points[rv.name][i] for rv in given]
-        # Each random variable of the graph has its own generator input; each gets its own stream.
-        streams = [np.random.default_rng(s) for s in rng.integers(2**63, size=generators)]
-        rows.append([np.array(v) for v in function(*point, *streams, *data)])
-    return {rv.name: np.array([row[i] for row in rows]) for i, rv in enumerate(observed)}
-
-
 def _many_at_once(
-    observed: list[Variable], given: list[Variable]
+    outputs: list[Variable], single: list[Variable]
 ) -> tuple[list[Variable], list[Variable]] | None:
     """Return outputs for many draws of the parameters, and these as inputs; None where that cannot be.
 
@@ -103,17 +87,11 @@ def _many_at_once(
     all, and the draws would not be independent. Loops and distributions made of several operations keep
     to one draw at a time.
     """
-    if not given:
-        return None
-    single = [rv.type(name=f"given_{i}") for i, rv in enumerate(given)]
-    outputs = graph_replace(list(observed), dict(zip(given, single, strict=True)), strict=False)
     nodes = {v.owner for v in ancestors(outputs) if v.owner is not None}
-    if any(isinstance(node.op, HasInnerGraph) for node in nodes):
+    if not single or any(isinstance(node.op, HasInnerGraph) for node in nodes):
         return None
     drawn = [node.outputs[1] for node in nodes if isinstance(node.op, RandomVariable)]
-    many = [
-        pt.tensor(f"given_{i}", dtype=rv.dtype, shape=(None, *rv.type.shape)) for i, rv in enumerate(given)
-    ]
+    many = [pt.tensor(v.name, dtype=v.dtype, shape=(None, *v.type.shape)) for v in single]
     try:
         found = vectorize_graph([*outputs, *drawn], dict(zip(single, many, strict=True)))
     except Exception:  # an operation that cannot be vectorized raises what it likes
