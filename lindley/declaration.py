@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -191,6 +192,7 @@ class Declaration:
         return source_digest(self.source_text)
 
 
+@lru_cache(maxsize=64)  # asked for several times in each update
 def source_digest(text: str) -> str:
     """Return the sha256 of Python source with comments, layout and docstrings left out."""
     tree = ast.parse(text)
