@@ -8,26 +8,19 @@ from typing import Any
 
 from lindley import bundle
 from lindley.arrays import write_matched_prior
-from lindley.batch import write_batch
-from lindley.declaration import Declaration
 from lindley.evidence import gather
 from lindley.record import canonical, digest, genesis_record, parse
-from lindley.seeds import derive_seed
 from tests import acts
-from tests.fakes import MemoryLedger, coins
-from tests.forging import Edit, Record, forge, record_of, replaced
+from tests.fakes import coins
+from tests.forging import Record, forge, record_of, replaced
+from tests.tampering_tools import NAME, Tools
 
-NAME = "coins"
 #: Versions of `coins_chain`: the links 1, 2 and 3, the quarantined one, the one that was created twice.
 FIRST, SECOND, QUARANTINED, TWICE, HEAD = 1, 2, 3, 4, 5
 
 
-class Tamper:
+class Tamper(Tools):
     """The changes, one method per rule or more: ``r05_...``. Each returns (rules, version) to be found."""
-
-    def __init__(self, ledger: MemoryLedger, declaration: Declaration, folder: Any) -> None:
-        self.ledger, self.declaration, self.folder = ledger, declaration, folder
-        self.model = ledger.models[NAME]
 
     def r01_genesis_record_changed(self) -> Any:
         files = self.ledger.runs[self.model.genesis_run].files
@@ -370,38 +363,6 @@ class Tamper:
         origin = {"chain": "other", "record": "f" * 64}
         self._set_genesis(canonical(parse(self._genesis()) | {"branch": origin}))
         return {"R10", "R19", "R20", "R24"}, None
-
-    # -- tools ------------------------------------------------------------------------------------------
-
-    def _run(self, number: int) -> Any:
-        return self.ledger.run_of(NAME, number)
-
-    def _genesis(self) -> bytes:
-        return self.ledger.runs[self.model.genesis_run].files["genesis.json"]
-
-    def _set_genesis(self, data: bytes) -> None:
-        self.ledger.runs[self.model.genesis_run].files["genesis.json"] = data
-        self.model.genesis = digest(data)
-
-    def _from_genesis(self, replayed: list[str]) -> Edit:
-        """Return an edit that lets a link start from genesis and fit the batches of links again."""
-
-        def edit(record: Record) -> None:
-            record.update(prior=digest(self._genesis()), prior_belief=None, replayed=replayed)
-            record["figures"].update(budget=2 / 900, replayed=len(replayed))
-
-        return edit
-
-    def _reseed(self, record: Record) -> None:
-        """Give a record the seed that follows from it."""
-        start = record["prior_belief"] or digest(self._genesis())
-        seed = derive_seed(start, record["batch"]["digest"], record["model"]["digest"])
-        record["sampler"]["seed"] = str(seed)
-
-    def _parquet(self, start: int, rows: int = 4, *, k: int) -> bytes:
-        path = self.folder / "batch.parquet"
-        write_batch(coins(self.declaration, start, rows, k=k), path)
-        return bytes(path.read_bytes())
 
 
 #: Names of the cases.
