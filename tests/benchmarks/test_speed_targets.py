@@ -151,7 +151,7 @@ def test_chains_are_copied_before_the_links_around_each_mark(
 ) -> None:
     """Each copy holds the links up to there, and the chain goes on without it."""
 
-    def update(workspace, chain, path, *_):
+    def update(workspace, chain, path, *_, **__):
         workspace.root.joinpath(path.name).touch()
         return SimpleNamespace(status="accepted")
 
