@@ -47,8 +47,9 @@ test: setup lint $(BENCHMARKS)  ## everything that guards correctness
 coverage: setup $(BENCHMARKS)  ## the tests again, with the branches that they leave out
 	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered
 
-test-faults: setup  ## races, kills and tampering, with tables (hours; RACES=1 KILLS=1: less)
-	@$(PYTHON) -m tests.faults.run $(if $(RACES),--races $(RACES)) $(if $(KILLS),--kills $(KILLS))
+test-faults: setup  ## races, kills, tampering, hostile inputs, with tables (hours; RACES=1 KILLS=1 INPUTS=2000: less)
+	@$(PYTHON) -m tests.faults.run $(if $(RACES),--races $(RACES)) $(if $(KILLS),--kills $(KILLS)) \
+	  $(if $(INPUTS),--inputs $(INPUTS))
 	@$(PYTHON) -m pytest -m faults tests/contract tests/faults
 
 lint: setup  ## style, types, layers

@@ -156,9 +156,12 @@ def _posterior_draws(plan: Plan, rng: np.random.Generator) -> np.ndarray:
     frame = plan.batch.frame()
     k, n = int(frame["k"].sum()), int(frame["n"].sum())
     log_density += k * grid - n * np.log1p(np.exp(grid))
-    cumulative = np.cumsum(np.exp(log_density - log_density.max()))
+    mass = np.exp(log_density - log_density.max())
+    # Half of a point's mass lies below it; without that all draws are low by half a step, link after link.
+    cumulative = np.cumsum(mass) - mass / 2
+    total = mass.sum()
     uniform = rng.uniform(size=(CHAINS, DRAWS, 1))
-    return np.interp(uniform, cumulative / cumulative[-1], grid)
+    return np.interp(uniform, cumulative / total, grid)
 
 
 def _trace(plan: Plan, u: np.ndarray, rng: np.random.Generator) -> Any:

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from lindley.errors import LindleyError
 from tests.faults.fuzz_targets import TARGETS
+from tests.faults.judging import Row
 
 #: Inputs of a whole run.
 COUNT = 105_000
@@ -108,13 +109,13 @@ def _child(target: str, count: int, number: int) -> None:
     print(json.dumps(line), flush=True)
 
 
-def main(count: int = COUNT, number: int = 1) -> list[dict[str, Any]]:
+def main(count: int = COUNT, number: int = 1) -> list[Row]:
     """Give all targets together at least so many inputs, each target in a process of its own.
 
     Returns
     -------
-    list of dict
-        One row per target; ``undetected`` counts crashes, hangs and what took too much memory.
+    list of Row
+        One per target; ``undetected`` counts crashes, hangs and what took too much memory.
     """
     rows = []
     for target, (_, share) in TARGETS.items():
@@ -134,21 +135,11 @@ def main(count: int = COUNT, number: int = 1) -> list[dict[str, Any]]:
             found = {"runs": 0, "accepted": 0, "slowest": 0.0, "failures": [f"{why}; input in {lines[:1]}"]}
         for failure in found["failures"][:20]:
             print(f"{target}: {failure}", file=sys.stderr)
-        rows.append(
-            {
-                "test": "fuzz",
-                "case": target,
-                "runs": found["runs"],
-                "lost": 0,
-                "doubled": 0,
-                "forked": 0,
-                "undetected": len(found["failures"]),
-                "seconds": round(time.monotonic() - began, 1),
-            }
-        )
+        took = time.monotonic() - began
+        rows.append(Row("fuzz", target, found["runs"], undetected=len(found["failures"]), seconds=took))
         print(
             f"fuzz {target}: {found['runs']:,} inputs, {found['accepted']:,} read, "
-            f"{len(found['failures'])} failures, slowest {found['slowest']:.2f} s, {rows[-1]['seconds']} s",
+            f"{len(found['failures'])} failures, slowest {found['slowest']:.2f} s, {took:.0f} s",
             flush=True,
         )
     return rows
@@ -159,5 +150,5 @@ if __name__ == "__main__":
         _child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     else:
         made = main(int(sys.argv[1]) if len(sys.argv) > 1 else COUNT)
-        print(f"{sum(row['runs'] for row in made):,} inputs in all")
-        sys.exit(any(row["undetected"] for row in made))
+        print(f"{sum(row.runs for row in made):,} inputs in all")
+        sys.exit(not all(row.ok for row in made))

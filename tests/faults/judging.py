@@ -113,16 +113,19 @@ def sequential_digest(place: Place, order: list[int]) -> str:
 def off_the_oracle(place: Place, order: list[int]) -> float:
     """Return how far the head's mean log odds are from the exact ones, in Monte Carlo standard errors.
 
-    theta ~ Beta(2 + successes, 3 + failures) exactly. Each link's mean is estimated from independent
-    draws; its error reaches the head scaled by the precision that the link had.
+    theta ~ Beta(2 + successes, 3 + failures) exactly. Each link's mean and variance are estimated from
+    independent draws, with errors of variance v / draws and 2 v^2 / draws. To first order an error of the
+    mean reaches the head scaled by the precision that the link had, and one of the variance by that times
+    how far the link's mean was from the head's.
     """
     ledger = place.ledger()
     _, belief = read_belief(ledger, find_chain(ledger, place.chain).links[-1])
     k = np.cumsum([4 * successes(number) for number in order])
     n = 40.0 * np.arange(1, len(order) + 1)
-    mean = polygamma(0, 2 + k[-1]) - polygamma(0, 3 + n[-1] - k[-1])
+    mean = polygamma(0, 2 + k) - polygamma(0, 3 + n - k)
     variance = polygamma(1, 2 + k) + polygamma(1, 3 + n - k)
     draws = fakes.CHAINS * fakes.DRAWS
-    error = np.sqrt(np.sum((variance[-1] / variance) ** 2 * variance / draws))
+    weight = variance[-1] / variance
+    error = np.sqrt(np.sum(weight**2 * (variance + 2 * (mean - mean[-1]) ** 2) / draws))
     points = belief.matched.map.forward(np.array([[0.0]]))
-    return float(abs(points[0, 0] - mean) / error)
+    return float(abs(points[0, 0] - mean[-1]) / error)

@@ -9,7 +9,7 @@ from tests.faults.judging import Row, expected, judge, off_the_oracle, sequentia
 from tests.faults.writers import Place, Writer
 from tests.forks import context
 
-#: The head's mean log odds in Monte Carlo standard errors: beyond it by chance once in 15,000 races.
+#: The head's mean log odds in Monte Carlo standard errors: beyond it by chance once in 16,000 races.
 MOST_ERRORS = 4.0
 #: With fewer batches the stand-in fit's normal priors are further off than Monte Carlo error.
 JUDGED_FROM = 24

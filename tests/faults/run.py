@@ -1,6 +1,6 @@
-"""Runs all of the races, kills and tampering, prints what came of them, and writes results.csv beside it.
+"""Runs the races, kills, tampering and hostile inputs, prints what came of them, and writes results.csv.
 
-    python -m tests.faults.run [--races N] [--kills N] [--only WHAT] [--out FILE]
+    python -m tests.faults.run [--races N] [--kills N] [--inputs N] [--only WHAT] [--out FILE]
 
 Exits with 1 when anything was lost, doubled, forked or not detected.
 """
@@ -22,12 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tests import servers
-from tests.faults import kills, races, tampers
+from tests.faults import fuzz, kills, races, tampers
 from tests.faults.judging import Row, write
 from tests.faults.writers import Place
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 RESULTS = Path(__file__).parent / "results.csv"
+PARTS = ["tamper", "fuzz", "races", "kills"]
 #: How often each race is run, and a process is killed at each place.
 RACES, KILLS = "LINDLEY_FAULT_RACES", "LINDLEY_FAULT_KILLS"
 
@@ -128,13 +129,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--races", type=int, default=int(os.environ.get(RACES, "20")))
     parser.add_argument("--kills", type=int, default=int(os.environ.get(KILLS, "5")))
-    parser.add_argument("--only", nargs="*", default=["races", "kills", "tamper"])
+    parser.add_argument("--inputs", type=int, default=fuzz.COUNT)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--backends", nargs="*", default=list(BACKENDS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     started, rows = time.monotonic(), list[Row]()
     if "tamper" in options.only:
         rows += all_tampers()
+    if "fuzz" in options.only:
+        rows += fuzz.main(options.inputs)
     for name in options.backends:
         if {"races", "kills"} & set(options.only):
             for row in on_backend(name, set(options.only), options):

@@ -22,7 +22,7 @@ from flows.files import waiting
 from flows.sequence import Steps, update_one
 from lindley import failpoints
 from lindley.batch import read_batch
-from lindley.errors import BatchRefused, LindleyError
+from lindley.errors import BatchRefused, LedgerUnavailable, LindleyError
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.pipeline import Outcome, Plan, RunContext, log_link, plan_update, register_link
 from lindley.plots import draw_missing
@@ -182,7 +182,7 @@ def _take(steps: Steps, place: Place, path: Path, done: Done) -> str:
             if not error.transient:
                 raise
             done.failures.append(f"{type(error).__name__}: {error}")
-            if place.uri.startswith("http"):
+            if isinstance(error, LedgerUnavailable) and place.uri.startswith("http"):
                 return "failed"  # a server that is down: the next sweep's work
     return "failed"
 
