@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -163,9 +164,14 @@ def record_digest(record: dict[str, Any]) -> str:
     return digest(canonical(record))
 
 
+@cache  # what is imported stays, whatever is installed meanwhile
+def _version_of(name: str) -> str:
+    return version(name)
+
+
 def libraries() -> dict[str, str]:
     """Return the versions of Python and of every library that can change a fit."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version()} | {name: _version_of(name) for name in _LIBRARIES}
 
 
 def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:

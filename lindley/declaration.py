@@ -240,6 +240,9 @@ def load_file(path: Path) -> Declaration:
     module = importlib.util.module_from_spec(spec)
     # Registered before execution so that dataclasses and pandera models in the file resolve their names.
     sys.modules[module_name] = module
+    # First: at import it looks for the source of every frame above it, and below PyMC there are many.
+    import arviz_base  # noqa: F401
+
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import nutpie
 import pyarrow as pa
-from nutpie.compile_pymc import CompiledPyMCModel
 
 from lindley.engine import Bound
 from lindley.errors import FitFailed
 from lindley.native import Density, expand
 from lindley.policy import Policy
+from lindley.sampler import CompiledPyMCModel, nutpie
 
 Progress = Callable[[int, int], None]
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from lindley.errors import FitFailed
 from lindley.stein import Calibration, equal_weights
@@ -250,6 +249,8 @@ def _shrinkage(draws: np.ndarray, ess: float) -> float:
     spread = draws.std(axis=0)
     if not (spread > 0).all():
         return 0.0
+    from sklearn.covariance import ledoit_wolf_shrinkage  # half a second that few fits need
+
     # The formula is for independent draws: as many of them, evenly spaced, as the chains are worth.
     chosen = np.linspace(0, count - 1, max(2, int(min(ess, count)))).astype(int)
     return float(ledoit_wolf_shrinkage((draws[chosen] - draws.mean(axis=0)) / spread))

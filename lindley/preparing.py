@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,8 +22,11 @@ from lindley.model_graph import ModelGraph
 from lindley.pooling import BatchTerm, Pool
 from lindley.prior import MatchedPrior
 from lindley.problem import Problem
+from lindley.recent import Recent
 from lindley.term import require_divisible, term
 
+#: Models lately built, with the bytes of their rows: hindsight comes back to the same batches.
+_graphs: Recent[tuple[ModelGraph, int]] = Recent(2**27, lambda held: 2**18 + 4 * held[1])
 #: Points at which rows pooled into one table are held against the batches apart.
 _CHECK_POINTS = 3
 #: Whether the rows of several batches make one table, by the model's code, and by build function where it
@@ -57,11 +61,8 @@ def prepare(
         genesis. It changes how fast the target is sampled, not the target.
     """
 
-    def graph_of(batch: Batch) -> ModelGraph:
-        model = model_graph.build(
-            declaration, batch.frame(), context=batch.context_frame(), constants=constants
-        )
-        return model_graph.take_apart(declaration, model, carried)
+    def graph_of(*rows: Batch) -> ModelGraph:
+        return _graph(rows, declaration, carried, constants)
 
     with phases("build"):
         newest = graph_of(batches[-1])
@@ -77,6 +78,30 @@ def prepare(
     if declaration.policy.robust:
         raise _robust_refused(declaration)
     return _one_by_one(prior, graphs, layout, phases)
+
+
+def _graph(
+    batches: Sequence[Batch],
+    declaration: Declaration,
+    carried: tuple[str, ...],
+    constants: dict[str, float] | None,
+) -> ModelGraph:
+    """Return the model of some batches' rows in one table; a build function is pure, so it is called once."""
+
+    def built() -> tuple[ModelGraph, int]:
+        batch = batches[0] if len(batches) == 1 else joined(batches)
+        model = model_graph.build(
+            declaration, batch.frame(), context=batch.context_frame(), constants=constants
+        )
+        return model_graph.take_apart(declaration, model, carried), batch.table.nbytes
+
+    known = all(batch.digest and batch.context is None for batch in batches)
+    if declaration.source is None or not known:  # the code or the rows have no name
+        return built()[0]
+    frozen = tuple(sorted((constants or {}).items()))
+    key = (declaration.name, declaration.model_digest, carried, frozen, *(batch.digest for batch in batches))
+    graph, _ = _graphs.get(key, built)
+    return graph if graph.declaration is declaration else replace(graph, declaration=declaration)
 
 
 def _plain(
@@ -138,7 +163,7 @@ def _rows_together(
     batches: Sequence[Batch],
     declaration: Declaration,
     newest: ModelGraph,
-    graph_of: Callable[[Batch], ModelGraph],
+    graph_of: Callable[..., ModelGraph],
     phases: Callable[[str], Any],
     whitener: MatchedPrior | None,
 ) -> Problem | None:
@@ -147,7 +172,7 @@ def _rows_together(
     It is the same model when the log likelihoods add up, which is tried once for each build function.
     """
     with phases("build"):
-        every = graph_of(joined(batches))
+        every = graph_of(*batches)
         if every.coordinates != newest.coordinates:
             return None
         layout = align(prior.coordinates if prior else None, [every.coordinates])
@@ -157,7 +182,7 @@ def _rows_together(
     key: Any = declaration.build if declaration.source is None else declaration.model_digest
     if key not in known:
         with phases("build"):
-            before = graph_of(joined(batches[:-1]))
+            before = graph_of(*batches[:-1])
         with phases("compile"):
             known[key] = _adds_up(newest, before, every, prior, layout)
     if not known[key]:
@@ -171,27 +196,23 @@ def _adds_up(
     """Whether the log likelihood of all rows is that of the newest batch plus that of the rows before."""
     if before.coordinates != newest.coordinates:
         return False
-    # The models' own priors are the same in all three: only likelihoods are compared.
-    targets = [target(graph, genesis=True) for graph in (newest, before, every)]
-    bounds = [item.bound(compiled(item)[0], ()) for item in targets]
-    for x in _near(newest, prior, layout, np.random.default_rng(0)):
+    # Only likelihoods are compared: with a prior by the functions that the fit compiles anyway.
+    rng = np.random.default_rng(0)
+    if prior is None:
+        arrays: tuple[np.ndarray, ...] = ()
+        around = [initial_point(newest) + rng.uniform(-0.5, 0.5, newest.size) for _ in range(_CHECK_POINTS)]
+    else:
+        arrays = prior.ordered(layout.coordinates).map.arrays()
+        around = list(rng.normal(size=(_CHECK_POINTS, newest.size)))
+    targets = [target(graph, genesis=prior is None) for graph in (newest, before, every)]
+    bounds = [item.bound(compiled(item)[0], arrays) for item in targets]
+    for x in around:
         apart, rest, whole = (float(bound.evaluate(x[None])["log_likelihood"][0]) for bound in bounds)
         if not np.isfinite([apart + rest, whole]).any():
             continue
         if not np.isclose(apart + rest, whole, rtol=1e-9, atol=1e-9):
             return False
     return True
-
-
-def _near(
-    graph: ModelGraph, prior: MatchedPrior | None, layout: Layout, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Yield a few points where batches are held against each other."""
-    for _ in range(_CHECK_POINTS):
-        if prior is None:
-            yield initial_point(graph) + rng.uniform(-0.5, 0.5, graph.size)
-        else:
-            yield prior.ordered(layout.coordinates).map.sample(rng, 1)[0]
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

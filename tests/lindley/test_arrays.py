@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from lindley import arrays
 from lindley.arrays import read_matched_prior, read_trace, write_matched_prior, write_trace
 from lindley.coordinates import Block, Coordinates
+from lindley.errors import LedgerCorrupt
 from lindley.prior import MatchedPrior
 from lindley.transport import joint_normal
+from tests.lindley.test_transport import random_map
 
 SCALAR = Coordinates((Block("a", (), (), "", (), ()), Block("b", (), (), "", (), ())))
 
@@ -41,3 +44,27 @@ def test_threads_that_write_and_read_at_once_do_not_harm_each_other(tmp_path: Pa
 
     with ThreadPoolExecutor(threads) as pool:
         assert all(pool.map(work, range(60)))
+
+
+@pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
+@pytest.mark.parametrize("reason", ["", "plain", "krümmer als gedacht: κ"])
+def test_a_matched_prior_is_read_as_either_library_wrote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, reason: str
+) -> None:
+    """They store text in different ways, and older files were written by another one than new ones."""
+    monkeypatch.setattr(arrays, "_WRITER", engine)
+    rng = np.random.default_rng(3)
+    bent = MatchedPrior(SCALAR, random_map(rng, 2), reason, "calibrated", 0.125)
+    write_matched_prior(bent, tmp_path / "prior.nc")
+    found = read_matched_prior(tmp_path / "prior.nc")
+    assert found.digest == bent.digest
+    assert (found.reason, found.moments, found.shrinkage) == (reason, "calibrated", 0.125)
+
+
+def test_arrays_that_are_too_big_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_matched_prior(matched(1), tmp_path / "prior.nc")
+    monkeypatch.setattr(arrays, "MOST_BYTES", 100)
+    with pytest.raises(LedgerCorrupt, match="bytes in memory"):
+        read_matched_prior(tmp_path / "prior.nc")

@@ -16,7 +16,10 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from lindley import failpoints
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow.failures import missing, refused_with, translated
+from lindley.recent import Recent
 
+#: What never changes of runs, by tracking server and run id: a process reads the same links again and again.
+_infos: Recent[RunInfo] = Recent(2**23, lambda _: 2**11)
 #: What MLflow says of a run id that nobody has, and of one that nobody can have.
 NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
 
@@ -36,7 +39,6 @@ class Artifacts:
 
     def __init__(self, client: MlflowClient, root: Path, embedded: bool) -> None:
         self.client, self.root, self.embedded = client, root, embedded
-        self._infos: dict[str, RunInfo] = {}
 
     def upload(self, run_id: str, folder: Path) -> None:
         """Store every file below `folder`; see `Ledger`."""
@@ -127,16 +129,21 @@ class Artifacts:
         LedgerCorrupt
             If there is no such run.
         """
-        if run_id not in self._infos:
-            with translated("read the run"):
-                try:
-                    self.remember(self.client.get_run(run_id).info)
-                except MlflowException as error:
-                    if refused_with(error, *NO_RUN):
-                        raise LedgerCorrupt(f"The run {run_id} does not exist") from error
-                    raise
-        return self._infos[run_id]
+        return _infos.get(self._key(run_id), lambda: self._asked(run_id))
+
+    def _asked(self, run_id: str) -> RunInfo:
+        with translated("read the run"):
+            try:
+                found: RunInfo = self.client.get_run(run_id).info
+            except MlflowException as error:
+                if refused_with(error, *NO_RUN):
+                    raise LedgerCorrupt(f"The run {run_id} does not exist") from error
+                raise
+        return found
 
     def remember(self, info: RunInfo) -> None:
         """Take note of a run that was read or opened, so that nobody asks for it again."""
-        self._infos[info.run_id] = info
+        _infos.put(self._key(info.run_id), info)
+
+    def _key(self, run_id: str) -> tuple[str, str]:
+        return (self.client.tracking_uri, run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,14 @@ def save_belief(folder: Path, declaration: Declaration, draws: Path, example: pd
             python_model=str(Path(__file__).with_name("belief_model.py")),
             artifacts={"draws": str(draws), "model": str(_as_model_py(declaration, draws.parent))},
             signature=_signature(declaration),
-            pip_requirements=[f"{name}=={version(name)}" for name in _REQUIREMENTS],
+            pip_requirements=list(_requirements()),
             metadata={"chain": declaration.name},
         )
+
+
+@cache  # what is imported stays, whatever is installed meanwhile
+def _requirements() -> tuple[str, ...]:
+    return tuple(f"{name}=={version(name)}" for name in _REQUIREMENTS)
 
 
 def _as_model_py(declaration: Declaration, folder: Path) -> Path:
