@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lindley.artifact_names import PLOTS
-from lindley.errors import LedgerCorrupt, UnknownLink
+from lindley.artifact_names import PLOTS, RECORD
+from lindley.errors import UnknownLink
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -104,19 +104,13 @@ class Link:
 
     def _fetch(self, path: str, folder: Path) -> Path:
         """Fetch an artifact and compare its digest with the record's."""
-        from lindley.record import digest  # with the other readers
+        from lindley.reading import fetch_listed  # with the other readers
 
-        local = self.ledger.download(self.view.run_id, folder, path)
-        expected, found = self.record["artifacts"].get(path), digest(local.read_bytes())
-        view = expected is None and path.startswith(PLOTS)
-        if path != "record.json" and not view and found != expected:
-            raise LedgerCorrupt(
-                f"The artifact {path} of {self.chain} link {self.view.number} is not the recorded one",
-                expected=f"sha256 {expected}",
-                found=found,
-                todo="run `lindley verify`; restore the artifact from a backup",
-            )
-        return local
+        run_id = self.view.run_id
+        if path == RECORD or (path.startswith(PLOTS) and path not in self.record["artifacts"]):
+            return self.ledger.download(run_id, folder, path)
+        what = f"The artifact {path} of {self.chain} link {self.view.number}"
+        return fetch_listed(self.ledger, run_id, self.record, path, folder, what)
 
 
 def load(reference: str, *, workspace: Workspace | None = None) -> Link:

@@ -202,12 +202,22 @@ def compiled(graph: Compilable) -> tuple[Functions, bool]:
 
 def _same(old: Compilable, new: Compilable) -> bool:
     """Whether two graphs are the same computation of their inputs."""
-    if old.digest != new.digest or [v.type for v in old.inputs] != [v.type for v in new.inputs]:
+    if old.digest != new.digest:
         return False
     if {k: len(v) for k, v in old.functions.items()} != {k: len(v) for k, v in new.functions.items()}:
         return False
     # The digest abbreviates long constants; the comparison does not.
-    return bool(equal_computations(old.outputs, new.outputs, list(old.inputs), list(new.inputs)))
+    return same_computation((old.inputs, old.outputs), (new.inputs, new.outputs))
+
+
+def same_computation(
+    one: tuple[Sequence[Variable], Sequence[Variable]], other: tuple[Sequence[Variable], Sequence[Variable]]
+) -> bool:
+    """Whether two graphs, each given as inputs and outputs, compute the same of inputs of the same types."""
+    (inputs, outputs), (their_inputs, their_outputs) = one, other
+    if [v.type for v in inputs] != [v.type for v in their_inputs]:
+        return False
+    return bool(equal_computations(list(outputs), list(their_outputs), list(inputs), list(their_inputs)))
 
 
 def _compile(graph: Compilable) -> Functions:

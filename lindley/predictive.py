@@ -11,14 +11,14 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Variable, equal_computations
+from pytensor.graph.basic import Variable
 from pytensor.graph.op import HasInnerGraph
 from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.random.type import RandomType
 
-from lindley.engine import numba_mode
+from lindley.engine import numba_mode, same_computation
 
 _lock = threading.Lock()
 _cache: list[tuple[list[Variable], list[Variable], Callable[..., Any]]] = []
@@ -118,9 +118,7 @@ def _compiled(outputs: list[Variable], inputs: list[Variable]) -> Callable[..., 
     """Compile once per process and graph."""
     with _lock:
         for old_outputs, old_inputs, function in _cache:
-            if [v.type for v in old_inputs] == [v.type for v in inputs] and equal_computations(
-                old_outputs, outputs, old_inputs, inputs
-            ):
+            if same_computation((old_inputs, old_outputs), (inputs, outputs)):
                 return function
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -29,10 +28,9 @@ from lindley.term import require_divisible, term
 _graphs: Recent[tuple[ModelGraph, int]] = Recent(2**27, lambda held: 2**18 + 4 * held[1])
 #: Points at which rows pooled into one table are held against the batches apart.
 _CHECK_POINTS = 3
-#: Whether the rows of several batches make one table, by the model's code, and by build function where it
-#: has no file.
-_additive: dict[str, bool] = {}
-_additive_in_memory: WeakKeyDictionary[Callable[..., Any], bool] = WeakKeyDictionary()
+#: Whether the rows of several batches make one table, by the model's code, or by its function where it has no
+#: file.
+_additive: Recent[bool] = Recent(256, lambda _: 1)
 
 
 def prepare(
@@ -178,14 +176,15 @@ def _rows_together(
         layout = align(prior.coordinates if prior else None, [every.coordinates])
         if not layout.plain:
             return None
-    known: Any = _additive_in_memory if declaration.source is None else _additive
-    key: Any = declaration.build if declaration.source is None else declaration.model_digest
-    if key not in known:
+
+    def adds_up() -> bool:
         with phases("build"):
             before = graph_of(*batches[:-1])
         with phases("compile"):
-            known[key] = _adds_up(newest, before, every, prior, layout)
-    if not known[key]:
+            return _adds_up(newest, before, every, prior, layout)
+
+    key = declaration.build if declaration.source is None else declaration.model_digest
+    if not _additive.get(key, adds_up):
         return None
     return _plain(prior, every, newest, layout, phases, "rows", whitener)
 

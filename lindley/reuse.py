@@ -15,11 +15,12 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Constant, Variable, equal_computations
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
+from lindley.engine import same_computation
 from lindley.model_graph import ModelGraph, is_data
 
 #: Derived targets kept per process.
@@ -70,12 +71,9 @@ class _Base:
 
     def same(self, other: _Base) -> bool:
         """Whether two models are the same computation of their leaves."""
-        if self.signature != other.signature or [v.type for v in self.inputs] != [
-            v.type for v in other.inputs
-        ]:
-            return False
-        lists = [list(part) for part in (self.outputs, other.outputs, self.inputs, other.inputs)]
-        return bool(equal_computations(*lists))
+        return self.signature == other.signature and same_computation(
+            (self.inputs, self.outputs), (other.inputs, other.outputs)
+        )
 
 
 @dataclass(frozen=True)

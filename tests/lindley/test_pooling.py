@@ -17,6 +17,7 @@ from lindley.fitting import fit
 from lindley.phases import Phases
 from lindley.policy import Policy
 from lindley.prior import MatchedPrior
+from lindley.recent import Recent
 from lindley.replay import Chain, advance
 from lindley.transport import joint_normal
 from lindley.update import step
@@ -164,7 +165,8 @@ def test_rows_together_and_batches_one_by_one_are_the_same_target(genesis, monke
     if not genesis:
         prior = MatchedPrior(prepared(declaration, batches[:1]).coordinates, random_map(rng, 2))
     together = prepared(declaration, batches, prior)
-    monkeypatch.setitem(preparing._additive_in_memory, known_noise, False)
+    monkeypatch.setattr(preparing, "_additive", Recent(1, lambda _: 1))
+    preparing._additive.put(known_noise, False)
     apart = prepared(declaration, batches, prior)
     assert (together.pooled, apart.pooled) == ("rows", "terms")
     for x in rng.normal(0, 1, (5, 2)):
