@@ -75,12 +75,12 @@ class Link:
 
     def batch(self) -> pd.DataFrame | None:
         """Return the batch as a frame; None for a link without one (kind ``import``)."""
-        import pyarrow.parquet as pq  # imported on use, to keep `import lindley` light
+        from lindley.readers import read_stored  # the readers import the numerical stack
 
         if not self.view.batch_digest:
             return None
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            frame: pd.DataFrame = pq.read_table(self._fetch("batch.parquet", Path(scratch))).to_pandas()
+            frame: pd.DataFrame = read_stored(self._fetch("batch.parquet", Path(scratch))).to_pandas()
             return frame
 
     def matched_prior(self) -> MatchedPrior:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xarray as xr
 
 from lindley import artifact_names
@@ -22,7 +21,7 @@ from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.protocol import Ledger
 from lindley.names import check_chain_name
 from lindley.prior import MatchedPrior, rematch
-from lindley.readers import check_stated_size
+from lindley.readers import read_stored
 from lindley.record import digest, parse
 from lindley.rules import ChainEvidence, Evidence
 from lindley.verifier import Report, verify
@@ -153,8 +152,7 @@ def _read_batch(
     if not path.is_file():
         return None, None, None
     try:
-        check_stated_size(path)
-        table = pq.read_table(path)
+        table = read_stored(path)
         row_key = parse(record)["batch"]["row_key"] if record else []
         known = [name for name in row_key if name in table.column_names]
         return table, content_digest(table), key_ranges_of(table, known)

@@ -15,6 +15,7 @@ import codecs
 import io
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -251,16 +252,7 @@ def _read_parquet(name: str, data: bytes, schema: BatchSchema, limits: Limits) -
         _check_stated_size(name, file.metadata, limits)
         names = [name for name in file.schema_arrow.names if not _is_index(name, file.schema_arrow)]
         wanted = [column.name for column in schema.columns(names)]
-        # Text stays dictionary encoded while it is measured: a short dictionary can repeat a long
-        # value millions of times.
-        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
-        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts, page_checksum_verification=True)
-        batches, size = [], 0
-        for batch in file.iter_batches(columns=wanted):
-            size += sum(_decoded_bytes(column) for column in batch.columns)
-            if size > limits.uncompressed_bytes:
-                raise _too_big(name, "bytes in memory", limits.uncompressed_bytes, "more")
-            batches.append(batch)
+        batches = list(_measured(name, data, file.schema_arrow, wanted, limits))
         if not batches:
             return file.schema_arrow.empty_table().select(wanted)
         return pa.Table.from_batches(batches)
@@ -273,15 +265,37 @@ def _read_parquet(name: str, data: bytes, schema: BatchSchema, limits: Limits) -
         ) from error
 
 
-def check_stated_size(path: Path, limits: Limits | None = None) -> None:
-    """Refuse a Parquet file whose own metadata states it to be too big, before any page is read.
+def _measured(
+    name: str, data: bytes, schema: pa.Schema, columns: list[str], limits: Limits
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file, and refuse the rest once they take too much memory."""
+    # Text stays dictionary encoded while it is measured: a short dictionary can repeat a long value
+    # millions of times.
+    texts = [field.name for field in schema if _is_text(field.type)]
+    file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts, page_checksum_verification=True)
+    size = 0
+    for batch in file.iter_batches(columns=columns):
+        size += sum(_decoded_bytes(column) for column in batch.columns)
+        if size > limits.uncompressed_bytes:
+            raise _too_big(name, "bytes in memory", limits.uncompressed_bytes, "more")
+        yield batch
+
+
+def read_stored(path: Path, limits: Limits | None = None) -> pa.Table:
+    """Return the rows of a Parquet file of the ledger as they were stored.
 
     Raises
     ------
     BatchRefused
-        If it exceeds a limit.
+        If it exceeds a limit: somebody put another file in its place.
     """
-    _check_stated_size(shown_name(path), pq.read_metadata(path), limits or Limits())
+    name, limits, data = shown_name(path), limits or Limits(), path.read_bytes()
+    file = pq.ParquetFile(io.BytesIO(data))
+    _check_stated_size(name, file.metadata, limits)
+    texts = [f.name for f in file.schema_arrow if _is_text(f.type) or pa.types.is_dictionary(f.type)]
+    for _ in _measured(name, data, file.schema_arrow, texts, limits):
+        pass
+    return pq.read_table(io.BytesIO(data))
 
 
 def _check_stated_size(name: str, metadata: pq.FileMetaData, limits: Limits) -> None:

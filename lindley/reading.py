@@ -132,16 +132,13 @@ def read_rows(ledger: Ledger, link: Link) -> pa.Table:
     LedgerCorrupt
         If they are missing, unreadable, or have another digest.
     """
-    import pyarrow.parquet as pq  # as the module says
-
-    from lindley.content_digest import content_digest
-    from lindley.readers import check_stated_size
+    from lindley.content_digest import content_digest  # as the module says
+    from lindley.readers import read_stored
 
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
         try:
-            check_stated_size(path)
-            table = pq.read_table(path)
+            table = read_stored(path)
             found = content_digest(table)
         except Exception as error:  # damaged files make the readers raise nearly anything
             table, found = None, f"{type(error).__name__}: {str(error)[:200]}"

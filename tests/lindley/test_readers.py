@@ -14,7 +14,7 @@ import pytest
 from lindley.declared_schema import as_schema
 from lindley.errors import BatchRefused, BatchUnreadable
 from lindley.file_names import shown_name
-from lindley.readers import Limits, read_table
+from lindley.readers import Limits, read_stored, read_table
 
 SCHEMA = as_schema(pa.schema([("code", pa.string()), ("n", pa.int64())]))
 GOOD = "code,n\n007,1\n08,2\n"
@@ -238,6 +238,22 @@ def test_a_dictionary_bomb_is_refused_by_its_decoded_size(tmp_path: Path) -> Non
     path = _parquet(tmp_path, pa.table({"code": code, "n": np.zeros(rows, np.int64)}))
     assert path.stat().st_size < 200_000  # and 20 GB when decoded
     assert "bytes in memory" in _refused(path, BatchRefused)
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+def test_a_dictionary_bomb_in_the_place_of_a_stored_batch_is_refused(tmp_path: Path, encoded: bool) -> None:
+    """Whether the file says that its text is a dictionary or keeps that to itself."""
+    rows = 200_000
+    code = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), ["x" * 100_000])
+    path = tmp_path / "batch.parquet"
+    pq.write_table(pa.table({"code": code}), path, store_schema=encoded)
+    with pytest.raises(BatchRefused, match="bytes in memory"):
+        read_stored(path)
+
+
+def test_a_stored_batch_is_read_as_it_was_stored(tmp_path: Path) -> None:
+    pq.write_table(TABLE, tmp_path / "batch.parquet")
+    assert read_stored(tmp_path / "batch.parquet").equals(TABLE)
 
 
 def test_names_are_shown_on_one_short_line() -> None:
