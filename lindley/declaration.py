@@ -97,14 +97,7 @@ class Declaration:
     def __post_init__(self) -> None:
         """Check what can be checked without building the model."""
         check_chain_name(self.name)
-        for label, value in (("row_key", self.row_key), ("observed", self.observed)):
-            if isinstance(value, str):
-                raise DeclarationRefused(
-                    f"The declaration of {self.name} was refused",
-                    expected=f"{label} as a tuple of column names",
-                    found=repr(value),
-                    todo=f"write {label}=({value!r},)",
-                )
+        self._check_names()
         if not self.row_key:
             raise DeclarationRefused(
                 f"The declaration of {self.name} was refused",
@@ -112,7 +105,6 @@ class Declaration:
                 found="an empty row_key",
                 todo="name the columns that identify a row",
             )
-
         if self.context < 0:
             raise DeclarationRefused(
                 f"The declaration of {self.name} was refused",
@@ -128,6 +120,33 @@ class Declaration:
                 found=", ".join(sorted(unknown)),
                 todo="correct the names in `policy.forget`",
             )
+
+    def _check_names(self) -> None:
+        """Refuse names that are given as something else."""
+        for label in ("row_key", "observed", "carried", "order_by"):
+            value = getattr(self, label)
+            if value is None and label in ("carried", "order_by"):
+                continue
+            if not isinstance(value, (tuple, list)) or not all(isinstance(name, str) for name in value):
+                raise DeclarationRefused(
+                    f"The declaration of {self.name} was refused",
+                    expected=f"{label} as a tuple of names",
+                    found=repr(value)[:200],
+                    todo=f"write {label}=({value!r},)"
+                    if isinstance(value, str)
+                    else f"list the names of {label}",
+                )
+        for label in ("carry", "potentials"):
+            value = getattr(self, label)
+            if not isinstance(value, Mapping) or not all(
+                isinstance(name, str) for pair in value.items() for name in pair
+            ):
+                raise DeclarationRefused(
+                    f"The declaration of {self.name} was refused",
+                    expected=f"{label} as a dict from name to name",
+                    found=repr(value)[:200],
+                    todo=f"write {label}={{'name': 'name'}}, or leave it out",
+                )
 
     def extras(self, frame: pd.DataFrame, context: Any, constants: Any) -> dict[str, Any]:
         """Return the keyword arguments that `build` takes beside the rows."""

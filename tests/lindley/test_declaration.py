@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,32 @@ def test_the_bytecode_of_somebody_else_is_not_run(tmp_path: Path):
     fakes.declare(tmp_path, code="\nCHANCE = 2\n")
     os.utime(made.source, ns=(then, then))
     assert load_file(made.source).build.__globals__["CHANCE"] == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"row_key": "id"}, r"row_key as a tuple of names.*write row_key=\('id',\)"),
+        ({"row_key": 4.5}, "row_key as a tuple of names"),
+        ({"row_key": ("id", 3)}, "row_key as a tuple of names"),
+        ({"row_key": ()}, "at least one column"),
+        ({"observed": None}, "observed as a tuple of names"),
+        ({"carried": {"theta": 1}}, "carried as a tuple of names"),
+        ({"order_by": 10}, "order_by as a tuple of names"),
+        ({"carry": None}, "carry as a dict from name to name"),
+        ({"carry": {"a": 1}}, "carry as a dict from name to name"),
+        ({"potentials": ("a",)}, "potentials as a dict from name to name"),
+    ],
+)
+def test_names_that_are_something_else_are_refused(given: dict, expected: str, tmp_path: Path):
+    made = fakes.declare(tmp_path)
+    with pytest.raises(DeclarationRefused, match=expected):
+        replace(made, **given)
+
+
+def test_lists_of_names_are_taken_too(tmp_path: Path):
+    made = replace(fakes.declare(tmp_path), row_key=["id"], carried=None, order_by=["k"])
+    assert made.row_key == ["id"]
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path):
