@@ -28,7 +28,7 @@ from tests.faults.writers import Place
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 RESULTS = Path(__file__).parent / "results.csv"
-PARTS = ["tamper", "fuzz", "races", "kills"]
+PARTS = ["tamper", "fuzz", "races", "kills", "servers"]
 #: How often each race is run, and a process is killed at each place.
 RACES, KILLS = "LINDLEY_FAULT_RACES", "LINDLEY_FAULT_KILLS"
 
@@ -72,7 +72,7 @@ def all_races(ground: Ground, backend: str, times: int) -> Row:
 
 
 def all_kills(ground: Ground, backend: str, times: int) -> Iterator[Row]:
-    """Kill writers at every fail-point, winners under their rivals, and the server under writers."""
+    """Kill writers at every fail-point, and winners under their rivals."""
     for row in kills.every(replace(ground.place, chain="kill"), times):
         yield replace(row, case=f"{row.case}, {backend}")
     for name in kills.WINNER:
@@ -80,6 +80,10 @@ def all_kills(ground: Ground, backend: str, times: int) -> Iterator[Row]:
         for again in range(times):
             total.add(kills.kill_winner(replace(ground.place, chain=f"winner-{name}-{again}"), name))
         yield total
+
+
+def all_server_kills(ground: Ground, backend: str, times: int) -> Iterator[Row]:
+    """Kill the server under writers, if there is one."""
     if ground.server is None:
         return
     for name in kills.SERVER_AT:
@@ -121,6 +125,8 @@ def on_backend(name: str, what: set[str], options: argparse.Namespace) -> Iterat
                     yield all_races(ground, name, options.races)
                 if "kills" in what:
                     yield from all_kills(ground, name, options.kills)
+                if "servers" in what:
+                    yield from all_server_kills(ground, name, options.kills)
         except pytest.skip.Exception as skipped:
             console.print(f"[bold yellow]SKIPPED {name}: {skipped.msg}[/bold yellow]")
 
@@ -140,7 +146,7 @@ def main() -> int:
     if "fuzz" in options.only:
         rows += fuzz.main(options.inputs)
     for name in options.backends:
-        if {"races", "kills"} & set(options.only):
+        if {"races", "kills", "servers"} & set(options.only):
             for row in on_backend(name, set(options.only), options):
                 rows.append(row)
                 write(rows, options.out)  # what was done stays written when a later one does not end

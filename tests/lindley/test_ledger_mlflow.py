@@ -267,6 +267,27 @@ class TestUnusableLedgers:
                 assert caught.value.transient
                 assert "MLFLOW_TRACKING_URI" in caught.value.todo
 
+    @pytest.mark.parametrize("path", ["", "belief", "belief/MLmodel", "record.json"])
+    def test_a_store_that_fails_is_not_taken_for_missing_files(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+    ) -> None:
+        """The server was killed under the download and is back: what it lists is there."""
+        ledger = MlflowLedger(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+        held = {"record.json": 1, "belief/MLmodel": 2}
+
+        def fails(*_: object) -> None:
+            raise ConnectionError("cut off")
+
+        monkeypatch.setattr(ledger._files, "folder", lambda _: None)
+        monkeypatch.setattr(ledger._files, "sizes", lambda _: held)
+        monkeypatch.setattr(ledger.client, "download_artifacts", fails)
+        with pytest.raises(LedgerUnavailable) as caught:
+            ledger.download("a" * 32, tmp_path / "target", path)
+        assert caught.value.transient
+        held.clear()
+        with pytest.raises(LedgerCorrupt, match="missing"):
+            ledger.download("a" * 32, tmp_path / "target", path)
+
     def test_frames_of_every_kind_can_be_datasets(self, ledger: MlflowLedger) -> None:
         frame = pd.DataFrame(
             {

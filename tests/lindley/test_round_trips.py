@@ -11,6 +11,7 @@ import pytest
 from lindley.chain import Chain
 from lindley.declaration import Declaration
 from lindley.evidence import verify_chain
+from lindley.ledger.mlflow import artifacts
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.linking import RunContext, register_link
 from lindley.pipeline import log_link, plan_update
@@ -57,6 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, declaration: Declaration) -
 def opened(root: Path) -> tuple[MlflowLedger, Counted]:
     ledger = MlflowLedger(f"sqlite:///{root / 'mlflow.db'}", root)
     counted = Counted(ledger.client)
+    artifacts._infos.clear()  # as a process that has seen nothing yet
     ledger.client = ledger._files.client = counted  # type: ignore[assignment]
     return ledger, counted
 

@@ -39,6 +39,7 @@ class Artifacts:
 
     def __init__(self, client: MlflowClient, root: Path, embedded: bool) -> None:
         self.client, self.root, self.embedded = client, root, embedded
+        self._server = str(client.tracking_uri)
 
     def upload(self, run_id: str, folder: Path) -> None:
         """Store every file below `folder`; see `Ledger`."""
@@ -81,7 +82,7 @@ class Artifacts:
             with translated("fetch an artifact", store=True):
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
         except LedgerUnavailable as error:
-            if not any(f"{held}/".startswith(f"{path}/") for held in self.sizes(run_id)):
+            if not any(not path or f"{held}/".startswith(f"{path}/") for held in self.sizes(run_id)):
                 raise missing(run_id, path) from error
             raise
 
@@ -146,4 +147,4 @@ class Artifacts:
         _infos.put(self._key(info.run_id), info)
 
     def _key(self, run_id: str) -> tuple[str, str]:
-        return (self.client.tracking_uri, run_id)
+        return (self._server, run_id)
