@@ -292,7 +292,7 @@ def read_stored(path: Path, limits: Limits | None = None) -> pa.Table:
     name, limits, data = shown_name(path), limits or Limits(), path.read_bytes()
     file = pq.ParquetFile(io.BytesIO(data))
     _check_stated_size(name, file.metadata, limits)
-    texts = [f.name for f in file.schema_arrow if _is_text(f.type) or pa.types.is_dictionary(f.type)]
+    texts = [field.name for field in file.schema_arrow if _is_text(_value_type(field.type))]
     for _ in _measured(name, data, file.schema_arrow, texts, limits):
         pass
     return pq.read_table(io.BytesIO(data))
@@ -321,6 +321,11 @@ def _is_index(name: str, schema: pa.Schema) -> bool:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind))
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column once its dictionary is undone."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _decoded_bytes(column: pa.Array) -> int:

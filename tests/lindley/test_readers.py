@@ -256,6 +256,12 @@ def test_a_stored_batch_is_read_as_it_was_stored(tmp_path: Path) -> None:
     assert read_stored(tmp_path / "batch.parquet").equals(TABLE)
 
 
+def test_a_stored_dictionary_of_numbers_is_no_text_to_measure(tmp_path: Path) -> None:
+    table = pa.table({"n": pa.array([7, 8, 7]).dictionary_encode()})
+    pq.write_table(table, tmp_path / "batch.parquet")
+    assert read_stored(tmp_path / "batch.parquet")["n"].to_pylist() == [7, 8, 7]
+
+
 def test_names_are_shown_on_one_short_line() -> None:
     assert shown_name(Path("/somewhere/week 3.csv")) == "week 3.csv"
     assert shown_name(Path("a\nb\x1b[31m.csv")) == "a\\nb\\x1b[31m.csv"
