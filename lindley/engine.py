@@ -12,6 +12,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,9 @@ from pytensor.compile.mode import get_mode
 from pytensor.graph.basic import Variable, equal_computations
 
 from lindley.errors import ModelRefused
-from lindley.native import Code, Density, Table, density_code, supported, table_code
+from lindley.native import Code, density_code, supported, table_code
+from lindley.native_calls import Density, Table, Words
+from lindley.native_pool import part_code
 
 #: Compiled graphs kept per process.
 _KEEP = 16
@@ -51,6 +54,13 @@ class Compilable(Protocol):
         """Run each function once, which compiles what is left to compile."""
 
 
+class Evaluated(Protocol):
+    """Quantities with prior and data bound."""
+
+    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return an array [point, ...] for each at points [point, x]."""
+
+
 class Function:
     """One compiled function of a graph.
 
@@ -79,11 +89,16 @@ class Function:
 
     def density(self, arrays: Sequence[np.ndarray]) -> Density:
         """Return a log density and its gradient with all inputs but the first bound."""
-        return Density(self._coded("density", density_code), arrays)
+        code = self._coded("density", density_code)
+        return Density(code, Words(arrays, code.inputs[1:]), int(code.inputs[0].type.shape[0]))
 
     def table(self, arrays: Sequence[np.ndarray]) -> Table:
         """Return quantities at many points with all inputs but the first bound."""
         return Table(self._coded("table", table_code), arrays)
+
+    def part(self, varying: Mapping[int, int]) -> Code:
+        """Return the function as a part of a pool; see `lindley.native_pool.part_code`."""
+        return self._coded(f"part {dict(varying)}", partial(part_code, varying=varying))
 
     def _coded(self, kind: str, make: Callable[..., Code]) -> Code:
         with _lock:
@@ -118,7 +133,7 @@ class Bound:
     log_density: Callable[[np.ndarray], tuple[float, np.ndarray]]
     quantities: Callable[[np.ndarray], tuple[Any, ...]]
     density: Density | None = None
-    table: Table | None = None
+    table: Evaluated | None = None
 
     def log_densities(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return log densities [point] and gradients [point, x] at points [point, x]."""

@@ -156,7 +156,7 @@ def judge(
     # With local variables the weights say more about those than about what passes on.
     judged = not problem.local_names and not problem.graph.declaration.carry
     quality = Quality(importance, judged, distances, moment)
-    doubts = quality.doubts(thresholds)
+    doubts = (*quality.doubts(thresholds), *_unseen(problem, judged, replayed))
     ess = max(sampling.convergence.ess_min, 1.0) * calibration.gain
     figures = {
         "r_hat_max": float(sampling.convergence.r_hat.max()),
@@ -189,6 +189,20 @@ def judge(
         figures={name: value for name, value in figures.items() if np.isfinite(value)},
         quality=quality,
         doubts=doubts,
+    )
+
+
+def _unseen(problem: Problem, judged: bool, replayed: int) -> tuple[str, ...]:
+    """Say that nobody could see later what the match does, as long as that can be put off.
+
+    The more batches are fitted together before a match, the less there is left for it to lose.
+    """
+    window = problem.graph.declaration.policy.window
+    if judged or replayed >= window:
+        return ()
+    return (
+        f"what the matched prior would do could not be seen (local variables or state): {replayed} of at "
+        f"most {window} batches were fitted again",
     )
 
 

@@ -75,7 +75,7 @@ def prepare(
         return _plain(prior, newest, newest, layout, phases, "", whitener)
     if declaration.policy.robust:
         raise _robust_refused(declaration)
-    return _one_by_one(prior, graphs, layout, phases)
+    return _one_by_one(prior, graphs, layout, phases, whitener)
 
 
 def _graph(
@@ -222,28 +222,36 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def _one_by_one(
-    prior: MatchedPrior | None, graphs: list[ModelGraph], layout: Layout, phases: Callable[[str], Any]
+    prior: MatchedPrior | None,
+    graphs: list[ModelGraph],
+    layout: Layout,
+    phases: Callable[[str], Any],
+    whitener: MatchedPrior | None,
 ) -> Problem:
     """Return the problem of batches that are fitted together one by one."""
+    seen = layout.first_seen
     with phases("build"):
         terms = [term(graph) for graph in graphs]
-        for graph, own in zip(graphs, layout.first_seen, strict=True):
+        for graph, own in zip(graphs, seen, strict=True):
             require_divisible(graph, own)
+    # State at the head is where the newest batch ended, and no word on where the first one began.
+    whitens = prior is None and whitener is not None and not graphs[-1].declaration.carry
+    if whitens and whitener is not None:
+        prior, layout = whitener, align(whitener.coordinates, [graph.coordinates for graph in graphs])
     batches, start, before = [], layout.coordinates.size, True
     with phases("compile"):
-        for item, graph, place, own in zip(terms, graphs, layout.model_at, layout.first_seen, strict=True):
+        for item, graph, place, own in zip(terms, graphs, layout.model_at, seen, strict=True):
             functions, known = compiled(item)
             before = before and known
             stop = start + graph.size - graph.coordinates.size
             batches.append(BatchTerm(item, functions, place, own.astype(float), slice(start, stop)))
             start = stop
     map_ = prior.map if prior is not None else None
-    pool = Pool(layout, map_, tuple(batches))
+    pool = Pool(layout, map_, tuple(batches), whitens)
     last = batches[-1]
 
     def at(u: np.ndarray, local: np.ndarray) -> dict[str, np.ndarray]:
-        rows = [last.quantities(*point) for point in zip(u, local, strict=True)]
-        return {key: np.array([row[i] for row in rows]) for i, key in enumerate(last.term.keys)}
+        return dict(zip(last.term.keys, last.quantities_at(u, local), strict=True))
 
     return Problem(
         graph=graphs[-1],
