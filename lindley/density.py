@@ -21,7 +21,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
-from lindley.engine import Bound, Functions, bind
+from lindley.engine import Bound, Function, Functions, bind
 from lindley.model_graph import ModelGraph, is_data
 from lindley.reuse import reused
 from lindley.transport import ARRAYS, MARGINS, joint_normal, margins_at_rest
@@ -102,22 +102,25 @@ class Target:
         shown, shown_functions
             The target whose quantities are computed, where it is another one.
         """
-        other = shown or self
+        other, theirs = shown or self, shown_functions or functions
         return bind(
             int(self.x.type.shape[0]),
             tuple(other.quantities),
             functions["log_density"],
-            (shown_functions or functions)["quantities"],
+            lambda: theirs["quantities"],
             (*arrays, *self.data_values),
             (*arrays, *other.data_values),
         )
 
-    def try_out(self, functions: Functions) -> None:
-        """Run each function once, which compiles what is left to compile."""
+    def try_out(self, name: str, function: Function) -> None:
+        """Run a function once, which compiles what is left to compile."""
         point, *arrays = self.example()
-        bound = self.bound(functions, arrays[: len(self.prior)])
-        bound.log_densities(point[None])
-        bound.evaluate(point[None])
+        if not function.is_native:
+            function(point, *arrays)
+        elif name == "log_density":
+            function.density(arrays).at(point[None])
+        else:
+            function.table(arrays).at(point[None])
 
     def example(self) -> tuple[np.ndarray, ...]:
         """Return arguments to run the functions once with."""

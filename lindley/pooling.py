@@ -74,7 +74,7 @@ class BatchTerm:
         """Return what is computed for every draw at many [point, coordinate] and [point, local]."""
         first = [np.asarray(value) for value in self.quantities(u[0], local[0])] if len(u) else []
         doubles = all(value.dtype == float for value in first)
-        if not first or not doubles or not self.is_native:
+        if not first or not doubles or not self.functions["quantities"].is_native:
             rows = [self.quantities(*point) for point in zip(u, local, strict=True)]
             return tuple(np.array([row[i] for row in rows]) for i in range(len(self.term.keys)))
         cuts = np.cumsum([value.size for value in first])
@@ -86,7 +86,7 @@ class BatchTerm:
     @property
     def is_native(self) -> bool:
         """Whether its density can be called as machine code."""
-        return all(self.functions[name].is_native for name in ("term", "state", "quantities"))
+        return self.functions["term"].is_native and self.functions["state"].is_native
 
     def part(self, name: str) -> Part:
         """Return one of its functions as machine code."""

@@ -10,7 +10,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from lindley.density import graph_digest, map_inputs, unwhiten
-from lindley.engine import Functions, compiled
+from lindley.engine import Function, compiled
 from lindley.native_calls import Words
 from lindley.native_pool import Part, Whitened
 from lindley.transport import TriangularMap, joint_normal
@@ -48,12 +48,11 @@ class Whitening:
         """All outputs: what identifies the graph."""
         return [output for outputs in self.functions.values() for output in outputs]
 
-    def try_out(self, functions: Functions) -> None:
-        """Run each function once, which compiles what is left to compile."""
+    def try_out(self, _name: str, function: Function) -> None:
+        """Run a function once, which compiles what is left to compile."""
         size = self.z.type.shape[0]
         arrays = joint_normal(np.zeros(size), np.eye(size)).arrays()
-        for function in functions.values():
-            function(np.zeros(size), np.zeros(size), *arrays)
+        function(np.zeros(size), np.zeros(size), *arrays)
 
 
 @cache
