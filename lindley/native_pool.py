@@ -122,16 +122,25 @@ def part_code(
         "    try:",
         f"        {', '.join(found)}, = jitted({', '.join(given)})",
     ]
-    for name in found:
-        lines += [
-            f"        for value in asarray({name}).flat:",
-            "            if at < room:",
-            "                out_[at] = value",
-            "            at += 1",
-        ]
+    for name, output in zip(found, outputs, strict=True):
+        lines += _written(name, output.type.ndim)
     lines += ["    except Exception:", "        return 1", "    return 0 if at == room else 2"]
     function = c_function("part", lines, jitted, _PART, int64=int64)
     return Code(function, (*(inputs[i] for i in varying.values()), *fixed), tuple(outputs))
+
+
+def _written(name: str, ndim: int) -> list[str]:
+    """Return source that writes an output behind those before it, as far as there is room."""
+    if ndim == 0:
+        return ["        if at < room:", f"            out_[at] = asarray({name})[()]", "        at += 1"]
+    return [
+        # By index: an iterator over a temporary array would not keep it alive.
+        f"        numbers_{name} = {name}.ravel()",
+        f"        for i in range(numbers_{name}.size):",
+        "            if at < room:",
+        f"                out_[at] = numbers_{name}[i]",
+        "            at += 1",
+    ]
 
 
 def pool_density(
