@@ -14,6 +14,7 @@ from flows.cli_chain import Chain, open_here
 from flows.cli_output import FAILURE, Json, fail, out, print_json, progress_bar, reported, say
 from lindley.checking import Asked, Checked, check
 from lindley.errors import UnknownChain, UnknownLink
+from lindley.names import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from lindley.fit import Progress
@@ -179,7 +180,7 @@ def keygen(
 ) -> None:
     """Make a key pair for signatures. The private key is readable by you alone, and never overwritten."""
     with reported(False):
-        from lindley.signing import KEY_VARIABLE, generate
+        from lindley.signing import generate
 
         keyid = generate(path)
     out.print(f"Key {keyid[:12]}: {escape(str(path))}, public {escape(str(path))}.pub", soft_wrap=True)

@@ -21,7 +21,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
-from lindley.engine import Bound, Functions, bind
+from lindley.engine import Bound, Function, Functions, bind
 from lindley.model_graph import ModelGraph, is_data
 from lindley.reuse import reused
 from lindley.transport import ARRAYS, MARGINS, joint_normal, margins_at_rest
@@ -102,22 +102,25 @@ class Target:
         shown, shown_functions
             The target whose quantities are computed, where it is another one.
         """
-        other = shown or self
+        other, theirs = shown or self, shown_functions or functions
         return bind(
             int(self.x.type.shape[0]),
             tuple(other.quantities),
             functions["log_density"],
-            (shown_functions or functions)["quantities"],
+            lambda: theirs["quantities"],
             (*arrays, *self.data_values),
             (*arrays, *other.data_values),
         )
 
-    def try_out(self, functions: Functions) -> None:
-        """Run each function once, which compiles what is left to compile."""
+    def try_out(self, name: str, function: Function) -> None:
+        """Run a function once, which compiles what is left to compile."""
         point, *arrays = self.example()
-        bound = self.bound(functions, arrays[: len(self.prior)])
-        bound.log_densities(point[None])
-        bound.evaluate(point[None])
+        if not function.is_native:
+            function(point, *arrays)
+        elif name == "log_density":
+            function.density(arrays).at(point[None])
+        else:
+            function.table(arrays).at(point[None])
 
     def example(self) -> tuple[np.ndarray, ...]:
         """Return arguments to run the functions once with."""
@@ -152,8 +155,8 @@ def _derived(graph: ModelGraph, *, genesis: bool, robust: bool) -> Target:
     """Derive the target of a link."""
     x = pt.vector("x", shape=(graph.size,))
     size = graph.coordinates.size
-    prior = {} if genesis else _prior_inputs(size)
-    u = x[:size] if genesis else _unwhiten(x[:size], prior)
+    prior = {} if genesis else map_inputs(size)
+    u = x[:size] if genesis else unwhiten(x[:size], prior)
     values = values_of(graph, u, x[size:])
     model = graph.model
     batch_terms = model.logp(vars=graph.batch_variables(), sum=False)
@@ -198,7 +201,7 @@ def graph_digest(outputs: list[Variable]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _prior_inputs(size: int) -> dict[str, Variable]:
+def map_inputs(size: int) -> dict[str, Variable]:
     """Return symbolic inputs by name, in the order of `lindley.transport.ARRAYS`."""
     vectors = {name: pt.vector(name, shape=(size,)) for name in ARRAYS}
     return vectors | {
@@ -211,7 +214,7 @@ def _prior_inputs(size: int) -> dict[str, Variable]:
     }
 
 
-def _unwhiten(z: Variable, map_: dict[str, Variable]) -> Variable:
+def unwhiten(z: Variable, map_: dict[str, Variable]) -> Variable:
     """Return u(z); the symbolic twin of `lindley.transport.TriangularMap.forward`."""
     # Sums of products instead of BLAS calls: exact for any size, and they need no linked BLAS.
     bends = z[: map_["widen"].shape[1]]
@@ -241,7 +244,7 @@ def _log_slope(z: Variable, map_: dict[str, Variable]) -> Variable:
     log_width = map_["log_width"] + pt.sum(map_["widen"] * bends[None, :], axis=1)
     steps = log_width + pt.log(pt.cosh(bent) / map_["tail"]) - 0.5 * pt.log1p(z**2)
     at_rest = dict(map_) | {"margins": pt.constant(margins_at_rest(z.type.shape[0]))}
-    u = _unwhiten(z, at_rest)
+    u = unwhiten(z, at_rest)
     _, spread, skew, tail = (map_["margins"][i] for i in range(len(MARGINS)))
     margins = pt.log(spread * pt.cosh((pt.arcsinh(u) + skew) / tail) / tail) - 0.5 * pt.log1p(u**2)
     return pt.sum(steps) + pt.sum(margins)

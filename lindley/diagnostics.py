@@ -48,6 +48,9 @@ class Thresholds:
         Accumulated (d+1)/ESS along the chain (docs/adr/0005-budget.md).
     conflict_warn
         Smallest p-value of the batch's pull against the prior it met.
+    sd_warn
+        Largest Monte Carlo standard error of a posterior sd, as a fraction of it. Heavy tails make an sd
+        hard to know where mean and quantiles are well known (Vehtari et al. 2021, section 5).
     """
 
     r_hat: float = 1.01
@@ -63,6 +66,7 @@ class Thresholds:
     budget_warn: float = 0.25
     budget_rebase: float = 1.0
     conflict_warn: float = 0.001
+    sd_warn: float = 0.05
 
     def as_dict(self) -> dict[str, float]:
         """Return the thresholds as JSON-able values."""
@@ -110,6 +114,23 @@ def convergence(draws: np.ndarray) -> Convergence:
         ess_bulk=np.atleast_1d(array_stats.ess(ary, method="bulk")),
         ess_tail=np.atleast_1d(array_stats.ess(ary, method="tail", prob=(0.05, 0.95))),
     )
+
+
+def sd_errors(draws: np.ndarray) -> np.ndarray:
+    """Return Monte Carlo standard errors of sds as fractions of them, array [value].
+
+    Parameters
+    ----------
+    draws
+        Array [chain, draw, value].
+    """
+    found = np.zeros(draws.shape[-1])
+    sd = np.where(np.isfinite(draws).all(axis=(0, 1)), draws, 0.0).std(axis=(0, 1))
+    moving = np.isfinite(sd) & (sd > 0)
+    if moving.any():
+        ary = np.moveaxis(draws[..., moving] / sd[moving], -1, 0)
+        found[moving] = np.atleast_1d(array_stats.mcse(ary, method="sd"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -252,9 +273,10 @@ def cautions(
     conflict_p: float | None,
     doubt: float = 0.0,
     drift: float = 0.0,
+    sd_error: tuple[str, float] = ("", 0.0),
     thresholds: Thresholds,
 ) -> tuple[str, ...]:
-    """Return what flags a fit without refusing it."""
+    """Return what flags a fit without refusing it; `sd_error` is the variable whose sd is known worst."""
     warnings = []
     if 0 < divergences <= thresholds.divergences:
         warnings.append(f"{divergences:.3%} of draws diverged")
@@ -280,4 +302,9 @@ def cautions(
         warnings.append(f"matches moved the result by up to {drift:.2f} sds, above {thresholds.drift_warn}")
     if conflict_p is not None and conflict_p < thresholds.conflict_warn:
         warnings.append(f"the batch conflicts with its prior (p = {conflict_p:.1e})")
+    if sd_error[1] > thresholds.sd_warn:
+        warnings.append(
+            f"the sd of {sd_error[0]} has a Monte Carlo error of {sd_error[1]:.0%}, above "
+            f"{thresholds.sd_warn:.0%}: quote its quantiles, or ask for more draws"
+        )
     return tuple(warnings)

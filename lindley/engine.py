@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,11 +21,13 @@ from pytensor.compile.mode import get_mode
 from pytensor.graph.basic import Variable, equal_computations
 
 from lindley.errors import ModelRefused
-from lindley.native import Code, Density, Table, density_code, supported, table_code
+from lindley.native import Code, density_code, supported, table_code
+from lindley.native_calls import Density, Table, Words
+from lindley.native_pool import part_code
 
 #: Compiled graphs kept per process.
 _KEEP = 16
-_cache: OrderedDict[int, tuple[Compilable, Functions]] = OrderedDict()
+_cache: OrderedDict[int, Functions] = OrderedDict()
 _lock = threading.RLock()
 
 
@@ -47,8 +50,15 @@ class Compilable(Protocol):
     def functions(self) -> dict[str, list[Variable]]:
         """Outputs by the function that computes them."""
 
-    def try_out(self, functions: Functions) -> None:
-        """Run each function once, which compiles what is left to compile."""
+    def try_out(self, name: str, function: Function) -> None:
+        """Run a function once, which compiles what is left to compile."""
+
+
+class Evaluated(Protocol):
+    """Quantities with prior and data bound."""
+
+    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return an array [point, ...] for each at points [point, x]."""
 
 
 class Function:
@@ -79,11 +89,16 @@ class Function:
 
     def density(self, arrays: Sequence[np.ndarray]) -> Density:
         """Return a log density and its gradient with all inputs but the first bound."""
-        return Density(self._coded("density", density_code), arrays)
+        code = self._coded("density", density_code)
+        return Density(code, Words(arrays, code.inputs[1:]), int(code.inputs[0].type.shape[0]))
 
     def table(self, arrays: Sequence[np.ndarray]) -> Table:
         """Return quantities at many points with all inputs but the first bound."""
         return Table(self._coded("table", table_code), arrays)
+
+    def part(self, varying: Mapping[int, int]) -> Code:
+        """Return the function as a part of a pool; see `lindley.native_pool.part_code`."""
+        return self._coded(f"part {dict(varying)}", partial(part_code, varying=varying))
 
     def _coded(self, kind: str, make: Callable[..., Code]) -> Code:
         with _lock:
@@ -92,7 +107,71 @@ class Function:
             return self._code[kind]
 
 
-Functions = Mapping[str, Function]
+class Functions(Mapping[str, Function]):
+    """The functions of a graph, each compiled when it is first asked for.
+
+    Parameters
+    ----------
+    graph
+        The graph.
+
+    Raises
+    ------
+    ModelRefused
+        On asking for one that PyTensor cannot compile.
+    """
+
+    def __init__(self, graph: Compilable) -> None:
+        self.graph = graph
+        self._made: dict[str, Function] = {}
+
+    def __getitem__(self, name: str) -> Function:
+        """Return one, compiled now or before."""
+        with _lock:
+            if name not in self._made:
+                self._made[name] = _compile(self.graph, name)
+            return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through their names."""
+        return iter(self.graph.functions)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.graph.functions)
+
+
+class Quantities:
+    """Quantities with prior and data bound, compiled when they are first asked for.
+
+    Parameters
+    ----------
+    function
+        Gives the compiled function.
+    arrays
+        All its inputs but x.
+    """
+
+    def __init__(self, function: Callable[[], Function], arrays: Sequence[np.ndarray]) -> None:
+        self._function, self._arrays = function, arrays
+
+    @cached_property
+    def _table(self) -> Table | None:
+        function = self._function()
+        return function.table(self._arrays) if function.is_native else None
+
+    def one(self, x: np.ndarray) -> tuple[Any, ...]:
+        """Return them at one point [x]."""
+        if self._table is None:
+            return tuple(self._function()(x, *self._arrays))
+        return tuple(values[0] for values in self._table.at(x[None]))
+
+    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return an array [point, ...] for each at points [point, x]."""
+        if self._table is not None:
+            return self._table.at(points)
+        rows = [tuple(np.array(value) for value in self.one(np.array(point))) for point in points]
+        return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
 @dataclass(frozen=True)
@@ -118,7 +197,7 @@ class Bound:
     log_density: Callable[[np.ndarray], tuple[float, np.ndarray]]
     quantities: Callable[[np.ndarray], tuple[Any, ...]]
     density: Density | None = None
-    table: Table | None = None
+    table: Evaluated | None = None
 
     def log_densities(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return log densities [point] and gradients [point, x] at points [point, x]."""
@@ -146,7 +225,7 @@ def bind(
     size: int,
     keys: Sequence[str],
     density: Function,
-    quantities: Function,
+    quantities: Callable[[], Function],
     arrays: Sequence[np.ndarray],
     shown: Sequence[np.ndarray] | None = None,
 ) -> Bound:
@@ -157,44 +236,33 @@ def bind(
     size, keys
         Of the target.
     density, quantities
-        Its compiled functions.
+        Its compiled function, and what gives the one of its quantities.
     arrays
         All inputs but x of the density.
     shown
         Those of the quantities, where they are others.
     """
-    given = arrays if shown is None else shown
     native = density.density(arrays) if density.is_native else None
-    table = quantities.table(given) if quantities.is_native else None
-
-    def one(x: np.ndarray) -> tuple[Any, ...]:
-        return quantities(x, *given) if table is None else tuple(v[0] for v in table.at(x[None]))
-
+    table = Quantities(quantities, arrays if shown is None else shown)
     return Bound(
         size=size,
         keys=tuple(keys),
         log_density=native or (lambda x: density(x, *arrays)),
-        quantities=one,
+        quantities=table.one,
         density=native,
         table=table,
     )
 
 
 def compiled(graph: Compilable) -> tuple[Functions, bool]:
-    """Return the compiled functions of a graph and whether the process had them before.
-
-    Raises
-    ------
-    ModelRefused
-        If PyTensor cannot compile the model's graph.
-    """
+    """Return the functions of a graph, and whether the process had them before."""
     with _lock:
-        for key, (known, functions) in _cache.items():
-            if _same(known, graph):
+        for key, known in _cache.items():
+            if _same(known.graph, graph):
                 _cache.move_to_end(key)
-                return functions, True
-        functions = _compile(graph)
-        _cache[id(functions)] = (graph, functions)
+                return known, True
+        functions = Functions(graph)
+        _cache[id(functions)] = functions
         while len(_cache) > _KEEP:
             _cache.popitem(last=False)
         return functions, False
@@ -220,11 +288,11 @@ def same_computation(
     return bool(equal_computations(list(outputs), list(their_outputs), list(inputs), list(their_inputs)))
 
 
-def _compile(graph: Compilable) -> Functions:
-    """Compile the functions of a graph with PyTensor's numba backend, and run each once."""
+def _compile(graph: Compilable, name: str) -> Function:
+    """Compile a function of a graph with PyTensor's numba backend, and run it once."""
     try:
-        functions = {name: _function(graph, outputs) for name, outputs in graph.functions.items()}
-        graph.try_out(functions)
+        function = _function(graph, graph.functions[name])
+        graph.try_out(name, function)
     except Exception as error:
         raise ModelRefused(
             "The model's graph cannot be compiled",
@@ -232,7 +300,7 @@ def _compile(graph: Compilable) -> Functions:
             found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}",
             todo="run pm.sample on the model by itself; replace custom operations by PyTensor's own",
         ) from error
-    return functions
+    return function
 
 
 def _function(graph: Compilable, outputs: list[Variable]) -> Function:

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from lindley.engine import Bound
 from lindley.errors import FitFailed
-from lindley.native import Density, expand
+from lindley.native import expand
+from lindley.native_calls import Density
 from lindley.policy import Policy
 from lindley.sampler import CompiledPyMCModel, nutpie
 

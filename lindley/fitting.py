@@ -234,9 +234,8 @@ def _look_back(
     def moved(first: int) -> Shift | None:
         upper = beliefs[first]
         batches = [batch for segment in reversed(behind[first:seen]) for batch in segment.batches()]
-        older = prepare(
-            oldest.matched if oldest else None, batches, declaration, carried, Phases(), constants
-        )
+        start_of_all = oldest.matched if oldest else None
+        older = prepare(start_of_all, batches, declaration, carried, Phases(), constants, seen=start.matched)
         if upper is None or older.pooled == "terms" or older.coordinates != problem.coordinates:
             return None
         used = upper.matched.ordered(problem.coordinates).map

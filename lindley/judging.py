@@ -17,6 +17,7 @@ from lindley.problem import Problem
 from lindley.quality import Quality, match_distances
 from lindley.seeds import derive_seed
 from lindley.stein import Calibration, calibrate, equal_weights
+from lindley.trace import SUMMARY_SIZE
 from lindley.transport import TriangularMap
 
 
@@ -156,8 +157,9 @@ def judge(
     # With local variables the weights say more about those than about what passes on.
     judged = not problem.local_names and not problem.graph.declaration.carry
     quality = Quality(importance, judged, distances, moment)
-    doubts = quality.doubts(thresholds)
+    doubts = (*quality.doubts(thresholds), *_unseen(problem, judged, replayed))
     ess = max(sampling.convergence.ess_min, 1.0) * calibration.gain
+    known_worst = _known_worst(draws)
     figures = {
         "r_hat_max": float(sampling.convergence.r_hat.max()),
         "ess_bulk_min": float(sampling.convergence.ess_bulk.min()),
@@ -174,6 +176,7 @@ def judge(
         "trusted": float(not doubts),
         "drift": _drift(sampling, oldest, shift),
         "replayed": float(replayed),
+        "sd_error": known_worst[1],
         "steps_per_draw": float(np.mean(draws.stats["n_steps"])),
     }
     blind = start is not None and shift is None and not problem.graph.declaration.policy.forget
@@ -185,11 +188,37 @@ def judge(
     if before is not None:
         figures["conflict_p"] = _conflict(problem, draws.quantities["u"], before)
     return Verdict(
-        gate=_gate(problem, sampling, quality, figures, blind, thresholds),
+        gate=_gate(problem, sampling, quality, figures, known_worst, blind, thresholds),
         figures={name: value for name, value in figures.items() if np.isfinite(value)},
         quality=quality,
         doubts=doubts,
     )
+
+
+def _unseen(problem: Problem, judged: bool, replayed: int) -> tuple[str, ...]:
+    """Say that nobody could see later what the match does, as long as that can be put off.
+
+    The more batches are fitted together before a match, the less there is left for it to lose.
+    """
+    window = problem.graph.declaration.policy.window
+    if judged or replayed >= window:
+        return ()
+    return (
+        f"what the matched prior would do could not be seen (local variables or state): {replayed} of at "
+        f"most {window} batches were fitted again",
+    )
+
+
+def _known_worst(draws: Draws) -> tuple[str, float]:
+    """Return the variable or deterministic whose sd is known worst, and its error as a fraction."""
+    worst = ("", 0.0)
+    for key, values in draws.quantities.items():
+        kind, _, name = key.partition(":")
+        size = int(np.prod(values.shape[2:], dtype=int))
+        if kind == "value" or (kind == "deterministic" and size <= SUMMARY_SIZE):
+            error = float(diagnostics.sd_errors(values.reshape(*values.shape[:2], size)).max(initial=0.0))
+            worst = max(worst, (name, error), key=lambda item: item[1])
+    return worst
 
 
 def _drift(sampling: Sampling, oldest: Belief | None, shift: Shift | None) -> float:
@@ -213,6 +242,7 @@ def _gate(
     sampling: Sampling,
     quality: Quality,
     figures: dict[str, float],
+    known_worst: tuple[str, float],
     blind: bool,
     thresholds: Thresholds,
 ) -> Gate:
@@ -224,6 +254,7 @@ def _gate(
         doubt=figures["doubt"],
         drift=figures["drift"],
         conflict_p=figures.get("conflict_p"),
+        sd_error=known_worst,
         thresholds=thresholds,
     )
     if blind:

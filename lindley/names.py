@@ -6,6 +6,8 @@ import re
 
 from lindley.errors import NameRefused
 
+#: Environment variable with the private key that links are signed with: a PEM file's path, or the PEM text.
+KEY_VARIABLE = "LINDLEY_SIGNING_KEY"
 #: Chain names: lower case, digits, `_` and `-`; starts with a letter; 63 characters at most.
 CHAIN_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 

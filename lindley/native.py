@@ -8,13 +8,9 @@ lengths. PyTensor's cache on disk keeps the outer functions too (docs/adr/0022-m
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import itertools
-import os
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,31 +23,24 @@ from pytensor.graph.basic import Variable
 from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS, compile_numba_function_src
 from pytensor.tensor.type import TensorType
 
-from lindley.errors import FitFailed
-
-_DOUBLES = types.CPointer(types.double)
+DOUBLES = types.CPointer(types.double)
 #: nutpie's convention of a log density: length, x, gradient, value, data; 0 or a code.
-_DENSITY = types.int64(types.uint64, _DOUBLES, _DOUBLES, _DOUBLES, types.voidptr)
+DENSITY = types.int64(types.uint64, DOUBLES, DOUBLES, DOUBLES, types.voidptr)
 #: nutpie's convention of what is stored of a draw: two lengths, x, what is stored, data.
-_EXPAND = types.int64(types.uint64, types.uint64, _DOUBLES, _DOUBLES, types.voidptr)
+_EXPAND = types.int64(types.uint64, types.uint64, DOUBLES, DOUBLES, types.voidptr)
 #: Ours of a table: rows, points, outputs, data. Without rows it says the outputs' shapes.
-_TABLE = types.int64(types.uint64, _DOUBLES, types.voidptr, types.voidptr)
-_POINTER = ctypes.c_void_p
-_CALL_DENSITY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, _POINTER, _POINTER, _POINTER, _POINTER)
-_CALL_TABLE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, _POINTER, _POINTER, _POINTER)
-_DTYPES = {
+_TABLE = types.int64(types.uint64, DOUBLES, types.voidptr, types.voidptr)
+DTYPES = {
     "bool": np.bool_,
     **{
         name: np.dtype(name).type
         for name in ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
     },
 }
-#: Fewer rows than this are not worth a thread.
-_ROWS_PER_THREAD = 64
 
 
 @numba.extending.intrinsic
-def _as_pointer(_context: Any, address: Any) -> Any:
+def as_pointer(_context: Any, address: Any) -> Any:
     """Return an address as a pointer."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -84,7 +73,7 @@ class Code:
 
 def supported(variables: Sequence[Variable]) -> bool:
     """Whether variables are dense tensors of numbers, which can be passed by address."""
-    return all(isinstance(v.type, TensorType) and v.type.dtype in _DTYPES for v in variables)
+    return all(isinstance(v.type, TensorType) and v.type.dtype in DTYPES for v in variables)
 
 
 def density_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Code:
@@ -104,9 +93,9 @@ def density_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs
         "def log_density(size, x_, gradient_, value_, data_):",
         f"    if size != {size}:",
         "        return -1",
-        *_arguments(inputs[1:]),
+        *arguments(inputs[1:]),
         # The last word: one row for the sampler, more for a table of points.
-        f"    rows = int64(data[{_words(inputs[1:])}])",
+        f"    rows = int64(data[{words_of(inputs[1:])}])",
         f"    points = carray(x_, (rows, {size}))",
         "    code = 0",
         "    for row in range(rows):",
@@ -124,7 +113,7 @@ def density_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs
         "            code = 1",
         "    return code",
     ]
-    return Code(_compiled("log_density", lines, jitted, _DENSITY), tuple(inputs), tuple(outputs))
+    return Code(c_function("log_density", lines, jitted, DENSITY), tuple(inputs), tuple(outputs))
 
 
 def table_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Code:
@@ -144,8 +133,8 @@ def table_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs: 
     lines = [
         "def table(rows, points_, outputs_, data_):",
         f"    points = carray(points_, (max(int64(rows), 1), {size}))",
-        f"    outputs = carray(outputs_, ({max(_words(outputs), 1)},), uint64)",
-        *_arguments(inputs[1:]),
+        f"    outputs = carray(outputs_, ({max(words_of(outputs), 1)},), uint64)",
+        *arguments(inputs[1:]),
         "    try:",
         "        for i in range(max(int64(rows), 1)):",
         f"            {', '.join(names)}, = jitted(points[i], {_names(inputs[1:])})",
@@ -157,12 +146,12 @@ def table_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs: 
         "        return 1",
         "    return 0",
     ]
-    return Code(_compiled("table", lines, jitted, _TABLE), tuple(inputs), tuple(outputs))
+    return Code(c_function("table", lines, jitted, _TABLE), tuple(inputs), tuple(outputs))
 
 
-def _arguments(inputs: Sequence[Variable]) -> list[str]:
+def arguments(inputs: Sequence[Variable]) -> list[str]:
     """Return source that makes arrays of addresses and lengths."""
-    lines, at = [f"    data = carray(data_, ({_words(inputs) + 1},), uint64)"], 0
+    lines, at = [f"    data = carray(data_, ({words_of(inputs) + 1},), uint64)"], 0
     for i, variable in enumerate(inputs):
         lengths = "".join(f"int64(data[{at + 1 + axis}]), " for axis in range(variable.type.ndim))
         lines.append(f"    a{i} = carray(as_pointer(data[{at}]), ({lengths}), {variable.type.dtype})")
@@ -170,7 +159,7 @@ def _arguments(inputs: Sequence[Variable]) -> list[str]:
     return lines
 
 
-def _words(variables: Sequence[Variable]) -> int:
+def words_of(variables: Sequence[Variable]) -> int:
     """Return how many words the addresses and lengths of variables take."""
     return sum(1 + v.type.ndim for v in variables)
 
@@ -206,24 +195,37 @@ def _rows(names: list[str], outputs: Sequence[Variable]) -> list[str]:
     return lines
 
 
-def _compiled(name: str, lines: list[str], jitted: Any, signature: Any) -> Any:
-    """Compile source to a function of C, kept on disk where PyTensor keeps the function inside."""
+def c_function(name: str, lines: list[str], jitted: Any, signature: Any, **scope: Any) -> Any:
+    """Compile source to a function of C, kept on disk where PyTensor keeps the function inside.
+
+    Parameters
+    ----------
+    name, lines
+        Of the function.
+    jitted
+        The function inside; None for one that has none, which is always kept.
+    signature
+        numba's.
+    scope
+        What else the source uses.
+    """
     source = "\n".join(lines)
     inside = CACHED_SRC_FUNCTIONS.get(jitted.py_func) if jitted is not None else name
     key = None
     if inside is not None:
         parts = (source, inside, pytensor.__version__, numba.__version__)
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    scope = {
+    scope |= {
         # numba imports the module of a function that it loads from its cache.
         "__name__": __name__,
         "jitted": jitted,
         "carray": numba.carray,
-        "as_pointer": _as_pointer,
+        "as_pointer": as_pointer,
         "asarray": np.asarray,
         "isfinite": np.isfinite,
+        "zeros": np.zeros,
         "uint64": np.uint64,
-        **_DTYPES,
+        **DTYPES,
     }
     function = compile_numba_function_src(source, name, scope, cache_key=key)
     with warnings.catch_warnings():
@@ -244,140 +246,5 @@ def expand() -> Any:
             "        out_[i] = x_[i]",
             "    return 0",
         ]
-        _expand.append(_compiled("expand", lines, None, _EXPAND))
+        _expand.append(c_function("expand", lines, None, _EXPAND))
     return _expand[0]
-
-
-class Words:
-    """Addresses and lengths of arrays, which are kept alive.
-
-    Parameters
-    ----------
-    arrays
-        Arrays by input.
-    inputs
-        What they are passed for: element types are converted to the inputs' own.
-    """
-
-    def __init__(self, arrays: Sequence[np.ndarray], inputs: Sequence[Variable]) -> None:
-        self._arrays: list[np.ndarray] = [
-            np.array(array, dtype=_DTYPES[v.type.dtype], order="C", copy=None)
-            for array, v in zip(arrays, inputs, strict=True)
-        ]
-        self._words = [word for array in self._arrays for word in (array.ctypes.data, *array.shape)]
-
-    def array(self, rows: int) -> np.ndarray:
-        """Return the words, and how many rows a call is about."""
-        return np.array([*self._words, rows], dtype=np.uint64)
-
-
-class Density:
-    """A log density with its prior and data, as machine code.
-
-    Parameters
-    ----------
-    code
-        See `density_code`.
-    arrays
-        What is constant while it is sampled, by input.
-    """
-
-    def __init__(self, code: Code, arrays: Sequence[np.ndarray]) -> None:
-        self.code = code
-        self.words = Words(arrays, code.inputs[1:])
-        self.size = int(code.inputs[0].type.shape[0])
-        self._call = _CALL_DENSITY(code.address)
-
-    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the log density at x [x] and its gradient [x]."""
-        values, gradients = self.at(np.asarray(x, dtype=float)[None])
-        return float(values[0]), gradients[0]
-
-    def at(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return log densities [point] and gradients [point, x] at points [point, x].
-
-        Where the function raises both are NaN.
-        """
-        points = np.array(points, dtype=float, order="C", copy=None)
-        values, gradients = np.full(len(points), np.nan), np.full(points.shape, np.nan)
-
-        def some(rows: range) -> None:
-            words = self.words.array(len(rows))
-            arrays = (points, gradients, values)
-            addresses = [a.ctypes.data + rows.start * a.strides[0] for a in arrays]
-            self._call(self.size, *addresses, words.ctypes.data)
-
-        _in_threads(some, len(points))
-        return values, gradients
-
-
-class Table:
-    """Quantities at many points, with prior and data, as machine code.
-
-    Parameters
-    ----------
-    code
-        See `table_code`.
-    arrays
-        What is the same for all points, by input.
-    """
-
-    def __init__(self, code: Code, arrays: Sequence[np.ndarray]) -> None:
-        self._words = Words(arrays, code.inputs[1:])
-        self._fixed = self._words.array(0)
-        self._code = code
-        self._call = _CALL_TABLE(code.address)
-
-    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return an array [point, ...] for each output at points [point, x].
-
-        Raises
-        ------
-        FitFailed
-            If a quantity cannot be computed, or has other shapes at other points.
-        """
-        points = np.array(points, dtype=float, order="C", copy=None)
-        shapes = self._shapes(points[:1])
-        found: list[np.ndarray] = [
-            np.empty((len(points), *shape), dtype=_DTYPES[v.type.dtype])
-            for shape, v in zip(shapes, self._code.outputs, strict=True)
-        ]
-
-        def some(rows: range) -> None:
-            words = [w for a in found for w in (a.ctypes.data + rows.start * a.strides[0], *a.shape[1:])]
-            start = points.ctypes.data + rows.start * points.strides[0]
-            self._run(len(rows), start, np.array(words, dtype=np.uint64))
-
-        _in_threads(some, len(points))
-        return tuple(found)
-
-    def _shapes(self, point: np.ndarray) -> list[tuple[int, ...]]:
-        """Return the outputs' shapes at a point."""
-        words = np.zeros(max(_words(self._code.outputs), 1), dtype=np.uint64)
-        self._run(0, point.ctypes.data, words)
-        shapes, at = [], 0
-        for variable in self._code.outputs:
-            stop = at + 1 + variable.type.ndim
-            shapes.append(tuple(int(n) for n in words[at + 1 : stop]))
-            at = stop
-        return shapes
-
-    def _run(self, rows: int, points: int, outputs: np.ndarray) -> None:
-        if self._call(rows, points, outputs.ctypes.data, self._fixed.ctypes.data):
-            raise FitFailed(
-                "The model's quantities cannot be computed at a draw",
-                expected="deterministics and likelihood terms that exist, in the same shapes, at every draw",
-                found="a computation that raised",
-                todo="check the model's deterministics on this batch: solvers, decompositions, shapes",
-            )
-
-
-def _in_threads(some: Callable[[range], None], rows: int) -> None:
-    """Do rows in as many threads as there are cores; the machine code needs no interpreter."""
-    threads = min(os.cpu_count() or 1, 4, rows // _ROWS_PER_THREAD)
-    if threads < 2:
-        some(range(rows))
-        return
-    cuts = [rows * i // threads for i in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(some, [range(a, b) for a, b in itertools.pairwise(cuts)]))

@@ -78,8 +78,9 @@ class Policy:
         ``information`` (additive precision) are used as asked.
     replay
         Links at most whose batches are fitted again together with a new one, because the posterior after
-        them had no good match yet. 0 always starts from the head's match, good or not; so do chains that
-        forget or mix.
+        them had no good match yet. With local variables or carried state nobody can see what a match does
+        to later links, so it is put off until there are that many. 0 always starts from the head's match,
+        good or not; so do chains that forget or mix.
     rebase_every
         Links after which a pooled refit follows by itself; never by default.
     rebase_at_budget

@@ -17,8 +17,14 @@ import numpy as np
 
 from lindley.coordinates import Layout
 from lindley.engine import Bound, Functions
+from lindley.native_calls import Density, Words
+from lindley.native_pool import Part, Piece, at_points, pool_density
 from lindley.term import Term
 from lindley.transport import TriangularMap
+from lindley.whitening import whitened
+
+#: Which inputs of a term's functions vary: coordinates, local variables, cotangent of the state.
+_VARYING = {0: 0, 1: 1, 2: 3}
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,36 @@ class BatchTerm:
         )
         return found
 
+    def quantities_at(self, u: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return what is computed for every draw at many [point, coordinate] and [point, local]."""
+        first = [np.asarray(value) for value in self.quantities(u[0], local[0])] if len(u) else []
+        doubles = all(value.dtype == float for value in first)
+        if not first or not doubles or not self.functions["quantities"].is_native:
+            rows = [self.quantities(*point) for point in zip(u, local, strict=True)]
+            return tuple(np.array([row[i] for row in rows]) for i in range(len(self.term.keys)))
+        cuts = np.cumsum([value.size for value in first])
+        nothing = np.zeros((len(u), len(self.term.state_at)))
+        flat = at_points(self.part("quantities"), (u, local, nothing), int(cuts[-1]))
+        pieces = np.split(flat, cuts[:-1], axis=1)
+        return tuple(piece.reshape(len(u), *value.shape) for piece, value in zip(pieces, first, strict=True))
+
+    @property
+    def is_native(self) -> bool:
+        """Whether its density can be called as machine code."""
+        return self.functions["term"].is_native and self.functions["state"].is_native
+
+    def part(self, name: str) -> Part:
+        """Return one of its functions as machine code."""
+        data = Words((self.own, *self.term.data_values), (self.term.own, *self.term.data))
+        return Part(self.functions[name].part(_VARYING), data)
+
+    def piece(self) -> Piece:
+        """Return it as machine code with its place."""
+        state_at = self.at[self.term.state_at]
+        return Piece(
+            self.part("term"), self.part("state") if len(state_at) else None, self.at, state_at, self.local
+        )
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -74,14 +110,17 @@ class Pool:
     layout
         Where everything stands.
     prior
-        The map of the belief that they start from; None at genesis.
+        The map of the belief that they start from, or one that only whitens; None where neither is there.
     batches
         Their terms, oldest first.
+    whitens
+        Whether the map only whitens, so that the model's own priors count. It is a joint normal's then.
     """
 
     layout: Layout
     prior: TriangularMap | None
     batches: tuple[BatchTerm, ...]
+    whitens: bool = False
 
     @property
     def size(self) -> int:
@@ -89,9 +128,32 @@ class Pool:
         return self.layout.coordinates.size + sum(b.local.stop - b.local.start for b in self.batches)
 
     def bound(self) -> Bound:
-        """Return the target as a function of the sampler's vector."""
+        """Return the target as a function of the sampler's vector, as machine code where that can be."""
         keys = ("u", "passing", "log_density", *self.batches[-1].term.keys)
-        return Bound(self.size, keys, self.log_density, self.quantities)
+        density = self._density() if all(batch.is_native for batch in self.batches) else None
+        table = PoolTable(self, density) if density is not None else None
+        return Bound(
+            size=self.size,
+            keys=keys,
+            log_density=density or self.log_density,
+            quantities=self.quantities,
+            density=density,
+            table=table,
+        )
+
+    def _density(self) -> Density:
+        """Return the log density as machine code."""
+        start = None
+        if self.prior is not None:
+            start = whitened(self.prior, self._constant, float(not self.whitens))
+        return pool_density(
+            self.size,
+            self.layout.coordinates.size,
+            start,
+            self.layout.belief_at,
+            self.layout.new_at,
+            [batch.piece() for batch in self.batches],
+        )
 
     def log_density(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the log density at x and its gradient."""
@@ -110,7 +172,9 @@ class Pool:
             gradient[batch.local] = dl
         belief = len(self.layout.belief_at)
         if self.prior is not None:
-            gradient[:belief] = self.prior.jacobian(z).T @ back[self.layout.belief_at] - z
+            gradient[:belief] = self.prior.jacobian(z).T @ back[self.layout.belief_at]
+            if not self.whitens:
+                gradient[:belief] -= z
         gradient[belief : self.layout.coordinates.size] = back[self.layout.new_at]
         return value, gradient
 
@@ -143,5 +207,57 @@ class Pool:
             along.append(u)
         return along
 
+    @property
+    def _constant(self) -> float:
+        """What does not depend on z in its log density, or in the logarithm of the whitening's slope."""
+        if self.prior is None:
+            return 0.0
+        if self.whitens:
+            return float(self.prior.log_width.sum())
+        return -0.5 * self.prior.size * float(np.log(2 * np.pi))
+
     def _log_prior(self, z: np.ndarray) -> float:
-        return float(-0.5 * z @ z - 0.5 * len(z) * np.log(2 * np.pi))
+        return self._constant if self.whitens else float(-0.5 * z @ z) + self._constant
+
+
+@dataclass(frozen=True)
+class PoolTable:
+    """The quantities of a pool at many points, as far as they go as machine code.
+
+    Parameters
+    ----------
+    pool
+        The pool.
+    density
+        Its log density.
+    """
+
+    pool: Pool
+    density: Density
+
+    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return an array [point, ...] for each quantity of `Pool.quantities` at points [point, x].
+
+        Raises
+        ------
+        FitFailed
+            If a quantity cannot be computed, or has other shapes at other points.
+        """
+        layout, batches = self.pool.layout, self.pool.batches
+        belief = len(layout.belief_at)
+        u = np.zeros((len(points), layout.coordinates.size))
+        z = points[:, :belief]
+        if self.pool.prior is not None:
+            u[:, layout.belief_at] = self.pool.prior.forward(z)
+        u[:, layout.new_at] = points[:, belief : layout.coordinates.size]
+        last = u
+        for batch in batches:
+            last, at = u, batch.at[batch.term.state_at]
+            if len(at):
+                u = u.copy()
+                nothing = np.zeros((len(points), len(at)))
+                vectors = (last[:, batch.at], points[:, batch.local], nothing)
+                u[:, at] = at_points(batch.part("state"), vectors, len(at))
+        newest = batches[-1]
+        rest = newest.quantities_at(last[:, newest.at], points[:, newest.local])
+        return (last, u, self.density.at(points)[0], *rest)

@@ -41,6 +41,7 @@ def prepare(
     phases: Callable[[str], Any],
     constants: dict[str, float] | None = None,
     whitener: MatchedPrior | None = None,
+    seen: MatchedPrior | None = None,
 ) -> Problem:
     """Build the models, align the prior with them and compile the target.
 
@@ -57,6 +58,9 @@ def prepare(
     whitener
         A belief close to the result, in whose whitened space the sampler moves where the fit starts from
         genesis. It changes how fast the target is sampled, not the target.
+    seen
+        Where the target is only evaluated: a prior of the same coordinates whose functions are compiled.
+        Quantities are compiled when they are asked for then.
     """
 
     def graph_of(*rows: Batch) -> ModelGraph:
@@ -65,17 +69,17 @@ def prepare(
     with phases("build"):
         newest = graph_of(batches[-1])
     if len(batches) > 1 and not newest.local and not declaration.carry:
-        found = _rows_together(prior, batches, declaration, newest, graph_of, phases, whitener)
+        found = _rows_together(prior, batches, declaration, newest, graph_of, phases, whitener, seen)
         if found is not None:
             return found
     with phases("build"):
         graphs = [*(graph_of(batch) for batch in batches[:-1]), newest]
         layout = align(prior.coordinates if prior else None, [graph.coordinates for graph in graphs])
     if layout.plain:
-        return _plain(prior, newest, newest, layout, phases, "", whitener)
+        return _plain(prior, newest, newest, layout, phases, "", whitener, seen)
     if declaration.policy.robust:
         raise _robust_refused(declaration)
-    return _one_by_one(prior, graphs, layout, phases)
+    return _one_by_one(prior, graphs, layout, phases, whitener)
 
 
 def _graph(
@@ -110,6 +114,7 @@ def _plain(
     phases: Callable[[str], Any],
     pooled: str,
     whitener: MatchedPrior | None,
+    seen: MatchedPrior | None,
 ) -> Problem:
     """Return the problem of one table of rows whose labels are the belief's: one fused function."""
     with phases("build"):
@@ -132,6 +137,8 @@ def _plain(
     with phases("compile"):
         functions, before = compiled(symbolic)
         quantities = functions if newest is fitted else compiled(shown)[0]
+        if seen is None:
+            quantities["quantities"]  # compiled here, and not while draws are taken
     arrays = aligned.arrays() if aligned is not None else ()
     if robust:
         arrays = (*arrays, np.array(robust))
@@ -164,6 +171,7 @@ def _rows_together(
     graph_of: Callable[..., ModelGraph],
     phases: Callable[[str], Any],
     whitener: MatchedPrior | None,
+    seen: MatchedPrior | None,
 ) -> Problem | None:
     """Return the problem of all rows in one table; None where that is another model.
 
@@ -181,12 +189,13 @@ def _rows_together(
         with phases("build"):
             before = graph_of(*batches[:-1])
         with phases("compile"):
-            return _adds_up(newest, before, every, prior, layout)
+            same = seen is not None and set(seen.coordinates.names) == set(layout.coordinates.names)
+            return _adds_up(newest, before, every, seen if same else prior, layout)
 
     key = declaration.build if declaration.source is None else declaration.model_digest
     if not _additive.get(key, adds_up):
         return None
-    return _plain(prior, every, newest, layout, phases, "rows", whitener)
+    return _plain(prior, every, newest, layout, phases, "rows", whitener, seen)
 
 
 def _adds_up(
@@ -195,7 +204,7 @@ def _adds_up(
     """Whether the log likelihood of all rows is that of the newest batch plus that of the rows before."""
     if before.coordinates != newest.coordinates:
         return False
-    # Only likelihoods are compared: with a prior by the functions that the fit compiles anyway.
+    # Only likelihoods are compared, so any prior does: one whose functions are compiled anyway.
     rng = np.random.default_rng(0)
     if prior is None:
         arrays: tuple[np.ndarray, ...] = ()
@@ -222,35 +231,44 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def _one_by_one(
-    prior: MatchedPrior | None, graphs: list[ModelGraph], layout: Layout, phases: Callable[[str], Any]
+    prior: MatchedPrior | None,
+    graphs: list[ModelGraph],
+    layout: Layout,
+    phases: Callable[[str], Any],
+    whitener: MatchedPrior | None,
 ) -> Problem:
     """Return the problem of batches that are fitted together one by one."""
+    first_seen = layout.first_seen
     with phases("build"):
         terms = [term(graph) for graph in graphs]
-        for graph, own in zip(graphs, layout.first_seen, strict=True):
+        for graph, own in zip(graphs, first_seen, strict=True):
             require_divisible(graph, own)
+    # State at the head is where the newest batch ended, and no word on where the first one began.
+    whitens = prior is None and whitener is not None and not graphs[-1].declaration.carry
+    if whitens and whitener is not None:
+        prior, layout = whitener, align(whitener.coordinates, [graph.coordinates for graph in graphs])
     batches, start, before = [], layout.coordinates.size, True
     with phases("compile"):
-        for item, graph, place, own in zip(terms, graphs, layout.model_at, layout.first_seen, strict=True):
+        for item, graph, place, own in zip(terms, graphs, layout.model_at, first_seen, strict=True):
             functions, known = compiled(item)
             before = before and known
             stop = start + graph.size - graph.coordinates.size
             batches.append(BatchTerm(item, functions, place, own.astype(float), slice(start, stop)))
             start = stop
-    map_ = prior.map if prior is not None else None
-    pool = Pool(layout, map_, tuple(batches))
-    last = batches[-1]
+        map_ = prior.map if prior is not None else None
+        pool, last = Pool(layout, map_, tuple(batches), whitens), batches[-1]
+        bound = pool.bound()
+        last.functions["quantities"]  # compiled here, and not while draws are taken
 
     def at(u: np.ndarray, local: np.ndarray) -> dict[str, np.ndarray]:
-        rows = [last.quantities(*point) for point in zip(u, local, strict=True)]
-        return {key: np.array([row[i] for row in rows]) for i, key in enumerate(last.term.keys)}
+        return dict(zip(last.term.keys, last.quantities_at(u, local), strict=True))
 
     return Problem(
         graph=graphs[-1],
         layout=layout,
         prior=map_,
         local_names=_local_names(graphs),
-        bound=pool.bound(),
+        bound=bound,
         at=at,
         start=_start(lambda: _center(graphs, layout, pool.size), len(layout.belief_at)),
         pooled="terms",

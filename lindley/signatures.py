@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lindley.artifact_names import SIGNATURE
 from lindley.errors import KeyRefused, LedgerCorrupt, WitnessRefused
+from lindley.names import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, Key
@@ -35,6 +37,8 @@ WITNESS_RULES: dict[str, str] = {
 
 def signer_from_environment() -> CryptoSigner | None:
     """Return the signer that the environment names; see `lindley.signing.signer_from_environment`."""
+    if not os.environ.get(KEY_VARIABLE, "").strip():
+        return None
     from lindley import signing  # only whoever signs waits for the cryptography
 
     return signing.signer_from_environment()

@@ -27,10 +27,9 @@ from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from lindley.atomic import write_new
 from lindley.errors import KeyRefused
+from lindley.names import KEY_VARIABLE
 from lindley.record import canonical
 
-#: Names the private key: the path of a PEM file, or the PEM text itself.
-KEY_VARIABLE = "LINDLEY_SIGNING_KEY"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 LINK_TYPE = "urn:lindley:link:v1"

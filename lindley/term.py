@@ -15,7 +15,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
 from lindley.density import graph_digest, lift, quantities_of, total, values_of
-from lindley.engine import Functions
+from lindley.engine import Function
 from lindley.errors import CoordinatesMismatch
 from lindley.model_graph import FreeVariable, ModelGraph
 from lindley.reuse import reused
@@ -70,10 +70,9 @@ class Term:
         """All outputs: what identifies the graph."""
         return [output for outputs in self.functions.values() for output in outputs]
 
-    def try_out(self, functions: Functions) -> None:
-        """Run each function once, which compiles what is left to compile."""
-        for function in functions.values():
-            function(*self.example())
+    def try_out(self, _name: str, function: Function) -> None:
+        """Run a function once, which compiles what is left to compile."""
+        function(*self.example())
 
     def example(self) -> tuple[np.ndarray, ...]:
         """Return arguments to run the functions once with."""

@@ -174,6 +174,9 @@ def flags_of(found: Run, thresholds: Thresholds) -> tuple[str, ...]:
         flags.append(f"drift {head.drift:.2f}")
     if head.budget > thresholds.budget_warn:
         flags.append(f"budget {head.budget:.2f}")
+    error = found.last.verdict.figures.get("sd_error", 0.0)
+    if error > thresholds.sd_warn:
+        flags.append(f"an sd known to {error:.0%}")
     place = len(found.chain.beliefs) - 1
     for segment in found.chain.behind(place):
         if place in found.refused:

@@ -259,10 +259,11 @@ def envelopes() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     """Signatures and witnesses."""
     from lindley import signatures, signing
     from lindley.evidence import verify_chain
+    from lindley.names import KEY_VARIABLE
 
     folder = Path(tempfile.mkdtemp(prefix="lindley-fuzz-"))
     signing.generate(folder / "key")
-    signer = signing.signer_from_environment({signing.KEY_VARIABLE: str(folder / "key")})
+    signer = signing.signer_from_environment({KEY_VARIABLE: str(folder / "key")})
     keys = [signing.public_key(folder / "key.pub")]
     ledger, _ = _chain()
     report = verify_chain(ledger, "coins")

@@ -55,6 +55,25 @@ class Row:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
+def read(path: Path) -> list[Row]:
+    """Return the rows of an earlier run, if there was one."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    counts = [field.name for field in fields(Row)][2:-1]
+    return [
+        Row(line["test"], line["case"], *(int(line[name]) for name in counts), float(line["seconds"]))
+        for line in lines
+    ]
+
+
+def replaced(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
+    """Return old rows, each replaced by the new one of the same case where there is one; then the others."""
+    found = {(row.test, row.case): row for row in old} | {(row.test, row.case): row for row in new}
+    return list(found.values())
+
+
 def write(rows: Iterable[Row], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

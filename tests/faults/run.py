@@ -1,5 +1,7 @@
 """Runs the races, kills, tampering and hostile inputs, prints what came of them, and writes results.csv.
 
+Rows of results.csv that are not run again, with --only or --backends, stay as they were.
+
     python -m tests.faults.run [--races N] [--kills N] [--inputs N] [--only WHAT] [--out FILE]
 
 Exits with 1 when anything was lost, doubled, forked or not detected.
@@ -23,7 +25,7 @@ from rich.table import Table
 
 from tests import servers
 from tests.faults import fuzz, kills, races, tampers
-from tests.faults.judging import Row, write
+from tests.faults.judging import Row, read, replaced, write
 from tests.faults.writers import Place
 
 console = Console(width=None if sys.stdout.isatty() else 140)
@@ -141,6 +143,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     started, rows = time.monotonic(), list[Row]()
+    # What is not run this time stays as it was.
+    before = read(options.out)
     if "tamper" in options.only:
         rows += all_tampers()
     if "fuzz" in options.only:
@@ -149,8 +153,9 @@ def main() -> int:
         if {"races", "kills", "servers"} & set(options.only):
             for row in on_backend(name, set(options.only), options):
                 rows.append(row)
-                write(rows, options.out)  # what was done stays written when a later one does not end
-    write(rows, options.out)
+                # What was done stays written when a later one does not end.
+                write(replaced(before, rows), options.out)
+    write(replaced(before, rows), options.out)
     print_rows(rows)
     console.print(
         f"{sum(row.runs for row in rows)} runs in {time.monotonic() - started:.0f} s: {options.out}"

@@ -13,7 +13,7 @@ from flows.sequence import update_one
 from lindley import failpoints
 from lindley.errors import BatchRefused
 from tests.faults import kills, races
-from tests.faults.judging import Row, judge, write
+from tests.faults.judging import Row, judge, read, replaced, write
 from tests.faults.writers import Done, Place, Work, Writer, _steps, sweep
 
 
@@ -92,3 +92,10 @@ def test_runs_add_up_and_one_that_did_not_run_is_no_success(tmp_path: Path) -> N
         "test": "kill", "case": "x", "runs": "2", "lost": "1", "doubled": "0", "forked": "0",
         "undetected": "0", "seconds": "3.00",
     }  # fmt: skip
+    assert read(tmp_path / "results.csv") == [total]
+
+
+def test_what_was_not_run_again_stays_in_its_place(tmp_path: Path) -> None:
+    assert read(tmp_path / "none.csv") == []
+    one, two, again, new = Row("a", "x", 1), Row("b", "x", 1), Row("a", "x", 7), Row("c", "x", 1)
+    assert replaced([one, two], [new, again]) == [again, two, new]

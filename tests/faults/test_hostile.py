@@ -30,9 +30,10 @@ from lindley.errors import BatchRefused, KeyRefused, LedgerCorrupt, LedgerUnavai
 from lindley.evidence import verify_chain
 from lindley.ledger.mlflow.failures import public, translated
 from lindley.ledger.mlflow.store import MlflowLedger
+from lindley.names import KEY_VARIABLE
 from lindley.rebasing import audit_table
 from lindley.report.note import link_note
-from lindley.signing import KEY_VARIABLE, generate
+from lindley.signing import generate
 from lindley.workspace import Workspace
 from tests.fakes import MemoryLedger, append, coins
 from tests.forging import forge

@@ -18,8 +18,9 @@ from lindley import reverify
 from lindley.artifact_names import SIGNATURE
 from lindley.checking import Asked, check
 from lindley.errors import KeyRefused, NotAsRecorded, UnknownChain
+from lindley.names import KEY_VARIABLE
 from lindley.reverify import Replayed
-from lindley.signing import KEY_VARIABLE, public_key
+from lindley.signing import public_key
 from lindley.verifier import RULES
 from tests import fakes
 

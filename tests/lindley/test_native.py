@@ -158,7 +158,7 @@ def test_what_cannot_go_by_address_is_left_to_python() -> None:
     value = pt.sum(x * held)
     kept = compiled([x], [value, pt.grad(value, x)])
     assert not kept.is_native
-    bound = bind(3, ["value"], kept, compiled([x], [value]), [])
+    bound = bind(3, ["value"], kept, lambda: compiled([x], [value]), [])
     assert bound.density is None
     values, gradients = bound.log_densities(np.ones((2, 3)))
     np.testing.assert_array_equal(values, [6.0, 6.0])
@@ -169,8 +169,8 @@ def both() -> tuple[Any, Any]:
     """The same target as machine code and called by Python."""
     value = -0.5 * pt.sum((x - loc) ** 2) - pt.sum(pt.exp(-x))
     inner, outer = compiled([x, loc], [value, pt.grad(value, x)]), compiled([x, loc], [2 * x])
-    machine = bind(3, ["twice"], inner, outer, [np.array([0.5, 1.0, 2.0])])
-    python = bind(3, ["twice"], inner, outer, [np.array([0.5, 1.0, 2.0])])
+    machine = bind(3, ["twice"], inner, lambda: outer, [np.array([0.5, 1.0, 2.0])])
+    python = bind(3, ["twice"], inner, lambda: outer, [np.array([0.5, 1.0, 2.0])])
     object.__setattr__(python, "density", None)
     object.__setattr__(python, "table", None)
     return machine, python
@@ -192,7 +192,7 @@ def test_both_ways_sample_the_same_draws_bit_by_bit() -> None:
 def test_a_model_that_diverges_says_so_and_does_not_stop() -> None:
     funnel = pt.switch(x[0] > 1.5, np.nan, -0.5 * pt.sum(x**2))
     bounded = compiled([x], [funnel, pt.grad(funnel, x)])
-    bound = bind(3, ["x"], bounded, compiled([x], [1.0 * x]), [])
+    bound = bind(3, ["x"], bounded, lambda: compiled([x], [1.0 * x]), [])
     draws = sample(
         bound, start=lambda rng: np.full(3, 0.5), settings=FitSettings(chains=2, tune=200, draws=200), seed=1
     )

@@ -184,3 +184,57 @@ def test_the_exact_score_is_that_of_beta_binomials():
     """Of the oracle itself: the first row is a Bernoulli, the second a beta-binomial given it."""
     first = stats.betabinom(1, 2, 3).logpmf(0) + stats.betabinom(3, 2, 4).logpmf(0)
     assert exact_score(1) == pytest.approx(first)
+
+
+def with_effects(batch: pd.DataFrame) -> pm.Model:
+    """A mean under local effects: values with noise of variance 1 + 0.5^2 around it."""
+    with pm.Model(coords={"row": batch["id"].to_numpy()}) as model:
+        mu = pm.Normal("mu", 0, 2)
+        effect = pm.Normal("effect", 0, 0.5, dims="row")
+        pm.Normal("y", mu + effect, 1.0, observed=pm.Data("values", batch["k"].to_numpy().astype(float)))
+    return model
+
+
+def test_matches_that_nobody_can_judge_are_put_off_until_the_window_is_full() -> None:
+    declaration = Declaration(
+        name="chain",
+        build=with_effects,
+        schema=SCHEMA,
+        row_key=("id",),
+        carried=("mu",),
+        policy=Policy(replay=2),
+    )
+    chain, fits = Chain(), []
+    values = [[3, 4], [-2, 6], [1, 1], [8, 0], [2, 5]]
+    for i, pair in enumerate(values):
+        frame = pd.DataFrame({"id": [2 * i, 2 * i + 1], "k": pair, "n": [1, 1]})
+        batch = batch_from_frame(frame, declaration)
+        options = {"carried": ("mu",), "seed": i, "settings": SETTINGS}
+        chain, found = advance(chain, batch, declaration, **options)
+        fits.append(found)
+    # Three batches are together at most: the third link's match is the first one that is started from.
+    assert chain.replayed == (0, 1, 2, 0, 1)
+    assert [belief.trusted for belief in chain.beliefs] == [False, False, True, False, False]
+    assert [fit.belief.doubt for fit in fits] == [0] * 5
+    assert "1 of at most 2 batches were fitted again" in fits[1].verdict.doubts[0]
+    assert not any("cannot be seen" in text for text in fits[2].verdict.gate.warnings)
+    assert any("cannot be seen" in text for text in fits[3].verdict.gate.warnings)
+    for fit, count in zip(fits, range(1, 6), strict=True):
+        seen = np.concatenate(values[:count])
+        precision = 1 / 4 + len(seen) / 1.25
+        mu = fit.draws.quantities["value:mu"]
+        ess = fit.sampling.convergence.ess_min
+        assert ess > 400
+        assert abs(mu.mean() - seen.sum() / 1.25 / precision) < 5 / np.sqrt(precision * ess)
+        assert abs(mu.std() * np.sqrt(precision) - 1) < 5 / np.sqrt(2 * ess)
+
+
+def test_a_chain_that_is_not_replayed_takes_every_match_as_it_is() -> None:
+    policy = Policy(replay=0)
+    declaration = Declaration(
+        name="chain", build=with_effects, schema=SCHEMA, row_key=("id",), carried=("mu",), policy=policy
+    )
+    frame = pd.DataFrame({"id": [0, 1], "k": [3, 4], "n": [1, 1]})
+    options = {"carried": ("mu",), "seed": 1, "settings": SETTINGS}
+    chain, _ = advance(Chain(), batch_from_frame(frame, declaration), declaration, **options)
+    assert chain.head.trusted

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +14,7 @@ import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import save_model
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.utils import environment
 
 from lindley.declaration import Declaration
 from lindley.serving import input_columns
@@ -23,7 +26,7 @@ _OUTPUTS = ("mean", "sd", "q05", "q25", "q50", "q75", "q95")
 
 def save_belief(folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:
     """Write ``folder/belief``: an MLflow model from code, with the draws and the chain's model file."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _pins_taken_at_their_word():
         # MLflow warns of integer columns in a signature (no missing values): the schema says so itself.
         warnings.simplefilter("ignore")
         save_model(
@@ -34,6 +37,25 @@ def save_belief(folder: Path, declaration: Declaration, draws: Path, example: pd
             pip_requirements=list(_requirements()),
             metadata={"chain": declaration.name},
         )
+
+
+@contextmanager
+def _pins_taken_at_their_word() -> Iterator[None]:
+    """Keep MLflow from holding the pins against what is installed, which is where they were read.
+
+    It would list the files of every installed distribution for that, once in each process: a tenth of the
+    time that an update in a new process takes.
+    """
+    name = "warn_dependency_requirement_mismatches"
+    check = getattr(environment, name, None)
+    if check is None:  # another version, which may not need it
+        yield
+        return
+    setattr(environment, name, lambda _requirements: None)
+    try:
+        yield
+    finally:
+        setattr(environment, name, check)
 
 
 @cache  # what is imported stays, whatever is installed meanwhile
