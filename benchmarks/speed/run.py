@@ -107,10 +107,13 @@ def _run(
     lines.touch()
     command = [sys.executable, "-m", "benchmarks.speed.worker", part.scenario]
     command += ["--folder", str(scratch), "--shared", str(options.shared.resolve()), "--lines", str(lines)]
+    # Caches on disk of its own: an earlier run has left the very models of this one in those of the user.
+    flags = [os.environ.get("PYTENSOR_FLAGS", ""), f"base_compiledir={scratch / 'pytensor'}"]
+    caches = {"PYTENSOR_FLAGS": ",".join(filter(None, flags))}
     with log.open("wb") as output, lines.open(encoding="utf-8") as source:
         process = subprocess.Popen(
             [*command, *(["--quick"] if options.quick else [])],
-            env=os.environ | ALWAYS | THREADS,
+            env=os.environ | ALWAYS | THREADS | caches,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -42,17 +42,35 @@ WARM_UP = 3
 
 
 def warm(bench: Bench) -> None:
-    """Ten batches of 200 rows, again and again in one process, by all methods in turns."""
+    """Ten batches of 200 rows, three times in one process, by all methods in turns.
+
+    The rows are dealt anew each time: a model that holds its batch as constants is found in the caches on
+    disk when it comes again, and no batch of a chain comes again.
+    """
     frames = batches_of(REGRESSION.chain, MODELS, bench.shared / cold.REGRESSION_FILE)
     frames, repeats = (frames[:3], 1) if bench.quick else (frames, 3)
-    references = pooled_references(frames)
-    files = bench.files(REGRESSION.chain, frames)
-    warm_up = references[: 2 if bench.quick else WARM_UP]
-    run(bench, "warm", all_ways(bench, REGRESSION), files, warm_up, begin=len(files) + 1)
+    warm_up = dealt(frames, repeats)[: 2 if bench.quick else WARM_UP]
+    _all_ways(bench, warm_up, begin=len(warm_up) + 1)
     for turn in range(repeats):
         bench.say(f"warm: run {turn + 1} of {repeats}")
-        run(bench, "warm", all_ways(bench, REGRESSION), files, references, turn=turn)
-    article.warm(bench, references)
+        _all_ways(bench, dealt(frames, turn), turn=turn)
+    article.warm(bench, pooled_references(frames))
+
+
+def _all_ways(bench: Bench, frames: Sequence[pd.DataFrame], *, turn: int = 0, begin: int = 1) -> None:
+    files = bench.files(REGRESSION.chain, frames)
+    references = pooled_references(frames)
+    run(bench, "warm", all_ways(bench, REGRESSION), files, references, turn=turn, begin=begin)
+
+
+def dealt(frames: Sequence[pd.DataFrame], turn: int) -> list[pd.DataFrame]:
+    """Deal the rows of batches to batches of the same sizes anew; turn 0 is how they came."""
+    if turn == 0:
+        return list(frames)
+    rows = pd.concat(frames, ignore_index=True)
+    rows = rows.iloc[np.random.default_rng(turn).permutation(len(rows))]
+    ends = np.cumsum([len(frame) for frame in frames])
+    return [rows.iloc[end - len(frame) : end] for end, frame in zip(ends, frames, strict=True)]
 
 
 def pooled_references(frames: Sequence[pd.DataFrame]) -> list[Reference]:
@@ -176,14 +194,15 @@ def sir_references(document: dict) -> list[Reference]:
 
 def hierarchical(bench: Bench) -> None:
     """A centred model of fifty groups, batch by batch, by all methods that update."""
-    frames = simulated_groups(3 if bench.quick else 6)
-    files = bench.files(GROUPS.chain, frames)
-    bench.say("hierarchical: reference fits of all rows")
-    references = [long_fit(pd.concat(frames[: place + 1])) for place in range(len(frames))]
-    ways = all_ways(bench, GROUPS, pooled=False)
-    run(bench, "hierarchical", ways, files, references[:2], begin=len(files) + 1)
-    for turn in range(1 if bench.quick else 3):
-        run(bench, "hierarchical", all_ways(bench, GROUPS, pooled=False), files, references, turn=turn)
+    many, repeats = (3, 1) if bench.quick else (6, 3)
+    for turn in range(-1, repeats):
+        # Other groups each time, as in `dealt`; the first ones only make the process warm.
+        frames = simulated_groups(2 if turn < 0 else many, seed=50 + turn)
+        bench.say(f"hierarchical: reference fits of all rows, {turn + 1} of {repeats}")
+        references = [long_fit(pd.concat(frames[: place + 1])) for place in range(len(frames))]
+        ways, files = all_ways(bench, GROUPS, pooled=False), bench.files(GROUPS.chain, frames)
+        begin = len(files) + 1 if turn < 0 else 1
+        run(bench, "hierarchical", ways, files, references, turn=max(turn, 0), begin=begin)
 
 
 def long_fit(rows: pd.DataFrame) -> Reference:
