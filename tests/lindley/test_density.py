@@ -191,3 +191,25 @@ def test_another_model_is_compiled_anew():
     compiled(one)
     assert not compiled(other)[1]
     assert other.digest != one.digest
+
+
+def stretched(batch: pd.DataFrame) -> pm.Model:
+    """A model that no other test compiles."""
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, 1)
+        pm.Normal("y", 3 * mu, 1, observed=batch["y"].to_numpy())
+    return model
+
+
+def test_a_function_is_compiled_when_it_is_first_asked_for():
+    item = target_of(stretched, FRAME)
+    functions, before = compiled(item)
+    assert not before
+    assert list(functions) == ["log_density", "quantities"]
+    assert functions._made == {}
+    bound = item.bound(functions, joint_normal(np.zeros(1), np.eye(1)).arrays())
+    bound.log_densities(np.zeros((2, 1)))
+    assert set(functions._made) == {"log_density"}
+    bound.evaluate(np.zeros((2, 1)))
+    assert set(functions._made) == {"log_density", "quantities"}
+    assert compiled(item)[0] is functions
