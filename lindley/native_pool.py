@@ -185,7 +185,7 @@ def at_points(part: Part, vectors: Sequence[np.ndarray], width: int) -> np.ndarr
     """
     arrays = [np.array(v, dtype=float, order="C", copy=None) for v in vectors]
     out, data = np.empty((len(arrays[0]), width)), part.data.array(width)
-    call = _CALL_MANY(_driver("many", _many, _MANY).address)
+    run = _CALL_MANY(_driver("many", _many, _MANY).address)
     failed: list[int] = []
 
     def some(rows: range) -> None:
@@ -193,7 +193,7 @@ def at_points(part: Part, vectors: Sequence[np.ndarray], width: int) -> np.ndarr
         for array in (*arrays, out):
             words += [array.ctypes.data + rows.start * array.strides[0], array.strides[0]]
         given = np.array([*words, data.ctypes.data], dtype=np.uint64)
-        failed.append(call(len(rows), given.ctypes.data))
+        failed.append(run(len(rows), given.ctypes.data))
 
     in_threads(some, len(out))
     if any(failed):
