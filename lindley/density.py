@@ -24,7 +24,7 @@ from pytensor.tensor.random.type import RandomType
 from lindley.engine import Bound, Function, Functions, bind
 from lindley.model_graph import ModelGraph, is_data
 from lindley.reuse import reused
-from lindley.transport import ARRAYS, MARGINS, joint_normal, margins_at_rest
+from lindley.transport import ARRAYS, MARGINS, joint_normal
 
 
 @dataclass(frozen=True)
@@ -216,15 +216,20 @@ def map_inputs(size: int) -> dict[str, Variable]:
 
 def unwhiten(z: Variable, map_: dict[str, Variable]) -> Variable:
     """Return u(z); the symbolic twin of `lindley.transport.TriangularMap.forward`."""
+    u = _before_margins(z, map_)
+    center, spread, skew, tail = (map_["margins"][i] for i in range(len(MARGINS)))
+    return center + spread * pt.sinh((pt.arcsinh(u) + skew) / tail)
+
+
+def _before_margins(z: Variable, map_: dict[str, Variable]) -> Variable:
+    """Return the coordinates that a map gives before their margins are warped."""
     # Sums of products instead of BLAS calls: exact for any size, and they need no linked BLAS.
     bends = z[: map_["widen"].shape[1]]
     middle = map_["loc"] + pt.sum(map_["linear"] * z[None, :], axis=1)
     middle = middle + pt.sum(map_["quadratic"] * bends[None, :, None] * bends[None, None, :], axis=(1, 2))
     width = pt.exp(map_["log_width"] + pt.sum(map_["widen"] * bends[None, :], axis=1))
     v = middle + width * pt.sinh((pt.arcsinh(z) + map_["skew"]) / map_["tail"])
-    u = pt.set_subtensor(pt.zeros_like(v)[map_["order"]], v)
-    center, spread, skew, tail = (map_["margins"][i] for i in range(len(MARGINS)))
-    return center + spread * pt.sinh((pt.arcsinh(u) + skew) / tail)
+    return pt.set_subtensor(pt.zeros_like(v)[map_["order"]], v)
 
 
 def _mixed(z: Variable, map_: dict[str, Variable], matched: Variable, own: Variable) -> Variable:
@@ -243,8 +248,7 @@ def _log_slope(z: Variable, map_: dict[str, Variable]) -> Variable:
     bent = (pt.arcsinh(z) + map_["skew"]) / map_["tail"]
     log_width = map_["log_width"] + pt.sum(map_["widen"] * bends[None, :], axis=1)
     steps = log_width + pt.log(pt.cosh(bent) / map_["tail"]) - 0.5 * pt.log1p(z**2)
-    at_rest = dict(map_) | {"margins": pt.constant(margins_at_rest(z.type.shape[0]))}
-    u = unwhiten(z, at_rest)
+    u = _before_margins(z, map_)
     _, spread, skew, tail = (map_["margins"][i] for i in range(len(MARGINS)))
     margins = pt.log(spread * pt.cosh((pt.arcsinh(u) + skew) / tail) / tail) - 0.5 * pt.log1p(u**2)
     return pt.sum(steps) + pt.sum(margins)

@@ -270,9 +270,11 @@ def moments(z: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     weights
         Array [draw].
     """
-    third = np.einsum("ni,nj,nk->ijk", weights[:, None] * z, z, z, optimize=True)
+    # One product of matrices for each coordinate: summed over draws by themselves it takes ten times as long.
+    weighted = weights[:, None] * z
+    third = max(float(np.abs((weighted * z[:, [k]]).T @ z).max()) for k in range(z.shape[1]))
     excess = weights @ z**4 - 3
-    return float(np.abs(third).max()), float(np.abs(excess).max() / 4)
+    return third, float(np.abs(excess).max() / 4)
 
 
 def _orders(draws: np.ndarray, last: np.ndarray | None) -> list[np.ndarray]:

@@ -112,16 +112,17 @@ BUILDS = [with_data, with_constants, with_bounds_and_local, with_potential]
 
 
 @pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("genesis", [True, False])
+@pytest.mark.parametrize("kind", [{"genesis": True}, {"genesis": False}, {"genesis": False, "robust": True}])
 def test_a_reused_target_is_the_one_that_would_be_derived(
-    build: Build, genesis: bool, monkeypatch: pytest.MonkeyPatch
+    build: Build, kind: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = counted(monkeypatch, density)
-    target(taken(build, frame(1)), genesis=genesis)
-    found = target(taken(build, frame(2)), genesis=genesis)
+    target(taken(build, frame(1)), **kind)
+    found = target(taken(build, frame(2)), **kind)
     assert len(calls) == 1
+    assert (found.baked > 0) == (build is with_constants)
     reuse._known.clear()
-    wanted = target(taken(build, frame(2)), genesis=genesis)
+    wanted = target(taken(build, frame(2)), **kind)
     assert len(calls) == 2
     assert (found.digest, found.baked) == (wanted.digest, wanted.baked)
     for one, two in zip(found.data_values, wanted.data_values, strict=True):
