@@ -141,6 +141,17 @@ class Functions(Mapping[str, Function]):
         return len(self.graph.functions)
 
 
+def by_point(
+    function: Callable[..., tuple[Any, ...]], vectors: Sequence[np.ndarray], count: int
+) -> tuple[np.ndarray, ...]:
+    """Return an array [point, ...] for each of `count` outputs, computed point by point from its vectors."""
+    rows = [
+        tuple(np.array(value) for value in function(*map(np.array, point)))
+        for point in zip(*vectors, strict=True)
+    ]
+    return tuple(np.array([row[i] for row in rows]) for i in range(count))
+
+
 class Quantities:
     """Quantities with prior and data bound, compiled when they are first asked for.
 
@@ -150,10 +161,12 @@ class Quantities:
         Gives the compiled function.
     arrays
         All its inputs but x.
+    count
+        How many there are.
     """
 
-    def __init__(self, function: Callable[[], Function], arrays: Sequence[np.ndarray]) -> None:
-        self._function, self._arrays = function, arrays
+    def __init__(self, function: Callable[[], Function], arrays: Sequence[np.ndarray], count: int) -> None:
+        self._function, self._arrays, self._count = function, arrays, count
 
     @cached_property
     def _table(self) -> Table | None:
@@ -170,8 +183,7 @@ class Quantities:
         """Return an array [point, ...] for each at points [point, x]."""
         if self._table is not None:
             return self._table.at(points)
-        rows = [tuple(np.array(value) for value in self.one(np.array(point))) for point in points]
-        return tuple(np.array(column) for column in zip(*rows, strict=True))
+        return by_point(self.one, (points,), self._count)
 
 
 @dataclass(frozen=True)
@@ -213,8 +225,7 @@ class Bound:
         if self.table is not None:
             found = self.table.at(flat)
         else:
-            rows = [tuple(np.array(v) for v in self.quantities(np.array(point))) for point in flat]
-            found = tuple(np.array([row[i] for row in rows]) for i in range(len(self.keys)))
+            found = by_point(self.quantities, (flat,), len(self.keys))
         return {
             key: values.reshape(*points.shape[:-1], *values.shape[1:])
             for key, values in zip(self.keys, found, strict=True)
@@ -243,7 +254,7 @@ def bind(
         Those of the quantities, where they are others.
     """
     native = density.density(arrays) if density.is_native else None
-    table = Quantities(quantities, arrays if shown is None else shown)
+    table = Quantities(quantities, arrays if shown is None else shown, len(keys))
     return Bound(
         size=size,
         keys=tuple(keys),

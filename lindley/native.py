@@ -223,7 +223,6 @@ def c_function(name: str, lines: list[str], jitted: Any, signature: Any, **scope
         "as_pointer": as_pointer,
         "asarray": np.asarray,
         "isfinite": np.isfinite,
-        "zeros": np.zeros,
         "uint64": np.uint64,
         **DTYPES,
     }

@@ -145,12 +145,17 @@ class Table:
 
     def _run(self, rows: int, points: int, outputs: np.ndarray) -> None:
         if self._call(rows, points, outputs.ctypes.data, self._fixed.ctypes.data):
-            raise FitFailed(
-                "The model's quantities cannot be computed at a draw",
-                expected="deterministics and likelihood terms that exist, in the same shapes, at every draw",
-                found="a computation that raised",
-                todo="check the model's deterministics on this batch: solvers, decompositions, shapes",
-            )
+            raise not_computed()
+
+
+def not_computed() -> FitFailed:
+    """Return the error of quantities that cannot be computed at some draw."""
+    return FitFailed(
+        "The model's quantities cannot be computed at a draw",
+        expected="deterministics and likelihood terms that exist, in the same shapes, at every draw",
+        found="a computation that raised",
+        todo="check the model's deterministics on this batch: solvers, decompositions, shapes",
+    )
 
 
 def in_threads(some: Callable[[range], None], rows: int) -> None:

@@ -22,9 +22,8 @@ from numba.core import cgutils
 from numpy import float64, int64, isfinite, nan, uint64, zeros
 from pytensor.graph.basic import Variable
 
-from lindley.errors import FitFailed
 from lindley.native import DENSITY, DOUBLES, Code, arguments, as_pointer, c_function, words_of
-from lindley.native_calls import Density, Words, in_threads
+from lindley.native_calls import Density, Words, in_threads, not_computed
 
 #: Ours of a part: three vectors that vary, what comes out, one after the other, and data; 0 or a code.
 _PART = types.int64(DOUBLES, DOUBLES, DOUBLES, DOUBLES, types.voidptr)
@@ -125,7 +124,7 @@ def part_code(
     for name, output in zip(found, outputs, strict=True):
         lines += _written(name, output.type.ndim)
     lines += ["    except Exception:", "        return 1", "    return 0 if at == room else 2"]
-    function = c_function("part", lines, jitted, _PART, int64=int64)
+    function = c_function("part", lines, jitted, _PART)
     return Code(function, (*(inputs[i] for i in varying.values()), *fixed), tuple(outputs))
 
 
@@ -197,12 +196,7 @@ def at_points(part: Part, vectors: Sequence[np.ndarray], width: int) -> np.ndarr
 
     in_threads(some, len(out))
     if any(failed):
-        raise FitFailed(
-            "The model's quantities cannot be computed at a draw",
-            expected="deterministics and likelihood terms that exist, in the same shapes, at every draw",
-            found="a computation that raised",
-            todo="check the model's deterministics on this batch: solvers, decompositions, shapes",
-        )
+        raise not_computed()
     return out
 
 
@@ -235,7 +229,7 @@ class _PoolWords:
         constants = np.zeros(2)
         if whitened is not None:
             forward, map_data = self._called(whitened.forward, len(belief_at))
-            back, map_data = self._called(whitened.back, len(belief_at))
+            back = whitened.back.code.address
             constants = np.array([whitened.constant, whitened.weight])
         self._words = [
             *(self._keep(np.array(plan, dtype=np.uint64)), len(plan)),
@@ -261,7 +255,7 @@ def _driver(name: str, function: Callable[..., Any], signature: Any) -> Code:
     """Return a driver, compiled or loaded once."""
     if name not in _drivers:
         lines = inspect.getsource(function).splitlines()
-        scope = {"call": call, "int64": int64, "float64": float64, "nan": nan}
+        scope = {"call": call, "nan": nan, "zeros": zeros}
         _drivers[name] = Code(c_function(function.__name__, lines, None, signature, **scope), (), ())
     return _drivers[name]
 

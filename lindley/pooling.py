@@ -11,12 +11,13 @@ variables and labels that come or go included.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from lindley.coordinates import Layout
-from lindley.engine import Bound, Functions
+from lindley.engine import Bound, Functions, by_point
 from lindley.native_calls import Density, Words
 from lindley.native_pool import Part, Piece, at_points, pool_density
 from lindley.term import Term
@@ -62,6 +63,11 @@ class BatchTerm:
         found: np.ndarray = self.functions["state"](u, local, self.own, nothing, *self.term.data_values)[0]
         return found
 
+    def states_at(self, u: np.ndarray, local: np.ndarray) -> np.ndarray:
+        """Return the state that passes on at many [point, coordinate] and [point, local], by machine code."""
+        width = len(self.term.state_at)
+        return at_points(self.part("state"), (u, local, np.zeros((len(u), width))), width)
+
     def quantities(self, u: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return what is computed for every draw."""
         nothing = np.zeros(len(self.term.state_at))
@@ -75,8 +81,7 @@ class BatchTerm:
         first = [np.asarray(value) for value in self.quantities(u[0], local[0])] if len(u) else []
         doubles = all(value.dtype == float for value in first)
         if not first or not doubles or not self.functions["quantities"].is_native:
-            rows = [self.quantities(*point) for point in zip(u, local, strict=True)]
-            return tuple(np.array([row[i] for row in rows]) for i in range(len(self.term.keys)))
+            return by_point(self.quantities, (u, local), len(self.term.keys))
         cuts = np.cumsum([value.size for value in first])
         nothing = np.zeros((len(u), len(self.term.state_at)))
         flat = at_points(self.part("quantities"), (u, local, nothing), int(cuts[-1]))
@@ -159,7 +164,7 @@ class Pool:
         """Return the log density at x and its gradient."""
         z, u = self._start(x)
         value = self._log_prior(z)
-        along = self._along(x, u)
+        along = self._along(x, u, BatchTerm.state)
         gradient = np.zeros(self.size)
         back = np.zeros(self.layout.coordinates.size)
         for batch, u in zip(reversed(self.batches), reversed(along[:-1]), strict=True):
@@ -181,29 +186,37 @@ class Pool:
     def quantities(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return all coordinates before and after the newest batch, the density, the model's quantities."""
         _, u = self._start(x)
-        along = self._along(x, u)
+        along = self._along(x, u, BatchTerm.state)
         newest = self.batches[-1]
         last = along[-2]
         density = np.array(self.log_density(x)[0])
         return (last, along[-1], density, *newest.quantities(last[newest.at], x[newest.local]))
 
     def _start(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return z and all coordinates before the first batch."""
-        belief = len(self.layout.belief_at)
-        u = np.zeros(self.layout.coordinates.size)
-        z = x[:belief]
+        """Return z and all coordinates before the first batch, at one x or many [..., x]."""
+        belief, size = len(self.layout.belief_at), self.layout.coordinates.size
+        u = np.zeros((*x.shape[:-1], size))
+        z = x[..., :belief]
         if self.prior is not None:
-            u[self.layout.belief_at] = self.prior.forward(z)
-        u[self.layout.new_at] = x[belief : len(u)]
+            u[..., self.layout.belief_at] = self.prior.forward(z)
+        u[..., self.layout.new_at] = x[..., belief:size]
         return z, u
 
-    def _along(self, x: np.ndarray, u: np.ndarray) -> list[np.ndarray]:
-        """Return all coordinates before each batch, and after the last."""
+    def _along(
+        self,
+        x: np.ndarray,
+        u: np.ndarray,
+        state: Callable[[BatchTerm, np.ndarray, np.ndarray], np.ndarray],
+    ) -> list[np.ndarray]:
+        """Return all coordinates before each batch, and after the last, at one x or many [..., x].
+
+        `state` gives the state that passes on from a batch, at as many points.
+        """
         along = [u]
         for batch in self.batches:
             if len(batch.term.state_at):
                 u = u.copy()
-                u[batch.at[batch.term.state_at]] = batch.state(u[batch.at], x[batch.local])
+                u[..., batch.at[batch.term.state_at]] = state(batch, u[..., batch.at], x[..., batch.local])
             along.append(u)
         return along
 
@@ -243,21 +256,8 @@ class PoolTable:
         FitFailed
             If a quantity cannot be computed, or has other shapes at other points.
         """
-        layout, batches = self.pool.layout, self.pool.batches
-        belief = len(layout.belief_at)
-        u = np.zeros((len(points), layout.coordinates.size))
-        z = points[:, :belief]
-        if self.pool.prior is not None:
-            u[:, layout.belief_at] = self.pool.prior.forward(z)
-        u[:, layout.new_at] = points[:, belief : layout.coordinates.size]
-        last = u
-        for batch in batches:
-            last, at = u, batch.at[batch.term.state_at]
-            if len(at):
-                u = u.copy()
-                nothing = np.zeros((len(points), len(at)))
-                vectors = (last[:, batch.at], points[:, batch.local], nothing)
-                u[:, at] = at_points(batch.part("state"), vectors, len(at))
-        newest = batches[-1]
+        _, u = self.pool._start(points)
+        *_, last, passing = self.pool._along(points, u, BatchTerm.states_at)
+        newest = self.pool.batches[-1]
         rest = newest.quantities_at(last[:, newest.at], points[:, newest.local])
-        return (last, u, self.density.at(points)[0], *rest)
+        return (last, passing, self.density.at(points)[0], *rest)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from mlflow.utils import environment
 
-from lindley.ledger.mlflow.packaging import save_belief
+from lindley.ledger.mlflow import packaging
 from tests import fakes
 
 NAME = "warn_dependency_requirement_mismatches"
@@ -18,7 +18,7 @@ NAME = "warn_dependency_requirement_mismatches"
 def packed(folder: Path) -> dict:
     declaration = fakes.declare(folder)
     (folder / "draws.nc").write_bytes(b"draws")
-    save_belief(folder, declaration, folder / "draws.nc", pd.DataFrame({"id": [1], "k": [0]}))
+    packaging.save_belief(folder, declaration, folder / "draws.nc", pd.DataFrame({"id": [1], "k": [0]}))
     return yaml.safe_load((folder / "belief" / "MLmodel").read_text())
 
 
@@ -37,8 +37,6 @@ def test_pins_are_not_held_against_every_installed_distribution(
 def test_a_version_without_the_check_is_packed_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lindley.ledger.mlflow import packaging
-
     class Other:
         """A module without it."""
 

@@ -35,15 +35,19 @@ def trials(batch: pd.DataFrame) -> pm.Model:
     return model
 
 
-def run(thresholds, links=4, **policy):
-    declaration = Declaration(
+def declared(build, variable, **policy) -> Declaration:
+    return Declaration(
         name="chain",
-        build=trials,
+        build=build,
         schema=SCHEMA,
         row_key=("id",),
-        carried=("theta",),
+        carried=(variable,),
         policy=Policy(**policy),
     )
+
+
+def run(thresholds, links=4, **policy):
+    declaration = declared(trials, "theta", **policy)
     chain, fits = Chain(), []
     for i, (k, n) in enumerate(COUNTS[:links]):
         # Two rows a batch, so that rows pool in one table of another size.
@@ -196,14 +200,7 @@ def with_effects(batch: pd.DataFrame) -> pm.Model:
 
 
 def test_matches_that_nobody_can_judge_are_put_off_until_the_window_is_full() -> None:
-    declaration = Declaration(
-        name="chain",
-        build=with_effects,
-        schema=SCHEMA,
-        row_key=("id",),
-        carried=("mu",),
-        policy=Policy(replay=2),
-    )
+    declaration = declared(with_effects, "mu", replay=2)
     chain, fits = Chain(), []
     values = [[3, 4], [-2, 6], [1, 1], [8, 0], [2, 5]]
     for i, pair in enumerate(values):
@@ -230,10 +227,7 @@ def test_matches_that_nobody_can_judge_are_put_off_until_the_window_is_full() ->
 
 
 def test_a_chain_that_is_not_replayed_takes_every_match_as_it_is() -> None:
-    policy = Policy(replay=0)
-    declaration = Declaration(
-        name="chain", build=with_effects, schema=SCHEMA, row_key=("id",), carried=("mu",), policy=policy
-    )
+    declaration = declared(with_effects, "mu", replay=0)
     frame = pd.DataFrame({"id": [0, 1], "k": [3, 4], "n": [1, 1]})
     options = {"carried": ("mu",), "seed": 1, "settings": SETTINGS}
     chain, _ = advance(Chain(), batch_from_frame(frame, declaration), declaration, **options)
