@@ -147,8 +147,23 @@ def _load_case(folder: Path) -> Case:
         declaration=declaration,
         batches=tuple(rows[columns].reset_index(drop=True) for rows in _cut(folder.name, data, spec)),
         reference=_reference(folder.name, _read_json(folder / "reference.json")),
-        regular=str(spec.get("family", "")).lower().startswith(REGULAR),
+        regular=_is_regular(spec),
     )
+
+
+def regular_case(folder: Path) -> bool:
+    """Whether the case in `folder` calls itself a plain regression; reads its ``spec.json`` alone.
+
+    Raises
+    ------
+    CaseRefused
+        If that cannot be read.
+    """
+    return _is_regular(_read_json(folder / "spec.json"))
+
+
+def _is_regular(spec: dict[str, Any]) -> bool:
+    return str(spec.get("family", "")).lower().startswith(REGULAR)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

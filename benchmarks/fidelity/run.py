@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fidelity import compare, methods, simulations, streams
-from benchmarks.fidelity.cases import FILES, load_cases
+from benchmarks.fidelity.cases import FILES, CaseRefused, load_cases, regular_case
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -192,10 +192,33 @@ def _planned(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[Pa
             for name in SIMULATIONS
         ]
     if not options.skip_cases:
-        for name in names:
-            lost = [compare.failed_row(name, 0, method) for method in methods.METHODS]
-            plan.append((Part("case", name, rows=lost, failed=True), partial(run_case, options.cases, name)))
+        hard = [name for name in names if not _is_short(options.cases / name)]
+        plan = [*_cases(options.cases, hard), *plan]
+        plan += _cases(options.cases, [name for name in names if name not in hard])
     return plan
+
+
+def _cases(folder: Path, names: Sequence[str]) -> list[tuple[Part, Callable[[], Part]]]:
+    return [
+        (
+            Part(
+                "case",
+                name,
+                rows=[compare.failed_row(name, 0, method) for method in methods.METHODS],
+                failed=True,
+            ),
+            partial(run_case, folder, name),
+        )
+        for name in names
+    ]
+
+
+def _is_short(folder: Path) -> bool:
+    """Whether a case is no ODE, hierarchy or the like; one that cannot be read fails at once."""
+    try:
+        return regular_case(folder)
+    except (CaseRefused, OSError):
+        return True
 
 
 def _work(plan: Sequence[tuple[Part, Callable[[], Part]]], jobs: int, deadline: float) -> Iterator[Part]:
