@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def main() -> int:
     """Run the comparison and return the exit code: 1 if a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, default=SOURCE, help="Johns Hopkins' global file")
+    parser.add_argument("--replay", type=int, help="batches that may be fitted again, for the model's policy")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("hierarchical.csv"))
     options = parser.parse_args()
     if not options.source.is_file():
@@ -44,6 +46,8 @@ def main() -> int:
         return 2
     begun = time.perf_counter()
     declaration = load_declaration("covid_hierarchical", ROOT / "models")
+    if options.replay is not None:
+        declaration = replace(declaration, policy=replace(declaration.policy, replay=options.replay))
     frames = [frame for _, frame in declaration.split(str(options.source))]  # type: ignore[misc]
     last, joining = _chain(declaration, frames)
     print(f"chain: {time.perf_counter() - begun:.0f} s")
