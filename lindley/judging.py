@@ -186,7 +186,7 @@ def judge(
         evidence_before = importance.log_evidence - _direct_predictive(problem, matched, before, rng)
     figures |= _predictive(problem, importance, start, before, evidence_before)
     if before is not None:
-        figures["conflict_p"] = _conflict(problem, draws.quantities["u"], before)
+        figures["conflict_p"] = _conflict(problem, draws.quantities["u"], before, calibration.weights, ess)
     return Verdict(
         gate=_gate(problem, sampling, quality, figures, known_worst, blind, thresholds),
         figures={name: value for name, value in figures.items() if np.isfinite(value)},
@@ -287,22 +287,21 @@ def _predictive(
     The weights estimate that of all batches that were fitted; the batches before the newest one have
     theirs from the fit before.
     """
-    figures = {"log_evidence": importance.log_evidence, "log_predictive_se": importance.log_evidence_se}
-    if start is None and before is None and not proper(problem):
+    evidence = importance.log_evidence
+    figures = {"log_evidence": evidence, "log_predictive_se": importance.log_evidence_se}
+    if start is None and not proper(problem):
+        # Only differences mean something then.
+        if before is not None and evidence_before is not None:
+            figures["log_predictive"] = evidence - evidence_before
         return figures
-    scored: float | None = None
-    if before is not None:
-        scored = before.log_score
-    elif start is not None:
-        scored = start.log_score
-    else:
-        scored = 0.0
+    origin = start.log_score if start is not None else 0.0
+    scored = before.log_score if before is not None else origin
     if evidence_before is not None:
-        figures["log_predictive"] = importance.log_evidence - evidence_before
+        figures["log_predictive"] = evidence - evidence_before
         if scored is not None:
             figures["log_score"] = scored + figures["log_predictive"]
-    elif before is None and scored is not None:
-        figures["log_score"] = scored + importance.log_evidence
+    if "log_score" not in figures and origin is not None:
+        figures["log_score"] = origin + evidence
     return figures
 
 
@@ -328,7 +327,7 @@ def proper(problem: Problem) -> bool:
     return not any(model_graph.improper(rv) for rv in model.free_RVs) and not model.potentials
 
 
-def _conflict(problem: Problem, u: np.ndarray, before: Belief) -> float:
+def _conflict(problem: Problem, u: np.ndarray, before: Belief, weights: np.ndarray, ess: float) -> float:
     """Return the p-value of the newest batch's pull against the belief before it.
 
     `u` are the coordinates [chain, draw, coordinate] that the newest batch's model sees.
@@ -336,7 +335,7 @@ def _conflict(problem: Problem, u: np.ndarray, before: Belief) -> float:
     names = problem.coordinates.names
     where = [names.index(name) for name in before.matched.coordinates.names]
     flat = u.reshape(-1, u.shape[-1])[:, where]
-    return diagnostics.conflict(before.matched.map.inverse(flat)[0])
+    return diagnostics.conflict(before.matched.map.inverse(flat)[0], weights, ess)
 
 
 def _map_of(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lindley.diagnostics import Thresholds, cautions, sd_errors
+from lindley.diagnostics import Thresholds, cautions, importance, sd_errors
+from lindley.transport import joint_normal
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,23 @@ def test_an_sd_that_is_hardly_known_is_a_warning_that_names_it() -> None:
     assert said(0.07) == (
         "the sd of tau has a Monte Carlo error of 7%, above 5%: quote its quantiles, or ask for more draws",
     )
+
+
+def normal_target(x: np.ndarray) -> np.ndarray:
+    return np.asarray(stats.norm.logpdf(x).sum(axis=1) + 3.0)
+
+
+def test_an_integral_is_known_where_the_map_is_close_to_the_target() -> None:
+    near = joint_normal(np.full(5, 0.1), 1.1 * np.eye(5))
+    found = importance(near, normal_target, rng=np.random.default_rng(4))
+    assert abs(found.log_evidence - 3.0) < 5 * found.log_evidence_se
+
+
+def test_an_integral_that_the_weights_cannot_tell_is_not_given() -> None:
+    # As with hundreds of local variables: every one is matched well, all together are not.
+    far = joint_normal(np.full(400, 0.1), 0.8 * np.eye(400))
+    found = importance(far, normal_target, rng=np.random.default_rng(5))
+    assert found.k_hat > 0.7
+    assert found.efficiency < 0.1
+    assert np.isnan(found.log_evidence)
+    assert found.log_evidence_se == np.inf
