@@ -103,7 +103,8 @@ def fit(
     remaining = list(behind)
     evidence = _evidence_before(batches, head)
     while True:
-        used = forgetting.widened(prior.matched, known) if prior is not None else None
+        tops = prior.forgetting.get("ceilings", {}) if prior is not None else {}
+        used = forgetting.widened(prior.matched, known, tops) if prior is not None else None
         start = replace(prior, matched=used) if prior is not None and used is not None else None
         whitener = near.matched.straightened() if near is not None and prior is None else None
         problem = prepare(used, fitted, declaration, carried, phases, constants, whitener)
@@ -310,8 +311,11 @@ def _forgotten(
             prior.matched.ordered(problem.coordinates),
             found,
             lambda points: judging.target_of_coordinates(problem, points),
+            lambda points: problem.at(points, np.zeros((len(points), 0)))["log_likelihood"],
             matched,
             np.random.default_rng(derive_seed(str(seed), "forgetting")),
+            prior.forgetting.get("ceilings", {}),
         )
-    known = forgetting.carried_on(declaration, prior, batch, scores)
+    tops = forgetting.ceilings(problem.graph, prior, derive_seed(str(seed), "ceilings") % 2**31)
+    known = forgetting.carried_on(declaration, prior, batch, scores, tops)
     return {"discounts": found, "scores": scores} | known

@@ -19,8 +19,12 @@ from lindley.coordinates import Coordinates
 from lindley.declaration import Declaration
 from lindley.diagnostics import around, log_integral
 from lindley.errors import DeclarationRefused
+from lindley.model_graph import ModelGraph, prior_coordinates
 from lindley.policy import REST, Forgetting
 from lindley.prior import MatchedPrior
+
+#: Draws of the model's own prior that its spread is taken from.
+_PRIOR_DRAWS = 2000
 
 
 def discounts(declaration: Declaration, belief: Belief, batch: Batch) -> dict[str, float]:
@@ -62,9 +66,14 @@ def _discount(group: Forgetting, name: str, belief: Belief, batch: Batch) -> flo
         elapsed = pd.Timestamp(newest(batch, group.time)) - pd.Timestamp(before)
         # A batch that comes late is met with the belief as it is.
         return float(2.0 ** -max(elapsed / pd.Timedelta(group.half_life), 0.0))
-    totals = belief.forgetting.get("totals", {}).get(name, {})
+    totals = _comparable(belief.forgetting.get("totals", {}).get(name, {}), group)
     # Without a score yet, and among equals, the least forgetful.
     return max(group.grid, key=lambda value: (totals.get(repr(value), 0.0), value))
+
+
+def _comparable(totals: Mapping[str, float], group: Forgetting) -> Mapping[str, float]:
+    """Return totals of a grid; none after the grid was changed: sums over other batches do not compare."""
+    return totals if set(totals) == {repr(value) for value in group.grid} else {}
 
 
 def newest(batch: Batch, column: str) -> str:
@@ -76,7 +85,11 @@ def newest(batch: Batch, column: str) -> str:
         If the batch has no such column, or no time in it.
     """
     try:
-        latest = pd.Timestamp(pd.to_datetime(batch.frame()[column]).max())
+        times = batch.frame()[column]
+        if pd.api.types.is_numeric_dtype(times):
+            # Pandas would take them for nanoseconds, and next to nothing would ever be forgotten.
+            raise TypeError(f"numbers ({times.dtype}), whose unit nobody knows")
+        latest = pd.Timestamp(pd.to_datetime(times).max())
         if pd.isna(latest):
             raise ValueError("no time in it")
         return str(latest.isoformat())
@@ -89,10 +102,44 @@ def newest(batch: Batch, column: str) -> str:
         ) from error
 
 
-def widened(matched: MatchedPrior, found: Mapping[str, float]) -> MatchedPrior:
-    """Return a matched prior whose groups' covariances are divided by their discounts."""
+def widened(
+    matched: MatchedPrior, found: Mapping[str, float], ceilings: Mapping[str, float] | None = None
+) -> MatchedPrior:
+    """Return a matched prior whose groups' covariances are divided by their discounts.
+
+    Parameters
+    ----------
+    matched
+        The belief.
+    found
+        Discounts by group.
+    ceilings
+        Spread of the model's own prior by coordinate, in its units: nothing is widened beyond it. Where
+        batches say nothing about a coordinate its belief would widen without end otherwise.
+    """
     factors = 1 / np.sqrt(by_coordinate(matched.coordinates, found))
+    if ceilings and not np.all(factors == 1):
+        sds = np.linalg.norm(matched.straightened().map.jacobian(np.zeros(len(factors))), axis=-1)
+        tops = np.array([ceilings.get(name, np.inf) for name in matched.coordinates.names])
+        factors = np.minimum(factors, np.maximum(tops / sds, 1.0))
     return matched if np.all(factors == 1) else matched.widened(factors)
+
+
+def ceilings(graph: ModelGraph, belief: Belief | None, seed: int) -> dict[str, float]:
+    """Return the spread of the model's own prior by coordinate, as far as the chain has met them.
+
+    It is half the distance between the quantiles at 16% and 84%: the sd of a normal prior, and finite
+    whatever the tails. Improper priors have none.
+    """
+    known: dict[str, float] = dict(belief.forgetting.get("ceilings", {})) if belief else {}
+    names = graph.coordinates.names
+    if set(names) <= set(known):
+        return known
+    drawn = prior_coordinates(graph, size=_PRIOR_DRAWS, seed=seed)
+    if drawn is None:
+        return known
+    low, high = np.quantile(drawn[:, : len(names)], [0.16, 0.84], axis=0)
+    return dict(zip(names, ((high - low) / 2).tolist(), strict=True)) | known
 
 
 def by_coordinate(coordinates: Coordinates, found: Mapping[str, float]) -> np.ndarray:
@@ -106,8 +153,9 @@ def carried_on(
     belief: Belief | None,
     batch: Batch,
     scores: Mapping[str, Mapping[str, float]],
+    tops: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Return what the next link needs to know: newest times, and the grid's accumulated scores."""
+    """Return what the next link needs to know: newest times, the grid's accumulated scores, ceilings."""
     groups = declaration.policy.forget
     columns = {group.time for group in groups.values() if group.time is not None}
     found: dict[str, Any] = {}
@@ -118,11 +166,11 @@ def carried_on(
         found["times"] = {c: max(newest(batch, c), times.get(c, "")) for c in sorted(columns)}
     before = known.get("totals", {})
     # A batch that cannot be scored leaves the totals as they were.
-    totals = dict(before) | {
-        name: {value: before.get(name, {}).get(value, 0.0) + score for value, score in scores[name].items()}
-        for name in scores
-    }
-    return found | ({"totals": totals} if totals else {})
+    totals = dict(before)
+    for name, of_batch in scores.items():
+        known_totals = _comparable(before.get(name, {}), groups[name])
+        totals[name] = {value: known_totals.get(value, 0.0) + score for value, score in of_batch.items()}
+    return found | ({"totals": totals} if totals else {}) | ({"ceilings": dict(tops)} if tops else {})
 
 
 def grid_scores(
@@ -131,8 +179,10 @@ def grid_scores(
     prior: MatchedPrior,
     found: Mapping[str, float],
     target: Callable[[np.ndarray], np.ndarray],
+    likelihood: Callable[[np.ndarray], np.ndarray],
     matched: MatchedPrior,
     rng: np.random.Generator,
+    tops: Mapping[str, float],
 ) -> dict[str, dict[str, float]]:
     """Return the log predictive density of the batch under each discount of each grid.
 
@@ -146,25 +196,38 @@ def grid_scores(
         The discounts that were used.
     target
         Log density of the target that was sampled, at coordinates [point, coordinate].
+    likelihood
+        Log likelihood of the batch there.
     matched
         The map matched to its draws; its coordinates in the same order too.
     rng
         Source of the points.
+    tops
+        Ceilings that the prior was widened to.
 
     Notes
     -----
     The likelihood is evaluated once at points around the posterior; what differs between discounts is the
-    prior's density there.
+    matched prior's density there. What a mixture's other component predicts is the same for all: what
+    the whole target's integral has beyond the matched component's.
     """
     grids = {name: group.grid for name, group in declaration.policy.forget.items() if group.grid}
     if not grids:
         return {}
     points, proposed = around(matched.map, rng)
-    rest = target(points) - used.map.log_density(points) - proposed
-    scores: dict[str, dict[str, float]] = {}
-    for name, values in grids.items():
-        priors = {value: widened(prior, {**found, name: value}) for value in values}
-        scores[name] = {
-            repr(value): log_integral(rest + p.map.log_density(points)) for value, p in priors.items()
+    batch = likelihood(points) - proposed
+
+    def under(one: MatchedPrior) -> float:
+        return log_integral(batch + one.map.log_density(points)) + float(np.log1p(-declaration.policy.robust))
+
+    other = -np.inf
+    if declaration.policy.robust:
+        whole, own = log_integral(target(points) - proposed), under(used)
+        other = whole + float(np.log1p(-np.exp(own - whole))) if own < whole else -np.inf
+    return {
+        name: {
+            repr(value): float(np.logaddexp(under(widened(prior, {**found, name: value}, tops)), other))
+            for value in values
         }
-    return scores
+        for name, values in grids.items()
+    }
