@@ -124,15 +124,10 @@ def calibrate(
     Raises
     ------
     ModelRefused
-        If the model's own priors are improper, or its outcomes cannot be told from the declaration.
+        If the model's own priors are improper, its outcomes cannot be told from the declaration, or the
+        chain has a context, forgets, mixes or has potentials that data cannot be drawn from.
     """
-    if declaration.context:
-        raise ModelRefused(
-            f"The batches of {declaration.name} cannot be simulated",
-            expected="a model that looks at its own rows alone",
-            found=f"one that conditions on {declaration.context} rows before",
-            todo="calibrate the model without context",
-        )
+    _require_simulable(declaration, belief)
     model = model_graph.build(declaration, template.frame(), constants=constants)
     graph = model_graph.take_apart(declaration, model, carried)
     kept = [i for i, name in enumerate(_owners(graph)) if name not in declaration.carry]
@@ -144,7 +139,8 @@ def calibrate(
         values = _values(declaration, template, graph, belief, carried, constants, truth)
         chain = Chain(root=belief)
         for update in range(updates):
-            batch = _simulated(declaration, graph, template, values, rng)
+            batch, ends = _simulated(declaration, graph, template, values, rng)
+            values |= ends
             chain, fit = advance(
                 chain,
                 batch,
@@ -163,6 +159,27 @@ def calibrate(
     return Calibration(names, ranks, updates)
 
 
+def _require_simulable(declaration: Declaration, belief: Belief | None) -> None:
+    """Refuse chains whose batches do not come from the belief as the chain itself understands it."""
+    policy = declaration.policy
+    likelihoods = [name for name, kind in declaration.potentials.items() if kind == "likelihood"]
+    own = list(declaration.potentials) if belief is None else likelihoods
+    wrong = {
+        f"a context of {declaration.context} rows before its own": bool(declaration.context),
+        "a policy that forgets: between batches the world is thought to move": bool(policy.forget),
+        "a robust mixture: true values come from the belief alone": bool(policy.robust),
+        f"the potentials {', '.join(own)}, which nothing can be drawn from": bool(own),
+    }
+    found = [text for text, is_so in wrong.items() if is_so]
+    if found:
+        raise ModelRefused(
+            f"The batches of {declaration.name} cannot be simulated",
+            expected="a chain whose prior and likelihood are distributions that can be drawn from",
+            found="; ".join(found),
+            todo="calibrate a chain without it, from the same model file under another name",
+        )
+
+
 def _owners(graph: ModelGraph) -> list[str]:
     """Return the variable of each carried coordinate."""
     return [variable.name for variable in graph.carried for _ in range(variable.block.size)]
@@ -171,7 +188,18 @@ def _owners(graph: ModelGraph) -> list[str]:
 def _truth(graph: ModelGraph, belief: Belief | None, rng: np.random.Generator) -> np.ndarray:
     """Draw true coordinates of the carried variables, in the model's order."""
     if belief is not None:
-        return belief.matched.ordered(graph.coordinates).map.sample(rng, 1)[0]
+        known = belief.matched.coordinates.names
+        new = [name for name in graph.coordinates.names if name not in known]
+        if new:
+            raise ModelRefused(
+                f"True values of {graph.declaration.name} cannot be drawn from its belief",
+                expected=f"a batch whose labels the belief knows: {', '.join(known[:20])}",
+                found=f"new coordinates {', '.join(new[:5])}",
+                todo="update the chain with this batch first",
+            )
+        # The belief may hold labels that the batch does not have.
+        places = [known.index(name) for name in graph.coordinates.names]
+        return np.asarray(belief.matched.map.sample(rng, 1)[0][places])
     drawn = model_graph.prior_coordinates(graph, size=1, seed=int(rng.integers(2**31)))
     if drawn is None:
         raise ModelRefused(
@@ -206,9 +234,16 @@ def _simulated(
     template: Batch,
     values: dict[str, np.ndarray],
     rng: np.random.Generator,
-) -> Batch:
-    """Return a batch with the template's inputs and outcomes drawn at the true values."""
-    drawn = predictive_draws(graph.model, values, rng=rng)
+) -> tuple[Batch, dict[str, np.ndarray]]:
+    """Return a batch with the template's inputs and outcomes drawn at the true values.
+
+    With it the true values [sample, ...] of the state that it ends in, drawn together with the outcomes.
+    """
+    outcomes = list(graph.model.observed_RVs)
+    states = {start: graph.model[end] for start, end in declaration.carry.items()}
+    both = predictive_draws(graph.model, values, rng=rng, variables=[*outcomes, *states.values()])
+    drawn = {rv.name: both[rv.name] for rv in outcomes}
+    ends = {start: both[end.name] for start, end in states.items()}
     frame = template.frame()
     columns = list(declaration.observed)
     if set(drawn) != set(columns) and not len(drawn) == len(columns) == 1:
@@ -228,4 +263,4 @@ def _simulated(
                 todo="observe one value per row",
             )
         frame[column] = value[0].astype(frame[column].dtype)
-    return batch_from_frame(frame, declaration, "simulated")
+    return batch_from_frame(frame, declaration, "simulated"), ends

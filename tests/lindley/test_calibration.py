@@ -198,9 +198,10 @@ def test_simulated_batches_have_the_inputs_of_the_template(monkeypatch: pytest.M
     batches: list[Batch] = []
     original = calibration._simulated
 
-    def keep(*args: Any) -> Batch:
-        batches.append(original(*args))
-        return batches[-1]
+    def keep(*args: Any) -> tuple[Batch, dict[str, np.ndarray]]:
+        batch, ends = original(*args)
+        batches.append(batch)
+        return batch, ends
 
     monkeypatch.setattr(calibration, "_simulated", keep)
     steps: list[tuple[int, int]] = []
