@@ -23,6 +23,7 @@ from lindley.prior import MatchedPrior
 from lindley.problem import Problem
 from lindley.recent import Recent
 from lindley.term import require_divisible, term
+from lindley.transport import TriangularMap
 
 #: Models lately built, with the bytes of their rows: hindsight comes back to the same batches.
 _graphs: Recent[tuple[ModelGraph, int]] = Recent(2**27, lambda held: 2**18 + 4 * held[1])
@@ -202,25 +203,30 @@ def _adds_up(
     newest: ModelGraph, before: ModelGraph, every: ModelGraph, prior: MatchedPrior | None, layout: Layout
 ) -> bool:
     """Whether the log likelihood of all rows is that of the newest batch plus that of the rows before."""
-    if before.coordinates != newest.coordinates:
-        return False
     # Only likelihoods are compared, so any prior does: one whose functions are compiled anyway.
     rng = np.random.default_rng(0)
     if prior is None:
-        arrays: tuple[np.ndarray, ...] = ()
-        around = [initial_point(newest) + rng.uniform(-0.5, 0.5, newest.size) for _ in range(_CHECK_POINTS)]
+        x = initial_point(newest) + rng.uniform(-0.5, 0.5, (_CHECK_POINTS, newest.size))
+        map_, u = None, x
     else:
-        arrays = prior.ordered(layout.coordinates).map.arrays()
-        around = list(rng.normal(size=(_CHECK_POINTS, newest.size)))
-    targets = [target(graph, genesis=prior is None) for graph in (newest, before, every)]
-    bounds = [item.bound(compiled(item)[0], arrays) for item in targets]
-    for x in around:
-        apart, rest, whole = (float(bound.evaluate(x[None])["log_likelihood"][0]) for bound in bounds)
-        if not np.isfinite([apart + rest, whole]).any():
-            continue
-        if not np.isclose(apart + rest, whole, rtol=1e-9, atol=1e-9):
-            return False
-    return True
+        x = rng.normal(size=(_CHECK_POINTS, newest.size))
+        map_ = prior.ordered(layout.coordinates).map
+        u = map_.forward(x)
+
+    def likelihood(graph: ModelGraph, points: np.ndarray, map_: TriangularMap | None) -> np.ndarray:
+        item = target(graph, genesis=map_ is None)
+        bound = item.bound(compiled(item)[0], map_.arrays() if map_ is not None else ())
+        return np.asarray(bound.evaluate(points)["log_likelihood"])
+
+    whole, apart = likelihood(every, x, map_), likelihood(newest, x, map_)
+    if before.coordinates == newest.coordinates:
+        rest = likelihood(before, x, map_)
+    else:
+        # Without some labels of the newest: its own coordinates, with no map before them.
+        names = newest.coordinates.names
+        rest = likelihood(before, u[:, [names.index(name) for name in before.coordinates.names]], None)
+    some = np.isfinite(apart + rest) | np.isfinite(whole)
+    return bool(np.isclose(apart + rest, whole, rtol=1e-9, atol=1e-9)[some].all())
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

@@ -13,6 +13,7 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
 
 from lindley.density import graph_digest, lift, quantities_of, total, values_of
 from lindley.engine import Function
@@ -155,7 +156,7 @@ def elementwise(variable: FreeVariable, log_prior: Variable) -> bool:
 
 
 def require_divisible(graph: ModelGraph, own: np.ndarray) -> None:
-    """Refuse new labels of a variable whose elements have a joint prior.
+    """Refuse new labels of a variable whose elements have a joint prior, a potential's included.
 
     Parameters
     ----------
@@ -182,6 +183,20 @@ def require_divisible(graph: ModelGraph, own: np.ndarray) -> None:
                 found=f"new {', '.join(new[:5])}",
                 todo="give the elements independent priors, or give the model the full list of labels",
             )
+        if mask.any() and not own.all():
+            for potential in graph.prior_potentials():
+                if variable.rv in ancestors([potential]):
+                    raise _potential_refused(variable.name, str(potential.name))
+
+
+def _potential_refused(variable: str, potential: str) -> CoordinatesMismatch:
+    # What it says of the new elements alone cannot be told from what has been counted already.
+    return CoordinatesMismatch(
+        f"The carried variable {variable!r} has new labels, and the prior potential {potential!r} is of them",
+        expected="a prior potential of variables whose labels stay",
+        found="labels that the belief does not have",
+        todo="give the model the full list of labels in every batch",
+    )
 
 
 def _state_positions(graph: ModelGraph) -> np.ndarray:
