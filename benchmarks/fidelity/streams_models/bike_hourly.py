@@ -31,6 +31,7 @@ def build(batch: pd.DataFrame) -> pm.Model:
         alpha = pm.Normal("alpha", 5, 2.5)
         beta = pm.Normal("beta", 0, 2.5, dims="predictor")
         phi = pm.LogNormal("phi", 0, 1)
+        pm.Deterministic("log_phi", pm.math.log(phi))  # as the reference has it
         pm.NegativeBinomial("count", mu=pm.math.exp(alpha + predictors @ beta), alpha=phi, observed=hired)
     return model
 
