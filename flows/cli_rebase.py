@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,8 +22,11 @@ from flows.cli_output import (
 )
 from flows.cli_update import AcceptChange, Chain
 from lindley.declaration import load_declaration
+from lindley.errors import LindleyError
 from lindley.workspace import Workspace
 
+#: What `lindley audit --out` writes.
+AUDIT_FILES = ("audit.csv", "audit.png")
 Direct = Annotated[bool, typer.Option("--direct", help="Without Prefect.")]
 
 
@@ -41,22 +45,35 @@ def rebase(
 
 
 def audit(
-    chain: Chain, direct: Direct = False, accept_model_change: AcceptChange = False, as_json: Json = False
+    chain: Chain,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", file_okay=False, help="Folder for audit.csv and its picture audit.png."),
+    ] = None,
+    direct: Direct = False,
+    accept_model_change: AcceptChange = False,
+    as_json: Json = False,
 ) -> None:
     """Hold a chain against the pooled refit of all its batches; registers nothing."""
-    _refit(chain, True, direct, accept_model_change, as_json)
+    _refit(chain, True, direct, accept_model_change, as_json, folder)
 
 
-def _refit(chain: str, only: bool, direct: bool, accept: bool, as_json: bool) -> None:
+def _refit(
+    chain: str, only: bool, direct: bool, accept: bool, as_json: bool, folder: Path | None = None
+) -> None:
     with reported(as_json):
         workspace = environment.prepare(Workspace.from_environment(), quiet=True)
         load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
+        if folder is not None:
+            _made_ready(folder)
         with progress_bar(f"{'audit' if only else 'rebase'} {chain}") as progress:
             if direct:
                 from flows.direct import refit_directly as run  # imports the numerical stack
             else:
                 from flows.inprocess import run_rebase as run  # imports Prefect
             result = run(workspace, chain, only, accept, progress)
+        if folder is not None:
+            _write(result.rows, chain, folder)
     if as_json:
         print_json(result.as_dict())
     else:
@@ -65,6 +82,31 @@ def _refit(chain: str, only: bool, direct: bool, accept: bool, as_json: bool) ->
         out.print(table(_rows(result.rows), right=("sequential", "pooled", "error", "sd ratio")))
     if result.status == "quarantined":
         raise typer.Exit(QUARANTINED)
+
+
+def _made_ready(folder: Path) -> None:
+    """Make a folder for an audit, before its fit; nothing there is overwritten."""
+    there = [name for name in AUDIT_FILES if (folder / name).exists()]
+    if there:
+        raise LindleyError(
+            "The audit has no place to go to",
+            expected=f"a folder without {' and '.join(AUDIT_FILES)}",
+            found=f"{', '.join(there)} in {folder.name}",
+            todo="name another folder with --out",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _write(rows: list[dict[str, Any]], chain: str, folder: Path) -> None:
+    """Write an audit's table and picture into a folder."""
+    import pandas as pd  # the numerical stack, when there is something to draw
+
+    from lindley.report import figures
+
+    found = pd.DataFrame(rows).set_index("parameter").astype(float)
+    found.to_csv(folder / AUDIT_FILES[0])
+    figure = figures.audit_figure(found, title=f"{chain}: sequential against pooled")
+    figures.save(figure, folder / AUDIT_FILES[1])
 
 
 def _rows(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

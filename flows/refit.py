@@ -111,7 +111,9 @@ def refit(
         outcome = steps.fit(plan)
         if audit:
             steps.publish(chain, outcome)
-            return _result("audited", chain, len(plan.batches), outcome, None)
+            found = _result("audited", chain, len(plan.batches), outcome, None)
+            _measured(ledger, plan.head_link.version.run_id, found.figures, steps.say)
+            return found
         registered = steps.register(ledger, steps.log(ledger, plan, outcome))
         if registered.status == "superseded":
             return None
@@ -131,6 +133,14 @@ def refit(
     )
 
 
+def _measured(ledger: Ledger, run_id: str, figures: dict[str, float], say: Callable[[str], object]) -> None:
+    """Add an audit's figures to the metrics of the head's run, as ``audit/error`` and so on."""
+    try:
+        ledger.log_metrics(run_id, {k.replace("audit_", "audit/", 1): v for k, v in figures.items()})
+    except LindleyError as error:  # who may only read may audit
+        say(f"The audit is not among the metrics of the head's run: {error}")
+
+
 def follow_up(
     steps: RefitSteps, workspace: Workspace, result: UpdateResult, *, accept_model_change: bool = False
 ) -> RefitResult | None:
@@ -141,8 +151,7 @@ def follow_up(
     if result.status != "accepted":
         return None
     declaration = load_declaration(result.chain, workspace.models)
-    policy = declaration.policy
-    if policy.rebase_every is None and policy.rebase_at_budget is None:
+    if not declaration.policy.refits:
         return None
     from lindley.reading import find_chain  # with the ledger's libraries
     from lindley.rebasing import rebase_due

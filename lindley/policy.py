@@ -85,6 +85,9 @@ class Policy:
         Links after which a pooled refit follows by itself; never by default.
     rebase_at_budget
         Budget at which a pooled refit follows by itself; never by default, the gate warns.
+    rebase_at_drift
+        Drift, in sds, at which one follows; never by default, the gate warns. What keeps a chain right
+        whose batches contradict each other by many sds.
     robust
         Weight of the genesis prior in a mixture with the matched one: a batch that conflicts with the
         chain's belief can then win (Schmidli et al. 2014, Biometrics 70:1023). 0 is the matched prior alone.
@@ -101,6 +104,7 @@ class Policy:
     replay: int = 12
     rebase_every: int | None = None
     rebase_at_budget: float | None = None
+    rebase_at_drift: float | None = None
     robust: float = 0.0
     conflict: Literal["warn", "quarantine"] = "warn"
     ess: int = 400
@@ -113,6 +117,7 @@ class Policy:
             "replay of at least 0": self.replay < 0,
             "rebase_every of at least 1": self.rebase_every is not None and self.rebase_every < 1,
             "rebase_at_budget above 0": self.rebase_at_budget is not None and not self.rebase_at_budget > 0,
+            "rebase_at_drift above 0": self.rebase_at_drift is not None and not self.rebase_at_drift > 0,
             "robust of at least 0 and below 1": not 0 <= self.robust < 1,
             "ess of at least 1": self.ess < 1,
             "conflict as warn or quarantine": self.conflict not in ("warn", "quarantine"),
@@ -120,13 +125,19 @@ class Policy:
         for expected, is_wrong in wrong.items():
             if is_wrong:
                 raise _refused("A policy was refused", expected=expected, found=f"{self}", todo="correct it")
-        if self.forget and (self.rebase_every or self.rebase_at_budget):
+        if self.forget and self.refits:
             raise _refused(
                 "A policy was refused",
                 expected="either forgetting or pooled refits: a pooled refit remembers everything",
                 found=f"{self}",
                 todo="leave one of them out",
             )
+
+    @property
+    def refits(self) -> bool:
+        """Whether pooled refits follow by themselves."""
+        limits = (self.rebase_every, self.rebase_at_budget, self.rebase_at_drift)
+        return any(limit is not None for limit in limits)
 
     @property
     def window(self) -> int:
@@ -140,6 +151,8 @@ class Policy:
             "replay": self.replay,
             "rebase_every": self.rebase_every,
             "rebase_at_budget": self.rebase_at_budget,
+            # Later than the others: a policy without it keeps its form.
+            **({} if self.rebase_at_drift is None else {"rebase_at_drift": self.rebase_at_drift}),
             "robust": self.robust,
             "conflict": self.conflict,
             "forget": {name: group.as_dict() for name, group in self.forget.items()},

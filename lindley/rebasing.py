@@ -253,6 +253,9 @@ def rebase_due(chain: Chain, declaration: Declaration) -> str | None:
     budget = head.version.figures.get("budget", 0.0)
     if policy.rebase_at_budget is not None and budget >= policy.rebase_at_budget:
         return f"budget {budget:.2f}, the policy allows {policy.rebase_at_budget}"
+    drift = head.version.figures.get("drift", 0.0)
+    if policy.rebase_at_drift is not None and drift >= policy.rebase_at_drift:
+        return f"drift {drift:.2f}, the policy allows {policy.rebase_at_drift}"
     return None
 
 

@@ -72,11 +72,12 @@ _POLICY = {
     "conflict": str,
     "forget": {ANY: dict},
 }
+_REFITTED = _POLICY | {"rebase_at_drift": float}
 #: What schema 2 added, and what it is in a record of schema 1.
 _ADDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "": (
         # Empty where a link goes back to one of schema 1, which had no policy.
-        {"replayed": [DIGEST], "retracted": [DIGEST], "policy": (_POLICY, {}), "forgetting": dict},
+        {"replayed": [DIGEST], "retracted": [DIGEST], "policy": (_POLICY, _REFITTED, {}), "forgetting": dict},
         {"replayed": [], "retracted": [], "policy": {}, "forgetting": {}},
     ),
     "model": ({"constants": _NUMBERS}, {"constants": {}}),

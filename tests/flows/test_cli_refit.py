@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -76,6 +77,22 @@ class TestCommands:
         assert (made["status"], made["link"], made["run_id"]) == ("audited", None, None)
         assert made["figures"]["audit_error"] == pytest.approx(abs(made["rows"][0]["error"]))
         assert (kinds(ledger), len(ledger.runs)) == (["update"] * 3, before)
+
+    def test_an_audit_can_be_taken_away_and_overwrites_nothing(
+        self, command, chain, refit_fits, tmp_path
+    ) -> None:
+        folder = tmp_path / "away" / "audit"
+        assert command("audit", "coins", "--direct", "--out", str(folder)).exit_code == 0
+        written = pd.read_csv(folder / "audit.csv", index_col="parameter")
+        assert list(written.index) == ["theta"]
+        picture = (folder / "audit.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        fitted = len(refit_fits.plans)
+        again = command("audit", "coins", "--direct", "--out", str(folder))
+        assert again.exit_code == USER_ERROR
+        assert "Found: audit.csv, audit.png in audit" in " ".join(again.stderr.split())
+        assert len(refit_fits.plans) == fitted
+        assert (folder / "audit.png").read_bytes() == picture
 
     def test_a_quarantined_refit_has_its_own_exit_code(self, command, chain, refit_fits) -> None:
         refit_fits.passed = False

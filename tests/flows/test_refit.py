@@ -90,6 +90,19 @@ class TestRefit:
         assert result.message.startswith("3 batches of coins were fitted together; the chain was off by")
         assert len(result.rows) == len(published) == 1
         assert (len(ledger.runs), len(ledger.versions("coins"))) == (before, 3)
+        metrics = ledger.runs[ledger.versions("coins")[2].run_id].metrics
+        assert metrics["audit/error"] == result.figures["audit_error"]
+        assert {"audit/sd_ratio_min", "audit/sd_ratio_max"} <= set(metrics)
+
+    def test_an_audit_by_somebody_who_may_only_read_says_so(
+        self, steps, workspace, ledger, said, monkeypatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise LedgerUnavailable("The metrics were refused", todo="ask for the right to write")
+
+        monkeypatch.setattr(ledger, "log_metrics", refuse)
+        assert refit.refit(steps, workspace, "coins", audit=True).status == "audited"
+        assert "not among the metrics of the head's run: The metrics were refused" in said[-1]
 
     def test_an_audit_says_when_its_own_fit_is_no_good(self, steps, workspace, refit_fits) -> None:
         refit_fits.passed = False

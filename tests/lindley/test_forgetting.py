@@ -146,6 +146,7 @@ def test_forgetting_takes_exactly_one_way_and_discounts_up_to_one(given):
         ({"replay": -1}, "replay of at least 0"),
         ({"rebase_every": 0}, "rebase_every of at least 1"),
         ({"rebase_at_budget": 0.0}, "rebase_at_budget above 0"),
+        ({"rebase_at_drift": 0.0}, "rebase_at_drift above 0"),
         ({"robust": 1.0}, "robust of at least 0 and below 1"),
         ({"conflict": "ignore"}, "conflict as warn or quarantine"),
         ({"forget": {"mu": Forgetting(discount=0.9)}, "rebase_every": 3}, "either forgetting or pooled"),
