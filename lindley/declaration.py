@@ -9,14 +9,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import io
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lindley.errors import DeclarationRefused, UnknownChain
@@ -91,8 +92,9 @@ class Declaration:
     constants: Mapping[str, float] | Callable[[pd.DataFrame], Mapping[str, float]] | None = None
     context: int = 0
     description: str = ""
-    #: The file the declaration was loaded from; set by `load_declaration`.
+    #: The file the declaration was loaded from, and its code as it was executed; set by `load_file`.
     source: Path | None = None
+    code: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check what can be checked without building the model."""
@@ -188,26 +190,31 @@ class Declaration:
         return found
 
     @property
+    def in_memory(self) -> bool:
+        """Whether it was made without a file, so that its code has no name."""
+        return self.source is None or self.code is None
+
+    @property
     def source_text(self) -> str:
-        """The code of the declaration's file.
+        """The code of the declaration's file as it was executed, whatever became of the file since.
 
         Raises
         ------
         DeclarationRefused
             If the declaration was made in memory: its code could not be recorded.
         """
-        if self.source is None:
+        if self.source is None or self.code is None:
             raise DeclarationRefused(
                 f"The declaration of {self.name} has no source file",
                 expected="a declaration loaded from a file, so that its code can be recorded",
                 found="a declaration made in memory",
                 todo="put it into a file and use lindley.declaration.load_file",
             )
-        return self.source.read_text(encoding="utf-8")
+        return self.code
 
     @property
     def model_digest(self) -> str:
-        """Sha256 over the code of the declaration's file, comments and layout left out."""
+        """Sha256 over the code that was executed, comments and layout left out."""
         return source_digest(self.source_text)
 
 
@@ -228,22 +235,30 @@ def source_digest(text: str) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
-class _FromSource(SourceFileLoader):
-    """Compiles the file as it is now.
+class _ReadOnce(SourceFileLoader):
+    """Executes the bytes that were read, and no bytecode.
 
-    Bytecode on disk is found stale by the file's size and second of change. A file that was changed to one of
-    the same size within a second would run as it was, under the digest of what it is.
+    A file may be saved while its model is fitted: what is recorded must be what ran. Bytecode on disk is
+    found stale by the file's size and second of change only.
     """
 
+    def __init__(self, fullname: str, path: Path, data: bytes) -> None:
+        super().__init__(fullname, str(path))
+        self._data = data
+
+    def get_data(self, path: str) -> bytes:
+        return self._data if path == self.path else super().get_data(path)
+
     def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
+        return self.source_to_code(self._data, self.path)
 
 
 def load_file(path: Path) -> Declaration:
     """Load the one declaration that a Python file defines.
 
     The file's folder is not put on `sys.path`: a model file stands alone or imports installed
-    packages. Executes the file; load only code that you trust.
+    packages. Executes the file; load only code that you trust. The file is read once: the declaration
+    keeps the code that was executed.
 
     Raises
     ------
@@ -252,20 +267,15 @@ def load_file(path: Path) -> Declaration:
     """
     path = Path(path).resolve()
     module_name = f"_lindley_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    loader = _FromSource(module_name, str(path)) if path.suffix == ".py" else None
-    spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise DeclarationRefused(f"{path.name} is not a Python file", todo="give a file that ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    # Registered before execution so that dataclasses and pandera models in the file resolve their names.
-    sys.modules[module_name] = module
     # First: at import it looks for the source of every frame above it, and below PyMC there are many.
     import arviz_base  # noqa: F401
 
     try:
-        spec.loader.exec_module(module)
+        module, code = _executed(path, module_name)
     except Exception as error:
-        del sys.modules[module_name]
+        sys.modules.pop(module_name, None)
         raise DeclarationRefused(
             f"The model file {path.name} cannot be imported",
             found=f"{type(error).__name__}: {error}",
@@ -279,8 +289,21 @@ def load_file(path: Path) -> Declaration:
             found=f"{len(found)}",
             todo="keep one chain per file",
         )
-    object.__setattr__(found[0], "source", path)
-    return found[0]
+    return replace(found[0], source=path, code=code)
+
+
+def _executed(path: Path, module_name: str) -> tuple[ModuleType, str]:
+    """Read a Python file once; return the module that its code made, and this code as text."""
+    data = path.read_bytes()
+    code = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
+    loader = _ReadOnce(module_name, path, data)
+    spec = ModuleSpec(module_name, loader, origin=str(path))
+    spec.has_location = True  # so that the module has `__file__`
+    module = importlib.util.module_from_spec(spec)
+    # Registered before execution so that dataclasses and pandera models in the file resolve their names.
+    sys.modules[module_name] = module
+    loader.exec_module(module)
+    return module, code
 
 
 def load_declaration(name: str, models: Path) -> Declaration:

@@ -99,7 +99,7 @@ def _graph(
         return model_graph.take_apart(declaration, model, carried), batch.table.nbytes
 
     known = all(batch.digest and batch.context is None for batch in batches)
-    if declaration.source is None or not known:  # the code or the rows have no name
+    if declaration.in_memory or not known:  # the code or the rows have no name
         return built()[0]
     frozen = tuple(sorted((constants or {}).items()))
     key = (declaration.name, declaration.model_digest, carried, frozen, *(batch.digest for batch in batches))
@@ -193,7 +193,7 @@ def _rows_together(
             same = seen is not None and set(seen.coordinates.names) == set(layout.coordinates.names)
             return _adds_up(newest, before, every, seen if same else prior, layout)
 
-    key = declaration.build if declaration.source is None else declaration.model_digest
+    key = declaration.build if declaration.in_memory else declaration.model_digest
     if not _additive.get(key, adds_up):
         return None
     return _plain(prior, every, newest, layout, phases, "rows", whitener, seen)

@@ -11,6 +11,7 @@ from lindley.batch import batch_from_frame
 from lindley.declaration import Declaration, load_file
 from lindley.diagnostics import Thresholds
 from lindley.errors import BatchRefused, LedgerCorrupt, ModelRefused, OverlapRefused
+from lindley.evidence import verify_chain
 from lindley.fit import FitSettings
 from lindley.linking import RunContext, register_link
 from lindley.pipeline import log_link, plan_update
@@ -218,6 +219,23 @@ class TestModelChange:
         assert append(ledger, changed, coins(changed, 40), accept=True).link == 4
         with pytest.raises(ModelRefused, match="link 4"):
             plan_update(ledger, declaration, coins(declaration, 50))
+
+    @pytest.mark.parametrize("saved", ["\nOTHER = 1\n", "\ndef half_saved("])
+    def test_a_file_that_is_saved_during_a_fit_is_neither_recorded_nor_accepted(
+        self, ledger: MemoryLedger, tmp_path: Path, saved: str
+    ) -> None:
+        fitted = declare(tmp_path)
+        plan = plan_update(ledger, fitted, coins(fitted, 40))
+        outcome = fit(plan)
+        text = fitted.source.read_text(encoding="utf-8")
+        fitted.source.write_text(text + saved, encoding="utf-8")
+        found = register_link(ledger, log_link(ledger, plan, outcome, context=RunContext()))
+        assert (found.status, found.version) == ("accepted", 6)
+        assert ledger.run_of(NAME, 6).files[artifact_names.MODEL].decode() == text
+        assert verify_chain(ledger, NAME).findings == ()
+        changed = declare(tmp_path, code="\nOTHER = 1\n")
+        with pytest.raises(ModelRefused, match="link 4"):
+            plan_update(ledger, changed, coins(changed, 50))
 
     def test_comments_and_layout_are_no_change(self, ledger: MemoryLedger, tmp_path: Path) -> None:
         changed = declare(tmp_path, code="\n\n# a comment\n")
