@@ -64,7 +64,7 @@ def update_directly(
             accept_model_change=accept_model_change,
             on_overlap=overlap,
         )
-        follow_up(_refit_steps(progress), workspace, result, accept_model_change=accept_model_change)
+        follow_up(_refit_steps(progress), workspace, result)
         return result
 
     def one(older: Path) -> UpdateResult | LindleyError:

@@ -141,30 +141,34 @@ def _measured(ledger: Ledger, run_id: str, figures: dict[str, float], say: Calla
         say(f"The audit is not among the metrics of the head's run: {error}")
 
 
-def follow_up(
-    steps: RefitSteps, workspace: Workspace, result: UpdateResult, *, accept_model_change: bool = False
-) -> RefitResult | None:
+def follow_up(steps: RefitSteps, workspace: Workspace, result: UpdateResult) -> RefitResult | None:
     """Refit a chain whose policy asks for it after an update; None where it does not.
 
-    The update stands whatever becomes of the refit: an error is said, not raised.
+    The update stands whatever becomes of the refit: an error is said, not raised. Its code is the head's now:
+    a model file that was saved since is a change that nobody has accepted.
     """
     if result.status != "accepted":
         return None
-    declaration = load_declaration(result.chain, workspace.models)
+    try:
+        return _if_due(steps, workspace, result.chain)
+    except LindleyError as error:
+        steps.say(f"The update stands, but the pooled refit failed: {error}")
+        return None
+
+
+def _if_due(steps: RefitSteps, workspace: Workspace, chain: str) -> RefitResult | None:
+    """Refit a chain where its policy asks for it."""
+    declaration = load_declaration(chain, workspace.models)
     if not declaration.policy.refits:
         return None
     from lindley.reading import find_chain  # with the ledger's libraries
     from lindley.rebasing import rebase_due
 
-    try:
-        why = rebase_due(find_chain(steps.open_ledger(workspace), result.chain), declaration)
-        if why is None:
-            return None
-        steps.say(f"A pooled refit is due: {why}")
-        found = refit(steps, workspace, result.chain, accept_model_change=accept_model_change)
-    except LindleyError as error:
-        steps.say(f"The update stands, but the pooled refit failed: {error}")
+    why = rebase_due(find_chain(steps.open_ledger(workspace), chain), declaration)
+    if why is None:
         return None
+    steps.say(f"A pooled refit is due: {why}")
+    found = refit(steps, workspace, chain)
     steps.say(found.message)
     return found
 

@@ -70,7 +70,7 @@ def update_batch(chain: str, file: str, accept_model_change: bool = False) -> St
     try:
         path = files.locate(workspace, chain, file)
         result = update_one(_steps(), workspace, chain, path, accept_model_change=accept_model_change)
-        follow_up(refit_steps(), workspace, result, accept_model_change=accept_model_change)
+        follow_up(refit_steps(), workspace, result)
     except LindleyError as error:
         return failed(error)
     return completed(result)
@@ -119,7 +119,7 @@ def update(
                 accept_model_change=accept_model_change,
                 on_overlap=on_overlap,
             )
-            follow_up(refit_steps(), workspace, result, accept_model_change=accept_model_change)
+            follow_up(refit_steps(), workspace, result)
     except LindleyError as error:
         return failed(error)
     return completed(result)

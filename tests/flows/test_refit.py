@@ -215,6 +215,16 @@ class TestFollowUp:
         assert said[-1] == f"The update stands, but the pooled refit failed: {error}"
         assert kinds(ledger) == ["update"] * 3
 
+    @pytest.mark.parametrize("saved", ["\nLATER = 1\n", "\ndef half_saved("])
+    def test_a_model_file_that_was_saved_since_does_not_undo_the_update(
+        self, steps, workspace, ledger, refit_fits, said, saved
+    ) -> None:
+        source = self.declared(workspace, ledger, "rebase_every=1").source
+        source.write_text(source.read_text(encoding="utf-8") + saved, encoding="utf-8")
+        assert follow_up(steps, workspace, result_of()) is None
+        assert said[-1].startswith("The update stands, but the pooled refit failed: ")
+        assert (kinds(ledger), refit_fits.plans) == (["update"] * 3, [])
+
     def test_a_bug_in_it_is_not_hidden(self, steps, workspace, ledger, refit_fits) -> None:
         self.declared(workspace, ledger, "rebase_every=1")
         refit_fits.error = ZeroDivisionError("a bug")
