@@ -54,7 +54,7 @@ class ActPlan:
     noop
         Why nothing needs to be done; None when there is something to do.
     quarantined
-        Whether the same act on this very head failed the gate before.
+        Whether the same act on this very head, with this code, failed the gate before.
     phases
         Seconds by phase since the plan was begun.
     """

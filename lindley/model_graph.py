@@ -370,7 +370,7 @@ def _require_known(
                 f"The declaration of {declaration.name} names {name!r}, which the model does not have",
                 expected=f"one of {', '.join(sorted(known))}",
                 found=name,
-                todo="correct the name in `carried` or `carry`",
+                todo="correct the name; or keep what the chain carries since genesis, or start another chain",
             )
     for target in declaration.carry:
         if target not in carried:

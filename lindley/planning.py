@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lindley import model_graph
 from lindley.batch import Batch
 from lindley.belief import Belief
-from lindley.chain import Chain, Link
+from lindley.chain import Chain, Link, Version
 from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
 from lindley.errors import ModelRefused
@@ -27,7 +28,7 @@ from lindley.lineage import (
 from lindley.linking import complete
 from lindley.overlap import DROP, REFUSE, refuse_overlap, without_overlap
 from lindley.phases import BUILD, FETCH, Phases
-from lindley.reading import read_belief, read_chain
+from lindley.reading import read_belief, read_chain, record_of
 from lindley.record import canonical, digest, genesis_record, parse
 from lindley.seeds import derive_seed
 
@@ -61,7 +62,7 @@ class Plan:
     noop
         Why nothing needs to be done; None when there is something to do.
     quarantined
-        Whether the batch was fitted on this very head before and failed the gate.
+        Whether the batch was fitted on this very head, with this code, before and failed the gate.
     phases
         Seconds by phase since the batch was read.
     """
@@ -153,7 +154,7 @@ def plan_update(
             chain=chain,
             constants=dict(root["model"]["constants"]),
         )
-        done = _already(plan, chain)
+        done = _already(ledger, plan, chain)
         if done is not None:
             return done
         if on_overlap == DROP:
@@ -162,12 +163,14 @@ def plan_update(
                 return replace(plan, noop=_nothing_left(batch))
             plan = replace(plan, batch=left)
             # What is left may have come before, with other rows beside it.
-            done = _already(plan, chain)
+            done = _already(ledger, plan, chain)
             if done is not None:
                 return done
         else:
             refuse_overlap(ledger, chain.at_head, batch)
         _refuse_other_preparation(declaration, root)
+        if chain.head is None:
+            _refuse_other_carried(plan, root)
         model_of_head, start = root, digest(genesis)
         if chain.head is not None:
             model_of_head, before = read_belief(ledger, chain.head)
@@ -237,7 +240,7 @@ def genesis_model(
     }
 
 
-def _already(plan: Plan, chain: Chain) -> Plan | None:
+def _already(ledger: Ledger, plan: Plan, chain: Chain) -> Plan | None:
     """Return a plan with nothing to do when the batch was seen before; None when it is new."""
     counted = chain.with_batch(plan.batch.digest)
     if counted is not None:
@@ -246,16 +249,42 @@ def _already(plan: Plan, chain: Chain) -> Plan | None:
             noop=f"{plan.batch.origin} is already in {plan.declaration.name} as link {counted.number} "
             f"(batch {plan.batch.digest[:12]}); nothing was done",
         )
-    for version in chain.quarantined:
-        if version.batch == plan.batch.digest and version.previous == plan.previous:
-            reasons = "; ".join(version.reasons) or "its fit failed the gate"
-            return replace(
-                plan,
-                noop=f"{plan.batch.origin} was fitted on this head before and is quarantined as version "
-                f"{version.number}: {reasons}",
-                quarantined=True,
-            )
+    here = [
+        version
+        for version in chain.quarantined
+        if version.batch == plan.batch.digest and version.previous == plan.previous
+    ]
+    tried = quarantined_with(ledger, plan.declaration, here)
+    if tried is None:
+        return None
+    said = f"{plan.batch.origin} was fitted on this head before and {quarantined_as(tried)}"
+    return replace(plan, noop=said, quarantined=True)
+
+
+def quarantined_with(ledger: Ledger, declaration: Declaration, versions: Sequence[Version]) -> Version | None:
+    """Return the first of some quarantined versions that was fitted with the code of a declaration.
+
+    A model that was mended since is another one: its fit may pass.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If a version's record is not the one that was registered.
+    """
+    for version in versions:
+        record = record_of(ledger, version.run_id, version.record, f"version {version.number}")
+        if record["model"]["digest"] == declaration.model_digest:
+            return version
     return None
+
+
+def quarantined_as(version: Version) -> str:
+    """Say where a fit is that failed the gate, why it failed, and what can be done."""
+    reasons = "; ".join(version.reasons) or "its fit failed the gate"
+    return (
+        f"is quarantined as version {version.number}: {reasons.rstrip('.')}. To do: mend the model and pass "
+        "--accept-model-change, or try again when another batch has moved the head"
+    )
 
 
 def _refuse_other_preparation(declaration: Declaration, root: dict[str, Any]) -> None:
@@ -269,6 +298,27 @@ def _refuse_other_preparation(declaration: Declaration, root: dict[str, Any]) ->
         found=f"{'constants' if declaration.constants is not None else 'no constants'}, "
         f"{declaration.context} context rows",
         todo="undo the change in the declaration, or start a new chain",
+    )
+
+
+def _refuse_other_carried(plan: Plan, root: dict[str, Any]) -> None:
+    """Refuse a model that carries other variables than the genesis of a chain without links.
+
+    The claim of a chain is atomic and final, so that genesis cannot follow the model.
+    """
+    declaration = plan.declaration
+    if root["model"]["digest"] == declaration.model_digest:
+        return
+    found = model_graph.carried_variables(declaration, plan.batch.frame(), plan.constants)
+    if set(found) == set(plan.carried):
+        return
+    name = declaration.name
+    raise ModelRefused(
+        f"The model {name} carries other variables than when the chain was started",
+        expected=f"carried {', '.join(plan.carried)}: fixed at genesis, although no link was accepted yet",
+        found=f"carried {', '.join(found)}",
+        todo="save the model file under another name, give its declaration that name, and update that chain "
+        "with the same file (it is in the store); or keep the variables of genesis",
     )
 
 

@@ -22,7 +22,7 @@ from lindley.lineage import (
 )
 from lindley.overlap import refuse_overlap
 from lindley.phases import FETCH
-from lindley.planning import refuse_model_change
+from lindley.planning import quarantined_as, quarantined_with, refuse_model_change
 from lindley.reading import read_belief
 from lindley.rebasing import imported_link
 from lindley.record import CORRECT, MOST_RETRACTED, RETRACT
@@ -67,7 +67,7 @@ def plan_retract(
     left = tuple(link for link in chain.at_head if link.number not in named)
     _refuse_too_much(plan, gone, left)
     plan = replace(plan, retracted=gone)
-    tried = _tried(plan)
+    tried = _tried(ledger, plan)
     if tried is not None:
         return tried
     start = _start(chain, left, exact=True)
@@ -118,7 +118,7 @@ def plan_correct(
     earlier, later = chain.at_head[:place], chain.at_head[place + 1 :]
     refuse_overlap(ledger, (*earlier, *later), batch)
     plan = replace(plan, retracted=(replaced,))
-    tried = _tried(plan)
+    tried = _tried(ledger, plan)
     if tried is not None:
         return tried
     start = _start(chain, earlier, exact=False)
@@ -221,8 +221,8 @@ def _refuse_too_much(plan: ActPlan, gone: Sequence[Link], left: Sequence[Link]) 
         )
 
 
-def _tried(plan: ActPlan) -> ActPlan | None:
-    """Return a plan with nothing to do where the same act failed the gate on this very head."""
+def _tried(ledger: Ledger, plan: ActPlan) -> ActPlan | None:
+    """Return a plan with nothing to do where the same act of this code failed the gate on this very head."""
 
     def same(version: Version) -> bool:
         gone = {link.version.record for link in plan.retracted}
@@ -232,11 +232,11 @@ def _tried(plan: ActPlan) -> ActPlan | None:
             at_head and version.kind == plan.kind and (set(version.retracted), version.batch) == (gone, batch)
         )
 
-    found = next((version for version in plan.chain.quarantined if same(version)), None)
+    here = [version for version in plan.chain.quarantined if same(version)]
+    found = quarantined_with(ledger, plan.declaration, here)
     if found is None:
         return None
-    reasons = "; ".join(found.reasons) or "its fit failed the gate"
-    said = f"The same was tried on this head before and is quarantined as version {found.number}: {reasons}"
+    said = f"The same was tried on this head before and {quarantined_as(found)}"
     return replace(plan, noop=said, quarantined=True)
 
 

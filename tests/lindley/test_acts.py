@@ -149,6 +149,7 @@ class TestEachAct:
         again = ACTS[name](ledger, declaration)
         assert again.quarantined
         assert "quarantined as version 6: R-hat" in str(again.noop)
+        assert "To do: mend the model and pass --accept-model-change" in str(again.noop)
         append(ledger, declaration, coins(declaration, 90))
         assert ACTS[name](ledger, declaration).noop is None
         assert is_sound(ledger)

@@ -15,6 +15,7 @@ from lindley.evidence import verify_chain
 from lindley.fit import FitSettings
 from lindley.linking import RunContext, register_link
 from lindley.pipeline import log_link, plan_update
+from lindley.reading import find_chain
 from lindley.record import digest, parse
 from lindley.seeds import derive_seed
 from tests.fakes import MODEL, MemoryLedger, append, coins, declare, fit, logged
@@ -197,6 +198,53 @@ class TestQuarantine:
         assert plan.noop is not None
         assert "version 2" in plan.noop
         assert "R-hat 1.3100 of theta" in plan.noop
+        assert "To do: mend the model and pass --accept-model-change" in plan.noop
+
+    @pytest.mark.parametrize("links", [0, 1])
+    def test_a_mended_model_may_try_again(self, declaration: Declaration, tmp_path: Path, links: int) -> None:
+        ledger = MemoryLedger()
+        for number in range(links):
+            append(ledger, declaration, coins(declaration, 50 + 10 * number))
+        append(ledger, declaration, coins(declaration, 0), passed=False)
+        mended = declare(tmp_path, code="\nMENDED = 1\n")
+        with pytest.raises(ModelRefused, match="--accept-model-change"):
+            plan_update(ledger, mended, coins(mended, 0))
+        found = append(ledger, mended, coins(mended, 0), accept=True)
+        assert (found.status, found.link) == ("accepted", links + 1)
+        assert len(find_chain(ledger, NAME).quarantined) == 1
+        assert verify_chain(ledger, NAME).findings == ()
+        assert f"link {links + 1}" in str(plan_update(ledger, mended, coins(mended, 0)).noop)
+
+    def test_each_code_is_tried_once(self, declaration: Declaration, tmp_path: Path) -> None:
+        ledger = MemoryLedger()
+        append(ledger, declaration, coins(declaration, 0), passed=False)
+        mended = declare(tmp_path, code="\nMENDED = 1\n")
+        append(ledger, mended, coins(mended, 0), passed=False, accept=True)
+        for model, version in ((declaration, 1), (mended, 2), (declare(tmp_path, code="\n# mended\n"), 1)):
+            plan = plan_update(ledger, model, coins(model, 0), accept_model_change=True)
+            assert plan.quarantined
+            assert f"version {version}:" in str(plan.noop)
+        third = declare(tmp_path, code="\nMENDED = 2\n")
+        assert append(ledger, third, coins(third, 0), accept=True).link == 1
+        assert verify_chain(ledger, NAME).findings == ()
+
+    @pytest.mark.parametrize("declared", ["    carried=('p',),\n", ""])
+    @pytest.mark.parametrize("accept", [True, False])
+    def test_a_chain_without_links_does_not_begin_with_other_variables(
+        self, declaration: Declaration, tmp_path: Path, declared: str, accept: bool
+    ) -> None:
+        ledger = MemoryLedger()
+        append(ledger, declaration, coins(declaration, 0), passed=False)
+        path = tmp_path / "coins.py"
+        text = MODEL.replace('    carried=("theta",),\n', declared).replace('pm.Beta("theta"', 'pm.Beta("p"')
+        path.write_text(text, encoding="utf-8")
+        before = writes(ledger)
+        other = load_file(path)
+        with pytest.raises(ModelRefused) as caught:
+            plan_update(ledger, other, coins(other, 0), accept_model_change=accept)
+        assert (caught.value.found, writes(ledger)) == ("carried p", before)
+        assert caught.value.expected.startswith("carried theta: fixed at genesis")
+        assert "save the model file under another name" in caught.value.todo
 
     def test_on_a_new_head_it_is_fitted_again(self, ledger: MemoryLedger, declaration: Declaration) -> None:
         plan = plan_update(ledger, declaration, coins(declaration, 20, k=9))

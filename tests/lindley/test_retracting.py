@@ -237,6 +237,18 @@ class TestRetract:
         assert plan_retract(ledger, changed, ["3"], accept_model_change=True).noop is None
         assert plan_retract(ledger, changed, ["5"]).target is not None
 
+    def test_what_failed_the_gate_may_be_tried_with_a_mended_model(
+        self, ledger: MemoryLedger, declaration: Declaration, tmp_path: Path
+    ) -> None:
+        acts.done(ledger, plan_retract(ledger, declaration, ["3"]), passed=False)
+        mended = declare(tmp_path, code="\nMENDED = 1\n")
+        with pytest.raises(ModelRefused, match="--accept-model-change"):
+            plan_retract(ledger, mended, ["3"])
+        found = acts.done(ledger, plan_retract(ledger, mended, ["3"], accept_model_change=True))
+        assert (found.status, found.link, found.version) == ("accepted", 6, 7)
+        assert counts(ledger) == [1, 2, 4, 5]
+        assert is_sound(ledger)
+
     def test_a_chain_without_links_is_told(self, declaration: Declaration) -> None:
         ledger = MemoryLedger()
         with pytest.raises(UnknownChain):
