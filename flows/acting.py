@@ -161,10 +161,11 @@ def correct_one(
     LindleyError
         As in `act`, or if the file cannot become a batch.
     """
-    batch = steps.read(path, load_declaration(chain, workspace.models))
+    declaration = load_declaration(chain, workspace.models)
+    batch = steps.read(path, declaration)
 
-    def plan(ledger: Ledger, declaration: Declaration) -> ActPlan:
-        return plan_correct(ledger, declaration, batch)
+    def plan(ledger: Ledger, _loaded_since: Declaration) -> ActPlan:
+        return plan_correct(ledger, declaration, batch)  # what read the batch also fits it
 
     def archive(result: ActResult) -> ActResult:
         return replace(result, stored=str(files.store(workspace, chain, path, batch.digest)))

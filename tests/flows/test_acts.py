@@ -146,6 +146,22 @@ class TestActing:
         again = correct_one(steps, workspace, "coins", path, plan)
         assert (again.status, again.stored) == ("unchanged", result.stored)
 
+    def test_a_correction_is_planned_by_what_read_its_batch(self, steps, workspace, ledger, land) -> None:
+        text = (workspace.models / "coins.py").read_text(encoding="utf-8")
+        path = land("revised.csv", text="id,k,n\n5,9,10\n6,9,10\n")
+
+        def read(path, what):
+            batch = read_batch(path, what)
+            fakes.declare(workspace.models, code="\nLATER = 1\n")
+            return batch
+
+        def plan(at, what, batch):
+            assert what.source_text == text
+            return plan_correct(at, what, "2", batch)
+
+        result = correct_one(dataclasses.replace(steps, read=read), workspace, "coins", path, plan)
+        assert (result.status, counts(ledger)) == ("accepted", [1, 5, 3, 4])
+
     def test_a_correction_that_is_refused_leaves_the_file(self, steps, workspace, ledger, land) -> None:
         path = land("revised.csv", 7)  # ids 7 to 10: of links 2 and 3
         before = len(ledger.runs)
