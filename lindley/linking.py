@@ -16,7 +16,7 @@ from typing import Any
 from lindley import bundle, failpoints
 from lindley.arrays import file_digests
 from lindley.bundle import Content
-from lindley.chain import Chain, version_tags
+from lindley.chain import Chain, Version, version_tags
 from lindley.errors import AccessRefused, LedgerCorrupt
 from lindley.ledger.protocol import Ledger, Run
 from lindley.phases import LOG, PHASES, REGISTER, TOTAL, WRITE, Phases, as_metrics
@@ -153,7 +153,8 @@ def store_run(ledger: Ledger, run: Run, folder: Path, record: dict[str, Any], li
 def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
     """Create the version of a logged link and, when it is the new head, point the alias at it.
 
-    The run is closed at the end, with the seconds that nobody knew when it was opened.
+    The run is closed at the end, with the seconds that nobody knew when it was opened. Tried again after an
+    error, it finds what it made before and goes on from there.
     """
     with logged.phases(REGISTER):
         registered = _registered_as(ledger, logged)
@@ -174,26 +175,44 @@ def _registered_as(ledger: Ledger, logged: LoggedLink) -> Registered:
             found="none",
             todo="find out who deleted it; the link's run and its artifacts are still there",
         )
-    if read_chain(ledger, logged.chain, genesis).head_digest != logged.previous:
-        # The race is lost already: a version would only be one more that is no link.
-        return _registered(ledger, logged, "superseded", None, None)
-    failpoints.reach("head-checked")
-    number = ledger.register(
-        logged.chain, logged.run_id, version_tags(logged.record, logged.record_digest), logged.note
-    )
-    failpoints.reach("versioned")
     chain = read_chain(ledger, logged.chain, genesis)
-    mine = next((link for link in chain.own if link.version.number == number), None)
-    status = "accepted" if mine else "superseded"
-    if not logged.record["gate"]["passed"]:
-        status = "quarantined"
-    if mine is not None and mine is chain.head:
+    # A registration that was cut off after its create is tried again: the head may be its own link.
+    found = _version_of(chain, logged)
+    new = found is None
+    if found is None:
+        if chain.head_digest != logged.previous:
+            # The race is lost already: a version would only be one more that is no link.
+            return _registered(ledger, logged, "superseded", None, None)
+        failpoints.reach("head-checked")
+        number = ledger.register(
+            logged.chain, logged.run_id, version_tags(logged.record, logged.record_digest), logged.note
+        )
+        failpoints.reach("versioned")
+        chain = read_chain(ledger, logged.chain, genesis)
+        # Not by its number: of a create that was sent twice that is the second one's.
+        found = _version_of(chain, logged) or ("superseded", None, number)
+    status, link, number = found
+    if new and chain.head is not None and chain.head.number == link:
         # Not read first: the link is new, so that it points elsewhere.
         ledger.set_head_hint(logged.chain, number)
     else:
         _move_hint(ledger, logged.chain, chain)
     failpoints.reach("aliased")
-    return _registered(ledger, logged, status, mine.number if mine else None, number)
+    return _registered(ledger, logged, status, link, number)
+
+
+def _version_of(chain: Chain, logged: LoggedLink) -> tuple[str, int | None, int] | None:
+    """Return status, link and number of the version that a logged link has; None where it has none.
+
+    Its run tells it from the same record of another writer: what is copied has the same bytes each time.
+    """
+    mine = (logged.record_digest, logged.run_id)
+    found: list[tuple[str, int | None, Version]] = []
+    found += [("accepted", link.number, link.version) for link in chain.own]
+    found += [("quarantined", None, version) for version in chain.quarantined]
+    found += [("superseded", None, version) for version in chain.superseded]
+    own = (item for item in found if (item[2].record, item[2].run_id) == mine)
+    return next(((status, link, version.number) for status, link, version in own), None)
 
 
 def complete(ledger: Ledger, name: str, chain: Chain) -> None:

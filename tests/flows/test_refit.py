@@ -135,6 +135,16 @@ class TestRefit:
         assert len(said) == 2
         assert len(published) == 1
 
+    def test_a_create_that_was_sent_twice_is_no_lost_race(
+        self, steps, workspace, ledger, refit_fits, said, monkeypatch
+    ) -> None:
+        register = ledger.register
+        monkeypatch.setattr(ledger, "register", lambda *given: (register(*given), register(*given))[1])
+        result = refit.refit(steps, workspace, "coins")
+        assert (result.status, result.link, result.version) == ("accepted", 4, 4)
+        assert (len(refit_fits.plans), said) == (1, [])
+        assert kinds(ledger) == ["update"] * 3 + ["rebase"]
+
     def test_the_race_is_not_run_for_ever(self, steps, workspace, refit_fits, ledger, chain) -> None:
         starts = iter(range(20, 200, 4))
         refit_fits.during = lambda: fakes.append(ledger, chain, fakes.coins(chain, next(starts)))

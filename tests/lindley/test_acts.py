@@ -137,6 +137,14 @@ class TestEachAct:
         assert acts.done(ledger, ACTS[name](ledger, declaration)).link == 7
         assert is_sound(ledger)
 
+    def test_of_two_at_once_one_is_the_link(
+        self, ledger: MemoryLedger, declaration: Declaration, name: str
+    ) -> None:
+        both = [acts.logged(ledger, ACTS[name](ledger, declaration)) for _ in range(2)]
+        assert both[0].record_digest == both[1].record_digest  # of a copy in any ledger, here of all acts
+        assert [register_link(ledger, one).status for one in both] == ["accepted", "superseded"]
+        assert is_sound(ledger)
+
     def test_a_fit_that_fails_the_gate_is_quarantined_and_not_tried_again_on_this_head(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lindley import artifact_names
+from lindley import artifact_names, failpoints
 from lindley.chain import walk
 from lindley.declaration import Declaration
-from lindley.errors import LedgerCorrupt, LostRace
+from lindley.errors import LedgerCorrupt, LedgerUnavailable, LostRace
 from lindley.evidence import verify_chain
 from lindley.ledger.protocol import Run
 from lindley.linking import RunContext, complete, register_link
@@ -207,7 +207,64 @@ class TestRegistering:
         found = register_link(slow, late)
         assert (found.status, found.link, found.version) == ("superseded", None, 3)
         assert one.head_hint(NAME) == 2
+        assert register_link(one, late) == found
+        assert len(one.versions(NAME)) == 3
         assert append(one, declaration, coins(declaration, 10)).link == 3
+        assert clean(one)
+
+    @pytest.mark.parametrize("passed", [True, False])
+    @pytest.mark.parametrize("place", ["versioned", "aliased", "closed"])
+    @pytest.mark.parametrize("rival", [False, True])
+    def test_one_that_is_tried_again_is_the_version_that_it_made(
+        self,
+        one: MemoryLedger,
+        declaration: Declaration,
+        monkeypatch: pytest.MonkeyPatch,
+        place: str,
+        passed: bool,
+        rival: bool,
+    ) -> None:
+        made = logged(one, declaration, coins(declaration, 10), passed=passed)
+
+        def fail(name: str) -> None:
+            if name == place:
+                raise LedgerUnavailable("It is down")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(failpoints, "reach", fail)
+            with pytest.raises(LedgerUnavailable):
+                register_link(one, made)
+        if rival:
+            append(one, declaration, coins(declaration, 20))
+        before = len(one.versions(NAME))
+        found = register_link(one, made)
+        assert (found.status, found.version) == ("accepted" if passed else "quarantined", 2)
+        assert found.link == (2 if passed else None)
+        assert len(one.versions(NAME)) == before
+        run = one.runs[made.run_id]
+        assert (run.status, run.tags["lindley.state"]) == ("finished", found.status)
+        assert one.head_hint(NAME) == (3 if rival else 2 if passed else 1)
+        assert clean(one)
+        del one.models[NAME].versions[2]
+        assert "R02" in {finding.rule for finding in verify_chain(one, NAME).findings}
+
+    @pytest.mark.parametrize("passed", [True, False])
+    def test_a_create_that_was_sent_twice_is_the_first_version(
+        self, one: MemoryLedger, declaration: Declaration, passed: bool
+    ) -> None:
+        class Doubling(MemoryLedger):
+            def register(self, chain: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
+                super().register(chain, run_id, tags, description)
+                return super().register(chain, run_id, tags, description)
+
+        doubling = Doubling()
+        doubling.models, doubling.runs = one.models, one.runs
+        found = append(doubling, declaration, coins(declaration, 10), passed=passed)
+        assert (found.status, found.version) == ("accepted" if passed else "quarantined", 2)
+        assert found.link == (2 if passed else None)
+        assert [version.number for version in one.versions(NAME)] == [1, 2, 3]
+        assert one.runs[found.run_id].tags["lindley.state"] == found.status
+        assert one.head_hint(NAME) == (2 if passed else 1)
         assert clean(one)
 
     def test_a_chain_that_was_deleted_meanwhile_is_corruption(
