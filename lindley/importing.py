@@ -30,6 +30,7 @@ from lindley.phases import BUILD, DIAGNOSE, MATCH, READ, Phases
 from lindley.planning import genesis_model
 from lindley.prior import match
 from lindley.record import IMPORT, canonical, digest, genesis_record
+from lindley.relabelling import in_order
 from lindley.serving import with_outcomes
 from lindley.signatures import signer_from_environment
 
@@ -61,7 +62,8 @@ def import_trace(
     BatchUnreadable
         If the file is not a trace.
     ModelRefused
-        If the chain exists already, or the trace lacks a carried variable or has another shape of it.
+        If the chain exists already, or the trace lacks a carried variable, or has another shape or other
+        labels of it.
     """
     signer_from_environment()  # a key that cannot be used is told before anything is written
     if ledger.genesis(declaration.name) is not None:
@@ -179,16 +181,7 @@ def _as_trace(found: xr.DataTree, graph: ModelGraph) -> xr.DataTree:
                 found=f"{', '.join(map(str, posterior.data_vars))}",
                 todo="rename the variables of the trace (xarray's rename), or of the model",
             )
-        array = posterior[name].transpose("chain", "draw", ...).values.astype(float)
-        shape = variable.block.shape
-        if int(np.prod(array.shape[2:], dtype=int)) != int(np.prod(shape, dtype=int)):
-            raise ModelRefused(
-                f"The variable {variable.name!r} has another shape in the trace",
-                expected=f"{shape}",
-                found=f"{array.shape[2:]}",
-                todo="give the model the dims that the trace was sampled with",
-            )
-        values[variable.name] = array.reshape(*array.shape[:2], *shape)
+        values[variable.name] = in_order(posterior[name], variable.block)
     extra = {
         str(name): array.transpose("chain", "draw", ...).values
         for name, array in posterior.data_vars.items()

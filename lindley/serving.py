@@ -56,7 +56,8 @@ def serving_draws(
     chosen: dict[str, Any] = {}
     labels: dict[str, Any] = {}
     for name in carried:
-        array = posterior[declaration.carry.get(name, name)]
+        source = declaration.carry.get(name, name)
+        array = posterior[source if source in posterior else name]  # an imported trace has its state there
         values = array.values
         flat = values.reshape(-1, *values.shape[2:])
         keep = np.linspace(0, len(flat) - 1, min(SERVING_DRAWS, len(flat))).astype(int)
