@@ -7,8 +7,9 @@ into the coordinates of the chain's own model.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,17 +21,20 @@ from lindley import diagnostics, model_graph, trace
 from lindley.arrays import read_trace
 from lindley.bundle import Content
 from lindley.declaration import Declaration
-from lindley.diagnostics import Gate, Thresholds
+from lindley.diagnostics import Convergence, Gate, Thresholds
 from lindley.errors import BatchUnreadable, LedgerCorrupt, LostRace, ModelRefused
 from lindley.file_names import shown_name
 from lindley.ledger.protocol import Ledger
 from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
+from lindley.matching import Family
 from lindley.model_graph import ModelGraph
 from lindley.phases import BUILD, DIAGNOSE, MATCH, READ, Phases
 from lindley.planning import genesis_model
-from lindley.prior import match
+from lindley.prior import MatchedPrior, match
+from lindley.quality import Quality, match_distances
 from lindley.record import IMPORT, canonical, digest, genesis_record
 from lindley.relabelling import in_order
+from lindley.seeds import derive_seed
 from lindley.serving import with_outcomes
 from lindley.signatures import signer_from_environment
 
@@ -54,8 +58,9 @@ def import_trace(
     Returns
     -------
     Registered
-        What became of it. Convergence below the gate's thresholds is recorded as warnings: the draws
-        are what they are, and the budget counts their Monte Carlo error.
+        What became of it. Convergence below the gate's thresholds and a match that is not trusted are
+        recorded as warnings: the draws are what they are, and there are no batches to fit again. The
+        budget counts their Monte Carlo error, and `doubt` of later links such a match.
 
     Raises
     ------
@@ -105,11 +110,12 @@ def _log(
         graph = model_graph.take_apart(declaration, model, carried)
         tree = _as_trace(found, graph)
     u = np.asarray(tree["coordinates"].dataset["u"].values)
-    state = frozenset(declaration.carry)
-    with phases(MATCH):
-        matched = match(u.reshape(-1, u.shape[-1]), graph.coordinates, state=state)
     with phases(DIAGNOSE):
-        figures, gate = _judge(u, graph)
+        convergence = diagnostics.convergence(u)
+    with phases(MATCH):
+        matched = _matched(u, graph, _worth(convergence))
+    with phases(DIAGNOSE):
+        judged = _judge(u, graph, convergence, matched)
     genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried, constants)))
     if ledger.claim(declaration.name, genesis, declaration.description) != genesis:
         raise LostRace(
@@ -127,8 +133,8 @@ def _log(
         matched=matched,
         trace=tree,
         summary=trace.summary(tree, graph),
-        gate=gate,
-        figures=figures,
+        gate=judged.gate,
+        figures=judged.figures,
         sampler={"source": origin} | _provenance(found),
         thresholds=Thresholds().as_dict(),
         model={
@@ -141,7 +147,7 @@ def _log(
             "baked_constants": 0,
             "constants": constants,
         },
-        match={"distances": {}, "doubts": [], "pooled": ""},
+        match={"distances": judged.distances, "doubts": list(judged.doubts), "pooled": ""},
     )
     return log_content(ledger, content, link=1, prior_link=None, phases=phases, context=context)
 
@@ -211,21 +217,70 @@ def _coordinates(values: dict[str, np.ndarray], graph: ModelGraph) -> np.ndarray
     return u
 
 
-def _judge(u: np.ndarray, graph: ModelGraph) -> tuple[dict[str, float], Gate]:
-    """Return convergence figures; what misses the gate's thresholds is a warning here."""
-    result, limits = diagnostics.convergence(u), Thresholds()
+def _worth(convergence: Convergence) -> float:
+    """Return how many independent draws a trace is worth; 1 where its chains are too short to tell."""
+    return max(convergence.ess_min, 1.0) if np.isfinite(convergence.ess_min) else 1.0
+
+
+def _matched(u: np.ndarray, graph: ModelGraph, ess: float) -> MatchedPrior:
+    """Match draws [chain, draw, coordinate] by the family that the policy asks for."""
+    declaration = graph.declaration
+    family, note = declaration.policy.family, ""
+    if family == "information":
+        family, note = "normal", "; no normal prior to add information to"
+    found = match(
+        u.reshape(-1, u.shape[-1]),
+        graph.coordinates,
+        ess=ess,
+        state=frozenset(declaration.carry),
+        family=cast("Family", family),
+    )
+    return replace(found, reason=found.reason + note)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a trace and the match made of it are worth; see `lindley.judging.Verdict`."""
+
+    figures: dict[str, float]
+    gate: Gate
+    distances: dict[str, float]
+    doubts: tuple[str, ...]
+
+
+def _judge(u: np.ndarray, graph: ModelGraph, result: Convergence, matched: MatchedPrior) -> _Judged:
+    """Judge draws [chain, draw, coordinate] and match; what an update would be refused for is a warning."""
+    limits, names = Thresholds(), graph.coordinates.names
+    flat = u.reshape(-1, u.shape[-1])
+    distances, moment = match_distances(
+        flat,
+        np.full(len(flat), 1 / len(flat)),
+        matched.map,
+        np.random.default_rng(derive_seed(matched.digest, "distances")),
+    )
+    # The density that was sampled is not known: distances and moments are all there is to judge by.
+    doubts = Quality(None, False, distances, moment).doubts(limits)
     figures = {
         "r_hat_max": float(result.r_hat.max()),
         "ess_bulk_min": float(result.ess_bulk.min()),
         "ess_tail_min": float(result.ess_tail.min()),
-        "budget": (graph.coordinates.size + 1) / max(result.ess_min, 1.0),
+        "match_distance": float(distances.max(initial=0.0)),
+        "match_moment": moment,
+        "budget": (graph.coordinates.size + 1) / _worth(result),
+        "trusted": float(not doubts),
     }
-    reasons = diagnostics.refusals(graph.coordinates.names, result, divergences=0.0, thresholds=limits)
+    reasons = diagnostics.refusals(names, result, divergences=0.0, thresholds=limits)
     cautions = diagnostics.cautions(
         divergences=0.0, match_quality=None, budget=figures["budget"], conflict_p=None, thresholds=limits
     )
-    usable = {name: value for name, value in figures.items() if np.isfinite(value)}
-    return usable, Gate(passed=True, warnings=(*reasons, *cautions))
+    flags = tuple(f"what the trace was matched by is no good prior, and no batch is behind it that could "
+                  f"be fitted again: {doubt}" for doubt in doubts)  # fmt: skip
+    return _Judged(
+        figures={name: value for name, value in figures.items() if np.isfinite(value)},
+        gate=Gate(passed=True, warnings=(*reasons, *cautions, *flags)),
+        distances=dict(zip(names, distances.tolist(), strict=True)),
+        doubts=doubts,
+    )
 
 
 def _provenance(found: xr.DataTree) -> dict[str, Any]:

@@ -22,10 +22,11 @@ class Quality:
     Parameters
     ----------
     importance
-        Importance sampling of the posterior by the map.
+        Importance sampling of the posterior by the map; None where the posterior cannot be evaluated (a
+        trace that was sampled elsewhere).
     judged
-        Whether that is about what passes on: with local variables or state it is not, and the
-        distances decide alone.
+        Whether that is about what passes on: with local variables or state it is not, and without it
+        nothing is. The distances then decide alone.
     distances
         Array [coordinate]: Wasserstein-1 distance between the posterior's margin and the map's, in sds.
     moment
@@ -33,7 +34,7 @@ class Quality:
         do not show. 0 where the map is the posterior.
     """
 
-    importance: Importance
+    importance: Importance | None
     judged: bool
     distances: np.ndarray
     moment: float
@@ -41,10 +42,11 @@ class Quality:
     def doubts(self, thresholds: Thresholds) -> tuple[str, ...]:
         """Return why the match is not to be trusted as a prior; empty where it is."""
         found = []
-        if self.judged and self.importance.efficiency < thresholds.efficiency_trust:
+        seen = self.importance if self.judged else None
+        if seen is not None and seen.efficiency < thresholds.efficiency_trust:
             found.append(
-                f"efficiency {self.importance.efficiency:.2f} of the matched prior, "
-                f"below {thresholds.efficiency_trust} (k-hat {self.importance.k_hat:.2f})"
+                f"efficiency {seen.efficiency:.2f} of the matched prior, "
+                f"below {thresholds.efficiency_trust} (k-hat {seen.k_hat:.2f})"
             )
         distance = float(self.distances.max(initial=0.0))
         limit = thresholds.distance_trust

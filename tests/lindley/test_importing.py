@@ -1,4 +1,4 @@
-"""A chain that starts from a trace: labels and dims."""
+"""A chain that starts from a trace: labels and dims, how its match is judged, and starting again."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from lindley.coordinates import Block
 from lindley.declaration import Declaration, load_file
 from lindley.errors import ModelRefused
 from lindley.evidence import verify_chain
+from lindley.fit import FitSettings
 from lindley.importing import import_trace
+from lindley.linking import RunContext, register_link
+from lindley.pipeline import fit_plan, log_link, plan_update
 from lindley.relabelling import in_order
-from tests.fakes import MemoryLedger
+from tests.fakes import MemoryLedger, coins
 from tests.forging import record_of
 
 AGES, REGIONS, WARDS = ["young", "middle", "old"], ["east", "west"], ["north", "south"]
@@ -197,3 +201,90 @@ def test_dates_are_labels_as_the_model_writes_them() -> None:
     for labels in (("2020-01-01 00:00:00", "2020-02-01 00:00:00"), tuple(str(day) for day in days[::-1])):
         block = Block("x", (2,), (2,), "identity", ("day",), (labels,))
         assert in_order(draws, block).ravel().tolist() == [1.0, 0.0]
+
+
+# -- how the match is judged --------------------------------------------------------------------------
+
+
+def thousands(table: np.ndarray) -> xr.Dataset:
+    """Draws of four chains: those of the table as given, the others independent."""
+    rng, size = np.random.default_rng(8), table.shape[:2]
+    return xr.Dataset(
+        {
+            "table": (("chain", "draw", "age", "region"), table.reshape(*size, 3, 2)),
+            "effect": (("chain", "draw", "ward"), np.exp(rng.normal(size=(*size, 2)))),
+            "start": (("chain", "draw", "ward"), rng.normal(size=(*size, 2))),
+        },
+        coords={"age": AGES, "region": REGIONS, "ward": WARDS},
+    )
+
+
+def doubtful(record: dict[str, Any]) -> list[str]:
+    return [warning for warning in record["gate"]["warnings"] if "no good prior" in warning]
+
+
+def test_a_good_trace_is_trusted_and_says_how_good_its_match_is(tmp_path: Path) -> None:
+    record = imported(tmp_path, thousands(np.random.default_rng(9).normal(size=(4, 1000, 6))))
+    figures, held = record["figures"], record["posterior"]
+    assert (figures["trusted"], held["doubts"], doubtful(record), held["shrinkage"]) == (1, [], [], 0)
+    assert set(held["distances"]) >= {"table[young, west]", "effect[north]", "start[south]"}
+    assert figures["match_distance"] == max(held["distances"].values()) < 0.1
+    assert 0 < figures["match_moment"] < 0.5
+
+
+def test_correlations_are_shrunk_by_what_the_draws_are_worth(tmp_path: Path) -> None:
+    rng = np.random.default_rng(10)
+    table = np.zeros((4, 1000, 6))
+    for draw in range(1, 1000):  # worth about one draw in a hundred
+        table[:, draw] = 0.98 * table[:, draw - 1] + rng.normal(size=(4, 6))
+    record = imported(tmp_path, thousands(table))
+    assert record["figures"]["ess_bulk_min"] < 100
+    assert record["posterior"]["shrinkage"] > 0.01
+    assert "correlations shrunk" in record["posterior"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [("auto", "held-out log score of"), ("normal", "normal asked for"),
+     ("information", "normal asked for; no normal prior to add information to")],
+)  # fmt: skip
+def test_the_match_is_of_the_family_that_the_policy_asks_for(
+    family: str, reason: str, tmp_path: Path
+) -> None:
+    skewed = np.random.default_rng(11).gamma(2, size=(4, 1000, 6))
+    text = MODEL.replace("schema=", f"policy=Policy(family={family!r}), schema=")
+    text = text.replace("import Declaration", "import Declaration\nfrom lindley.policy import Policy")
+    held = imported(tmp_path, thousands(skewed), text)["posterior"]
+    assert held["reason"].startswith(reason)
+    assert (held["family"] == "normal") == (family != "auto")
+
+
+def test_a_trace_of_two_modes_is_not_trusted_and_what_starts_from_it_says_so(
+    declaration: Declaration, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(12)
+    modes = expit(rng.normal(0, 0.2, (4, 500)) + rng.choice([-1.5, 1.5], (4, 500)))
+    ledger, name = MemoryLedger(), declaration.name
+    draws = xr.Dataset({"theta": (("chain", "draw"), modes)})
+    assert import_trace(ledger, declaration, written(tmp_path, draws)).link == 1
+    start = record_of(ledger, name, 1)
+    assert start["figures"]["trusted"] == 0
+    assert start["figures"]["match_distance"] == start["posterior"]["distances"]["theta"] > 0.1
+    assert "margin of the matched prior off by" in start["posterior"]["doubts"][0]
+    assert start["posterior"]["doubts"][0] in doubtful(start)[0]
+    assert start["gate"]["passed"]
+    # There is nothing behind it to fit again: links start from it, and count it.
+    for number, ids in ((2, 0), (3, 10)):
+        plan = plan_update(ledger, declaration, coins(declaration, ids), settings=FitSettings(draws=400))
+        assert plan.origin.prior is not None
+        link = register_link(ledger, log_link(ledger, plan, fit_plan(plan), context=RunContext()))
+        assert (link.status, link.link) == ("accepted", number)
+        record = record_of(ledger, name, number)
+        assert record["figures"]["doubt"] == 1
+        assert any("could not be trusted" in warning for warning in record["gate"]["warnings"])
+    assert record_of(ledger, name, 2)["prior"] == start_of(ledger, name)
+    assert verify_chain(ledger, name).findings == ()
+
+
+def start_of(ledger: MemoryLedger, name: str) -> str:
+    return ledger.models[name].versions[1].tags["lindley.record"]
