@@ -25,13 +25,14 @@ from lindley.diagnostics import Convergence, Gate, Thresholds
 from lindley.errors import BatchUnreadable, LedgerCorrupt, LostRace, ModelRefused
 from lindley.file_names import shown_name
 from lindley.ledger.protocol import Ledger
-from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
+from lindley.linking import LoggedLink, Registered, RunContext, complete, log_content, register_link
 from lindley.matching import Family
 from lindley.model_graph import ModelGraph
 from lindley.phases import BUILD, DIAGNOSE, MATCH, READ, Phases
 from lindley.planning import genesis_model
 from lindley.prior import MatchedPrior, match
 from lindley.quality import Quality, match_distances
+from lindley.reading import read_chain
 from lindley.record import IMPORT, canonical, digest, genesis_record
 from lindley.relabelling import in_order
 from lindley.seeds import derive_seed
@@ -67,23 +68,53 @@ def import_trace(
     BatchUnreadable
         If the file is not a trace.
     ModelRefused
-        If the chain exists already, or the trace lacks a carried variable, or has another shape or other
-        labels of it.
+        If the chain exists already (one that was claimed by the same declaration and has no links does
+        not count: a failed import can be tried again), or the trace lacks a carried variable, or has
+        another shape or other labels of it.
     """
     signer_from_environment()  # a key that cannot be used is told before anything is written
-    if ledger.genesis(declaration.name) is not None:
-        raise ModelRefused(
-            f"The chain {declaration.name} exists already",
-            expected="a chain without links: an import is the first one",
-            found=f"a chain named {declaration.name}",
-            todo="import into a chain of another name",
-        )
+    _refuse_links(ledger, declaration.name)
     phases = Phases()
     with phases(READ):
         found = _read(Path(path))
     context = context or RunContext()
     logged = _log(ledger, declaration, found, shown_name(Path(path)), context, phases)
     return register_link(ledger, logged)
+
+
+def _refuse_links(ledger: Ledger, name: str) -> bytes | None:
+    """Refuse a chain with links; return the genesis record of one without, None where there is no chain."""
+    genesis = ledger.genesis(name)
+    if genesis is not None:
+        chain = read_chain(ledger, name, genesis)
+        if chain.links or chain.quarantined:
+            raise _exists(name)
+    return genesis
+
+
+def _claim(ledger: Ledger, declaration: Declaration, genesis: bytes) -> None:
+    """Start the chain, or go on with one that an import, cut off after its claim, left without links."""
+    name = declaration.name
+    held = _refuse_links(ledger, name)
+    if held is None:
+        if ledger.claim(name, genesis, declaration.description) != genesis:
+            raise LostRace(
+                f"Another writer started the chain {name} first",
+                todo="look at `lindley log`; import into a chain of another name",
+            )
+    elif held != genesis:
+        raise _exists(name)
+    else:
+        complete(ledger, name, read_chain(ledger, name, genesis))
+
+
+def _exists(name: str) -> ModelRefused:
+    return ModelRefused(
+        f"The chain {name} exists already",
+        expected="a chain without links: an import is the first one",
+        found=f"a chain named {name}",
+        todo="import into a chain of another name",
+    )
 
 
 def _log(
@@ -117,11 +148,7 @@ def _log(
     with phases(DIAGNOSE):
         judged = _judge(u, graph, convergence, matched)
     genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried, constants)))
-    if ledger.claim(declaration.name, genesis, declaration.description) != genesis:
-        raise LostRace(
-            f"Another writer started the chain {declaration.name} first",
-            todo="look at `lindley log`; import into a chain of another name",
-        )
+    _claim(ledger, declaration, genesis)
     content = Content(
         declaration=declaration,
         kind=IMPORT,

@@ -14,14 +14,15 @@ from scipy.special import expit
 
 from lindley.coordinates import Block
 from lindley.declaration import Declaration, load_file
-from lindley.errors import ModelRefused
+from lindley.errors import LedgerUnavailable, ModelRefused
 from lindley.evidence import verify_chain
 from lindley.fit import FitSettings
 from lindley.importing import import_trace
 from lindley.linking import RunContext, register_link
 from lindley.pipeline import fit_plan, log_link, plan_update
 from lindley.relabelling import in_order
-from tests.fakes import MemoryLedger, coins
+from tests import fakes, refits
+from tests.fakes import MemoryLedger, append, coins
 from tests.forging import record_of
 
 AGES, REGIONS, WARDS = ["young", "middle", "old"], ["east", "west"], ["north", "south"]
@@ -288,3 +289,58 @@ def test_a_trace_of_two_modes_is_not_trusted_and_what_starts_from_it_says_so(
 
 def start_of(ledger: MemoryLedger, name: str) -> str:
     return ledger.models[name].versions[1].tags["lindley.record"]
+
+
+# -- starting again -----------------------------------------------------------------------------------
+
+
+class Interrupted(MemoryLedger):
+    """A ledger whose store fails at the first upload, in one of two ways."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.errors = [error]
+
+    def upload(self, run_id: str, folder: Path) -> None:
+        if self.errors:
+            self.kill(run_id)
+            raise self.errors.pop()
+        super().upload(run_id, folder)
+
+
+@pytest.fixture(params=[LedgerUnavailable("The store is down"), KeyboardInterrupt()], ids=["store", "ctrl-c"])
+def claimed(request: pytest.FixtureRequest, declaration: Declaration, tmp_path: Path) -> Interrupted:
+    """A chain that an import claimed and left without links."""
+    ledger = Interrupted(request.param)
+    with pytest.raises(type(request.param)):
+        import_trace(ledger, declaration, refits.trace(tmp_path / "trace.nc"))
+    assert ledger.chains() == ["coins"]
+    assert ledger.versions("coins") == []
+    return ledger
+
+
+def test_an_import_that_was_cut_off_can_be_tried_again(
+    claimed: Interrupted, declaration: Declaration, tmp_path: Path
+) -> None:
+    assert import_trace(claimed, declaration, refits.trace(tmp_path / "trace.nc")).link == 1
+    assert [run.tags.get("lindley.state") for run in claimed.runs.values()] == [None, "abandoned", "accepted"]
+    append(claimed, declaration, coins(declaration, 0))
+    assert verify_chain(claimed, "coins").findings == ()
+    with pytest.raises(ModelRefused, match="exists already"):
+        import_trace(claimed, declaration, refits.trace(tmp_path / "trace.nc"))
+
+
+def test_one_of_another_model_cannot(claimed: Interrupted, tmp_path: Path) -> None:
+    other = fakes.declare(tmp_path, code="OTHER = 1\n")
+    before = len(claimed.runs)
+    with pytest.raises(ModelRefused, match="exists already"):
+        import_trace(claimed, other, refits.trace(tmp_path / "trace.nc"))
+    assert (len(claimed.runs), claimed.versions("coins")) == (before, [])
+
+
+def test_a_chain_whose_first_batch_was_quarantined_is_not_imported_into(
+    claimed: Interrupted, declaration: Declaration, tmp_path: Path
+) -> None:
+    append(claimed, declaration, coins(declaration, 0), passed=False)
+    with pytest.raises(ModelRefused, match="exists already"):
+        import_trace(claimed, declaration, refits.trace(tmp_path / "trace.nc"))
