@@ -123,11 +123,10 @@ def write(
     scratch = folder / ".serving"
     scratch.mkdir()
     draws = scratch / "draws.nc"
-    carried = content.matched.coordinates.variables
     served = serving_draws(
         content.trace,
         declaration,
-        carried,
+        content.matched.coordinates,
         constants=content.model["constants"],
         context=_context_of_the_next(content.newest or content.batch, declaration),
     )

@@ -11,10 +11,10 @@ import xarray as xr
 from scipy.stats import wasserstein_distance
 
 from lindley.api import Link, find_link
+from lindley.carried import element_labels
 from lindley.coordinates import Coordinates
 from lindley.ledger.protocol import Ledger
 from lindley.reading import find_chain
-from lindley.trace import element_labels
 
 _COLUMNS = ("mean", "sd", "q05", "q95")
 

@@ -12,6 +12,8 @@ import xarray as xr
 
 from lindley import model_graph
 from lindley.batch import batch_from_frame
+from lindley.carried import carried_arrays
+from lindley.coordinates import Coordinates
 from lindley.declaration import Declaration
 from lindley.declared_schema import as_schema
 from lindley.errors import BatchRefused
@@ -28,7 +30,7 @@ QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 def serving_draws(
     tree: xr.DataTree,
     declaration: Declaration,
-    carried: tuple[str, ...],
+    coordinates: Coordinates,
     *,
     constants: dict[str, float] | None = None,
     context: pd.DataFrame | None = None,
@@ -39,8 +41,8 @@ def serving_draws(
     ----------
     tree
         The link's trace.
-    declaration, carried
-        The chain's.
+    declaration, coordinates
+        The chain's declaration, and the coordinates of the link's belief.
     constants
         Frozen constants of preprocessing.
     context
@@ -49,19 +51,17 @@ def serving_draws(
     Returns
     -------
     xarray.Dataset
-        Variables [sample, ...] with the labels of their dims, `SERVING_DRAWS` of them at most, evenly
-        spaced over all chains; constants as an attribute, context as variables [context_row].
+        Variables [sample, ...] with all labels that the belief knows (see `lindley.carried`),
+        `SERVING_DRAWS` draws at most, evenly spaced over all chains; constants as an attribute, context as
+        variables [context_row].
     """
-    posterior = tree["posterior"].dataset
     chosen: dict[str, Any] = {}
     labels: dict[str, Any] = {}
-    for name in carried:
-        source = declaration.carry.get(name, name)
-        array = posterior[source if source in posterior else name]  # an imported trace has its state there
-        values = array.values
-        flat = values.reshape(-1, *values.shape[2:])
+    # One dim has the same labels for all variables: those that are known of each.
+    for array in xr.align(*carried_arrays(tree, coordinates, declaration.carry).values(), join="inner"):
+        flat = array.values.reshape(-1, *array.shape[2:])
         keep = np.linspace(0, len(flat) - 1, min(SERVING_DRAWS, len(flat))).astype(int)
-        chosen[name] = (("sample", *map(str, array.dims[2:])), flat[keep])
+        chosen[str(array.name)] = (("sample", *map(str, array.dims[2:])), flat[keep])
         labels |= {str(dim): array[dim].values.astype(str) for dim in array.dims[2:] if dim in array.coords}
     if context is not None:
         for column in context.columns:
@@ -119,7 +119,7 @@ def _labelled(array: xr.DataArray, model: Any, declaration: Declaration) -> np.n
     Raises
     ------
     BatchRefused
-        If it has a label that the belief does not.
+        If it has a label that the draws do not have.
     """
     for dim in array.dims[1:]:
         wanted = model.coords.get(dim)
@@ -129,10 +129,10 @@ def _labelled(array: xr.DataArray, model: Any, declaration: Declaration) -> np.n
         unknown = [str(label) for label in wanted if str(label) not in held]
         if unknown:
             raise BatchRefused(
-                f"The inputs have labels of {dim} that the belief of {declaration.name} does not know",
+                f"The inputs have labels of {dim} that the belief of {declaration.name} has no draws for",
                 expected=f"some of {', '.join(held[:20])}",
                 found=", ".join(unknown[:5]),
-                todo="predict for known labels, or update the chain with their first batch",
+                todo="predict for labels that it has, or update the chain with a batch of the others",
             )
         array = array.isel({dim: [held.index(str(label)) for label in wanted]})
     return np.asarray(array.values)

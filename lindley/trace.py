@@ -13,6 +13,7 @@ from pytensor.graph.traversal import ancestors
 
 from lindley import model_graph
 from lindley.batch import Batch
+from lindley.carried import element_labels
 from lindley.coordinates import Coordinates
 from lindley.fit import Draws
 from lindley.model_graph import ModelGraph
@@ -263,17 +264,6 @@ def _summary_row(
     row["sd_ratio"] = sd / prior_sd if known else np.nan
     row["shift"] = (mean - prior_mean) / prior_sd if known else np.nan
     return row
-
-
-def element_labels(array: xr.DataArray) -> list[str]:
-    """Return one label per element of a variable [chain, draw, ...]."""
-    dims = array.dims[2:]
-    if not dims:
-        return [str(array.name)]
-    axes = [[str(v) for v in array[dim].values] if dim in array.coords else list(map(str, range(n)))
-            for dim, n in zip(dims, array.shape[2:], strict=True)]  # fmt: skip
-    index = pd.MultiIndex.from_product(axes)
-    return [f"{array.name}[{', '.join(key)}]" for key in index]
 
 
 def _named(quantities: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ from benchmarks.fidelity.cases import Case
 from lindley import trace
 from lindley.batch import Batch, batch_from_frame
 from lindley.belief import Belief
+from lindley.carried import element_labels
 from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
 from lindley.fit import FitSettings
@@ -193,7 +194,7 @@ def labelled(found: Fit) -> dict[str, np.ndarray]:
     columns = {}
     for array in posterior.data_vars.values():
         flat = array.values.reshape(array.shape[0] * array.shape[1], -1)
-        columns |= dict(zip(trace.element_labels(array), flat.T, strict=True))
+        columns |= dict(zip(element_labels(array), flat.T, strict=True))
     return columns
 
 
