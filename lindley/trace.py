@@ -13,7 +13,7 @@ from pytensor.graph.traversal import ancestors
 
 from lindley import model_graph
 from lindley.batch import Batch
-from lindley.carried import element_labels
+from lindley.carried import carried_values, element_labels
 from lindley.coordinates import Coordinates
 from lindley.fit import Draws
 from lindley.model_graph import ModelGraph
@@ -200,8 +200,17 @@ def _words(rv: Variable) -> str:
     return str(rv.str_repr()).partition(" ~ ")[2]
 
 
-def summary(tree: xr.DataTree, graph: ModelGraph) -> pd.DataFrame:
+def summary(tree: xr.DataTree, graph: ModelGraph, coordinates: Coordinates | None = None) -> pd.DataFrame:
     """Summarise parameters on their natural scale.
+
+    Parameters
+    ----------
+    tree
+        The trace.
+    graph
+        The newest batch's model.
+    coordinates
+        The belief's, which may have labels that this batch does not; by default the model's own.
 
     Returns
     -------
@@ -209,7 +218,8 @@ def summary(tree: xr.DataTree, graph: ModelGraph) -> pd.DataFrame:
         Index ``parameter`` (label, e.g. ``beta[x1]``); columns mean, sd, q05 to q95 (of the calibrated
         draws, see `lindley.stein`), mcse_mean (of plain ones, an upper bound), r_hat,
         ess_bulk, ess_tail, prior_mean, prior_sd, sd_ratio (posterior/prior), shift ((mean - prior
-        mean)/prior sd) and carried. Prior columns are NaN where the prior is improper.
+        mean)/prior sd) and carried. Prior columns are NaN where the prior is improper, and for labels
+        that the newest batch does not have; these come last.
     """
     posterior = tree["posterior"].dataset
     prior = tree["prior"].dataset if "prior" in tree.children else None
@@ -229,6 +239,9 @@ def summary(tree: xr.DataTree, graph: ModelGraph) -> pd.DataFrame:
         for i, label in enumerate(element_labels(array)):
             row = _summary_row(values[..., i], None if before is None else before[:, i], weights)
             rows[label] = row | {"carried": name in carried}
+    for label, values in carried_values(tree, coordinates or graph.coordinates, {}).items():
+        if label not in rows:
+            rows[label] = _summary_row(values, None, weights) | {"carried": True}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
 
 

@@ -171,7 +171,7 @@ def step(
     with phases("predict"):
         tree = trace.build(found.problem, found.draws, found.passing, batch, before=before, seed=seed)
         trace.add_weights(tree, found.calibration.weights)
-        table = trace.summary(tree, found.problem.graph)
+        table = trace.summary(tree, found.problem.graph, found.problem.coordinates)
     problem, verdict = found.problem, found.verdict
     info = Info(
         trace=tree,

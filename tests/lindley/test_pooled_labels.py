@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,15 @@ from lindley import preparing
 from lindley.batch import Batch, batch_from_frame
 from lindley.declaration import Declaration
 from lindley.errors import CoordinatesMismatch
+from lindley.fit import FitSettings
 from lindley.phases import Phases
+from lindley.policy import Policy
 from lindley.prior import MatchedPrior
 from lindley.problem import Problem
+from lindley.rebasing import audit_table
 from lindley.recent import Recent
 from lindley.transport import joint_normal
+from lindley.update import step
 
 SCHEMA = pa.schema([("id", pa.int64()), ("group", pa.string()), ("y", pa.float64())])
 
@@ -97,6 +102,27 @@ def test_labels_that_come_after_a_belief_are_compared_in_their_own_coordinates()
     np.testing.assert_allclose(
         together.bound.log_densities(x)[0], apart.bound.log_densities(x)[0], rtol=1e-10
     )
+
+
+def test_the_summary_has_the_labels_that_left_and_so_has_the_audit() -> None:
+    declaration = declared(hierarchy, policy=Policy(replay=0, family="normal"))
+    older, newer = batches_of(declaration, "aabb", "bbcc")
+    options: dict[str, Any] = {"carried": ("top", "theta"), "settings": FitSettings(draws=500, tune=300)}
+    first, _ = step(None, older, declaration, seed=1, **options)
+    second, info = step(first, newer, declaration, seed=2, **options)
+    _, pooled = step(None, newer, declaration, seed=3, replayed=[older], **options)
+    assert list(info.summary.index) == ["top", "theta[b]", "theta[c]", "theta[a]"]
+    assert np.isnan(info.summary.loc["theta[a]", "prior_sd"])
+    table = audit_table(info.summary, pooled.summary)
+    assert set(table.index) == {"top", "theta[a]", "theta[b]", "theta[c]"}
+    # Normal matches of a normal posterior: what is left is the Monte Carlo error of two fits' plain draws.
+    ess = min(info.summary["ess_bulk"].min(), pooled.summary["ess_bulk"].min())
+    assert ess > 400
+    assert (table["error"].abs() < 5 * np.sqrt(2 / ess)).all()
+    # It is what the belief's own map says.
+    at = second.matched.coordinates.names.index("theta[a]")
+    center = second.matched.map.forward(np.zeros((1, 4)))[0, at]
+    assert info.summary.loc["theta[a]", "mean"] == pytest.approx(center, abs=1e-6)
 
 
 def test_a_prior_potential_of_labels_that_come_is_refused() -> None:
