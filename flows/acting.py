@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flows import files
 from flows.sequence import until_won
+from lindley.atomic import identity
 from lindley.declaration import load_declaration
 from lindley.signatures import signer_from_environment
 from lindley.workspace import Workspace
@@ -162,13 +163,15 @@ def correct_one(
         As in `act`, or if the file cannot become a batch.
     """
     declaration = load_declaration(chain, workspace.models)
+    seen = identity(path)
     batch = steps.read(path, declaration)
 
     def plan(ledger: Ledger, _loaded_since: Declaration) -> ActPlan:
         return plan_correct(ledger, declaration, batch)  # what read the batch also fits it
 
     def archive(result: ActResult) -> ActResult:
-        return replace(result, stored=str(files.store(workspace, chain, path, batch.digest)))
+        stored = files.store(workspace, chain, path, batch, seen, steps.say)
+        return replace(result, stored=str(stored))
 
     return act(steps, workspace, chain, plan, archive=archive)
 

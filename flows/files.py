@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from lindley import failpoints
+from lindley.atomic import Identity, Replaced, give_back, identity
 from lindley.errors import BatchRefused, LindleyError, NameRefused
-from lindley.landing import Arrival, archive, arrivals, is_complete, reject
+from lindley.landing import Arrival, Listing, archive, arrivals, is_complete, reject
 from lindley.names import check_chain_name
 from lindley.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lindley.batch import Batch
 
 #: Seconds that an update waits for another one of the same chain on this machine.
 TURN_SECONDS = 1800.0
@@ -53,12 +58,19 @@ def finished(path: Path) -> bool:
     return is_complete(path, clock=time.time, sleep=time.sleep)
 
 
+def arrived(workspace: Workspace) -> Listing:
+    """List the landing folder; a file that a killed process was about to remove has its name again."""
+    for folder in workspace.landing.glob("*"):
+        give_back(folder)
+    return arrivals(workspace.landing)
+
+
 def waiting(workspace: Workspace, chain: str) -> list[Arrival]:
     """Return the complete files in the chain's landing folder, oldest first.
 
     A file that is still being written is left out: it changes again, so it is not older.
     """
-    found = [arrival for arrival in arrivals(workspace.landing) if arrival.chain == chain]
+    found = [arrival for arrival in arrived(workspace) if arrival.chain == chain]
     return [arrival for arrival in found if finished(arrival.path)]
 
 
@@ -69,11 +81,49 @@ def earlier(workspace: Workspace, chain: str, path: Path) -> list[Path]:
     return names[: mine[0]] if mine else []
 
 
-def store(workspace: Workspace, chain: str, path: Path, digest: str) -> Path:
-    """Archive a file under its batch's digest: moved when it has landed, copied from elsewhere."""
-    stored = archive(path, workspace.store, chain, digest, keep=not has_landed(workspace, chain, path))
+def store(
+    workspace: Workspace,
+    chain: str,
+    path: Path,
+    batch: Batch,
+    seen: Identity | None,
+    say: Callable[[str], object],
+) -> Path:
+    """Archive a file under its batch's digest: moved when it has landed, copied from elsewhere.
+
+    Where another file took its name after it was read, the batch is written to the store as Parquet, and
+    the other file stays for the next run.
+
+    Parameters
+    ----------
+    batch
+        What was read of the file.
+    seen
+        Which file that was; None where that is not known.
+    say
+        Takes one sentence for the log.
+    """
+    landed = has_landed(workspace, chain, path)
+    try:
+        if seen is None:
+            raise Replaced(path)
+        stored = archive(path, workspace.store, chain, batch.digest, keep=not landed, seen=seen)
+    except (FileNotFoundError, Replaced):
+        stored = _store_batch(workspace, chain, batch)
+        say(f"The file that {path.name} was is gone; what was read of it is in the store")
     failpoints.reach("archived")
+    if landed and path.exists():
+        say(f"{path.name} is another file by now, which is left for the next run")
     return stored
+
+
+def _store_batch(workspace: Workspace, chain: str, batch: Batch) -> Path:
+    from lindley.batch import write_batch  # imports pandas and Arrow, which whoever has a batch has
+
+    target = workspace.store / chain / f"{batch.digest}.parquet"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_batch(batch, target)
+    return target
 
 
 def at_fault(error: LindleyError) -> bool:
@@ -81,20 +131,38 @@ def at_fault(error: LindleyError) -> bool:
     return isinstance(error, BatchRefused)
 
 
-def set_aside(workspace: Workspace, chain: str, path: Path, error: LindleyError) -> Path | None:
+def set_aside(
+    workspace: Workspace, chain: str, path: Path, error: LindleyError, seen: Identity | None = None
+) -> Path | None:
     """Move a landed file that is itself at fault to ``rejected/`` and return where it is.
 
-    A file from elsewhere stays where it is, and so does one that fails for a reason that is not its
-    own (the model, the ledger): skipping it would break the order of the batches.
+    A file from elsewhere stays where it is, and so do one that fails for a reason that is not its own
+    (the model, the ledger), since skipping it would break the order of the batches, and another one that
+    took the name since.
+
+    Parameters
+    ----------
+    seen
+        Which file was refused; None takes whatever is there.
     """
     if not at_fault(error) or not has_landed(workspace, chain, path):
         return None
     try:
         return reject(
-            path, workspace.rejected, chain, error, at=datetime.now(UTC).isoformat(timespec="seconds")
+            path,
+            workspace.rejected,
+            chain,
+            error,
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            seen=seen,
         )
-    except FileNotFoundError:  # another run set it aside
+    except (FileNotFoundError, Replaced):  # another run set it aside, or its writer wrote another one
         return None
+
+
+def is_another(path: Path, seen: Identity | None) -> bool:
+    """Return whether a name stands for another file than the one that was seen."""
+    return identity(path) not in (None, seen)
 
 
 @contextmanager

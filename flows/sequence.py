@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.files import at_fault, earlier, finished, has_landed, set_aside, store
+from flows.files import at_fault, earlier, finished, has_landed, is_another, set_aside, store
 from flows.result import OnOverlap, Status, UpdateResult
+from lindley.atomic import Identity, identity
 from lindley.declaration import load_declaration
-from lindley.errors import LindleyError, LostRace
+from lindley.errors import BatchRefused, LindleyError, LostRace
 from lindley.signatures import signer_from_environment
 from lindley.workspace import Workspace
 
@@ -102,7 +103,8 @@ def update_one(
     """Turn one file into a link, or say why nothing was to be done.
 
     Afterwards the file is in the store (moved when it had landed, copied from elsewhere), or in
-    ``rejected/`` with its reason when it had landed and is itself at fault.
+    ``rejected/`` with its reason when it had landed and is itself at fault. Another file that took its
+    name meanwhile stays for the next run.
 
     Raises
     ------
@@ -111,19 +113,23 @@ def update_one(
     KeyRefused
         If the environment names a key for signatures that cannot be used.
     """
-    if has_landed(workspace, chain, path):
+    landed = has_landed(workspace, chain, path)
+    if landed:
         if not path.exists():
             return _nothing(chain, path, "gone", "is no longer in the landing folder; another run took it")
         if not finished(path):
             return _nothing(chain, path, "unfinished", "is still being written; the next sweep takes it")
+    seen = identity(path)
     try:
-        return _update(steps, workspace, chain, path, accept_model_change, on_overlap)
+        return _update(steps, workspace, chain, path, seen, accept_model_change, on_overlap)
     except LindleyError as error:
-        if has_landed(workspace, chain, path) and not path.exists() and at_fault(error):
+        if landed and not path.exists() and at_fault(error):
             return _nothing(chain, path, "gone", "left the landing folder meanwhile; another run took it")
-        aside = set_aside(workspace, chain, path, error)
+        aside = set_aside(workspace, chain, path, error, seen)
         if aside is not None:
             steps.say(f"{path.name} was moved to {aside.parent.parent.name}/{chain}/{aside.name}")
+        elif landed and at_fault(error):
+            steps.say(f"{path.name} is another file than the one that was refused; it stays")
         raise
 
 
@@ -136,12 +142,15 @@ def _update(
     workspace: Workspace,
     chain: str,
     path: Path,
+    seen: Identity | None,
     accept_model_change: bool,
     on_overlap: OnOverlap,
 ) -> UpdateResult:
     declaration = load_declaration(chain, workspace.models)
     signer_from_environment()  # a key that cannot be used is told before the fit, not after it
-    batch = steps.read(path, declaration)
+    batch = _read(steps, path, declaration, seen if has_landed(workspace, chain, path) else None)
+    if batch is None:
+        return _nothing(chain, path, "unfinished", "changed while it was read; the next sweep takes it")
     ledger = steps.open_ledger(workspace)
 
     def attempt() -> UpdateResult | None:
@@ -153,7 +162,7 @@ def _update(
                 file=path.name,
                 message=plan.noop,
             )
-            result = _archived(result, workspace, path, batch)
+            result = _archived(steps, result, workspace, path, batch, seen)
             steps.draw(ledger, _at_head(plan))
             return result
         outcome = steps.fit(plan)
@@ -164,7 +173,7 @@ def _update(
             return None
         dropped = plan.batch.dropped.rows if plan.batch.dropped else 0
         result = registered_result(path, registered, tuple(outcome.gate.reasons), dropped)
-        result = _archived(result, workspace, path, batch)
+        result = _archived(steps, result, workspace, path, batch, seen)
         steps.draw(ledger, {registered.run_id: registered.record_digest} | _at_head(plan))
         steps.publish(plan, outcome, registered)
         return result
@@ -176,6 +185,17 @@ def _update(
         lost=f"{batch.origin} lost the race for the head of {chain}",
         run="the update",
     )
+
+
+def _read(steps: Steps, path: Path, declaration: Declaration, seen: Identity | None) -> Batch | None:
+    """Return the batch of a file; None when a file that landed (`seen`) is not what was read any more."""
+    try:
+        batch = steps.read(path, declaration)
+    except BatchRefused:
+        if seen is not None and is_another(path, seen):
+            return None
+        raise
+    return None if seen is not None and is_another(path, seen) else batch
 
 
 def _at_head(plan: Plan) -> dict[str, str]:
@@ -253,5 +273,13 @@ def registered_result(
     )
 
 
-def _archived(result: UpdateResult, workspace: Workspace, path: Path, batch: Batch) -> UpdateResult:
-    return replace(result, stored=str(store(workspace, result.chain, path, batch.digest)))
+def _archived(
+    steps: Steps,
+    result: UpdateResult,
+    workspace: Workspace,
+    path: Path,
+    batch: Batch,
+    seen: Identity | None,
+) -> UpdateResult:
+    stored = store(workspace, result.chain, path, batch, seen, steps.say)
+    return replace(result, stored=str(stored))

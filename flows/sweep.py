@@ -16,7 +16,6 @@ from flows import files
 from flows.update import outcome_of, update_batch
 from lindley.declaration import load_declaration
 from lindley.errors import LindleyError
-from lindley.landing import arrivals
 from lindley.report.markdown import code, escape
 from lindley.workspace import Workspace
 
@@ -68,7 +67,7 @@ def sweep(chain: str | None = None) -> State[Any]:
     """
     workspace = Workspace.from_environment()
     swept = Swept()
-    listing = arrivals(workspace.landing)
+    listing = files.arrived(workspace)
     for name in sorted({arrival.chain for arrival in listing if chain in (None, arrival.chain)}):
         try:
             _sweep_chain(workspace, name, swept)

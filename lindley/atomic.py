@@ -12,7 +12,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,43 @@ from lindley import failpoints
 
 #: What the operating system says where hard links cannot be made.
 _NO_LINKS = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+#: Beginning of the hidden folders in which a file is for the moment between its name and its removal.
+_TAKEN = ".taken-"
+
+
+class Replaced(Exception):
+    """A name stands for another file than the one that was meant, or that one was written to."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which file it is and in which state: two that are equal have the same content.
+
+    Parameters
+    ----------
+    device, inode
+        Which file.
+    size, mtime_ns
+        In bytes, and time of the last change in nanoseconds since the epoch.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """Return what the operating system says of a file."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def identity(path: Path) -> Identity | None:
+    """Return which file a name stands for now, links followed; None for none."""
+    try:
+        return Identity.of(path.stat())
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last is a name that nothing can have
+        return None
 
 
 def write_new(data: bytes, target: Path) -> bool:
@@ -33,7 +71,7 @@ def write_over(data: bytes, target: Path) -> None:
         temporary.replace(target)
 
 
-def move_new(source: Path, target: Path, *, keep: bool = False) -> bool:
+def move_new(source: Path, target: Path, *, keep: bool = False, seen: Identity | None = None) -> bool:
     """Move a file to a new name, across file systems if need be.
 
     Parameters
@@ -42,11 +80,19 @@ def move_new(source: Path, target: Path, *, keep: bool = False) -> bool:
         Where it is and where it goes. The target of a symbolic link is copied.
     keep
         Copy it instead.
+    seen
+        Which file is meant; None takes whatever has the name. Another one that takes the name while this
+        one moves stays where it is.
 
     Returns
     -------
     bool
         False, with nothing changed, when the name is taken.
+
+    Raises
+    ------
+    Replaced
+        If `source` is not the file that is meant; nothing is at the target.
     """
     # A kept file is copied, never linked: its owner may go on editing it.
     if not keep and not source.is_symlink():
@@ -58,19 +104,106 @@ def move_new(source: Path, target: Path, *, keep: bool = False) -> bool:
             if error.errno not in _NO_LINKS:
                 raise
         else:
-            failpoints.reach("archive-linked")
-            source.unlink(missing_ok=True)
+            _settle(source, target, seen)
             return True
     with source.open("rb") as reader:
-        if not _copy_new(reader, target):
+        if not _copy_new(reader, target, seen):
             return False
     if not keep:
-        source.unlink(missing_ok=True)
+        remove(source, seen)
     return True
 
 
-def _copy_new(reader: BinaryIO, target: Path) -> bool:
+def _settle(source: Path, target: Path, seen: Identity | None) -> None:
+    """Take the old name of a file that has its new one, if it is the file that is meant."""
+    if seen is not None and identity(target) != seen:
+        target.unlink()
+        raise Replaced(source)
+    failpoints.reach("archive-linked")
+    remove(source, seen)
+    if seen is not None and identity(target) != seen:  # its writer had it open and wrote to it
+        _put_back(target, source)
+        raise Replaced(source)
+
+
+def remove(path: Path, seen: Identity | None = None) -> None:
+    """Remove a file, or leave the name to another one that has it.
+
+    Parameters
+    ----------
+    path
+        Its name; nothing happens where there is none.
+    seen
+        Which file is meant; None removes whatever has the name.
+    """
+    if seen is None or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
+    if identity(path) != seen:
+        return
+    # Another file can take the name between the look and the removal: it is looked at once more under a
+    # name that nobody writes to, and put back if it is one.
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=_TAKEN))
+    taken = folder / path.name
+    try:
+        path.rename(taken)
+        failpoints.reach("archive-taken")
+        if identity(taken) == seen:
+            taken.unlink()
+        else:
+            _put_back(taken, path)
+    except FileNotFoundError:
+        pass  # another run took it, or gave it back
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def give_back(folder: Path) -> None:
+    """Give files their names again that a killed process had taken for the moment before their removal.
+
+    Safe at any time: a process that is just at it finds its file gone.
+
+    Parameters
+    ----------
+    folder
+        Where the files were; nothing happens where nothing was left.
+    """
+    for left in sorted(folder.glob(f"{_TAKEN}*")):
+        with suppress(OSError):  # not ours, or another process is at it
+            for taken in list(left.iterdir()):
+                _put_back(taken, folder / taken.name)
+            left.rmdir()
+
+
+def _put_back(taken: Path, path: Path) -> None:
+    """Give a file its name again, or one beside it where another file has that by now."""
+    number, name = 0, path
+    while not _named(taken, name):
+        number += 1
+        name = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    taken.unlink(missing_ok=True)
+
+
+def _named(taken: Path, name: Path) -> bool:
+    """Give a file a name beside the one that it has; False when another file has that."""
+    try:
+        os.link(taken, name)
+    except FileExistsError:
+        return identity(name) == identity(taken)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if name.exists():
+            return False
+        taken.rename(name)
+    return True
+
+
+def _copy_new(reader: BinaryIO, target: Path, seen: Identity | None = None) -> bool:
     with _temporary(reader, target) as temporary:
+        if seen is not None and Identity.of(os.fstat(reader.fileno())) != seen:
+            raise Replaced(target)
         try:
             os.link(temporary, target)
         except FileExistsError:

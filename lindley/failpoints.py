@@ -31,6 +31,7 @@ NAMES = {
     "closed": "closed the run; the file is still where it was",
     "archive-copied": "copied a file, under a hidden name",
     "archive-linked": "given a file that moves its new name, and not taken the old one",
+    "archive-taken": "taken the old name of a file that moved, and not removed it",
     "archived": "moved the file to the store",
     "drawn": "registered and archived the link, and drawn its pictures to a scratch folder",
     "reason-written": "written why a file is refused, and not moved the file",

@@ -20,7 +20,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from lindley import failpoints
-from lindley.atomic import move_new, write_new
+from lindley.atomic import Identity, Replaced, move_new, remove, write_new
 from lindley.errors import BatchRefused, LindleyError, NameRefused
 from lindley.file_names import EXTENSIONS, PARQUET_MAGIC, shown_name
 from lindley.names import CHAIN_NAME, check_chain_name
@@ -189,7 +189,9 @@ def _ends_as_parquet(path: Path) -> bool:
         return file.read() == PARQUET_MAGIC
 
 
-def archive(path: Path, store: Path, chain: str, digest: str, *, keep: bool = False) -> Path:
+def archive(
+    path: Path, store: Path, chain: str, digest: str, *, keep: bool = False, seen: Identity | None = None
+) -> Path:
     """Move an accepted file to ``store/CHAIN/DIGEST.EXT`` and return that path.
 
     Idempotent: when the store has the digest already, under any extension, the first file stays and
@@ -205,11 +207,19 @@ def archive(path: Path, store: Path, chain: str, digest: str, *, keep: bool = Fa
         Name of the chain and content digest of the batch.
     keep
         Leave `path` where it is and copy it.
+    seen
+        Which file was read. Another one that has its name by now stays where it is. None takes whatever
+        is there.
 
     Raises
     ------
     NameRefused
         If chain or digest is not one.
+    Replaced
+        If the file that was read is no longer there, but another one, and the store has no file of that
+        digest.
+    FileNotFoundError
+        If no file is there, and the store has none of that digest.
     """
     check_chain_name(chain)
     if not _DIGEST.fullmatch(digest):
@@ -220,15 +230,17 @@ def archive(path: Path, store: Path, chain: str, digest: str, *, keep: bool = Fa
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{digest}{path.suffix.lower()}"
     stored = next((p for p in (folder / f"{digest}{e}" for e in EXTENSIONS) if p.exists()), None)
-    if stored is None and move_new(path, target, keep=keep):
+    if stored is None and move_new(path, target, keep=keep, seen=seen):
         return target
     stored = stored or target
     if not keep and path.exists() and path.resolve() != stored.resolve():
-        path.unlink()
+        remove(path, seen)
     return stored
 
 
-def reject(path: Path, rejected: Path, chain: str, error: LindleyError, *, at: str) -> Path:
+def reject(
+    path: Path, rejected: Path, chain: str, error: LindleyError, *, at: str, seen: Identity | None = None
+) -> Path:
     """Move a refused file to ``rejected/CHAIN/`` with its reason beside it, and return its new path.
 
     The name is made safe (no control characters, no leading dash or dot, at most 200 bytes) and gets
@@ -247,6 +259,8 @@ def reject(path: Path, rejected: Path, chain: str, error: LindleyError, *, at: s
         Why it was refused.
     at
         When, in ISO 8601.
+    seen
+        Which file was refused; None takes whatever is there.
 
     Raises
     ------
@@ -254,6 +268,8 @@ def reject(path: Path, rejected: Path, chain: str, error: LindleyError, *, at: s
         If `chain` cannot be a chain's name.
     FileNotFoundError
         If the file is no longer there; nothing is left behind.
+    Replaced
+        If another file is there; it stays, and nothing is left behind.
     """
     check_chain_name(chain)
     path.lstat()
@@ -267,10 +283,10 @@ def reject(path: Path, rejected: Path, chain: str, error: LindleyError, *, at: s
             continue
         failpoints.reach("reason-written")
         try:
-            if move_new(path, target, keep=False):
+            if move_new(path, target, seen=seen):
                 return target
-        except FileNotFoundError:
-            reason.unlink()  # Somebody else took the file.
+        except (FileNotFoundError, Replaced):
+            reason.unlink()  # Somebody else took the file, or put another one in its place.
             raise
         reason.unlink()
     raise AssertionError("there is always a next name")  # pragma: no cover

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from flows import environment
+from flows.sequence import Steps
+from lindley import pipeline
+from lindley.batch import read_batch
 from lindley.pipeline import Outcome, Plan
+from lindley.plots import draw_missing
 from lindley.workspace import Workspace
 from tests import fakes
 
@@ -105,3 +109,21 @@ def published() -> list[tuple]:
 def drawn() -> list[tuple[str, ...]]:
     """Runs whose pictures were drawn, step by step."""
     return []
+
+
+@pytest.fixture
+def steps(ledger, fits, said, published, drawn) -> Steps:
+    """The steps of an update with the real core, the ledger in memory and no sampler."""
+    return Steps(
+        open_ledger=lambda _: ledger,
+        read=read_batch,
+        plan=lambda at, what, batch, ok, overlap: pipeline.plan_update(
+            at, what, batch, accept_model_change=ok, on_overlap=overlap
+        ),
+        fit=fits,
+        log=lambda *link: pipeline.log_link(*link, context=pipeline.RunContext()),
+        register=pipeline.register_link,
+        draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
+        publish=lambda *link: published.append(link),
+        say=said.append,
+    )

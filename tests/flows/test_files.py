@@ -38,6 +38,15 @@ def test_waiting_lists_the_finished_files_of_one_chain_oldest_first(workspace, l
     assert [arrival.path.name for arrival in files.waiting(workspace, "coins")] == ["b.csv", "a.csv"]
 
 
+def test_what_a_killed_process_was_about_to_remove_waits_again(workspace, land):
+    path = land("a.csv")
+    hidden = path.parent / ".taken-abc"
+    hidden.mkdir()
+    path.rename(hidden / "a.csv")
+    assert [arrival.path.name for arrival in files.waiting(workspace, "coins")] == ["a.csv"]
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_nothing_is_before_a_file_that_is_not_there(workspace, land):
     land("b.csv")
     assert files.earlier(workspace, "coins", workspace.landing / "coins" / "gone.csv") == []

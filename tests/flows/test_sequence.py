@@ -10,8 +10,7 @@ import pytest
 
 from flows import sequence
 from flows.files import set_aside
-from flows.sequence import Steps, in_order, update_one
-from lindley import pipeline
+from flows.sequence import in_order, update_one
 from lindley.batch import read_batch
 from lindley.errors import (
     BatchRefused,
@@ -23,25 +22,7 @@ from lindley.errors import (
     UnknownChain,
 )
 from lindley.history import history
-from lindley.plots import draw_missing
 from tests import fakes
-
-
-@pytest.fixture
-def steps(ledger, fits, said, published, drawn) -> Steps:
-    return Steps(
-        open_ledger=lambda _: ledger,
-        read=read_batch,
-        plan=lambda at, what, batch, ok, overlap: pipeline.plan_update(
-            at, what, batch, accept_model_change=ok, on_overlap=overlap
-        ),
-        fit=fits,
-        log=lambda *link: pipeline.log_link(*link, context=pipeline.RunContext()),
-        register=pipeline.register_link,
-        draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
-        publish=lambda *link: published.append(link),
-        say=said.append,
-    )
 
 
 def stored(workspace) -> list[Path]:
