@@ -124,6 +124,8 @@ def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = 
         If the bytes are not a table.
     BatchRefused
         If the table does not fit the schema, is empty or too big, or repeats a row key.
+    FileUnavailable
+        If the operating system does not give its bytes.
     DeclarationRefused
         If row key or `order_by` name columns that the schema does not declare.
     """

@@ -6,6 +6,11 @@ catches one type, prints one paragraph and exits with a code that is not 0.
 
 from __future__ import annotations
 
+import errno
+
+#: What the operating system says that does not pass by itself.
+_LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+
 
 class LindleyError(Exception):
     """Base of every error that Lindley raises on purpose.
@@ -59,6 +64,36 @@ class BatchRefused(LindleyError):
 
 class BatchUnreadable(BatchRefused):
     """The bytes of a file cannot be read as a table at all."""
+
+
+class FileUnavailable(LindleyError):
+    """A file or folder that the operating system did not let Lindley read, write or move.
+
+    That is not the fault of a batch: its file stays where it is, and its chain waits for it.
+
+    Parameters
+    ----------
+    happened
+        What happened, one sentence.
+    cause
+        What the operating system said.
+    todo
+        What the reader can do next.
+    """
+
+    def __init__(self, happened: str, cause: OSError, *, todo: str) -> None:
+        super().__init__(
+            happened,
+            expected="files and folders that this user may read and write, on a disk that answers",
+            found=cause.strerror or str(cause),
+            todo=todo,
+        )
+        self._lasts = cause.errno in _LASTING
+
+    @property
+    def transient(self) -> bool:
+        """A disk may answer again; a permission must be given."""
+        return not self._lasts
 
 
 class OverlapRefused(BatchRefused):

@@ -2,7 +2,8 @@
 
 The format is chosen by the extension and checked by the content. Sizes are limited before anything
 is decoded, so a small file that unpacks to a huge table is refused. Every way of being unreadable
-is one `BatchUnreadable`.
+is one `BatchUnreadable`; that a disk or a permission kept the bytes back says nothing about them, and is
+`FileUnavailable`.
 
 CSV dialect: UTF-8 with or without byte order mark, comma, one header line, quotes doubled inside
 quoted values, line feeds allowed inside quotes, empty lines skipped. An empty field is null, a
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lindley.errors import BatchRefused, BatchUnreadable
+from lindley.errors import BatchRefused, BatchUnreadable, FileUnavailable
 from lindley.file_names import EXTENSIONS, PARQUET_MAGIC, shown_name
 from lindley.schema import BatchSchema, listed
 
@@ -82,6 +83,8 @@ def read_table(path: Path, schema: BatchSchema, limits: Limits | None = None) ->
         If there is no such file, or its bytes are not a table.
     BatchRefused
         If it has no rows, exceeds a limit, or has other columns than the schema declares.
+    FileUnavailable
+        If the operating system does not give its bytes.
     """
     path, limits = Path(path), limits or Limits()
     extension = path.suffix.lower()
@@ -121,9 +124,18 @@ def _bytes_of(path: Path, limits: Limits) -> bytes:
             if size > limits.file_bytes:
                 raise _too_big(name, "bytes in the file", limits.file_bytes, size)
             data = file.read()
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:  # since it was looked at
         raise BatchUnreadable(
-            f"{name} cannot be read", found=error.strerror or str(error), todo="check the file's permissions"
+            f"{name} cannot be read",
+            expected="a CSV or Parquet file",
+            found=error.strerror or str(error),
+            todo="give the path of one file",
+        ) from error
+    except OSError as error:
+        raise FileUnavailable(
+            f"{name} could not be read",
+            error,
+            todo="check its permissions and its disk; a file that landed stays, and its chain waits for it",
         ) from error
     if not data:
         raise BatchUnreadable(

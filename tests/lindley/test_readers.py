@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lindley.declared_schema import as_schema
-from lindley.errors import BatchRefused, BatchUnreadable
+from lindley.errors import BatchRefused, BatchUnreadable, FileUnavailable
 from lindley.file_names import shown_name
 from lindley.readers import Limits, read_stored, read_table
 
@@ -78,6 +80,36 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     folder = tmp_path / "folder.csv"
     folder.mkdir()
     assert "a folder" in _refused(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES])
+def test_bytes_that_are_kept_back_are_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = _csv(tmp_path, GOOD)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(FileUnavailable, match="its chain waits for it") as caught:
+        read_table(path, SCHEMA)
+    assert os.strerror(number) in str(caught.value)
+    assert caught.value.transient == (number != errno.EACCES)
+
+
+def test_a_file_that_goes_while_it_is_opened_is_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _csv(tmp_path, GOOD)
+    real = Path.open
+
+    def late(self: Path, mode: str) -> object:
+        self.unlink()
+        return real(self, mode)
+
+    monkeypatch.setattr(Path, "open", late)
+    assert "No such file" in _refused(path)
 
 
 @pytest.mark.parametrize("name", ["week.xlsx", "week", "week.csv.gz", "week.json"])
