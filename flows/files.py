@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,11 @@ from filelock import FileLock, Timeout
 
 from lindley import failpoints
 from lindley.atomic import Identity, Replaced, give_back, identity
-from lindley.errors import BatchRefused, LindleyError, NameRefused
-from lindley.landing import Arrival, Listing, archive, arrivals, is_complete, reject
+from lindley.errors import BatchRefused, FileUnavailable, LindleyError, NameRefused
+from lindley.file_names import shown_name
+from lindley.landing import Arrival, Listing, archive, arrivals, is_complete
 from lindley.names import check_chain_name
+from lindley.rejecting import reject
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds that an update waits for another one of the same chain on this machine.
 TURN_SECONDS = 1800.0
+
+_warn = logging.getLogger("lindley.files").warning
 
 
 def locate(workspace: Workspace, chain: str, file: str) -> Path:
@@ -53,15 +58,23 @@ def has_landed(workspace: Workspace, chain: str, path: Path) -> bool:
     return not path.is_symlink() and path.parent.resolve() == (workspace.landing / chain).resolve()
 
 
-def finished(path: Path) -> bool:
-    """Return whether the file's writer has finished; waits a second for one that just changed."""
-    return is_complete(path, clock=time.time, sleep=time.sleep)
+def finished(path: Path, say: Callable[[str], object] = _warn) -> bool:
+    """Return whether the file's writer has finished; waits a second for one that just changed.
+
+    One that cannot be looked at has not; `say` is told.
+    """
+    try:
+        return is_complete(path, clock=time.time, sleep=time.sleep)
+    except OSError as error:
+        say(f"{shown_name(path)} cannot be looked at: {error.strerror or error}")
+        return False
 
 
 def arrived(workspace: Workspace) -> Listing:
     """List the landing folder; a file that a killed process was about to remove has its name again."""
-    for folder in workspace.landing.glob("*"):
-        give_back(folder)
+    with suppress(OSError):  # the listing says what cannot be looked at
+        for folder in workspace.landing.glob("*"):
+            give_back(folder)
     return arrivals(workspace.landing)
 
 
@@ -102,19 +115,43 @@ def store(
         Which file that was; None where that is not known.
     say
         Takes one sentence for the log.
+
+    Raises
+    ------
+    FileUnavailable
+        If it cannot be moved or copied; it stays.
     """
-    landed = has_landed(workspace, chain, path)
+    with asking(
+        f"{shown_name(path)} was dealt with, but cannot be archived",
+        todo="make its folder and the store writable; the next run of this file archives it",
+    ):
+        landed = has_landed(workspace, chain, path)
+        try:
+            if seen is None:
+                raise Replaced(path)
+            stored = archive(path, workspace.store, chain, batch.digest, keep=not landed, seen=seen)
+        except (FileNotFoundError, Replaced):
+            stored = _store_batch(workspace, chain, batch)
+            say(f"The file that {path.name} was is gone; what was read of it is in the store")
+        failpoints.reach("archived")
+        if landed and path.exists():
+            say(f"{path.name} is another file by now, which is left for the next run")
+        return stored
+
+
+@contextmanager
+def asking(happened: str, *, todo: str) -> Iterator[None]:
+    """Turn what the operating system refuses in the block into an error that says so.
+
+    Raises
+    ------
+    FileUnavailable
+        For any `OSError`.
+    """
     try:
-        if seen is None:
-            raise Replaced(path)
-        stored = archive(path, workspace.store, chain, batch.digest, keep=not landed, seen=seen)
-    except (FileNotFoundError, Replaced):
-        stored = _store_batch(workspace, chain, batch)
-        say(f"The file that {path.name} was is gone; what was read of it is in the store")
-    failpoints.reach("archived")
-    if landed and path.exists():
-        say(f"{path.name} is another file by now, which is left for the next run")
-    return stored
+        yield
+    except OSError as error:
+        raise FileUnavailable(happened, error, todo=todo) from error
 
 
 def _store_batch(workspace: Workspace, chain: str, batch: Batch) -> Path:
@@ -144,6 +181,11 @@ def set_aside(
     ----------
     seen
         Which file was refused; None takes whatever is there.
+
+    Raises
+    ------
+    FileUnavailable
+        If it cannot be moved; it stays.
     """
     if not at_fault(error) or not has_landed(workspace, chain, path):
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.files import at_fault, earlier, finished, has_landed, is_another, set_aside, store
+from flows.files import asking, at_fault, earlier, finished, has_landed, is_another, set_aside, store
 from flows.result import OnOverlap, Status, UpdateResult
 from lindley.atomic import Identity, identity
 from lindley.declaration import load_declaration
@@ -109,21 +109,21 @@ def update_one(
     Raises
     ------
     LindleyError
-        If there is no such chain, the file cannot become a batch, or it cannot be fitted or logged.
+        If there is no such chain, the file cannot become a batch, or it cannot be fitted, logged or moved.
     KeyRefused
         If the environment names a key for signatures that cannot be used.
     """
-    landed = has_landed(workspace, chain, path)
-    if landed:
-        if not path.exists():
+    with asking(f"{path.name} cannot be looked at", todo="check its permissions and its disk"):
+        landed = has_landed(workspace, chain, path)
+        if landed and not path.exists():
             return _nothing(chain, path, "gone", "is no longer in the landing folder; another run took it")
-        if not finished(path):
+        if landed and not finished(path, steps.say):
             return _nothing(chain, path, "unfinished", "is still being written; the next sweep takes it")
-    seen = identity(path)
+        seen = identity(path)
     try:
         return _update(steps, workspace, chain, path, seen, accept_model_change, on_overlap)
     except LindleyError as error:
-        if landed and not path.exists() and at_fault(error):
+        if landed and at_fault(error) and not path.exists():
             return _nothing(chain, path, "gone", "left the landing folder meanwhile; another run took it")
         aside = set_aside(workspace, chain, path, error, seen)
         if aside is not None:

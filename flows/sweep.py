@@ -13,11 +13,16 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import files
+from flows.states import failed
 from flows.update import outcome_of, update_batch
 from lindley.declaration import load_declaration
 from lindley.errors import LindleyError
 from lindley.report.markdown import code, escape
 from lindley.workspace import Workspace
+
+
+class ChainStopped(LindleyError):
+    """A chain whose sweep met an error that nobody raised on purpose."""
 
 
 @dataclass
@@ -56,9 +61,9 @@ def _run_name() -> str:
 def sweep(chain: str | None = None) -> State[Any]:
     """Take every complete file in the landing folder, oldest first in each chain.
 
-    A file that is itself at fault goes to ``rejected/`` and its chain goes on. Any other failure
-    stops that chain, because the next file must not overtake this one; other chains go on, and the
-    next sweep tries again.
+    A file that is itself at fault goes to ``rejected/`` and its chain goes on. Any other failure, whatever
+    raised it, stops that chain, because the next file must not overtake this one; other chains go on, and
+    the next sweep tries again.
 
     Parameters
     ----------
@@ -67,15 +72,24 @@ def sweep(chain: str | None = None) -> State[Any]:
     """
     workspace = Workspace.from_environment()
     swept = Swept()
-    listing = files.arrived(workspace)
+    try:
+        listing = files.arrived(workspace)
+    except LindleyError as error:
+        return failed(error)
     for name in sorted({arrival.chain for arrival in listing if chain in (None, arrival.chain)}):
         try:
             _sweep_chain(workspace, name, swept)
         except LindleyError as error:
             get_run_logger().error("%s stopped: %s", name, error)
             swept.failed[name] = error
+        except Exception as error:  # whatever it is, the other chains go on
+            get_run_logger().exception("%s stopped", name)
+            swept.failed[name] = _stopped(name, error)
     for entry in listing.ignored:
         swept.add("-", entry.path.name, "ignored", entry.why)
+        folder = entry.path if entry.path.parent == workspace.landing else entry.path.parent
+        if entry.error is not None and chain in (None, folder.name):
+            swept.failed.setdefault(folder.name, entry.error)
     _publish(swept)
     message = _message(swept)
     get_run_logger().info(message)
@@ -88,7 +102,11 @@ def _sweep_chain(workspace: Workspace, chain: str, swept: Swept) -> None:
     load_declaration(chain, workspace.models)  # an unknown chain is reported once, its files stay
     with files.turn(workspace, chain):
         for arrival in files.waiting(workspace, chain):
-            found = outcome_of(update_batch(chain, arrival.path.name, return_state=True))
+            try:
+                found = outcome_of(update_batch(chain, arrival.path.name, return_state=True))
+            except Exception as error:
+                swept.add(chain, arrival.path.name, "failed", f"{type(error).__name__}: {error}")
+                raise
             if not isinstance(found, LindleyError):
                 swept.add(chain, arrival.path.name, found.status, found.message)
                 continue
@@ -96,6 +114,14 @@ def _sweep_chain(workspace: Workspace, chain: str, swept: Swept) -> None:
             swept.add(chain, arrival.path.name, "rejected" if at_fault else "failed", str(found))
             if not at_fault:
                 raise found
+
+
+def _stopped(chain: str, error: Exception) -> ChainStopped:
+    return ChainStopped(
+        f"The sweep of {chain} met an error that was not expected",
+        found=f"{type(error).__name__}: {error}",
+        todo="see the log of the flow run; the files that are left stay, and the next sweep tries again",
+    )
 
 
 def _message(swept: Swept) -> str:

@@ -19,8 +19,8 @@ from prefect.client.orchestration import get_client
 from prefect.events import Event, Resource
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows import files
-from lindley.landing import Arrival, arrivals
+from lindley.errors import LindleyError
+from lindley.landing import Arrival, arrivals, is_complete
 from lindley.workspace import Workspace
 
 EVENT = "lindley.batch.arrived"
@@ -64,6 +64,8 @@ def announce(arrival: Arrival) -> None:
 class Watcher:
     """Announces every complete file of a landing folder once, and again when it stays.
 
+    What cannot be looked at is said once and does not keep the others from being announced.
+
     Parameters
     ----------
     workspace
@@ -71,7 +73,7 @@ class Watcher:
     announce
         Sends the event of a file; raises `NotDelivered` when that fails.
     finished
-        Whether a file's writer has finished.
+        Whether a file's writer has finished; may raise `OSError`.
     clock
         Returns seconds; only differences count.
     say
@@ -85,19 +87,42 @@ class Watcher:
     say: Callable[[str], object]
     _announced: dict[_Identity, float] = field(default_factory=dict)
     _silent: bool = False
+    _said: set[str] = field(default_factory=set)
 
     def look(self) -> None:
         """List the folder and announce what is due."""
         present: set[_Identity] = set()
-        for arrival in arrivals(self.workspace.landing):
+        troubles: set[str] = set()
+        try:
+            listing = arrivals(self.workspace.landing)
+        except LindleyError as error:
+            self._tell({str(error)})
+            return
+        troubles.update(str(entry.error) for entry in listing.ignored if entry.error is not None)
+        for arrival in listing:
             identity = (str(arrival.path), arrival.size, arrival.mtime_ns)
             present.add(identity)
-            last = self._announced.get(identity)
-            if last is not None and self.clock() - last < REMIND_SECONDS:
-                continue
-            if self.finished(arrival):
-                self._try(arrival, identity)
+            try:
+                self._look_at(arrival, identity)
+            except Exception as error:  # whatever it is, it is about this file alone
+                troubles.add(
+                    f"{arrival.chain}/{arrival.path.name} is left out: {type(error).__name__}: {error}"
+                )
+        self._tell(troubles)
         self._announced = {key: when for key, when in self._announced.items() if key in present}
+
+    def _look_at(self, arrival: Arrival, identity: _Identity) -> None:
+        last = self._announced.get(identity)
+        if last is not None and self.clock() - last < REMIND_SECONDS:
+            return
+        if self.finished(arrival):
+            self._try(arrival, identity)
+
+    def _tell(self, troubles: set[str]) -> None:
+        """Say what was not said at the last look."""
+        for trouble in sorted(troubles - self._said):
+            self.say(trouble)
+        self._said = troubles
 
     def _try(self, arrival: Arrival, identity: _Identity) -> None:
         try:
@@ -126,7 +151,7 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
     watcher = Watcher(
         workspace=workspace,
         announce=announce,
-        finished=lambda arrival: files.finished(arrival.path),
+        finished=lambda arrival: is_complete(arrival.path, clock=time.time, sleep=time.sleep),
         clock=time.monotonic,
         say=logging.getLogger("lindley.watch").info,
     )
@@ -138,6 +163,7 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
         yield_on_timeout=True,
         raise_interrupt=False,
         debounce=400,
+        ignore_permission_denied=True,  # one folder that cannot be watched; it is still listed
     ):
         if stop.is_set():
             return

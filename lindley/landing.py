@@ -10,7 +10,6 @@ writer that still has it open could change it afterwards: the digest tells.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -19,9 +18,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING
 
-from lindley import failpoints
-from lindley.atomic import Identity, Replaced, move_new, remove, write_new
-from lindley.errors import BatchRefused, LindleyError, NameRefused
+from lindley.atomic import Identity, move_new, remove, write_new
+from lindley.errors import BatchRefused, FileUnavailable, NameRefused
 from lindley.file_names import EXTENSIONS, PARQUET_MAGIC, shown_name
 from lindley.names import CHAIN_NAME, check_chain_name
 
@@ -37,8 +35,6 @@ PATIENCE_SECONDS = 60.0
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-#: Bytes of a rejected file's name: room for ``-N.reason.json`` within the usual 255.
-_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -65,10 +61,11 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Ignored:
-    """An entry of the landing folder that is not an arrival, and why."""
+    """An entry of the landing folder that is not an arrival, and why; `error` if it cannot be looked at."""
 
     path: Path
     why: str
+    error: FileUnavailable | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +87,20 @@ def arrivals(landing: Path) -> Listing:
 
     Files of any extension count, so that a wrong one is refused with a reason; hidden files and
     those with a temporary ending are silently left alone. Symbolic links are never followed. A
-    missing folder is an empty one.
+    missing folder is an empty one; a chain's folder that cannot be listed is ignored, with the error.
+
+    Raises
+    ------
+    FileUnavailable
+        If the landing folder itself cannot be listed.
     """
     files: list[Arrival] = []
     ignored: list[Ignored] = []
-    for folder in _entries(landing):
+    try:
+        folders = _entries(landing)
+    except OSError as error:
+        raise _unseen(landing, error) from error
+    for folder in folders:
         if folder.name.startswith("."):
             continue
         if not folder.is_dir(follow_symlinks=False):
@@ -115,8 +121,22 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
+def _unseen(path: Path, error: OSError) -> FileUnavailable:
+    return FileUnavailable(
+        f"{shown_name(path)} in the landing folder cannot be looked at",
+        error,
+        todo="check its permissions and its disk; what waits there stays, and is taken then",
+    )
+
+
 def _scan(folder: os.DirEntry[str], files: list[Arrival], ignored: list[Ignored]) -> None:
-    for entry in _entries(Path(folder.path)):
+    try:
+        entries = _entries(Path(folder.path))
+    except OSError as error:
+        path = Path(folder.path)
+        ignored.append(Ignored(path, "the folder cannot be listed", _unseen(path, error)))
+        return
+    for entry in entries:
         if entry.name.startswith(".") or entry.name.lower().endswith(TEMPORARY):
             continue
         path = Path(entry.path)
@@ -124,6 +144,9 @@ def _scan(folder: os.DirEntry[str], files: list[Arrival], ignored: list[Ignored]
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             continue  # Taken away since the folder was listed.
+        except OSError as error:
+            ignored.append(Ignored(path, "cannot be looked at", _unseen(path, error)))
+            continue
         if entry.is_symlink():
             ignored.append(Ignored(path, "a symbolic link"))
         elif not S_ISREG(status.st_mode):
@@ -157,6 +180,11 @@ def is_complete(
         Waits for so many seconds.
     settle_seconds, patience_seconds
         In seconds.
+
+    Raises
+    ------
+    OSError
+        If the file is there but cannot be looked at.
     """
     try:
         before = path.stat()
@@ -236,78 +264,6 @@ def archive(
     if not keep and path.exists() and path.resolve() != stored.resolve():
         remove(path, seen)
     return stored
-
-
-def reject(
-    path: Path, rejected: Path, chain: str, error: LindleyError, *, at: str, seen: Identity | None = None
-) -> Path:
-    """Move a refused file to ``rejected/CHAIN/`` with its reason beside it, and return its new path.
-
-    The name is made safe (no control characters, no leading dash or dot, at most 200 bytes) and gets
-    ``-1``, ``-2`` ... when it is taken. ``NAME.reason.json`` holds the error, the original name and
-    `at`. The reason is written first: a crash leaves a reason too many, never a file without one.
-
-    Parameters
-    ----------
-    path
-        The file.
-    rejected
-        Folder of refused files; made if need be.
-    chain
-        Name of the chain.
-    error
-        Why it was refused.
-    at
-        When, in ISO 8601.
-    seen
-        Which file was refused; None takes whatever is there.
-
-    Raises
-    ------
-    NameRefused
-        If `chain` cannot be a chain's name.
-    FileNotFoundError
-        If the file is no longer there; nothing is left behind.
-    Replaced
-        If another file is there; it stays, and nothing is left behind.
-    """
-    check_chain_name(chain)
-    path.lstat()
-    folder = rejected / chain
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {**error.as_dict(), "original_name": _printable(path.name), "chain": chain, "rejected_at": at}
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    for name in _candidates(path.name):
-        target, reason = folder / name, folder / f"{name}.reason.json"
-        if target.exists() or not write_new(text.encode(errors="backslashreplace"), reason):
-            continue
-        failpoints.reach("reason-written")
-        try:
-            if move_new(path, target, seen=seen):
-                return target
-        except (FileNotFoundError, Replaced):
-            reason.unlink()  # Somebody else took the file, or put another one in its place.
-            raise
-        reason.unlink()
-    raise AssertionError("there is always a next name")  # pragma: no cover
-
-
-def _printable(name: str) -> str:
-    """Return the name as valid Unicode; bytes that are none are written out."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _candidates(name: str) -> Iterator[str]:
-    """Return safe names for a file, the plain one first."""
-    safe = "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in _printable(name))
-    safe = re.sub(r"^[-.~ ]+", "_", safe) or "_"
-    extension = Path(safe).suffix.encode()[:20].decode(errors="ignore")
-    stem = Path(safe).stem.encode()[: _NAME_BYTES - len(extension.encode())].decode(errors="ignore")
-    yield f"{stem}{extension}"
-    number = 0
-    while True:
-        number += 1
-        yield f"{stem}-{number}{extension}"
 
 
 def drop(source: pd.DataFrame | Path, landing: Path, chain: str, stem: str) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
 import re
 from typing import Any
 
@@ -309,6 +311,43 @@ def test_any_other_failure_stops_its_chain_and_no_other(workspace, ledger, land,
     assert set(done.failed) == {"coins"}
     assert later.exists()
     assert "coins" in artifacts(state)["sweep-summary"]["data"]
+
+
+def test_nor_does_an_error_that_nobody_raised_on_purpose(workspace, land, fits):
+    fakes.declare(workspace.models, "dice")
+    land("a.csv")
+    land("x.csv", chain="dice")
+
+    def during() -> None:
+        if fits.plans[-1].declaration.name == "coins":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    fits.during = during
+    state, done = swept()
+    assert state.is_failed()
+    assert statuses(done) == {"a.csv": "failed", "x.csv": "accepted"}
+    assert "No space left on device" in done.failed["coins"].found
+    assert json.loads(json.dumps(done.as_dict()))["failed"]["coins"]["error"] == "ChainStopped"
+
+
+def test_nor_does_a_folder_that_cannot_be_listed(workspace, land, monkeypatch):
+    fakes.declare(workspace.models, "dice")
+    land("a.csv")
+    land("x.csv", chain="dice")
+    closed, scandir = {workspace.landing / "coins"}, os.scandir
+
+    def scan(path="."):
+        if path in closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr("lindley.landing.os.scandir", scan)
+    state, done = swept()
+    assert state.is_failed()
+    assert statuses(done) == {"coins": "ignored", "x.csv": "accepted"}
+    assert "Permission denied" in str(done.failed["coins"])
+    closed.add(workspace.landing)
+    assert "Permission denied" in (sweep(return_state=True).message or "")
 
 
 def test_an_unknown_chain_is_reported_and_its_files_stay(land):

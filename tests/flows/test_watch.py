@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -105,6 +106,54 @@ def test_an_unfinished_file_waits(watcher, server, land):
     path.rename(path.with_name("a.csv"))
     watcher.look()
     assert server.got == ["coins/a.csv"]
+
+
+def test_a_file_that_cannot_be_looked_at_keeps_no_other_from_being_announced(
+    workspace, server, clock, said, land
+):
+    closed = {"a.parquet"}
+
+    def finished(arrival: Arrival) -> bool:
+        if arrival.path.name in closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return True
+
+    watcher = Watcher(workspace, server, finished, clock, said.append)
+    land("a.parquet", minutes=2)
+    land("b.csv", minutes=1)
+    land("x.csv", minutes=1, chain="dice")
+    watcher.look()
+    watcher.look()
+    assert server.got == ["coins/b.csv", "dice/x.csv"]
+    assert sum("a.parquet" in sentence for sentence in said) == 1
+    assert "Permission denied" in said[-1]
+    closed.clear()
+    watcher.look()
+    assert server.got[-1] == "coins/a.parquet"
+
+
+def test_nor_does_a_folder_that_cannot_be_listed(watcher, server, said, land, monkeypatch, workspace):
+    land("a.csv")
+    land("x.csv", chain="dice")
+    closed, scandir = {workspace.landing / "coins"}, os.scandir
+
+    def scan(path):
+        if path in closed:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return scandir(path)
+
+    monkeypatch.setattr("lindley.landing.os.scandir", scan)
+    watcher.look()
+    watcher.look()
+    assert server.got == ["dice/x.csv"]
+    assert sum("Stale file handle" in sentence for sentence in said) == 1
+    closed.add(workspace.landing)
+    watcher.look()
+    watcher.look()
+    assert sum("Stale file handle" in sentence for sentence in said) == 2
+    closed.clear()
+    watcher.look()
+    assert server.got[-1] == "coins/a.csv"
 
 
 def test_what_a_server_that_is_down_missed_comes_when_it_is_up(watcher, server, land, said):

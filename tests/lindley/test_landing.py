@@ -1,24 +1,19 @@
-"""The landing folder: complete files oldest first, nothing overwritten, nothing lost, hostile names."""
+"""The landing folder: complete files oldest first, nothing overwritten, nothing lost."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from lindley import atomic
-from lindley.errors import BatchRefused, BatchUnreadable, NameRefused
-from lindley.landing import Arrival, archive, arrivals, drop, is_complete, reject
+from lindley import atomic, landing
+from lindley.errors import BatchRefused, FileUnavailable, NameRefused
+from lindley.landing import Arrival, archive, arrivals, drop, is_complete
 
 DIGEST = "ab" * 32
-ERROR = BatchUnreadable("week.csv is empty", expected="a table", found="0 bytes", todo="check it")
-AT = "2026-01-02T03:04:05Z"
 
 
 def _file(path: Path, data: bytes = b"x", mtime: float | None = None) -> Path:
@@ -80,6 +75,29 @@ def test_what_is_ignored_is_named_with_its_reason(tmp_path: Path) -> None:
 
 def test_a_missing_landing_folder_is_empty(tmp_path: Path) -> None:
     assert len(arrivals(tmp_path / "nowhere")) == 0
+
+
+def test_a_folder_that_cannot_be_listed_is_ignored_with_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _file(tmp_path / "a" / "x.csv")
+    _file(tmp_path / "b" / "x.csv")
+    closed, scandir = tmp_path / "a", os.scandir
+
+    def scan(path: Path) -> object:
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(landing.os, "scandir", scan)
+    listing = arrivals(tmp_path)
+    assert [file.chain for file in listing] == ["b"]
+    (ignored,) = listing.ignored
+    assert (ignored.path, ignored.why) == (closed, "the folder cannot be listed")
+    assert "Permission denied" in str(ignored.error)
+    closed = tmp_path
+    with pytest.raises(FileUnavailable, match="Permission denied"):
+        arrivals(tmp_path)
 
 
 # Completeness
@@ -217,117 +235,6 @@ def test_a_failed_copy_leaves_file_and_store_as_they_were(
     assert list((tmp_path / "store" / "chain").iterdir()) == []
 
 
-# Rejection
-
-
-def test_reject_moves_and_gives_the_reason(tmp_path: Path, linking: str) -> None:
-    path = _file(tmp_path / "week.csv", b"bad")
-    target = reject(path, tmp_path / "rejected", "chain", ERROR, at=AT)
-    assert target == tmp_path / "rejected" / "chain" / "week.csv"
-    assert target.read_bytes() == b"bad"
-    assert not path.exists()
-    reason = json.loads((target.parent / "week.csv.reason.json").read_text("utf-8"))
-    assert reason == {
-        "error": "BatchUnreadable",
-        "happened": "week.csv is empty",
-        "expected": "a table",
-        "found": "0 bytes",
-        "todo": "check it",
-        "original_name": "week.csv",
-        "chain": "chain",
-        "rejected_at": AT,
-    }
-    assert len(list(target.parent.iterdir())) == 2
-
-
-def test_reject_never_overwrites(tmp_path: Path, linking: str) -> None:
-    names = []
-    for number in range(3):
-        path = _file(tmp_path / "week.csv", b"%d" % number)
-        names.append(reject(path, tmp_path / "rejected", "chain", ERROR, at=AT).name)
-    assert names == ["week.csv", "week-1.csv", "week-2.csv"]
-    folder = tmp_path / "rejected" / "chain"
-    assert [(folder / name).read_bytes() for name in names] == [b"0", b"1", b"2"]
-    assert all((folder / f"{name}.reason.json").exists() for name in names)
-    _file(folder / "other.csv.reason.json", b"kept")
-    assert (
-        reject(_file(tmp_path / "other.csv"), tmp_path / "rejected", "chain", ERROR, at=AT).name
-        == "other-1.csv"
-    )
-    assert (folder / "other.csv.reason.json").read_bytes() == b"kept"
-
-
-def test_reject_of_a_file_that_is_gone_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(FileNotFoundError):
-        reject(tmp_path / "gone.csv", tmp_path / "rejected", "chain", ERROR, at=AT)
-    path = _file(tmp_path / "week.csv")
-    real = atomic.os.link
-
-    def taken(source: os.PathLike[str], target: os.PathLike[str]) -> None:
-        if Path(source) == path:
-            path.unlink()
-        real(source, target)
-
-    monkeypatch.setattr(atomic.os, "link", taken)
-    with pytest.raises(FileNotFoundError):
-        reject(path, tmp_path / "rejected", "chain", ERROR, at=AT)
-    assert list((tmp_path / "rejected" / "chain").iterdir()) == []
-
-
-HOSTILE = [
-    "-rf.csv",
-    "--help.csv",
-    "two\nlines.csv",
-    "tab\tand\x1b[31mcolour.csv",
-    "x" * 251 + ".csv",
-    "é" * 125 + ".csv",
-    "a." + "b" * 250,
-    "snow ☃ наука.csv",
-    "a\u202egpj.csv",
-    "con:stream?.csv",
-    os.fsdecode(b"latin-\xe9.csv"),
-    "~root.csv",
-    "no extension",
-    "...",
-    "week.csv.reason.json",
-]
-
-
-@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
-def test_hostile_names_are_made_safe(tmp_path: Path, name: str) -> None:
-    for _ in range(2):
-        path = _file(tmp_path / "landing" / name, b"bad")
-        target = reject(path, tmp_path / "rejected", "chain", ERROR, at=AT)
-        assert target.parent == tmp_path / "rejected" / "chain"
-        assert target.read_bytes() == b"bad"
-        assert target.name.isprintable()
-        assert target.name[0] not in "-.~"
-        assert len(os.fsencode(target.name)) <= 210
-        reason = json.loads((target.parent / f"{target.name}.reason.json").read_text("utf-8"))
-        assert reason["original_name"] == os.fsencode(name).decode("utf-8", "backslashreplace")
-        assert list((tmp_path / "landing").iterdir()) == []
-
-
-@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_any_name_can_be_rejected(tmp_path: Path, name: str) -> None:
-    if name in (".", ".."):
-        return
-    path = _file(tmp_path / "landing" / name, b"bad")
-    target = reject(path, tmp_path / "rejected", "chain", ERROR, at=AT)
-    assert target.parent == tmp_path / "rejected" / "chain"
-    assert target.read_bytes() == b"bad"
-
-
-def test_reject_refuses_a_chain_name_that_could_leave_the_folder(tmp_path: Path) -> None:
-    path = _file(tmp_path / "a.csv")
-    with pytest.raises(NameRefused):
-        reject(path, tmp_path / "rejected", "..", ERROR, at=AT)
-    assert path.exists()
-
-
 # Dropping
 
 
@@ -361,15 +268,3 @@ def test_drop_refuses_stems_that_are_no_names(tmp_path: Path, stem: str) -> None
 def test_drop_refuses_frames_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(BatchRefused, match="'k'"):
         drop(pd.DataFrame({"k": [1, "a"]}), tmp_path / "landing", "chain", "week-1")
-
-
-def test_concurrent_rejections_lose_nothing(tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    paths = [_file(tmp_path / f"{number}" / "week.csv", b"%d" % number) for number in range(16)]
-    with ThreadPoolExecutor(8) as pool:
-        targets = list(
-            pool.map(lambda path: reject(path, tmp_path / "rejected", "chain", ERROR, at=AT), paths)
-        )
-    assert len(set(targets)) == 16
-    assert [target.read_bytes() for target in targets] == [b"%d" % number for number in range(16)]

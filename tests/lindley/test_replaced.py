@@ -9,7 +9,8 @@ import pytest
 from lindley import atomic
 from lindley.atomic import Replaced, give_back, identity
 from lindley.errors import BatchUnreadable
-from lindley.landing import archive, arrivals, reject
+from lindley.landing import archive, arrivals
+from lindley.rejecting import reject
 
 DIGEST = "ab" * 32
 ERROR = BatchUnreadable("week.csv is empty", expected="a table", found="0 bytes", todo="check it")

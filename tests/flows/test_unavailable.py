@@ -1,0 +1,87 @@
+"""Files and folders that the operating system does not let an update read, move or write."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.sequence import in_order, update_one
+from lindley.errors import FileUnavailable, LindleyError
+from lindley.history import history
+
+
+@pytest.fixture
+def unreadable(monkeypatch) -> Callable[[Path], None]:
+    """Return a function after which a file can be neither opened nor linked, as one of another user."""
+
+    def close(path: Path) -> None:
+        real = Path.open
+
+        def opened(self: Path, *mode: object, **options: object) -> object:
+            if self == path:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real(self, *mode, **options)
+
+        def link(*_: object) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "open", opened)
+        monkeypatch.setattr("lindley.atomic.os.link", link)
+
+    return close
+
+
+def test_a_file_that_cannot_be_read_stays_and_holds_up_its_chain(steps, workspace, land, unreadable, said):
+    path, newest = land("a.csv", minutes=2), land("b.csv", 5, minutes=1)
+    unreadable(path)
+
+    def one(older):
+        try:
+            return update_one(steps, workspace, "coins", older)
+        except LindleyError as error:
+            return error
+
+    with pytest.raises(FileUnavailable, match="Permission denied"):
+        in_order(workspace, "coins", newest, one, said.append)
+    assert path.exists()
+    assert not (workspace.rejected / "coins").exists()
+
+
+def test_a_refused_file_that_cannot_be_moved_stays_and_says_both(steps, workspace, land, unreadable):
+    path = land("a.txt")
+    unreadable(path)
+    with pytest.raises(FileUnavailable, match=r"rejected/ \(a.txt has an extension.*Permission denied"):
+        update_one(steps, workspace, "coins", path)
+    assert path.exists()
+    assert list((workspace.rejected / "coins").iterdir()) == []
+
+
+def test_a_store_that_cannot_be_written_leaves_the_file_for_the_next_run(
+    steps, workspace, ledger, land, monkeypatch
+):
+    path = land("a.csv")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.files.archive", full)
+        with pytest.raises(FileUnavailable, match=r"cannot be archived.*No space left"):
+            update_one(steps, workspace, "coins", path)
+    assert path.exists()
+    assert update_one(steps, workspace, "coins", path).status == "unchanged"
+    assert (
+        path.exists(),
+        len(list((workspace.store / "coins").iterdir())),
+        len(history(ledger, "coins")),
+    ) == (False, 1, 1)
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_finished(steps, workspace, land, unreadable, said):
+    path = land("a.parquet", minutes=0.5, text="PAR1....PAR1")
+    unreadable(path)
+    assert update_one(steps, workspace, "coins", path).status == "unfinished"
+    assert said == ["a.parquet cannot be looked at: Permission denied"]
