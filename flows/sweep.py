@@ -76,15 +76,11 @@ def sweep(chain: str | None = None) -> State[Any]:
         listing = files.arrived(workspace)
     except LindleyError as error:
         return failed(error)
-    for name in sorted({arrival.chain for arrival in listing if chain in (None, arrival.chain)}):
-        try:
-            _sweep_chain(workspace, name, swept)
-        except LindleyError as error:
-            get_run_logger().error("%s stopped: %s", name, error)
-            swept.failed[name] = error
-        except Exception as error:  # whatever it is, the other chains go on
-            get_run_logger().exception("%s stopped", name)
-            swept.failed[name] = _stopped(name, error)
+    names = sorted({arrival.chain for arrival in listing if chain in (None, arrival.chain)})
+    # A chain that another run is at is waited for when the others are done.
+    busy = [name for name in names if not _take(workspace, name, swept, wait=False)]
+    for name in busy:
+        _take(workspace, name, swept, wait=True)
     for entry in listing.ignored:
         swept.add("-", entry.path.name, "ignored", entry.why)
         folder = entry.path if entry.path.parent == workspace.landing else entry.path.parent
@@ -98,9 +94,24 @@ def sweep(chain: str | None = None) -> State[Any]:
     return Completed(message=message, data=swept)
 
 
-def _sweep_chain(workspace: Workspace, chain: str, swept: Swept) -> None:
+def _take(workspace: Workspace, chain: str, swept: Swept, *, wait: bool) -> bool:
+    """Take what waits in a chain's folder; False when another run is at it and is not waited for."""
+    try:
+        return _sweep_chain(workspace, chain, swept, wait)
+    except LindleyError as error:
+        get_run_logger().error("%s stopped: %s", chain, error)
+        swept.failed[chain] = error
+    except Exception as error:  # whatever it is, the other chains go on
+        get_run_logger().exception("%s stopped", chain)
+        swept.failed[chain] = _stopped(chain, error)
+    return True
+
+
+def _sweep_chain(workspace: Workspace, chain: str, swept: Swept, wait: bool) -> bool:
     load_declaration(chain, workspace.models)  # an unknown chain is reported once, its files stay
-    with files.turn(workspace, chain):
+    with files.turn(workspace, chain, files.TURN_SECONDS if wait else 0.0) as came:
+        if not came and not wait:
+            return False
         for arrival in files.waiting(workspace, chain):
             try:
                 found = outcome_of(update_batch(chain, arrival.path.name, return_state=True))
@@ -114,6 +125,7 @@ def _sweep_chain(workspace: Workspace, chain: str, swept: Swept) -> None:
             swept.add(chain, arrival.path.name, "rejected" if at_fault else "failed", str(found))
             if not at_fault:
                 raise found
+    return True
 
 
 def _stopped(chain: str, error: Exception) -> ChainStopped:

@@ -26,7 +26,7 @@ from lindley.workspace import Workspace
 EVENT = "lindley.batch.arrived"
 #: Seconds between listings when the file system reports no change.
 LIST_SECONDS = 5.0
-#: Seconds after which a file that is still in the landing folder is announced again.
+#: Seconds after which the oldest file of a chain that is still in the landing folder is announced again.
 REMIND_SECONDS = 900.0
 
 _Identity = tuple[str, int, int]
@@ -62,8 +62,9 @@ def announce(arrival: Arrival) -> None:
 
 @dataclass
 class Watcher:
-    """Announces every complete file of a landing folder once, and again when it stays.
+    """Announces every complete file of a landing folder once, and the oldest of a chain again when it stays.
 
+    Those behind it wait for it: a run for each would take the oldest first, and fail as it did.
     What cannot be looked at is said once and does not keep the others from being announced.
 
     Parameters
@@ -99,11 +100,13 @@ class Watcher:
             self._tell({str(error)})
             return
         troubles.update(str(entry.error) for entry in listing.ignored if entry.error is not None)
+        ahead: set[str] = set()  # chains of which an older file waits
         for arrival in listing:
             identity = (str(arrival.path), arrival.size, arrival.mtime_ns)
             present.add(identity)
             try:
-                self._look_at(arrival, identity)
+                if self._look_at(arrival, identity, oldest=arrival.chain not in ahead):
+                    ahead.add(arrival.chain)
             except Exception as error:  # whatever it is, it is about this file alone
                 troubles.add(
                     f"{arrival.chain}/{arrival.path.name} is left out: {type(error).__name__}: {error}"
@@ -111,12 +114,15 @@ class Watcher:
         self._tell(troubles)
         self._announced = {key: when for key, when in self._announced.items() if key in present}
 
-    def _look_at(self, arrival: Arrival, identity: _Identity) -> None:
+    def _look_at(self, arrival: Arrival, identity: _Identity, *, oldest: bool) -> bool:
+        """Announce a file that is due; return whether it is complete, so that later ones wait for it."""
         last = self._announced.get(identity)
-        if last is not None and self.clock() - last < REMIND_SECONDS:
-            return
-        if self.finished(arrival):
-            self._try(arrival, identity)
+        if last is not None and not (oldest and self.clock() - last >= REMIND_SECONDS):
+            return True
+        if not self.finished(arrival):
+            return False
+        self._try(arrival, identity)
+        return True
 
     def _tell(self, troubles: set[str]) -> None:
         """Say what was not said at the last look."""

@@ -1,11 +1,8 @@
-"""The flows `update` and `sweep` on a real Prefect server, with a ledger in memory and no sampler."""
+"""The flow `update` on a real Prefect server, with a ledger in memory and no sampler."""
 
 from __future__ import annotations
 
 import base64
-import errno
-import json
-import os
 import re
 from typing import Any
 
@@ -16,7 +13,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
 from flows.result import UpdateResult
-from flows.sweep import Swept, sweep
+from flows.sweep import sweep
 from flows.update import outcome_of, update, update_batch
 from lindley import pipeline
 from lindley.errors import BatchRefused, FitFailed, LedgerUnavailable, LindleyError, UnknownChain
@@ -29,6 +26,7 @@ from tasks.plots import draw_plots
 from tasks.progress import watched
 from tasks.publish import publish
 from tests import fakes
+from tests.flow_runs import artifacts
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -56,15 +54,6 @@ def task_runs(state: State[Any]) -> dict[str, int]:
     with get_client(sync_client=True) as client:
         found = client.read_task_runs(flow_run_filter=wanted)
     return {re.sub(r"-\w+$", "", run.name): run.run_count for run in found}
-
-
-def artifacts(state: State[Any]) -> dict[str, Any]:
-    run_id = str(state.state_details.flow_run_id)
-    with get_client(sync_client=True) as client:
-        response = client.request(
-            "POST", "/artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [run_id]}}}
-        )
-    return {item["key"]: item for item in response.json()}
 
 
 def test_a_file_becomes_a_link_in_a_run_that_names_both(ledger, land):
@@ -239,139 +228,6 @@ def test_no_task_or_flow_caches_or_pickles_anything():
         assert task.persist_result is False
     for made in (update, update_batch, sweep):
         assert made.persist_result is False
-
-
-# -- sweep ------------------------------------------------------------------------------------------
-
-
-def swept(chain: str | None = None) -> tuple[State[Any], Swept]:
-    state = sweep(chain, return_state=True)
-    return state, state.result(raise_on_failure=False)
-
-
-def statuses(done: Swept) -> dict[str, str]:
-    return {row["file"]: row["status"] for row in done.rows}
-
-
-def test_a_sweep_takes_everything_oldest_first(workspace, ledger, land):
-    fakes.declare(workspace.models, "dice")
-    land("b.csv", 5, minutes=2)
-    land("a.csv", 1, minutes=3)
-    land("x.csv", 1, chain="dice")
-    state, _ = swept()
-    assert state.is_completed()
-    assert state.message == "3 accepted"
-    assert [view.origin for view in history(ledger, "coins")] == ["a.csv", "b.csv"]
-    assert len(history(ledger, "dice")) == 1
-    assert set(artifacts(state)) == {"sweep-summary", "sweep-files"}
-    assert list(workspace.landing.glob("*/*")) == []
-
-
-def test_a_sweep_with_nothing_to_do_says_so_and_leaves_nothing():
-    state, done = swept()
-    assert state.message == "nothing in the landing folder"
-    assert done.rows == []
-    assert artifacts(state) == {}
-
-
-def test_a_sweep_of_one_chain_leaves_the_others(workspace, land):
-    fakes.declare(workspace.models, "dice")
-    land("a.csv")
-    kept = land("x.csv", chain="dice")
-    _, done = swept("coins")
-    assert statuses(done) == {"a.csv": "accepted"}
-    assert kept.exists()
-
-
-def test_a_file_at_fault_does_not_stop_its_chain(workspace, land):
-    land("a.csv", text="id,k,n\n1,3,ten\n", minutes=3)
-    land("b.csv", minutes=2)
-    state, done = swept()
-    assert statuses(done) == {"a.csv": "rejected", "b.csv": "accepted"}
-    assert state.is_completed()
-
-
-def test_any_other_failure_stops_its_chain_and_no_other(workspace, ledger, land, fits):
-    fakes.declare(workspace.models, "dice")
-    land("a.csv", minutes=3, chain="coins")
-    later = land("b.csv", 5, minutes=2)
-    land("x.csv", chain="dice")
-
-    class Selective(FitFailed):
-        pass
-
-    def during() -> None:
-        if fits.plans[-1].declaration.name == "coins":
-            raise Selective("Only coins fails")
-
-    fits.during = during
-    state, done = swept()
-    assert state.is_failed()
-    assert statuses(done) == {"a.csv": "failed", "x.csv": "accepted"}
-    assert set(done.failed) == {"coins"}
-    assert later.exists()
-    assert "coins" in artifacts(state)["sweep-summary"]["data"]
-
-
-def test_nor_does_an_error_that_nobody_raised_on_purpose(workspace, land, fits):
-    fakes.declare(workspace.models, "dice")
-    land("a.csv")
-    land("x.csv", chain="dice")
-
-    def during() -> None:
-        if fits.plans[-1].declaration.name == "coins":
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    fits.during = during
-    state, done = swept()
-    assert state.is_failed()
-    assert statuses(done) == {"a.csv": "failed", "x.csv": "accepted"}
-    assert "No space left on device" in done.failed["coins"].found
-    assert json.loads(json.dumps(done.as_dict()))["failed"]["coins"]["error"] == "ChainStopped"
-
-
-def test_nor_does_a_folder_that_cannot_be_listed(workspace, land, monkeypatch):
-    fakes.declare(workspace.models, "dice")
-    land("a.csv")
-    land("x.csv", chain="dice")
-    closed, scandir = {workspace.landing / "coins"}, os.scandir
-
-    def scan(path="."):
-        if path in closed:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr("lindley.landing.os.scandir", scan)
-    state, done = swept()
-    assert state.is_failed()
-    assert statuses(done) == {"coins": "ignored", "x.csv": "accepted"}
-    assert "Permission denied" in str(done.failed["coins"])
-    closed.add(workspace.landing)
-    assert "Permission denied" in (sweep(return_state=True).message or "")
-
-
-def test_an_unknown_chain_is_reported_and_its_files_stay(land):
-    kept = land("x.csv", chain="dice")
-    land("a.csv")
-    state, done = swept()
-    assert state.is_failed()
-    assert isinstance(done.failed["dice"], UnknownChain)
-    assert statuses(done) == {"a.csv": "accepted"}
-    assert kept.exists()
-
-
-def test_what_is_no_arrival_is_listed(workspace, land):
-    land("a.csv")
-    (workspace.landing / "stray.csv").write_text("id\n")
-    _, done = swept()
-    assert statuses(done) == {"a.csv": "accepted", "stray.csv": "ignored"}
-
-
-def test_the_results_are_json(land):
-    land("a.csv")
-    land("x.csv", chain="dice")
-    _, done = swept()
-    assert json.loads(json.dumps(done.as_dict()))["failed"]["dice"]["error"] == "UnknownChain"
 
 
 def test_pictures_are_drawn_in_a_task_of_their_own(ledger, land):

@@ -81,6 +81,29 @@ def test_and_again_when_it_stays(watcher, server, land, clock):
     assert server.got == ["coins/a.csv"] * 2
 
 
+def test_only_the_oldest_of_a_chain_is_announced_again(watcher, server, land, clock):
+    """The others wait for it: each run of theirs would fit it again."""
+    oldest = land("a.csv", minutes=4)
+    land("unfinished.csv", minutes=5)
+    land("b.csv", minutes=3)
+    land("c.csv", minutes=2)
+    land("x.csv", minutes=1, chain="dice")
+    watcher.look()
+    first = ["coins/a.csv", "coins/b.csv", "coins/c.csv", "dice/x.csv"]
+    assert server.got == first
+    clock.now += REMIND_SECONDS
+    for _ in range(2):
+        watcher.look()
+    assert server.got == [*first, "coins/a.csv", "dice/x.csv"]
+    land("d.csv", minutes=0.5)
+    oldest.unlink()
+    watcher.look()
+    assert server.got[6:] == ["coins/b.csv", "coins/d.csv"]
+    clock.now += REMIND_SECONDS - 1
+    watcher.look()
+    assert len(server.got) == 8
+
+
 def test_a_file_that_changed_is_another_one(watcher, server, land):
     land("a.csv", minutes=3)
     watcher.look()
