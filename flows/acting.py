@@ -155,13 +155,16 @@ def correct_one(
     path: Path,
     plan_correct: Callable[[Ledger, Declaration, Batch], ActPlan],
 ) -> ActResult:
-    """Let a file count in the place of a batch; afterwards it is in the store, as after an update.
+    """Let a file count in the place of a batch; afterwards a copy of it is in the store.
 
     Raises
     ------
+    NameRefused
+        If the file lies in the landing folder.
     LindleyError
         As in `act`, or if the file cannot become a batch.
     """
+    files.check_correction(workspace, chain, path)
     declaration = load_declaration(chain, workspace.models)
     seen = identity(path)
     batch = steps.read(path, declaration)

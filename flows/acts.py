@@ -78,7 +78,8 @@ def correct(chain: str, old: str, file: str, accept_model_change: bool = False) 
     old
         The batch that is replaced: number of the link, beginning of the batch's digest, or name of its file.
     file
-        Name of a file in the chain's landing folder, or an absolute path.
+        Name of a file in the chain's folder of corrections, ``data/corrections/CHAIN/``, or an absolute
+        path outside the landing folder. It stays there.
     accept_model_change
         Go on although the model's code is not the head's.
     """
@@ -88,7 +89,7 @@ def correct(chain: str, old: str, file: str, accept_model_change: bool = False) 
             act_steps(),
             workspace,
             chain,
-            files.locate(workspace, chain, file),
+            files.locate_correction(workspace, chain, file),
             lambda ledger, declaration, batch: tasks.plan_correct(
                 ledger, declaration, old, batch, accept_model_change
             ),

@@ -51,7 +51,12 @@ def retract(
 def correct(
     chain: Chain,
     old: Annotated[str, typer.Argument(metavar="OLD", help=_BATCH, show_default=False)],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="CSV or Parquet file.", show_default=False)],
+    new: Annotated[
+        Path,
+        typer.Argument(
+            metavar="NEW", help="CSV or Parquet file, not in the landing folder.", show_default=False
+        ),
+    ],
     direct: Direct = False,
     accept_model_change: AcceptChange = False,
     as_json: Json = False,

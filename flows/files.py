@@ -39,6 +39,44 @@ def locate(workspace: Workspace, chain: str, file: str) -> Path:
         If it is neither a plain file name nor an absolute path: what a relative path means depends
         on the folder of the process, which in a worker is nobody's choice.
     """
+    return _locate(workspace.landing, chain, file)
+
+
+def locate_correction(workspace: Workspace, chain: str, file: str) -> Path:
+    """Return the file of a correction: a plain name lies in the chain's folder of corrections.
+
+    Raises
+    ------
+    NameRefused
+        If it is neither a plain file name nor an absolute path, or there is such a file in the landing
+        folder only; see `check_correction`.
+    """
+    path = _locate(workspace.corrections, chain, file)
+    landed = locate(workspace, chain, file)
+    if landed.exists() and not path.exists():
+        check_correction(workspace, chain, landed)
+    return path
+
+
+def check_correction(workspace: Workspace, chain: str, path: Path) -> None:
+    """Refuse a file in the landing folder, where the watcher and sweeps take it as an update.
+
+    Raises
+    ------
+    NameRefused
+        If it lies there, or is a link to what lies there.
+    """
+    landing = workspace.landing.resolve()
+    if any(place.is_relative_to(landing) for place in (path.parent.resolve(), path.resolve())):
+        raise NameRefused(
+            f"{shown_name(path)} cannot replace a batch from where it lies",
+            expected="a file outside the landing folder, from which files are taken as updates",
+            found="a file in the landing folder",
+            todo=f"move it into {workspace.corrections / chain}, and name it again",
+        )
+
+
+def _locate(folder: Path, chain: str, file: str) -> Path:
     check_chain_name(chain)
     path = Path(file)
     if path.is_absolute():
@@ -46,11 +84,11 @@ def locate(workspace: Workspace, chain: str, file: str) -> Path:
     if path.name != file or file in {"", ".", ".."}:
         raise NameRefused(
             "A file name was refused",
-            expected="the name of a file in the chain's landing folder, or an absolute path",
+            expected=f"the name of a file in the chain's {folder.name} folder, or an absolute path",
             found=repr(file)[:80],
             todo="give the absolute path of the file",
         )
-    return workspace.landing / chain / file
+    return folder / chain / file
 
 
 def has_landed(workspace: Workspace, chain: str, path: Path) -> bool:

@@ -149,11 +149,12 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
     Parameters
     ----------
     workspace
-        Whose landing folder; made if need be.
+        Whose landing folder; made if need be, and the folder of corrections beside it.
     stop
         Ends the watch within a second or two.
     """
-    workspace.landing.mkdir(parents=True, exist_ok=True)
+    for folder in (workspace.landing, workspace.corrections):
+        folder.mkdir(parents=True, exist_ok=True)
     watcher = Watcher(
         workspace=workspace,
         announce=announce,

@@ -29,6 +29,11 @@ class Workspace:
     rejected: Path
     tracking_uri: str = field(repr=False)  # may hold a password
 
+    @property
+    def corrections(self) -> Path:
+        """Folder of files that replace batches, one sub-folder per chain, beside the landing folder."""
+        return self.landing.parent / "corrections"
+
     @classmethod
     def from_environment(cls, root: Path | None = None) -> Workspace:
         """Read ``LINDLEY_HOME``, ``LINDLEY_MODELS``, ``LINDLEY_DATA`` and ``MLFLOW_TRACKING_URI``.

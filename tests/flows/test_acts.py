@@ -19,7 +19,7 @@ from flows.sequence import MOST_RACES, update_one
 from lindley.acts import log_act
 from lindley.batch import read_batch
 from lindley.declaration import Declaration
-from lindley.errors import ActRefused, FitFailed, LostRace, OverlapRefused, UnknownChain
+from lindley.errors import ActRefused, FitFailed, LostRace, NameRefused, OverlapRefused, UnknownChain
 from lindley.linking import RunContext, register_link
 from lindley.plots import draw_missing
 from lindley.reading import find_chain
@@ -146,9 +146,11 @@ class TestActing:
         again = correct_one(steps, workspace, "coins", path, plan)
         assert (again.status, again.stored) == ("unchanged", result.stored)
 
-    def test_a_correction_is_planned_by_what_read_its_batch(self, steps, workspace, ledger, land) -> None:
+    def test_a_correction_is_planned_by_what_read_its_batch(
+        self, steps, workspace, ledger, land, tmp_path
+    ) -> None:
         text = (workspace.models / "coins.py").read_text(encoding="utf-8")
-        path = land("revised.csv", text="id,k,n\n5,9,10\n6,9,10\n")
+        path = land("revised.csv", text="id,k,n\n5,9,10\n6,9,10\n").rename(tmp_path / "revised.csv")
 
         def read(path, what):
             batch = read_batch(path, what)
@@ -162,14 +164,23 @@ class TestActing:
         result = correct_one(dataclasses.replace(steps, read=read), workspace, "coins", path, plan)
         assert (result.status, counts(ledger)) == ("accepted", [1, 5, 3, 4])
 
-    def test_a_correction_that_is_refused_leaves_the_file(self, steps, workspace, ledger, land) -> None:
-        path = land("revised.csv", 7)  # ids 7 to 10: of links 2 and 3
+    def test_a_correction_that_is_refused_leaves_the_file(
+        self, steps, workspace, ledger, land, tmp_path
+    ) -> None:
+        path = land("revised.csv", 7).rename(tmp_path / "revised.csv")  # ids 7 to 10: of links 2 and 3
         before = len(ledger.runs)
         with pytest.raises(OverlapRefused):
             correct_one(steps, workspace, "coins", path, lambda at, what, b: plan_correct(at, what, "2", b))
         assert path.exists()
         assert len(ledger.runs) == before
         assert not workspace.store.exists()
+
+    def test_a_correction_in_the_landing_folder_is_refused(self, steps, workspace, land, ledger) -> None:
+        path = land("revised.csv", 5)
+        with pytest.raises(NameRefused, match="data/corrections/coins"):
+            correct_one(steps, workspace, "coins", path, lambda at, what, b: plan_correct(at, what, "2", b))
+        assert path.exists()
+        assert counts(ledger) == [1, 2, 3, 4]
 
     def test_a_chain_that_does_not_exist_is_told(self, steps, workspace) -> None:
         with pytest.raises(UnknownChain):
@@ -306,7 +317,9 @@ def flow(prefect_server, monkeypatch, ledger, act_fits) -> Callable[..., Any]:
     return run
 
 
-def test_flow_runs_are_named_and_end_as_what_they_came_to(flow, ledger, chain, land, act_fits) -> None:
+def test_flow_runs_are_named_and_end_as_what_they_came_to(
+    flow, workspace, ledger, chain, land, act_fits
+) -> None:
     from prefect.client.orchestration import get_client
 
     def name(state: Any) -> str:
@@ -319,8 +332,14 @@ def test_flow_runs_are_named_and_end_as_what_they_came_to(flow, ledger, chain, l
     assert ledger.run_of("coins", 5).tags["lindley.flow_run"] == str(state.state_details.flow_run_id)
     state, result = flow("retract", "coins", ["2"])
     assert (state.name, result.status) == ("Unchanged", "unchanged")
+    folder = workspace.corrections / "coins"
+    folder.mkdir(parents=True)
     revised = land("revised.csv", text="id,k,n\n9,8,10\n10,8,10\n")
-    state, result = flow("correct", "coins", "3", str(revised))
+    state, error = flow("correct", "coins", "3", "revised.csv")
+    assert (state.is_failed(), type(error)) == (True, NameRefused)
+    revised = revised.rename(folder / "revised.csv")
+    state, result = flow("correct", "coins", "3", "revised.csv")
+    assert revised.exists()
     assert (result.status, name(state)) == ("accepted", "correct coins: 3, revised.csv")
     state, result = flow("rollback", "coins", "1")
     assert (result.status, name(state)) == ("accepted", "rollback coins: 1")
@@ -370,22 +389,22 @@ def test_an_update_without_a_word_refuses(steps, workspace, ledger, chain, land,
 
 
 @pytest.mark.usefixtures("chain")
-def test_acts_and_corrections_are_drawn_at_their_end(steps, workspace, ledger, land, drawn) -> None:
+def test_acts_and_corrections_are_drawn_at_their_end(steps, workspace, ledger, land, drawn, tmp_path) -> None:
     head = ledger.versions("coins")[3].run_id
     result = retracting(steps, workspace, "2")
     assert [set(runs) for runs in drawn] == [{result.run_id, head}]
-    path = land("new.csv", 9)
     stored_before_drawing = []
 
     def draw(_: object, runs: dict[str, str]) -> None:
-        stored_before_drawing.append((path.exists(), list(runs)))
+        stored_before_drawing.append((len(list(workspace.store.glob("coins/*"))), list(runs)))
 
     def plan(at, what, batch):
         return plan_correct(at, what, "3", batch)
 
-    changed = land("new.csv", text="id,k,n\n9,4,10\n10,4,10\n")
+    changed = tmp_path / "new.csv"
+    changed.write_text("id,k,n\n9,4,10\n10,4,10\n")
     corrected = correct_one(dataclasses.replace(steps, draw=draw), workspace, "coins", changed, plan)
     assert corrected.stored is not None
-    assert stored_before_drawing == [(False, [corrected.run_id, result.run_id])]
+    assert stored_before_drawing == [(1, [corrected.run_id, result.run_id])]
     assert retracting(steps, workspace, "2").status == "unchanged"
     assert drawn[-1] == (corrected.run_id,)

@@ -22,10 +22,39 @@ def test_a_relative_path_is_refused(workspace, name):
         files.locate(workspace, "coins", name)
 
 
+def test_a_correction_lies_in_a_folder_of_its_own(workspace, tmp_path):
+    assert workspace.corrections == tmp_path / "data" / "corrections"
+    assert files.locate_correction(workspace, "coins", "a.csv") == workspace.corrections / "coins" / "a.csv"
+    assert files.locate_correction(workspace, "coins", str(tmp_path / "a.csv")) == tmp_path / "a.csv"
+    for name in ("../a.csv", "dice/a.csv", "..", ""):
+        with pytest.raises(NameRefused, match="corrections folder"):
+            files.locate_correction(workspace, "coins", name)
+
+
+def test_a_correction_in_the_landing_folder_is_refused_and_told_where_to_go(workspace, land, tmp_path):
+    path = land("a.csv")
+    link = tmp_path / "link.csv"
+    link.symlink_to(path)
+    inside = path.with_name("link.csv")
+    inside.symlink_to(tmp_path / "elsewhere.csv")
+    beside = workspace.corrections / "coins" / ".." / ".." / "landing" / "coins" / "a.csv"
+    (workspace.corrections / "coins").mkdir(parents=True)
+    for each in (path, link, inside, beside):
+        with pytest.raises(NameRefused, match=str(workspace.corrections / "coins")):
+            files.check_correction(workspace, "coins", each)
+    files.check_correction(workspace, "coins", tmp_path / "a.csv")
+    with pytest.raises(NameRefused, match="landing folder"):
+        files.locate_correction(workspace, "coins", "a.csv")
+    (workspace.corrections / "coins" / "a.csv").write_text("id,k,n\n")
+    assert files.locate_correction(workspace, "coins", "a.csv").parent.parent == workspace.corrections
+
+
 @pytest.mark.parametrize("chain", ["../coins", "Coins", ""])
 def test_so_is_a_chain_that_is_no_name(workspace, chain):
     with pytest.raises(NameRefused):
         files.locate(workspace, chain, "a.csv")
+    with pytest.raises(NameRefused):
+        files.locate_correction(workspace, chain, "a.csv")
     with pytest.raises(NameRefused), files.turn(workspace, chain):
         pass
 
