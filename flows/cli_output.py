@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,8 +76,9 @@ def print_result(result: UpdateResult | ActResult, as_json: bool) -> None:
 
 
 def say(sentence: str) -> None:
-    """Print a sentence about what goes on, beside the result."""
-    err.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
+    """Print a sentence about what goes on, beside the result; a terminal that is gone stops nothing."""
+    with suppress(OSError):
+        err.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, title: str | None = None, right: Sequence[str] = ()) -> Table:

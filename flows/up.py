@@ -104,9 +104,6 @@ class Stack:
         StartFailed, ProcessEnded
             If something does not start; what did start still runs.
         """
-        ended = self.family.end_leftovers()
-        if ended:
-            self.say(f"Ended what an earlier run left behind: {', '.join(ended)}")
         if not self._own_mlflow:
             self._start_mlflow()
         if not self._own_prefect:
@@ -134,11 +131,13 @@ class Stack:
 
     def stop(self) -> None:
         """End everything that was started."""
-        running.forget(self.workspace)
-        for name in ("watcher", "worker"):
-            self.family.end(name)
-        self._bury_runs()
-        self.family.stop()
+        try:
+            running.forget(self.workspace)
+            for name in ("watcher", "worker"):
+                self.family.end(name)
+            self._bury_runs()
+        finally:
+            self.family.stop()  # also where nobody can be told any more, as after a dropped connection
 
     # -- what the user runs elsewhere is used, not started -------------------------------------------
 
@@ -306,6 +305,7 @@ def stack(
             todo="use those, or stop it first",
         ) from None
     try:
+        _end_leftovers(workspace, say)
         made = Stack(workspace, options, say, stop_wanted)
         try:
             made.start()
@@ -316,11 +316,21 @@ def stack(
         lock.release()
 
 
+def _end_leftovers(workspace: Workspace, say: Callable[[str], object]) -> None:
+    """End what a killed run left behind; first of all, because it still has the ports."""
+    running.forget(workspace)
+    ended = Family(workspace.root / ".lindley").end_leftovers()
+    if ended:
+        say(f"Ended what an earlier run left behind: {', '.join(ended)}")
+
+
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGINT and SIGTERM set; further ones change nothing."""
+    """Give an event that SIGINT, SIGTERM and SIGHUP set; further ones change nothing."""
     stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]  # nohup: it is to outlive its terminal
     for number in before:
         signal.signal(number, lambda *_: stop.set())
     try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import psutil
@@ -13,8 +16,10 @@ import pytest
 import yaml
 
 from flows import running, up
+from flows.processes import Family
 from flows.up import Options, ProcessEnded, Stack, StartFailed, deployments_file, stack
 from flows.watch import EVENT
+from tests.e2e.machine import until
 
 
 @pytest.fixture
@@ -68,6 +73,54 @@ def test_only_one_runs_per_folder(workspace, stop, monkeypatch):
         pass
 
 
+#: Listens on a free port, says on which, and stays.
+SERVER = """
+import socket, time
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.fixture
+def leftovers(workspace) -> Iterator[dict[str, int]]:
+    """What a killed `lindley up` leaves: its addresses, its list of children, and those on their ports."""
+    family, ports = Family(workspace.root / ".lindley"), {}
+    for name in ("mlflow", "prefect"):
+        child = family.start(name, [sys.executable, "-c", SERVER], os.environ, workspace.root)
+        until(f"{name} listens", child.log.read_text, 60)
+        ports[name] = int(child.log.read_text())
+    running.remember(workspace, running.Servers("http://127.0.0.1:1", "http://127.0.0.1:2", 1))
+    yield ports
+    for child in family.children:
+        child.process.kill()
+        child.process.wait()
+
+
+def test_the_next_one_gets_the_ports_that_a_killed_one_left_taken(workspace, stop, leftovers, monkeypatch):
+    monkeypatch.setattr(Stack, "start", lambda self: None)
+    options, said = Options(mlflow_port=leftovers["mlflow"], prefect_port=leftovers["prefect"]), []
+    with stack(workspace, options, said.append, stop) as made:
+        assert made.servers.mlflow == f"http://127.0.0.1:{leftovers['mlflow']}"
+        assert made.servers.prefect == f"http://127.0.0.1:{leftovers['prefect']}"
+        assert not running.state_file(workspace).exists()
+    assert said == ["Ended what an earlier run left behind: mlflow, prefect"]
+
+
+def test_children_end_although_nobody_can_be_told(workspace, stop, monkeypatch):
+    """The terminal is gone, and there is a flow run to speak of."""
+    monkeypatch.setattr(up, "mark_crashed", lambda *_: ["a run"])
+
+    def say(_: str) -> None:
+        raise OSError("Input/output error")
+
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), say, stop)
+    child = made.family.start("mlflow", [sys.executable, "-c", SERVER], os.environ, workspace.root)
+    with pytest.raises(OSError, match="Input/output"):
+        made.stop()
+    assert child.process.returncode is not None
+
+
 def test_a_child_that_dies_ends_everything_and_shows_its_last_lines(workspace, stop, monkeypatch):
     good = [sys.executable, "-c", "import time; time.sleep(99)"]
     bad = [sys.executable, "-c", "print('no disk'); raise SystemExit(7)"]
@@ -112,15 +165,28 @@ def test_a_stop_while_it_starts_ends_the_waiting(workspace, stop):
     made._await("mlflow", lambda: False, False)
 
 
-def test_signals_are_given_back():
-    import signal
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    before = signal.getsignal(signal.SIGTERM)
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signals_stop_it_and_are_given_back(number):
+    before = [signal.getsignal(each) for each in SIGNALS]
     with up.stop_signals() as event:
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
+        signal.raise_signal(number)
         assert event.is_set()
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_under_nohup_a_terminal_that_goes_away_changes_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with up.stop_signals() as event:
+            signal.raise_signal(signal.SIGHUP)
+            assert not event.is_set()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_working_folder_may_have_its_own_deployments(workspace):
