@@ -13,6 +13,7 @@ from flows import environment
 from flows.cli_output import Json, out, print_json, reported, say
 from flows.residents import RUNS, Bounds, default_memory
 from flows.up import POOL, RUNS_AT_ONCE, Options, Stack, StartFailed, stack, stop_signals
+from lindley.addresses import public
 from lindley.workspace import Workspace
 
 MlflowPort = Annotated[int, typer.Option("--mlflow-port", min=0, max=65535, help="0 takes a free one.")]
@@ -59,19 +60,20 @@ def _run(options: Options, as_json: bool) -> None:
 
 
 def _print_addresses(running: Stack, as_json: bool) -> None:
-    servers, workspace = running.servers, running.workspace
+    mlflow, prefect = public(running.servers.mlflow), public(running.servers.prefect)
+    workspace = running.workspace
     if as_json:
         print_json(
             {
-                "mlflow": servers.mlflow,
-                "prefect": servers.prefect,
+                "mlflow": mlflow,
+                "prefect": prefect,
                 "landing": str(workspace.landing),
                 "logs": str(workspace.root / ".lindley" / "logs"),
             }
         )
         return
-    out.print(f"[bold]MLflow[/bold]   {escape(servers.mlflow)}", soft_wrap=True)
-    out.print(f"[bold]Prefect[/bold]  {escape(servers.prefect)}", soft_wrap=True)
+    out.print(f"[bold]MLflow[/bold]   {escape(mlflow)}", soft_wrap=True)
+    out.print(f"[bold]Prefect[/bold]  {escape(prefect)}", soft_wrap=True)
     if not running.options.servers_only:
         out.print(f"Drop files into {escape(str(workspace.landing))}/CHAIN/", soft_wrap=True)
     out.print("Ctrl-C stops everything.")
@@ -101,7 +103,7 @@ def worker(
         from flows.worker import serve  # imports Prefect
 
         if as_json:
-            print_json({"pool": pool, "prefect": os.environ["PREFECT_API_URL"]})
+            print_json({"pool": pool, "prefect": public(os.environ["PREFECT_API_URL"])})
         most = default_memory(limit) if memory is None else memory * 2**20
         serve(workspace, pool, Bounds(limit=limit, memory=most, runs=runs))
 
@@ -126,7 +128,8 @@ def watch(as_json: Json = False) -> None:
         from flows.watch import watch_until_stopped  # imports Prefect
 
         if as_json:
-            print_json({"landing": str(workspace.landing), "prefect": os.environ["PREFECT_API_URL"]})
+            address = public(os.environ["PREFECT_API_URL"])
+            print_json({"landing": str(workspace.landing), "prefect": address})
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         logging.getLogger("httpx").setLevel(logging.WARNING)
         watch_until_stopped(workspace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.request
 from typing import Any
@@ -47,7 +48,7 @@ def mark_crashed(address: str, pool: str) -> list[str]:
                 marked.append(str(run["name"]))
             parents = {"parent_flow_run_id": {"any_": [run["id"] for run in found]}}
             found = _post(f"{address}/api/flow_runs/filter", {"flow_runs": unfinished | parents})
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return []
     return marked
 

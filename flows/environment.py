@@ -65,7 +65,7 @@ def prepare(workspace: Workspace, *, quiet: bool = False, worker: bool = False) 
     servers = running.addresses(workspace)
     if servers is not None:
         os.environ.setdefault("MLFLOW_TRACKING_URI", servers.mlflow)
-        os.environ.setdefault("PREFECT_API_URL", servers.prefect + "/api")
+        os.environ.setdefault("PREFECT_API_URL", servers.prefect_api)
     if quiet:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

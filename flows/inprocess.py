@@ -22,6 +22,7 @@ from flows.refit import RefitResult
 from flows.result import OnOverlap, UpdateResult
 from flows.sweep import Swept, sweep
 from flows.update import outcome_of, update
+from lindley.addresses import public
 from lindley.errors import LindleyError
 from lindley.workspace import Workspace
 from tasks.progress import watched
@@ -159,7 +160,7 @@ def reach_prefect(workspace: Workspace) -> None:
     if problem is not None:
         raise PrefectUnavailable(
             "The Prefect server does not answer" if address else "The embedded Prefect server does not start",
-            expected=f"a server at {address}" if address else "a server on the database in .prefect/",
-            found=f"{type(problem).__name__}: {problem}",
+            expected=f"a server at {public(address)}" if address else "a server on the database in .prefect/",
+            found=public(f"{type(problem).__name__}: {problem}"),
             todo="start it, or unset PREFECT_API_URL to run without one; `--direct` needs none",
         )

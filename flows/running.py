@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+from lindley.addresses import on_loopback, public
 from lindley.atomic import write_over
 from lindley.workspace import Workspace
 
@@ -21,15 +25,22 @@ class Servers:
 
     Parameters
     ----------
-    mlflow, prefect
-        Where they are.
+    mlflow
+        Of MLflow's pages and API.
+    prefect_api
+        Of Prefect's API, as ``PREFECT_API_URL`` has it.
     process
         Id of the process that started them.
     """
 
     mlflow: str
-    prefect: str
+    prefect_api: str
     process: int
+
+    @property
+    def prefect(self) -> str:
+        """Where Prefect's pages are: beside the API, on a server of one's own."""
+        return self.prefect_api.removesuffix("/api")
 
 
 def state_file(workspace: Workspace) -> Path:
@@ -38,10 +49,11 @@ def state_file(workspace: Workspace) -> Path:
 
 
 def remember(workspace: Workspace, servers: Servers) -> None:
-    """Write the addresses for other commands."""
+    """Write the addresses for other commands; without passwords, which are in no file of Lindley's."""
     path = state_file(workspace)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_over((json.dumps(asdict(servers), indent=2) + "\n").encode(), path)
+    shown = {"mlflow": public(servers.mlflow), "prefect_api": public(servers.prefect_api)}
+    write_over((json.dumps(asdict(servers) | shown, indent=2) + "\n").encode(), path)
 
 
 def forget(workspace: Workspace) -> None:
@@ -56,28 +68,53 @@ def addresses(workspace: Workspace) -> Servers | None:
     """
     try:
         document = json.loads(state_file(workspace).read_text(encoding="utf-8"))
-        servers = Servers(str(document["mlflow"]), str(document["prefect"]), int(document["process"]))
+        servers = Servers(str(document["mlflow"]), str(document["prefect_api"]), int(document["process"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    both = mlflow_answers(servers.mlflow) and prefect_answers(servers.prefect)
+    both = mlflow_answers(servers.mlflow) and prefect_answers(servers.prefect_api)
     return servers if both else None
 
 
 def mlflow_answers(address: str) -> bool:
     """Return whether an MLflow server is alive at an address; one that is no page cannot be asked."""
-    return not address.startswith("http") or _get(f"{address}/health").strip() == "OK"
+    return not address.startswith("http") or (_get(f"{address}/health") or "").strip() == "OK"
 
 
-def prefect_answers(address: str) -> bool:
-    """Return whether a Prefect server is alive at an address."""
-    return _get(f"{address}/api/health").strip() == "true"
+def prefect_answers(api: str) -> bool:
+    """Return whether a Prefect server is alive at the address of an API.
+
+    Elsewhere any answer will do, as for Prefect's own client; who may ask it is known to that client only.
+    """
+    page = _get(f"{api}/health")
+    return page is not None and (page.strip() == "true" or not on_loopback(api))
 
 
-def _get(url: str) -> str:
-    """Return the beginning of a page; empty when nothing answers. Proxies are not asked."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _get(url: str) -> str | None:
+    """Return the beginning of a page, empty when it is not for everybody; None when nothing answers."""
     try:
-        with opener.open(url, timeout=ANSWER_SECONDS) as response:
+        with _opener(url).open(_request(url), timeout=ANSWER_SECONDS) as response:
             return str(response.read(100).decode("utf-8", "replace"))
-    except (OSError, ValueError, urllib.error.URLError):
-        return ""
+    except urllib.error.HTTPError as error:
+        error.close()
+        return "" if error.code in {401, 403} else None
+    except (OSError, ValueError, http.client.HTTPException):  # the last one: it speaks no HTTP
+        return None
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """Return what opens a page: on this machine itself, anything else as the environment says."""
+    if on_loopback(url):
+        return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener()
+
+
+def _request(url: str) -> urllib.request.Request:
+    """Return a request for a page; user and password go into a header, as they cannot stay in the address."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(parts._replace(netloc=host).geturl())  # noqa: S310  (of a server)
+    if user:
+        name, _, word = user.partition(":")
+        token = base64.b64encode(f"{unquote(name)}:{unquote(word)}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request

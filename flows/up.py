@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from flows import environment, running
 from flows.dead_runs import mark_crashed
 from flows.processes import Child, Family
+from lindley.addresses import public
 from lindley.errors import LindleyError
 from lindley.workspace import Workspace
 
@@ -90,9 +91,10 @@ class Stack:
     def __post_init__(self) -> None:
         """Choose the addresses."""
         self.family = Family(self.workspace.root / ".lindley")
+        mlflow, prefect = self.options.mlflow_port, self.options.prefect_port
         self.servers = running.Servers(
-            mlflow=self._own_mlflow or f"http://{_LOOPBACK}:{_port(self.options.mlflow_port, 'MLflow')}",
-            prefect=self._own_prefect or f"http://{_LOOPBACK}:{_port(self.options.prefect_port, 'Prefect')}",
+            mlflow=self._own_mlflow or f"http://{_LOOPBACK}:{_port(mlflow, 'MLflow')}",
+            prefect_api=self._own_prefect or f"http://{_LOOPBACK}:{_port(prefect, 'Prefect')}/api",
             process=os.getpid(),
         )
 
@@ -109,7 +111,9 @@ class Stack:
         if not self._own_prefect:
             self._start_prefect()
         self._await("mlflow", lambda: running.mlflow_answers(self.servers.mlflow), bool(self._own_mlflow))
-        self._await("prefect", lambda: running.prefect_answers(self.servers.prefect), bool(self._own_prefect))
+        self._await(
+            "prefect", lambda: running.prefect_answers(self.servers.prefect_api), bool(self._own_prefect)
+        )
         running.remember(self.workspace, self.servers)
         self._bury_runs()
         if not self.options.servers_only and not self.stop_wanted.is_set():
@@ -148,7 +152,7 @@ class Stack:
 
     @property
     def _own_prefect(self) -> str:
-        return os.environ.get("PREFECT_API_URL", "").rstrip("/").removesuffix("/api")
+        return os.environ.get("PREFECT_API_URL", "").rstrip("/")
 
     # -- pieces --------------------------------------------------------------------------------------
 
@@ -169,7 +173,7 @@ class Stack:
         addresses = {
             "LINDLEY_HOME": str(root),
             "MLFLOW_TRACKING_URI": self.servers.mlflow,
-            "PREFECT_API_URL": f"{self.servers.prefect}/api",
+            "PREFECT_API_URL": self.servers.prefect_api,
         }
         return ours | dict(os.environ) | addresses
 
@@ -239,7 +243,7 @@ class Stack:
             raise StartFailed(
                 f"`{' '.join(command)}` failed",
                 expected="exit code 0",
-                found=f"exit code {code}: " + "\n".join(lines),
+                found=f"exit code {code}: " + public("\n".join(lines)),
                 todo=f"see {log}",
             )
 
@@ -254,7 +258,7 @@ class Stack:
             if time.monotonic() > deadline:
                 raise StartFailed(
                     f"The {name} server does not answer",
-                    expected=f"a server at {getattr(self.servers, name)}",
+                    expected=f"a server at {public(getattr(self.servers, name))}",
                     found="no answer",
                     todo="correct the address in the environment, or unset it"
                     if elsewhere
@@ -360,6 +364,6 @@ def _ended(child: Child) -> ProcessEnded:
     return ProcessEnded(
         f"The process {child.name} ended by itself",
         expected="one that runs until Lindley is stopped",
-        found=f"exit code {child.process.returncode}: {child.last_lines()}",
+        found=f"exit code {child.process.returncode}: {public(child.last_lines())}",
         todo=f"see {child.log}",
     )

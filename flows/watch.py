@@ -19,6 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.events import Event, Resource
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from lindley.addresses import public
 from lindley.errors import LindleyError
 from lindley.landing import Arrival, arrivals, is_complete
 from lindley.workspace import Workspace
@@ -57,7 +58,7 @@ def announce(arrival: Arrival) -> None:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
             client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
     except Exception as error:  # whatever it raises, the event did not arrive and comes again
-        raise NotDelivered(f"{type(error).__name__}: {error}") from error
+        raise NotDelivered(public(f"{type(error).__name__}: {error}")) from error
 
 
 @dataclass

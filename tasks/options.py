@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
+from lindley.addresses import public
 from lindley.errors import LindleyError, LostRace
 
 P = ParamSpec("P")
@@ -32,7 +33,7 @@ def may_retry(_task: Task[..., object], _run: TaskRun, state: State[object]) -> 
 
 def flow_run_url() -> str | None:
     """Return the page of the current flow run; None where no server shows pages."""
-    base, run = PREFECT_UI_URL.value(), flow_run.id
+    base, run = public(PREFECT_UI_URL.value() or ""), flow_run.id
     return f"{base}/runs/flow-run/{run}" if base and run else None
 
 

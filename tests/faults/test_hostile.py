@@ -23,12 +23,13 @@ import pytest
 import xarray as xr
 
 from lindley import artifact_names, bundle, trace
+from lindley.addresses import public
 from lindley.arrays import read_matched_prior, read_trace
 from lindley.batch import batch_from_frame, read_batch
 from lindley.declaration import Declaration
 from lindley.errors import BatchRefused, KeyRefused, LedgerCorrupt, LedgerUnavailable
 from lindley.evidence import verify_chain
-from lindley.ledger.mlflow.failures import public, translated
+from lindley.ledger.mlflow.failures import translated
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.names import KEY_VARIABLE
 from lindley.rebasing import audit_table

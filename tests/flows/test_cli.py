@@ -331,6 +331,16 @@ def test_ui_as_json(monkeypatch):
     assert not (Path(os.environ["LINDLEY_HOME"]) / ".lindley" / "up.json").exists()
 
 
+def test_up_shows_no_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://alice:hunter2@mlflow.example")
+    monkeypatch.setenv("PREFECT_API_URL", "https://alice:hunter2@prefect.example/api")
+    monkeypatch.setattr("flows.up.Stack.start", lambda self: None)
+    monkeypatch.setattr("flows.up.Stack.supervise", lambda self: None)
+    made = document(run("ui", "--json"))
+    assert (made["mlflow"], made["prefect"]) == ("https://mlflow.example", "https://prefect.example")
+    assert "hunter2" not in run("up").output
+
+
 def test_pictures_are_left_out_on_request(land, ledger):
     run("update", "coins", land("a.csv"), "--direct", "--no-plots")
     (version,) = ledger.versions("coins")

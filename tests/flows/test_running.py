@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import socketserver
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,14 +17,24 @@ import pytest
 from flows import environment, running
 from flows.environment import EnvironmentRefused
 from flows.running import Servers
+from lindley.addresses import on_loopback
 from lindley.workspace import Workspace
 
-ANSWERS = {"/mlflow/health": b"OK", "/prefect/api/health": b"true"}
+#: The last one is asked for through a proxy.
+ANSWERS = {
+    "/mlflow/health": b"OK",
+    "/prefect/api/health": b"true",
+    "/guarded/health": b"OK",
+    "http://mlflow.example/health": b"OK",
+}
+GUEST = base64.b64encode(b"alice:hunter@2").decode()
+PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200)
+        known = self.headers["Authorization"] == f"Basic {GUEST}"
+        self.send_response(401 if self.path.startswith("/guarded/") and not known else 200)
         self.end_headers()
         self.wfile.write(ANSWERS.get(self.path, b"<html>another server</html>"))
 
@@ -41,7 +54,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def alive(address) -> Servers:
-    return Servers(f"{address}/mlflow", f"{address}/prefect", 1)
+    return Servers(f"{address}/mlflow", f"{address}/prefect/api", 1)
 
 
 def test_servers_that_answer_are_found(workspace, alive):
@@ -53,9 +66,9 @@ def test_servers_that_answer_are_found(workspace, alive):
     running.forget(workspace)
 
 
-@pytest.mark.parametrize("what", ["mlflow", "prefect"])
+@pytest.mark.parametrize("what", ["mlflow", "prefect_api"])
 def test_one_that_is_dead_or_somebody_elses_is_not_believed(workspace, alive, address, what):
-    values = {"mlflow": alive.mlflow, "prefect": alive.prefect, "process": 1}
+    values = {"mlflow": alive.mlflow, "prefect_api": alive.prefect_api, "process": 1}
     running.remember(workspace, Servers(**(values | {what: "http://127.0.0.1:9"})))
     assert running.addresses(workspace) is None
     running.remember(workspace, Servers(**(values | {what: f"{address}/other"})))
@@ -63,13 +76,80 @@ def test_one_that_is_dead_or_somebody_elses_is_not_believed(workspace, alive, ad
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"mlflow": "x", "prefect": "y", "process": "z"}', "null"]
+    "text", ["", "{", "[]", "{}", '{"mlflow": "x", "prefect_api": "y", "process": "z"}', "null"]
 )
 def test_a_damaged_file_is_none(workspace, text):
     path = running.state_file(workspace)
     path.parent.mkdir(parents=True)
     path.write_text(text)
     assert running.addresses(workspace) is None
+
+
+class Banner(socketserver.BaseRequestHandler):
+    """Speaks no HTTP."""
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+        self.request.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+
+def test_whoever_has_the_port_now_may_speak_no_http(workspace, alive):
+    with socketserver.TCPServer(("127.0.0.1", 0), Banner) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        running.remember(workspace, replace(alive, mlflow=f"http://127.0.0.1:{server.server_address[1]}"))
+        found = running.addresses(workspace)
+        server.shutdown()
+        thread.join()
+    assert found is None
+
+
+def test_user_and_password_of_an_address_go_where_they_belong(address):
+    guarded = address.replace("://", "://alice:hunter%402@") + "/guarded"
+    assert running.mlflow_answers(guarded)
+    assert not running.mlflow_answers(f"{address}/guarded")
+    assert not running.mlflow_answers("https://alice:hunter2@[")
+
+
+def test_no_password_is_written_down(workspace):
+    secret = "https://alice:hunter2@host"
+    running.remember(workspace, Servers(secret, f"{secret}/api", 1))
+    text = running.state_file(workspace).read_text()
+    assert "https://host/api" in text
+    assert "hunter2" not in text
+
+
+def test_proxies_are_for_servers_elsewhere(address, monkeypatch):
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    assert not running.mlflow_answers("http://mlflow.example:9")
+    monkeypatch.setenv("http_proxy", address)
+    assert running.mlflow_answers("http://mlflow.example")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert not running.mlflow_answers("http://mlflow.example")
+    assert running.mlflow_answers(f"{address}/mlflow")
+    assert running.mlflow_answers(f"{address}/mlflow".replace("127.0.0.1", "localhost"))
+
+
+def test_a_prefect_server_elsewhere_is_asked_as_its_own_client_asks(address, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    assert not running.prefect_answers(f"{address}/guarded/api")
+    assert not running.prefect_answers(f"{address}/cloud")
+    monkeypatch.setattr(running, "on_loopback", lambda _: False)
+    assert running.prefect_answers(f"{address}/guarded/api")  # who may ask knows its client, by its profile
+    assert running.prefect_answers(f"{address}/cloud")
+    assert not running.prefect_answers("http://127.0.0.1:9/api")
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1", True), ("127.0.1.1:80", True), ("localhost:5000", True), ("[::1]:5000", True),
+        ("a:b@localhost", True), ("localhost@mlflow.example", False), ("10.0.0.1", False), ("", False),
+    ],
+)  # fmt: skip
+def test_what_is_on_this_machine(host, own):
+    assert on_loopback(f"http://{host}/api") is own
 
 
 def test_a_registry_that_is_no_page_counts_as_alive():
@@ -82,6 +162,7 @@ PREPARE = """
 import os, sys
 from pathlib import Path
 from flows import environment
+from lindley.addresses import on_loopback
 from lindley.workspace import Workspace
 made = environment.prepare(Workspace.from_environment(Path(sys.argv[1])))
 for name in ("PREFECT_HOME", "PREFECT_API_URL", "MLFLOW_TRACKING_URI", "LINDLEY_HOME", "DO_NOT_TRACK"):
@@ -115,7 +196,7 @@ def test_running_servers_are_used(workspace, alive):
     running.remember(workspace, alive)
     root = str(workspace.root)
     assert prepared(workspace) == [
-        root + "/.prefect", alive.prefect + "/api", alive.mlflow, root, "1", alive.mlflow, "[]",
+        root + "/.prefect", alive.prefect_api, alive.mlflow, root, "1", alive.mlflow, "[]",
     ]  # fmt: skip
 
 

@@ -55,6 +55,31 @@ def test_servers_that_the_user_names_are_used(workspace, stop, monkeypatch):
     assert (made.servers.mlflow, made.servers.prefect) == ("http://mlflow.example", "http://prefect.example")
 
 
+@pytest.mark.parametrize(
+    "api", ["https://api.prefect.cloud/api/accounts/a/workspaces/w", "http://prefect.example/orion"]
+)
+def test_the_address_of_a_prefect_api_stays_as_it_is(workspace, stop, monkeypatch, api):
+    monkeypatch.setenv("PREFECT_API_URL", api)
+    made, asked = Stack(workspace, Options(mlflow_port=0), print, stop), []
+    monkeypatch.setattr(running, "_get", lambda url: asked.append(url) or "true")
+    assert running.prefect_answers(made.servers.prefect_api)
+    assert asked == [f"{api}/health"]
+    assert made._environment()["PREFECT_API_URL"] == api
+    assert made.servers.prefect == api
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:9"])
+def test_a_password_in_an_address_is_not_shown(workspace, stop, monkeypatch, host):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://alice:hunter2@{host}")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setattr(up, "time", SimpleNamespace(monotonic=itertools.count(0, 9).__next__))
+    said: list[str] = []
+    with pytest.raises(StartFailed) as caught, stack(workspace, Options(), said.append, stop):
+        pass
+    assert caught.value.expected == f"a server at https://{host}"
+    assert "hunter2" not in f"{caught.value}{said}"
+
+
 def test_a_database_of_the_users_is_served(workspace, stop, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////tmp/mine.db")
     assert Stack(workspace, Options(mlflow_port=0), print, stop).servers.mlflow.startswith("http://127.0.0.1")
@@ -90,7 +115,7 @@ def leftovers(workspace) -> Iterator[dict[str, int]]:
         child = family.start(name, [sys.executable, "-c", SERVER], os.environ, workspace.root)
         until(f"{name} listens", child.log.read_text, 60)
         ports[name] = int(child.log.read_text())
-    running.remember(workspace, running.Servers("http://127.0.0.1:1", "http://127.0.0.1:2", 1))
+    running.remember(workspace, running.Servers("http://127.0.0.1:1", "http://127.0.0.1:2/api", 1))
     yield ports
     for child in family.children:
         child.process.kill()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_UI_URL, temporary_settings
 from prefect.states import Completed, Failed
 
 from lindley.errors import BatchRefused, LedgerUnavailable, LostRace
@@ -43,6 +45,12 @@ def test_prefect_calls_the_condition_only_when_it_is_a_function():
 def test_keys_are_what_prefect_admits(chain, key):
     assert artifact_key(chain, "x") == key
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", artifact_key(chain, "prior_posterior"))
+
+
+def test_the_page_of_a_flow_run_is_named_without_a_password(monkeypatch):
+    monkeypatch.setattr(options, "flow_run", SimpleNamespace(id="f-1"))
+    with temporary_settings({PREFECT_UI_URL: "https://alice:hunter2@prefect.example"}):
+        assert options.flow_run_url() == "https://prefect.example/runs/flow-run/f-1"
 
 
 def test_tasks_are_thin():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +10,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, UNAUTHENTICATED, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
+from lindley.addresses import public
 from lindley.errors import AccessRefused, LedgerCorrupt, LedgerUnavailable, LindleyError
 
 #: What a tracking server's client raises.
 _OF_SERVERS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
-
-#: User and password of an address; a password may hold an @ that nobody escaped.
-_USER = re.compile(r"(?<=://)[^/\s'\"]*@")
 
 
 @contextmanager
@@ -55,11 +52,6 @@ def translated(what: str, *, store: bool = False) -> Iterator[None]:
             found=found,
             todo="check MLFLOW_TRACKING_URI, your permissions there, and that the server is up",
         ) from cause
-
-
-def public(text: str) -> str:
-    """Return text without the user and password of any address in it, as in ``http://user:word@host``."""
-    return _USER.sub("", text)
 
 
 def _forbidden(error: Exception) -> bool:

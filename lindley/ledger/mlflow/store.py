@@ -26,12 +26,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
 from lindley import failpoints
+from lindley.addresses import public
 from lindley.chain import Version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import naming, process
 from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
-from lindley.ledger.mlflow.failures import public, refused_with, translated
+from lindley.ledger.mlflow.failures import refused_with, translated
 from lindley.ledger.mlflow.listing import versions_of
 from lindley.ledger.protocol import Run, RunState
 from lindley.record import digest
