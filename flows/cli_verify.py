@@ -144,44 +144,54 @@ def print_report(report: Report) -> None:
 def head(
     chain: Chain,
     sign_it: Annotated[bool, typer.Option("--sign", help="In an envelope, signed by your key.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The statement is JSON anyway; errors are too.")
+    ] = False,
 ) -> None:
     """Print a statement of a chain's head, to be kept where nobody who can write the ledger can write.
 
     `lindley verify CHAIN --witness FILE` says later whether the chain still has that history. The chain
     is verified first: nothing is printed of one that is not as recorded.
     """
-    with reported(False):
+    with reported(as_json):
         from lindley.signatures import head_of, no_key, signer_from_environment
 
         signer = signer_from_environment() if sign_it else None
         if sign_it and signer is None:
-            fail(no_key(), False)
+            fail(no_key(), as_json)
         print(head_of(open_here(), chain, signer).decode())
 
 
-def sign(chain: Chain) -> None:
+def sign(chain: Chain, as_json: Json = False) -> None:
     """Sign the links of a chain that have no signature yet, after it was verified.
 
     New links are signed by themselves where LINDLEY_SIGNING_KEY is set.
     """
-    with reported(False):
+    with reported(as_json):
         from lindley.signatures import no_key, sign_links, signer_from_environment
 
         signer = signer_from_environment()
         if signer is None:
-            fail(no_key(), False)
+            fail(no_key(), as_json)
         signed = sign_links(open_here(), chain, signer)
+    if as_json:
+        print_json({"chain": chain, "signed": signed})
+        return
     links = ", ".join(map(str, signed))
     out.print(f"{escape(chain)}: signed {f'link {links}' if signed else 'nothing, every link is signed'}")
 
 
 def keygen(
     path: Annotated[Path, typer.Argument(help="The private key; the public one is PATH.pub.")],
+    as_json: Json = False,
 ) -> None:
     """Make a key pair for signatures. The private key is readable by you alone, and never overwritten."""
-    with reported(False):
+    with reported(as_json):
         from lindley.signing import generate
 
         keyid = generate(path)
+    if as_json:
+        print_json({"keyid": keyid, "private": str(path), "public": f"{path}.pub"})
+        return
     out.print(f"Key {keyid[:12]}: {escape(str(path))}, public {escape(str(path))}.pub", soft_wrap=True)
     out.print(f"To sign links: {KEY_VARIABLE}={escape(str(path))}", soft_wrap=True)

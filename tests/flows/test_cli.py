@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from flows import cli_output, environment
@@ -292,6 +293,35 @@ def test_chains_lists_links_and_declarations(workspace):
     result = run("chains")
     assert "coins-009.csv" in result.stdout
     assert made[0]["head"][:12] in result.stdout
+
+
+# -- json -------------------------------------------------------------------------------------------
+
+COMMANDS = typer.main.get_command(app).commands
+#: Arguments of the commands that take others than a chain; with these, nothing is done before it fails.
+ARGUMENTS = {
+    **dict.fromkeys(("sweep", "demo", "chains", "up", "ui", "worker", "watch"), ()),
+    **dict.fromkeys(("update", "import"), ("coins", "no.csv")),
+    "split": ("dice", "no.csv"),
+    "retract": ("coins", "1"),
+    "correct": ("coins", "1", "no.csv"),
+    "rollback": ("coins", "1"),
+    "branch": ("coins", "b"),
+    "diff": ("coins@1", "coins"),
+    "keygen": (os.devnull,),
+}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_takes_json_also_for_its_errors(name, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise LedgerUnavailable("It is down")
+
+    for what in ("flows.environment.prepare", "flows.up.Stack.__post_init__", "flows.demo.show"):
+        monkeypatch.setattr(what, refuse)
+    result = run(name, *ARGUMENTS.get(name, ("coins",)), "--json")
+    assert result.exit_code in {FAILURE, USER_ERROR}, result.output
+    assert document(result)["error"]["happened"]
 
 
 # -- servers ----------------------------------------------------------------------------------------

@@ -75,6 +75,9 @@ def document(result: Result) -> Any:
 class TestKeys:
     def test_a_key_pair_is_made_once(self, key: Path) -> None:
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        made = document(run("keygen", key.with_name("second.pem"), "--json"))
+        assert made["keyid"] == public_key(Path(made["public"])).keyid
+        assert made["private"] == str(key.with_name("second.pem"))
         again = run("keygen", key)
         assert again.exit_code == USER_ERROR
         assert "exists" in again.stderr
@@ -95,6 +98,8 @@ class TestKeys:
         assert run("verify", "coins").exit_code == 0
         lost = run("verify", "--key", signed)
         assert (lost.exit_code, "error S01 link 2" in lost.stdout) == (FAILURE, True)
+        assert document(run("sign", "coins", "--json")) == {"chain": "coins", "signed": [2]}
+        del ledger.run_of("coins", 2).files[SIGNATURE]
         assert "signed link 2" in run("sign", "coins").stdout
         assert "nothing" in run("sign", "coins").stdout
         assert run("verify", "coins", "--key", signed).exit_code == 0
@@ -137,6 +142,7 @@ class TestWitness:
         plain.write_text(run("head", "coins").stdout)
         sealed.write_text(run("head", "coins", "--sign").stdout)
         assert json.loads(plain.read_text())["predicate"]["link"] == 3
+        assert run("head", "coins", "--json").stdout == plain.read_text()
         assert {"payload", "payloadType", "signatures"} == set(json.loads(sealed.read_text()))
         good = run("verify", "coins", "--witness", plain, "--witness", sealed)
         assert good.exit_code == 0, good.output
