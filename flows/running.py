@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from flows.processes import Mark
 from lindley.addresses import on_loopback, public
 from lindley.atomic import write_over
 from lindley.workspace import Workspace
@@ -29,13 +31,10 @@ class Servers:
         Of MLflow's pages and API.
     prefect_api
         Of Prefect's API, as ``PREFECT_API_URL`` has it.
-    process
-        Id of the process that started them.
     """
 
     mlflow: str
     prefect_api: str
-    process: int
 
     @property
     def prefect(self) -> str:
@@ -49,11 +48,19 @@ def state_file(workspace: Workspace) -> Path:
 
 
 def remember(workspace: Workspace, servers: Servers) -> None:
-    """Write the addresses for other commands; without passwords, which are in no file of Lindley's."""
+    """Write the addresses for other commands, and that this process has the servers run.
+
+    Passwords are left out: they are in no file of Lindley's.
+    """
     path = state_file(workspace)
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = {"mlflow": public(servers.mlflow), "prefect_api": public(servers.prefect_api)}
-    write_over((json.dumps(asdict(servers) | shown, indent=2) + "\n").encode(), path)
+    document = {
+        "mlflow": public(servers.mlflow),
+        "prefect_api": public(servers.prefect_api),
+        "folder": str(workspace.root),
+        **asdict(Mark.of(os.getpid())),
+    }
+    write_over((json.dumps(document, indent=2) + "\n").encode(), path)
 
 
 def forget(workspace: Workspace) -> None:
@@ -64,11 +71,15 @@ def forget(workspace: Workspace) -> None:
 def addresses(workspace: Workspace) -> Servers | None:
     """Return the servers of this working folder when both are alive; None otherwise.
 
-    A file that a killed ``lindley up`` left behind is not believed: both servers are asked.
+    A file that a killed ``lindley up`` left behind is not believed, nor one that came with a copy of another
+    folder: by now the ports may be those of another folder's servers, which would take this folder's links.
     """
     try:
         document = json.loads(state_file(workspace).read_text(encoding="utf-8"))
-        servers = Servers(str(document["mlflow"]), str(document["prefect_api"]), int(document["process"]))
+        servers = Servers(str(document["mlflow"]), str(document["prefect_api"]))
+        ours = document["folder"] == str(workspace.root)
+        if not ours or not Mark(int(document["process"]), float(document["started"])).lives():
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     both = mlflow_answers(servers.mlflow) and prefect_answers(servers.prefect_api)

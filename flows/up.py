@@ -21,6 +21,7 @@ from flows.dead_runs import mark_crashed
 from flows.processes import Child, Family
 from lindley.addresses import public
 from lindley.errors import LindleyError
+from lindley.ledger.mlflow import places
 from lindley.workspace import Workspace
 
 POOL = "lindley"
@@ -95,7 +96,6 @@ class Stack:
         self.servers = running.Servers(
             mlflow=self._own_mlflow or f"http://{_LOOPBACK}:{_port(mlflow, 'MLflow')}",
             prefect_api=self._own_prefect or f"http://{_LOOPBACK}:{_port(prefect, 'Prefect')}/api",
-            process=os.getpid(),
         )
 
     def start(self) -> None:
@@ -103,7 +103,7 @@ class Stack:
 
         Raises
         ------
-        StartFailed, ProcessEnded
+        StartFailed, ProcessEnded, LedgerUnavailable
             If something does not start; what did start still runs.
         """
         if not self._own_mlflow:
@@ -185,7 +185,9 @@ class Stack:
     def _start_mlflow(self) -> None:
         database = self.workspace.tracking_uri
         self._make_database(database)
-        artifacts = (self.workspace.root / "mlartifacts").as_uri()
+        if places.relocate(database, self.workspace.root):
+            self.say("This ledger came from another folder; its artifacts are read and written here")
+        artifacts = (self.workspace.root / places.FOLDER).as_uri()
         # Artifacts by path, not through the server: the embedded mode reads the same ledger without it.
         self._start(
             "mlflow",
@@ -196,7 +198,7 @@ class Stack:
 
     def _make_database(self, uri: str) -> None:
         """Make a fresh MLflow database, once: several processes that do it together break it for good."""
-        path = Path(uri.removeprefix("sqlite:///"))
+        path = places.database(uri)
         with FileLock(f"{path}.lock"):
             if not path.exists():
                 self._run("mlflow-database", "mlflow", "db", "upgrade", uri)
@@ -293,7 +295,7 @@ def stack(
 
     Raises
     ------
-    StartFailed, ProcessEnded
+    StartFailed, ProcessEnded, LedgerUnavailable
         If it runs already, or does not start.
     """
     folder = workspace.root / ".lindley"

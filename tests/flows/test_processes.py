@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -114,6 +115,13 @@ def test_a_number_that_is_somebody_elses_by_now_is_left_alone(family, tmp_path):
     entries[0]["started"] -= 60
     path.write_text(json.dumps(entries))
     assert Family(family.folder).end_leftovers() == []
+    assert child.process.poll() is None
+
+
+def test_what_runs_for_the_original_of_a_copied_folder_is_left_alone(family, tmp_path):
+    child = family.start("one", SLEEP, os.environ, tmp_path)
+    shutil.copytree(family.folder, tmp_path / "copy" / ".lindley")
+    assert Family(tmp_path / "copy" / ".lindley").end_leftovers() == []
     assert child.process.poll() is None
 
 

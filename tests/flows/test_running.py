@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
+import shutil
 import socketserver
 import subprocess
 import sys
@@ -54,7 +56,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def alive(address) -> Servers:
-    return Servers(f"{address}/mlflow", f"{address}/prefect/api", 1)
+    return Servers(f"{address}/mlflow", f"{address}/prefect/api")
 
 
 def test_servers_that_answer_are_found(workspace, alive):
@@ -68,11 +70,27 @@ def test_servers_that_answer_are_found(workspace, alive):
 
 @pytest.mark.parametrize("what", ["mlflow", "prefect_api"])
 def test_one_that_is_dead_or_somebody_elses_is_not_believed(workspace, alive, address, what):
-    values = {"mlflow": alive.mlflow, "prefect_api": alive.prefect_api, "process": 1}
+    values = {"mlflow": alive.mlflow, "prefect_api": alive.prefect_api}
     running.remember(workspace, Servers(**(values | {what: "http://127.0.0.1:9"})))
     assert running.addresses(workspace) is None
     running.remember(workspace, Servers(**(values | {what: f"{address}/other"})))
     assert running.addresses(workspace) is None
+
+
+def test_what_a_killed_one_left_is_not_believed_though_somebody_has_its_ports(workspace, alive):
+    running.remember(workspace, alive)
+    path = running.state_file(workspace)
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"started": document["started"] - 60}))
+    assert running.addresses(workspace) is None
+
+
+def test_a_copied_folder_has_no_servers(workspace, alive, tmp_path_factory):
+    running.remember(workspace, alive)
+    copy = tmp_path_factory.mktemp("copy")
+    shutil.copytree(workspace.root, copy, dirs_exist_ok=True)
+    assert running.addresses(replace(workspace, root=copy)) is None
+    assert running.addresses(workspace) == alive
 
 
 @pytest.mark.parametrize(
@@ -113,7 +131,7 @@ def test_user_and_password_of_an_address_go_where_they_belong(address):
 
 def test_no_password_is_written_down(workspace):
     secret = "https://alice:hunter2@host"
-    running.remember(workspace, Servers(secret, f"{secret}/api", 1))
+    running.remember(workspace, Servers(secret, f"{secret}/api"))
     text = running.state_file(workspace).read_text()
     assert "https://host/api" in text
     assert "hunter2" not in text

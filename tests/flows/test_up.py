@@ -115,7 +115,7 @@ def leftovers(workspace) -> Iterator[dict[str, int]]:
         child = family.start(name, [sys.executable, "-c", SERVER], os.environ, workspace.root)
         until(f"{name} listens", child.log.read_text, 60)
         ports[name] = int(child.log.read_text())
-    running.remember(workspace, running.Servers("http://127.0.0.1:1", "http://127.0.0.1:2/api", 1))
+    running.remember(workspace, running.Servers("http://127.0.0.1:1", "http://127.0.0.1:2/api"))
     yield ports
     for child in family.children:
         child.process.kill()

@@ -28,7 +28,7 @@ from lindley.declaration import Declaration, load_declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.evidence import verify_chain
 from lindley.history import history
-from lindley.ledger.mlflow import naming, process
+from lindley.ledger.mlflow import naming, places, process
 from lindley.ledger.mlflow.store import HEAD, MlflowLedger
 from lindley.ledger.protocol import Run
 from lindley.linking import RunContext
@@ -135,6 +135,58 @@ class TestMovedLedger:
         report = verify_chain(ledger, NAME)
         assert report.findings == ()
         assert len(report.links) == 3
+
+    def test_a_copy_without_its_artifacts_reads_and_writes_nothing_of_the_original(
+        self, ledger: MlflowLedger, template: Path, tmp_path: Path
+    ) -> None:
+        held = {path: path.stat().st_mtime_ns for path in template.rglob("*")}
+        shutil.rmtree(ledger.root / places.FOLDER)
+        run_id = ledger.versions(NAME)[0].run_id
+        assert ledger.artifacts(run_id) == {}
+        with pytest.raises(LedgerCorrupt, match="is missing"):
+            ledger.download(run_id, tmp_path / "fetched", artifact_names.RECORD)
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "note.txt").write_text("x")
+        ledger.upload(run_id, tmp_path / "more")
+        assert ledger.artifacts(run_id) == {"note.txt": 1}
+        assert {path: path.stat().st_mtime_ns for path in template.rglob("*")} == held
+
+    def test_before_it_is_served_its_database_names_its_own_files(
+        self, ledger: MlflowLedger, template: Path, tmp_path: Path
+    ) -> None:
+        client, old = ledger.client, template / places.FOLDER
+        elsewhere = {
+            "bucket": "s3://bucket/mlartifacts/1",
+            "proxied": "mlflow-artifacts:/1",
+            "on purpose": (tmp_path / "big disk" / "1").as_uri(),
+        }
+        ids = {name: client.create_experiment(name, place) for name, place in elsewhere.items()}
+        served = client.create_experiment("served", (old / "7").as_uri())  # as a server names it
+        plain = client.create_experiment("plain", str(old / "8"))
+        assert places.relocate(ledger.uri, ledger.root) > 0
+        assert {name: client.get_experiment(ids[name]).artifact_location for name in ids} == elsewhere
+        own = ledger.root / places.FOLDER
+        assert client.get_experiment(served).artifact_location == (own / "7").as_uri()
+        assert client.get_experiment(plain).artifact_location == str(own / "8")
+        for version in client.search_model_versions(f"name = '{NAME}'"):
+            folder = own / NAME / version.run_id / "artifacts"
+            assert client.get_run(version.run_id).info.artifact_uri == folder.as_uri()
+            assert version.source == (folder / "belief").as_uri()
+        assert places.relocate(ledger.uri, ledger.root) == 0
+        assert verify_chain(MlflowLedger(ledger.uri, ledger.root), NAME).findings == ()
+
+    def test_a_database_elsewhere_stays_as_it_is(self, ledger: MlflowLedger, tmp_path: Path) -> None:
+        before = places.database(ledger.uri).read_bytes()
+        assert places.relocate(ledger.uri, tmp_path) == 0
+        assert places.relocate(ledger.uri, ledger.root / "below") == 0
+        assert places.database(ledger.uri).read_bytes() == before
+
+    def test_one_that_cannot_be_changed_is_not_served(self, tmp_path: Path) -> None:
+        uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+        assert places.relocate(uri, tmp_path) == 0  # MLflow has still to make its tables
+        places.database(uri).write_text("no database, but long enough to be read as the header of one " * 9)
+        with pytest.raises(LedgerUnavailable, match="not a database"):
+            places.relocate(uri, tmp_path)
 
 
 class TestTampering:

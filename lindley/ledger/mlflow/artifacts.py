@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from mlflow import MlflowClient
 from mlflow.entities import RunInfo
@@ -15,6 +13,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 
 from lindley import failpoints
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
+from lindley.ledger.mlflow import places
 from lindley.ledger.mlflow.failures import missing, refused_with, translated
 from lindley.recent import Recent
 
@@ -40,6 +39,7 @@ class Artifacts:
     def __init__(self, client: MlflowClient, root: Path, embedded: bool) -> None:
         self.client, self.root, self.embedded = client, root, embedded
         self._server = str(client.tracking_uri)
+        self._together = embedded and places.belongs(self._server, root)
 
     def upload(self, run_id: str, folder: Path) -> None:
         """Store every file below `folder`; see `Ledger`."""
@@ -106,21 +106,20 @@ class Artifacts:
         """Return where a run's artifacts are on this disk; None when only a server can say.
 
         MLflow keeps absolute paths. An embedded ledger is looked up by its layout below the working
-        folder first, mlartifacts/<folder of the experiment>/<run>/artifacts, so that a moved one is
-        found and a copied one does not read the original.
+        folder, mlartifacts/<folder of the experiment>/<run>/artifacts, so that a moved one is found and
+        a copied one neither reads nor writes the original.
 
         Raises
         ------
         LedgerCorrupt
             If there is no such run.
         """
-        uri = str(self.info(run_id).artifact_uri)
-        scheme = urlsplit(uri).scheme
-        if scheme not in {"", "file"}:  # e.g. mlflow-artifacts:/ or s3://
-            return None
-        path = Path(url2pathname(urlsplit(uri).path)) if scheme else Path(uri)
-        here = self.root / "mlartifacts" / Path(*path.parts[-3:])
-        return here if self.embedded and (here.is_dir() or not path.is_dir()) else path
+        path = places.local(str(self.info(run_id).artifact_uri))
+        if path is None or not self.embedded:
+            return path
+        own = places.here(path, self.root, 3) if self._together else None
+        here = own or self.root / places.FOLDER / Path(*path.parts[-3:])
+        return here if own or here.is_dir() or not path.is_dir() else path
 
     def info(self, run_id: str) -> RunInfo:
         """Return what never changes of a run: its experiment, and where its artifacts are. Asked for once.

@@ -30,7 +30,7 @@ from lindley.addresses import public
 from lindley.chain import Version
 from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.ledger.mlflow import naming, process
+from lindley.ledger.mlflow import naming, places, process
 from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
 from lindley.ledger.mlflow.failures import refused_with, translated
 from lindley.ledger.mlflow.listing import versions_of
@@ -88,7 +88,7 @@ class MlflowLedger:
 
     def _open_embedded(self) -> None:
         """Open a SQLite ledger; its tables are made once, under a lock."""
-        path = Path(self.uri.removeprefix("sqlite:///"))
+        path = places.database(self.uri)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"), contextlib.closing(sqlite3.connect(path)) as database:
             # MLflow tries a database that cannot be opened again and again, for minutes.
@@ -347,7 +347,7 @@ class MlflowLedger:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        location = (self.root / "mlartifacts" / chain).as_uri() if self.embedded else None
+        location = (self.root / places.FOLDER / chain).as_uri() if self.embedded else None
         try:
             return str(self.client.create_experiment(name, location, _EXPERIMENT_TAGS))
         except MlflowException as error:
