@@ -114,3 +114,27 @@ def advance(
         chain.root,
     )
     return grown, found
+
+
+def refit(
+    chain: Chain,
+    declaration: Declaration,
+    *,
+    carried: tuple[str, ...],
+    seed: int,
+    **options: Any,
+) -> tuple[Chain, Fit]:
+    """Fit all batches of a chain in memory together; the newest belief becomes that of this pooled refit.
+
+    See `lindley.fitting.fit` for the options.
+    """
+    found = fit(
+        chain.root, chain.batches, declaration, carried=carried, seed=seed, near=chain.head, **options
+    )
+    grown = Chain(
+        (*chain.beliefs[:-1], found.belief),
+        chain.batches,
+        (*chain.replayed[:-1], found.replayed),
+        chain.root,
+    )
+    return grown, found

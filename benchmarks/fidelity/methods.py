@@ -33,7 +33,7 @@ from lindley.fitting import Fit, fit
 from lindley.model_graph import carried_variables
 from lindley.prior import MatchedPrior
 from lindley.problem import passing_draws
-from lindley.replay import Chain, advance
+from lindley.replay import Chain, advance, refit
 from lindley.seeds import derive_seed
 from lindley.transport import TriangularMap, joint_normal
 
@@ -109,12 +109,15 @@ class Run:
         Places of the batches whose fit the gate refused and that went on all the same, with the reason.
     figures
         Figures of each fit.
+    refits
+        Pooled refits that the policy asked for.
     """
 
     chain: Chain
     last: Fit
     refused: dict[int, str]
     figures: tuple[dict[str, float], ...]
+    refits: int = 0
 
 
 def run(case: Case, method: str, settings: Settings | None = None) -> Outcome:
@@ -137,6 +140,7 @@ def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame
     refused: dict[int, str] = {}
     figures = []
     carried: tuple[str, ...] = ()
+    refits = 0
     for place, frame in enumerate(frames):
         batch = _batch(frame, declaration, place)
         carried = carried or carried_variables(declaration, batch.frame())
@@ -156,9 +160,15 @@ def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame
             refused[place] = "; ".join(last.verdict.gate.reasons)
         chain = grown
         figures.append(last.verdict.figures)
+        limit = declaration.policy.rebase_at_drift
+        if limit is not None and grown.head.drift >= limit:
+            options = {"settings": settings.again, "thresholds": settings.thresholds}
+            grown, found = refit(grown, declaration, carried=carried, seed=_seed(name, place, 2), **options)
+            if found.verdict.gate.passed:  # else it would be quarantined
+                chain, last, refits = grown, found, refits + 1
     if last is None:
         raise ValueError(f"{name} has no batch")
-    return Run(chain, last, refused, tuple(figures))
+    return Run(chain, last, refused, tuple(figures), refits)
 
 
 def flags_of(found: Run, thresholds: Thresholds) -> tuple[str, ...]:

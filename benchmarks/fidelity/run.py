@@ -27,9 +27,9 @@ SHARED = ROOT.parent / "shared" / "data"
 RESULTS = Path(__file__).parent / "results.csv"
 #: Cases of --quick, by the start of their names; elsewhere the four with the smallest data.
 QUICK = ("sblri", "earnings", "eight_schools", "dogs")
-#: Streams of --quick, with every how many-th row, and how many batches in one; and the ways of forgetting.
+#: Streams of --quick, with every how many-th row, and how many batches in one; and the policies.
 QUICK_STREAMS = {"nes_waves": (1, 1), "elec2": (20, 3)}
-QUICK_FORGETTING = ("static", "grid")
+QUICK_POLICIES = ("static", "grid")
 #: How many streams or updates, and how many with --quick.
 SIMULATIONS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int, int]] = {
     "correlated regression": (simulations.regression_coverage, 1000, 100),
@@ -181,7 +181,7 @@ def _planned(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[Pa
             full = dict.fromkeys(streams.STREAMS, (1, 1)) | {"elec2": (options.thin, 1)}
             # The one with the most rows first.
             for name, cut in reversed((QUICK_STREAMS if options.quick else full).items()):
-                for method in QUICK_FORGETTING if options.quick else streams.FORGETTING:
+                for method in QUICK_POLICIES if options.quick else streams.POLICIES:
                     work = partial(run_stream, options.streams, name, method, *cut)
                     plan.append((Part("stream", f"{name}, {method}", failed=True), work))
         else:
@@ -286,7 +286,7 @@ def _report(console: Console, parts: Sequence[Part], names: Sequence[str], out: 
         console.print(f"simulations: {missed} bars missed")
         good &= missed == 0
     if by_kind["stream"]:
-        order = list(streams.FORGETTING)
+        order = list(streams.POLICIES)
         rows = [row for part in by_kind["stream"] for row in part.rows]
         rows.sort(key=lambda row: (row["stream"], order.index(row["method"])))
         _write(out.with_name("streams.csv"), streams.COLUMNS, rows)

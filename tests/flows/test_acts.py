@@ -15,7 +15,7 @@ from flows import environment
 from flows.acting import ActResult, ActSteps, act, correct_one
 from flows.cli import app
 from flows.cli_output import FAILURE, QUARANTINED, USER_ERROR
-from flows.sequence import MOST_RACES, update_one
+from flows.sequence import MOST_RACES
 from lindley.acts import log_act
 from lindley.batch import read_batch
 from lindley.declaration import Declaration
@@ -362,30 +362,6 @@ def test_acts_are_deployed_with_their_parameters() -> None:
     for name in ("retract", "correct", "rollback"):
         assert document.count(f"- name: {name}\n") == document.count(f"entrypoint: flows.acts.{name}\n") == 1
         assert getattr(flows.acts, name).name == name
-
-
-def test_an_update_without_a_word_refuses(steps, workspace, ledger, chain, land, fits, said) -> None:
-    from flows.sequence import Steps
-    from lindley.pipeline import log_link, plan_update
-
-    update = Steps(
-        open_ledger=lambda _: ledger,
-        read=read_batch,
-        plan=lambda at, what, batch, ok, overlap: plan_update(
-            at, what, batch, accept_model_change=ok, on_overlap=overlap
-        ),
-        fit=fits,
-        log=lambda at, plan, outcome: log_link(at, plan, outcome, context=RunContext()),
-        register=register_link,
-        draw=lambda *_: None,
-        publish=lambda *_: None,
-        say=said.append,
-    )
-    with pytest.raises(OverlapRefused):
-        update_one(update, workspace, "coins", land("late.csv", 15))
-    result = update_one(update, workspace, "coins", land("late.csv", 15), on_overlap="drop")
-    assert (result.status, result.dropped) == ("accepted", 2)
-    assert dataclasses.asdict(result)["dropped"] == 2
 
 
 @pytest.mark.usefixtures("chain")

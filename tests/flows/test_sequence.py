@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from lindley.errors import (
     LedgerUnavailable,
     LostRace,
     NameRefused,
+    OverlapRefused,
     UnknownChain,
 )
 from lindley.history import history
@@ -67,6 +68,15 @@ def test_the_same_batch_again_changes_nothing_and_leaves_the_landing_folder(
     assert "already in coins as link 1" in result.message
     assert len(fits.plans) == len(history(ledger, "coins")) == len(stored(workspace)) == 1
     assert not again.exists()
+
+
+def test_rows_that_count_already_are_left_out_only_where_that_is_asked_for(steps, workspace, land):
+    update_one(steps, workspace, "coins", land("a.csv"))
+    with pytest.raises(OverlapRefused):
+        update_one(steps, workspace, "coins", land("late.csv", 3))
+    result = update_one(steps, workspace, "coins", land("late.csv", 3), on_overlap="drop")
+    assert (result.status, result.dropped) == ("accepted", 2)
+    assert asdict(result)["dropped"] == 2
 
 
 def test_a_fit_that_fails_the_gate_is_quarantined_and_the_file_archived(steps, workspace, ledger, land, fits):

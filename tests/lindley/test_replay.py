@@ -16,7 +16,7 @@ from lindley.declaration import Declaration
 from lindley.diagnostics import Thresholds
 from lindley.fit import FitSettings
 from lindley.policy import Policy
-from lindley.replay import Chain, advance, replayed_links
+from lindley.replay import Chain, advance, refit, replayed_links
 from tests.oracles import beta_binomial
 
 SETTINGS = FitSettings(draws=600, tune=300)
@@ -153,6 +153,19 @@ def test_the_window_bounds_replays_and_doubts_count_what_led_here():
     assert [belief.doubt for belief in chain.beliefs] == [0, 0, 1, 1]
     warnings = fits[-1].verdict.gate.warnings
     assert any(warning.startswith("1 match that led here could not be trusted") for warning in warnings)
+
+
+def test_a_refit_in_memory_is_the_pooled_answer_and_the_chain_goes_on_from_it():
+    chain, _ = run(untrusted, replay=0)
+    assert chain.head.doubt == 3
+    declaration = declared(trials, "theta", replay=0)
+    options = {"carried": ("theta",), "settings": SETTINGS}
+    grown, found = refit(chain, declaration, seed=9, **options)
+    holds(found, 4)
+    assert (len(grown.beliefs), grown.batches, grown.replayed) == (4, chain.batches, (0, 0, 0, 3))
+    assert (grown.head.doubt, grown.head.drift, grown.beliefs[:3]) == (0, 0.0, chain.beliefs[:3])
+    (segment,) = grown.behind(3)
+    assert (segment.start(), segment.batches()) == (None, chain.batches)
 
 
 def test_a_good_match_is_started_from():
