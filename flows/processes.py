@@ -11,7 +11,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +21,6 @@ from lindley.atomic import write_over
 
 #: Seconds that a child may take to end after SIGTERM.
 GRACE_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A process that is to be known again: its number alone could later be somebody else's.
-
-    Parameters
-    ----------
-    process
-        Its number.
-    started
-        When it started, in seconds since 1970.
-    """
-
-    process: int
-    started: float
-
-    @classmethod
-    def of(cls, process: int) -> Mark:
-        """Return the mark of a process.
-
-        Raises
-        ------
-        psutil.NoSuchProcess
-            If there is none of that number.
-        """
-        return cls(process, float(psutil.Process(process).create_time()))
-
-    def lives(self) -> bool:
-        """Return whether the process still runs."""
-        try:
-            return abs(Mark.of(self.process).started - self.started) < 1.0
-        except psutil.Error:
-            return False
 
 
 @dataclass(frozen=True)
@@ -137,12 +103,14 @@ class Family:
     def end_leftovers(self) -> list[str]:
         """End the children of a parent that was killed; return their names."""
         ended = []
-        for entry in _read(self._list):
-            # A list that came with a copy of another folder names processes that run there.
-            mark = Mark(int(entry["process"]), float(entry["started"]))
-            if entry["folder"] == str(self.folder) and mark.lives():
-                end_tree(mark.process)
-                ended.append(str(entry["name"]))
+        # A list that came with a copy of another folder names processes that work there.
+        for entry in [entry for entry in _read(self._list) if entry["folder"] == str(self.folder)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(int(entry["process"]))
+                # The number alone could by now belong to somebody else's process.
+                if abs(process.create_time() - float(entry["started"])) < 1.0:
+                    end_tree(process.pid)
+                    ended.append(str(entry["name"]))
         self._list.unlink(missing_ok=True)
         return ended
 
@@ -154,8 +122,9 @@ class Family:
         entries = []
         for child in self.children:
             with contextlib.suppress(psutil.NoSuchProcess):
-                mark = asdict(Mark.of(child.process.pid))
-                entries.append({"name": child.name, "folder": str(self.folder), **mark})
+                started = psutil.Process(child.process.pid).create_time()
+                entry = {"name": child.name, "process": child.process.pid, "started": started}
+                entries.append(entry | {"folder": str(self.folder)})
         write_over(json.dumps(entries, indent=2).encode(), self._list)
 
 
@@ -164,7 +133,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [entry for entry in entries if {"name", "folder", "process", "started"} <= set(entry)]
+    return [entry for entry in entries if {"name", "process", "started", "folder"} <= set(entry)]
 
 
 def end_tree(pid: int, grace: float = GRACE_SECONDS) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
 import urllib.error
 import urllib.request
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from flows.processes import Mark
 from lindley.addresses import on_loopback, public
 from lindley.atomic import write_over
+from lindley.ledger.mlflow import process
 from lindley.workspace import Workspace
 
 #: Seconds that a server on this machine may take to say that it is alive.
@@ -58,7 +57,7 @@ def remember(workspace: Workspace, servers: Servers) -> None:
         "mlflow": public(servers.mlflow),
         "prefect_api": public(servers.prefect_api),
         "folder": str(workspace.root),
-        **asdict(Mark.of(os.getpid())),
+        "process": process.this_process(),
     }
     write_over((json.dumps(document, indent=2) + "\n").encode(), path)
 
@@ -78,7 +77,7 @@ def addresses(workspace: Workspace) -> Servers | None:
         document = json.loads(state_file(workspace).read_text(encoding="utf-8"))
         servers = Servers(str(document["mlflow"]), str(document["prefect_api"]))
         ours = document["folder"] == str(workspace.root)
-        if not ours or not Mark(int(document["process"]), float(document["started"])).lives():
+        if not ours or not process.lives(str(document["process"])):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None

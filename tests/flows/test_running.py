@@ -81,8 +81,10 @@ def test_what_a_killed_one_left_is_not_believed_though_somebody_has_its_ports(wo
     running.remember(workspace, alive)
     path = running.state_file(workspace)
     document = json.loads(path.read_text())
-    path.write_text(json.dumps(document | {"started": document["started"] - 60}))
-    assert running.addresses(workspace) is None
+    host, number, started = document["process"].rsplit(":", 2)
+    for other in (f"{host}:{number}:1", f"{host}:{2**22}:{started}", f"elsewhere:{number}:{started}", 1):
+        path.write_text(json.dumps(document | {"process": other}))
+        assert running.addresses(workspace) is None
 
 
 def test_a_copied_folder_has_no_servers(workspace, alive, tmp_path_factory):
@@ -180,7 +182,6 @@ PREPARE = """
 import os, sys
 from pathlib import Path
 from flows import environment
-from lindley.addresses import on_loopback
 from lindley.workspace import Workspace
 made = environment.prepare(Workspace.from_environment(Path(sys.argv[1])))
 for name in ("PREFECT_HOME", "PREFECT_API_URL", "MLFLOW_TRACKING_URI", "LINDLEY_HOME", "DO_NOT_TRACK"):

@@ -89,6 +89,7 @@ class TestProcesses:
     def test_this_process_lives(self) -> None:
         assert process.this_process().startswith(f"{socket.gethostname()}:{os.getpid()}:")
         assert not process.died(process.this_process())
+        assert process.lives(process.this_process())
 
     def test_a_killed_process_died_even_before_its_parent_waits_for_it(self) -> None:
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
@@ -107,6 +108,7 @@ class TestProcesses:
     @pytest.mark.parametrize("writer", ["", "x", "otherhost:1:1", f"otherhost:{2**22}:5", "::", "a:b:c:d"])
     def test_others_are_never_judged(self, writer: str) -> None:
         assert not process.died(writer)
+        assert not process.lives(writer)
         assert not process.died(f"{socket.gethostname()}:x:1")
 
 

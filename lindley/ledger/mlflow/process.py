@@ -14,10 +14,22 @@ def this_process() -> str:
 
 def died(writer: str) -> bool:
     """Whether a writer was on this machine and is gone; other machines are never judged."""
-    parts = writer.rsplit(":", 2)
+    started = _noted_here(writer)
+    return started is not None and started[0] != started[1]
+
+
+def lives(process: str) -> bool:
+    """Whether a process that `this_process` described was on this machine and still is."""
+    started = _noted_here(process)
+    return started is not None and started[0] == started[1]
+
+
+def _noted_here(process: str) -> tuple[str, str] | None:
+    """Return when a process of this machine was started, as noted and as found; None for other machines."""
+    parts = process.rsplit(":", 2)
     if len(parts) != 3 or parts[0] != socket.gethostname() or not parts[1].isdigit():
-        return False
-    return _started(int(parts[1])) != parts[2]
+        return None
+    return parts[2], _started(int(parts[1]))
 
 
 def _started(pid: int) -> str:
