@@ -239,9 +239,10 @@ def summary(tree: xr.DataTree, graph: ModelGraph, coordinates: Coordinates | Non
         for i, label in enumerate(element_labels(array)):
             row = _summary_row(values[..., i], None if before is None else before[:, i], weights)
             rows[label] = row | {"carried": name in carried}
-    for label, values in carried_values(tree, coordinates or graph.coordinates, {}).items():
-        if label not in rows:
-            rows[label] = _summary_row(values, None, weights) | {"carried": True}
+    if coordinates is not None and not set(coordinates.names) <= set(graph.coordinates.names):
+        for label, values in carried_values(tree, coordinates, {}).items():
+            if label not in rows:
+                rows[label] = _summary_row(values, None, weights) | {"carried": True}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
 
 

@@ -193,6 +193,15 @@ def test_a_stop_while_it_starts_ends_the_waiting(workspace, stop):
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@pytest.fixture
+def terminal():
+    """A process that its terminal can end, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signals_stop_it_and_are_given_back(number):
     before = [signal.getsignal(each) for each in SIGNALS]
