@@ -311,7 +311,7 @@ def _forgotten(
             prior.matched.ordered(problem.coordinates),
             found,
             lambda points: judging.target_of_coordinates(problem, points),
-            lambda points: problem.at(points, np.zeros((len(points), 0)))["log_likelihood"],
+            lambda points: judging.likelihood_of_coordinates(problem, points),
             matched,
             np.random.default_rng(derive_seed(str(seed), "forgetting")),
             prior.forgetting.get("ceilings", {}),

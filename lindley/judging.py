@@ -313,12 +313,10 @@ def _direct_predictive(
     It takes the place of the difference of two evidences where they were not seen from the same start.
     """
     points, proposed = diagnostics.around(matched.map, rng)
-    names, model_names = problem.coordinates.names, problem.graph.coordinates.names
-    here = [names.index(name) for name in model_names]
+    names = problem.coordinates.names
     known = [names.index(name) for name in before.matched.coordinates.names]
-    likelihood = problem.at(points[:, here], np.zeros((len(points), 0)))["log_likelihood"]
     prior = before.matched.map.log_density(points[:, known])
-    return diagnostics.log_integral(likelihood + prior - proposed)
+    return diagnostics.log_integral(likelihood_of_coordinates(problem, points) + prior - proposed)
 
 
 def proper(problem: Problem) -> bool:
@@ -355,4 +353,15 @@ def target_of_coordinates(problem: Problem, points: np.ndarray) -> np.ndarray:
     """
     x, log_slope = problem.vectors(points)
     found: np.ndarray = problem.bound.log_densities(x)[0] + log_slope
+    return found
+
+
+def likelihood_of_coordinates(problem: Problem, points: np.ndarray) -> np.ndarray:
+    """Return the newest batch's log likelihood [point] at coordinates [point, coordinate].
+
+    For models without local variables; the belief may have labels that the batch does not.
+    """
+    names = problem.coordinates.names
+    here = [names.index(name) for name in problem.graph.coordinates.names]
+    found: np.ndarray = problem.at(points[:, here], np.zeros((len(points), 0)))["log_likelihood"]
     return found

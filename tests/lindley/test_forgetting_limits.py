@@ -145,3 +145,35 @@ def test_a_grid_with_a_robust_mixture_has_the_mixtures_own_predictive_densities(
     assert 0.1 < exact["0.4"] - exact["1.0"] < 3
     error = 5 * found.verdict.figures["log_predictive_se"] + 0.05
     assert scores == {name: pytest.approx(value, abs=error) for name, value in exact.items()}
+
+
+def groups(batch: pd.DataFrame) -> pm.Model:
+    """A mean for each label of the batch: rows that are `seen` are of one, the others of the other."""
+    names = [name for name, of in (("a", False), ("b", True)) if (batch["seen"] == of).any()]
+    with pm.Model(coords={"group": names}) as model:
+        theta = pm.Normal("theta", 0, WIDTH, dims="group")
+        which = pm.Data("which", batch["seen"].to_numpy().astype(int) if len(names) > 1 else [0] * len(batch))
+        pm.Normal("y", theta[which], NOISE, observed=pm.Data("y_values", batch["y"].to_numpy()))
+    return model
+
+
+def test_a_grid_is_scored_where_a_label_has_left() -> None:
+    grid = (0.4, 1.0)
+    declaration = replace(declared(forget={REST: Forgetting(grid=grid)}), build=groups, carried=("theta",))
+    first, second = batch(declaration, 0, seen=2, mean=0.0), batch(declaration, 1, mean=1.0)
+    chain = Chain()
+    for seed, item in enumerate((first, second)):
+        chain, found = advance(chain, item, declaration, carried=("theta",), seed=seed, settings=SETTINGS)
+    assert found.problem.coordinates.names == ["theta[a]", "theta[b]"]
+    before, y = first.frame(), second.frame()["y"].to_numpy()
+    known = before.loc[~before["seen"], "y"].to_numpy()
+    precision = WIDTH**-2 + len(known) / NOISE**2
+    mean = known.sum() / NOISE**2 / precision
+    exact = {
+        repr(d): float(
+            stats.multivariate_normal(np.full(4, mean), NOISE**2 * np.eye(4) + 1 / (d * precision)).logpdf(y)
+        )
+        for d in grid
+    }
+    error = 5 * found.verdict.figures["log_predictive_se"] + 0.05
+    assert found.forgetting["scores"][REST] == {k: pytest.approx(v, abs=error) for k, v in exact.items()}
