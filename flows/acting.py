@@ -164,9 +164,10 @@ def correct_one(
     LindleyError
         As in `act`, or if the file cannot become a batch.
     """
-    files.check_correction(workspace, chain, path)
+    with files.looking(path):
+        files.check_correction(workspace, chain, path)
+        seen = identity(path)
     declaration = load_declaration(chain, workspace.models)
-    seen = identity(path)
     batch = steps.read(path, declaration)
 
     def plan(ledger: Ledger, _loaded_since: Declaration) -> ActPlan:

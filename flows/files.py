@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,8 +53,9 @@ def locate_correction(workspace: Workspace, chain: str, file: str) -> Path:
     """
     path = _locate(workspace.corrections, chain, file)
     landed = locate(workspace, chain, file)
-    if landed.exists() and not path.exists():
-        check_correction(workspace, chain, landed)
+    with looking(path):
+        if landed.exists() and not path.exists():
+            check_correction(workspace, chain, landed)
     return path
 
 
@@ -99,13 +100,14 @@ def has_landed(workspace: Workspace, chain: str, path: Path) -> bool:
 def finished(path: Path, say: Callable[[str], object] = _warn) -> bool:
     """Return whether the file's writer has finished; waits a second for one that just changed.
 
-    One that cannot be looked at has not; `say` is told.
+    One that cannot be looked at counts as finished, and `say` is told: whoever reads it then fails, and its
+    chain waits for it.
     """
     try:
         return is_complete(path, clock=time.time, sleep=time.sleep)
     except OSError as error:
         say(f"{shown_name(path)} cannot be looked at: {error.strerror or error}")
-        return False
+        return True
 
 
 def arrived(workspace: Workspace) -> Listing:
@@ -120,8 +122,17 @@ def waiting(workspace: Workspace, chain: str) -> list[Arrival]:
     """Return the complete files in the chain's landing folder, oldest first.
 
     A file that is still being written is left out: it changes again, so it is not older.
+
+    Raises
+    ------
+    FileUnavailable
+        If the folder, or what is in it, cannot be looked at: nobody knows then what is older.
     """
-    found = [arrival for arrival in arrived(workspace) if arrival.chain == chain]
+    listing, folder = arrived(workspace), workspace.landing / chain
+    for entry in listing.ignored:
+        if entry.error is not None and folder in (entry.path, entry.path.parent):
+            raise entry.error
+    found = [arrival for arrival in listing if arrival.chain == chain]
     return [arrival for arrival in found if finished(arrival.path)]
 
 
@@ -175,6 +186,11 @@ def store(
         if landed and path.exists():
             say(f"{path.name} is another file by now, which is left for the next run")
         return stored
+
+
+def looking(path: Path) -> AbstractContextManager[None]:
+    """Turn what the operating system refuses while a file is looked at into an error that says so."""
+    return asking(f"{shown_name(path)} cannot be looked at", todo="check its permissions and its disk")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.files import asking, at_fault, earlier, finished, has_landed, is_another, set_aside, store
+from flows.files import at_fault, earlier, finished, has_landed, is_another, looking, set_aside, store
 from flows.result import OnOverlap, Status, UpdateResult
 from lindley.atomic import Identity, identity
 from lindley.declaration import load_declaration
@@ -113,7 +113,7 @@ def update_one(
     KeyRefused
         If the environment names a key for signatures that cannot be used.
     """
-    with asking(f"{path.name} cannot be looked at", todo="check its permissions and its disk"):
+    with looking(path):
         landed = has_landed(workspace, chain, path)
         if landed and not path.exists():
             return _nothing(chain, path, "gone", "is no longer in the landing folder; another run took it")
@@ -129,7 +129,13 @@ def update_one(
         if aside is not None:
             steps.say(f"{path.name} was moved to {aside.parent.parent.name}/{chain}/{aside.name}")
         elif landed and at_fault(error):
-            steps.say(f"{path.name} is another file than the one that was refused; it stays")
+            steps.say(f"What was refused was {error}")
+            return _nothing(
+                chain,
+                path,
+                "unfinished",
+                "is another file than the one that was refused; the next sweep takes it",
+            )
         raise
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from lindley.api import Link, load, runs, verify
     from lindley.declaration import Declaration
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["Declaration", "Link", "__version__", "load", "runs", "verify"]
 
 _HOMES = {

@@ -23,6 +23,8 @@ from lindley import failpoints
 _NO_LINKS = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 #: Beginning of the hidden folders in which a file is for the moment between its name and its removal.
 _TAKEN = ".taken-"
+#: How often a removal that another process came into is tried.
+_TRIES = 5
 
 
 class Replaced(Exception):
@@ -139,8 +141,14 @@ def remove(path: Path, seen: Identity | None = None) -> None:
     if seen is None or path.is_symlink():
         path.unlink(missing_ok=True)
         return
-    if identity(path) != seen:
-        return
+    # A process that gives back what others left may take the folder, or the file, from under this one.
+    for _ in range(_TRIES):
+        if identity(path) != seen or _removed(path, seen):
+            return
+
+
+def _removed(path: Path, seen: Identity) -> bool:
+    """Remove a file that is the one that is meant; False where somebody else was at it."""
     # Another file can take the name between the look and the removal: it is looked at once more under a
     # name that nobody writes to, and put back if it is one.
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=_TAKEN))
@@ -153,10 +161,11 @@ def remove(path: Path, seen: Identity | None = None) -> None:
         else:
             _put_back(taken, path)
     except FileNotFoundError:
-        pass  # another run took it, or gave it back
+        return False
     finally:
         with suppress(OSError):
             folder.rmdir()
+    return True
 
 
 def give_back(folder: Path) -> None:

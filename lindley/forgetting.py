@@ -125,21 +125,29 @@ def widened(
     return matched if np.all(factors == 1) else matched.widened(factors)
 
 
-def ceilings(graph: ModelGraph, belief: Belief | None, seed: int) -> dict[str, float]:
+def ceilings(graph: ModelGraph, belief: Belief | None, seed: int) -> dict[str, Any]:
     """Return the spread of the model's own prior by coordinate, as far as the chain has met them.
 
     It is half the distance between the quantiles at 16% and 84%: the sd of a normal prior, and finite
     whatever the tails. Improper priors have none.
+
+    Returns
+    -------
+    dict
+        ``ceilings`` by coordinate, and ``ceilings_of``, the digest of the model that they were last taken
+        from; empty where there are none.
     """
-    known: dict[str, float] = dict(belief.forgetting.get("ceilings", {})) if belief else {}
+    before = belief.forgetting if belief else {}
+    known: dict[str, float] = dict(before.get("ceilings", {}))
     names = graph.coordinates.names
-    if set(names) <= set(known):
-        return known
+    code = "" if graph.declaration.in_memory else graph.declaration.model_digest
+    if set(names) <= set(known) and before.get("ceilings_of") == code:
+        return {"ceilings": known, "ceilings_of": code}
     drawn = prior_coordinates(graph, size=_PRIOR_DRAWS, seed=seed)
-    if drawn is None:
-        return known
-    low, high = np.quantile(drawn[:, : len(names)], [0.16, 0.84], axis=0)
-    return dict(zip(names, ((high - low) / 2).tolist(), strict=True)) | known
+    if drawn is not None:
+        low, high = np.quantile(drawn[:, : len(names)], [0.16, 0.84], axis=0)
+        known |= dict(zip(names, ((high - low) / 2).tolist(), strict=True))
+    return {"ceilings": known, "ceilings_of": code} if known else {}
 
 
 def by_coordinate(coordinates: Coordinates, found: Mapping[str, float]) -> np.ndarray:
@@ -153,7 +161,7 @@ def carried_on(
     belief: Belief | None,
     batch: Batch,
     scores: Mapping[str, Mapping[str, float]],
-    tops: Mapping[str, float] | None = None,
+    tops: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what the next link needs to know: newest times, the grid's accumulated scores, ceilings."""
     groups = declaration.policy.forget
@@ -170,7 +178,7 @@ def carried_on(
     for name, of_batch in scores.items():
         known_totals = _comparable(before.get(name, {}), groups[name])
         totals[name] = {value: known_totals.get(value, 0.0) + score for value, score in of_batch.items()}
-    return found | ({"totals": totals} if totals else {}) | ({"ceilings": dict(tops)} if tops else {})
+    return found | ({"totals": totals} if totals else {}) | dict(tops or {})
 
 
 def grid_scores(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from flows import files
 from flows.sequence import in_order, update_one
 from lindley.errors import FileUnavailable, LindleyError
 from lindley.history import history
+from lindley.landing import Ignored, Listing
 
 
 @pytest.fixture
@@ -80,8 +82,26 @@ def test_a_store_that_cannot_be_written_leaves_the_file_for_the_next_run(
     ) == (False, 1, 1)
 
 
-def test_a_file_that_cannot_be_looked_at_is_not_finished(steps, workspace, land, unreadable, said):
+def test_a_file_that_cannot_be_looked_at_holds_up_its_chain_too(steps, workspace, land, unreadable, said):
     path = land("a.parquet", minutes=0.5, text="PAR1....PAR1")
     unreadable(path)
-    assert update_one(steps, workspace, "coins", path).status == "unfinished"
+    with pytest.raises(FileUnavailable, match="Permission denied"):
+        update_one(steps, workspace, "coins", path)
     assert said == ["a.parquet cannot be looked at: Permission denied"]
+    newest = land("b.csv", 5, minutes=0.1)
+    assert files.earlier(workspace, "coins", newest) == [path]
+
+
+def test_nothing_overtakes_what_cannot_be_listed(workspace, land, monkeypatch):
+    newest = land("b.csv")
+    lost = FileUnavailable("a.csv cannot be looked at", OSError(errno.EIO, "Input/output error"), todo="wait")
+    ignored = Ignored(workspace.landing / "coins" / "a.csv", "cannot be looked at", lost)
+    real = files.arrivals
+
+    def listed(folder: Path) -> Listing:
+        return Listing(tuple(real(folder)), (ignored,))
+
+    monkeypatch.setattr(files, "arrivals", listed)
+    with pytest.raises(FileUnavailable, match="Input/output error"):
+        files.earlier(workspace, "coins", newest)
+    assert files.waiting(workspace, "dice") == []

@@ -99,6 +99,19 @@ def test_a_belief_wider_than_the_ceiling_stays_as_it_is() -> None:
     np.testing.assert_allclose(only_mu.map.linear[0], free.map.linear[0])
 
 
+def test_ceilings_follow_a_model_that_was_changed_and_stay_for_labels_that_left() -> None:
+    declaration = declared(forget={REST: Forgetting(discount=0.5)})
+    chain, (first,) = run(declaration, [batch(declaration, 0)])
+    assert chain.head is not None
+    graph, same = first.problem.graph, forgetting.ceilings(first.problem.graph, chain.head, 5)
+    assert same == {name: first.forgetting[name] for name in ("ceilings", "ceilings_of")}
+    older = {"ceilings": {"mu": 0.1, "nu": 0.1, "left": 0.7}, "ceilings_of": "another model"}
+    found = forgetting.ceilings(graph, replace(chain.head, forgetting=older), 5)
+    assert found["ceilings_of"] == ""  # a declaration in memory has no code with a name
+    assert found["ceilings"]["left"] == 0.7
+    assert found["ceilings"]["mu"] == pytest.approx(WIDTH, rel=0.12)
+
+
 def test_a_half_life_does_not_go_by_bare_numbers() -> None:
     declaration = declared(forget={REST: Forgetting(half_life="10D", time="week")})
     with pytest.raises(

@@ -140,6 +140,24 @@ def test_one_that_two_processes_take_is_no_error(tmp_path: Path, monkeypatch: py
     assert (target.read_bytes(), path.read_bytes()) == (b"A", b"A")
 
 
+def test_a_removal_that_another_process_came_into_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _file(tmp_path / "landing" / "today.csv", b"A")
+    seen, make, came = identity(path), atomic.tempfile.mkdtemp, []
+
+    def made(**options: object) -> str:
+        folder = make(**options)  # type: ignore[call-overload]
+        if len(came) < 2:
+            came.append(folder)
+            give_back(path.parent)  # takes the folder away before the file is in it
+        return str(folder)
+
+    monkeypatch.setattr(atomic.tempfile, "mkdtemp", made)
+    atomic.remove(path, seen)
+    assert (len(came), list(path.parent.iterdir())) == (2, [])
+
+
 def test_reject_leaves_another_file_than_the_one_that_was_refused(tmp_path: Path, linking: str) -> None:
     path = _file(tmp_path / "today.csv", b"A")
     seen = identity(path)
