@@ -162,7 +162,7 @@ def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame
         figures.append(last.verdict.figures)
         limit = declaration.policy.rebase_at_drift
         if limit is not None and grown.head.drift >= limit:
-            options = {"settings": settings.again, "thresholds": settings.thresholds}
+            options = {"settings": settings.fit, "thresholds": settings.thresholds}
             grown, found = refit(grown, declaration, carried=carried, seed=_seed(name, place, 2), **options)
             if found.verdict.gate.passed:  # else it would be quarantined
                 chain, last, refits = grown, found, refits + 1

@@ -138,6 +138,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 runs everything in this one")
     parser.add_argument("--minutes", type=float, default=60, help="what is not done then counts as failed")
     parser.add_argument("--thin", type=int, default=1, metavar="N", help="every N-th row of elec2 alone")
+    parser.add_argument("--refitted", action="store_true", help="also streams that are refitted by drift")
     parser.add_argument("--skip-cases", action="store_true")
     parser.add_argument("--skip-simulations", action="store_true")
     parser.add_argument("--skip-streams", action="store_true")
@@ -181,7 +182,7 @@ def _planned(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[Pa
             full = dict.fromkeys(streams.STREAMS, (1, 1)) | {"elec2": (options.thin, 1)}
             # The one with the most rows first.
             for name, cut in reversed((QUICK_STREAMS if options.quick else full).items()):
-                for method in QUICK_POLICIES if options.quick else streams.POLICIES:
+                for method in _policies(options):
                     work = partial(run_stream, options.streams, name, method, *cut)
                     plan.append((Part("stream", f"{name}, {method}", failed=True), work))
         else:
@@ -196,6 +197,13 @@ def _planned(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[Pa
         plan = [*_cases(options.cases, hard), *plan]
         plan += _cases(options.cases, [name for name in names if name not in hard])
     return plan
+
+
+def _policies(options: argparse.Namespace) -> Sequence[str]:
+    """Return the policies that streams are run by."""
+    if options.quick:
+        return QUICK_POLICIES
+    return [name for name in streams.POLICIES if options.refitted or name != "refitted"]
 
 
 def _cases(folder: Path, names: Sequence[str]) -> list[tuple[Part, Callable[[], Part]]]:

@@ -30,6 +30,7 @@ MODELS = Path(__file__).parent / "streams_models"
 POLICIES: dict[str, dict[str, Any]] = {
     "static": {},
     "refitted": {"rebase_at_drift": 0.1},
+    "discount 0.9": {"forget": {REST: Forgetting(discount=0.9)}},
     "discount 0.7": {"forget": {REST: Forgetting(discount=0.7)}},
     "grid": {"forget": {REST: Forgetting(grid=(1.0, 0.98, 0.95, 0.9, 0.8, 0.6))}},
 }
