@@ -171,7 +171,7 @@ def _removed(path: Path, seen: Identity) -> bool:
 def give_back(folder: Path) -> None:
     """Give files their names again that a killed process had taken for the moment before their removal.
 
-    Safe at any time: a process that is just at it finds its file gone.
+    Safe at any time: a process that is just at it tries again.
 
     Parameters
     ----------
@@ -188,24 +188,26 @@ def give_back(folder: Path) -> None:
 def _put_back(taken: Path, path: Path) -> None:
     """Give a file its name again, or one beside it where another file has that by now."""
     number, name = 0, path
-    while not _named(taken, name):
+    # It may have the name already, beside this one.
+    while not (_named(taken, name) or identity(name) == identity(taken)):
         number += 1
         name = path.with_name(f"{path.stem}-{number}{path.suffix}")
     taken.unlink(missing_ok=True)
 
 
-def _named(taken: Path, name: Path) -> bool:
-    """Give a file a name beside the one that it has; False when another file has that."""
+def _named(path: Path, name: Path) -> bool:
+    """Give a file a name that nothing has; False when the name is taken."""
     try:
-        os.link(taken, name)
+        os.link(path, name)
     except FileExistsError:
-        return identity(name) == identity(taken)
+        return False
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
+        # Without hard links two writers of one name in the same instant could meet here.
         if name.exists():
             return False
-        taken.rename(name)
+        path.rename(name)
     return True
 
 
@@ -213,18 +215,7 @@ def _copy_new(reader: BinaryIO, target: Path, seen: Identity | None = None) -> b
     with _temporary(reader, target) as temporary:
         if seen is not None and Identity.of(os.fstat(reader.fileno())) != seen:
             raise Replaced(target)
-        try:
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            # Without hard links two writers of one name in the same instant could meet here.
-            if target.exists():
-                return False
-            temporary.rename(target)
-    return True
+        return _named(temporary, target)
 
 
 @contextmanager
