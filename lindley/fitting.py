@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,7 +18,6 @@ from lindley.fit import Draws, FitSettings, Progress, sample
 from lindley.hindsight import Segment, Shift, in_sight, shift, to_undo
 from lindley.information import information_map
 from lindley.judging import Sampling, Verdict
-from lindley.matching import Family
 from lindley.phases import Phases
 from lindley.preparing import prepare
 from lindley.prior import MatchedPrior, match
@@ -267,26 +266,22 @@ def _matched(
     declaration = problem.graph.declaration
     flat = passing.reshape(-1, passing.shape[-1])
     family = declaration.policy.family
-    note = ""
-    if family == "information":
-        added = None
-        if problem.prior is not None and not declaration.carry and not len(problem.layout.new_at):
-            x = draws.x.reshape(len(flat), -1)
-            scores = problem.scores(x, problem.bound.log_densities(x)[1])
-            added = information_map(flat, scores, problem.prior, problem.coordinates.names)
+    whole = not declaration.carry and not len(problem.layout.new_at)
+    if family == "information" and problem.prior is not None and whole:
+        x = draws.x.reshape(len(flat), -1)
+        scores = problem.scores(x, problem.bound.log_densities(x)[1])
+        added = information_map(flat, scores, problem.prior, problem.coordinates.names)
         if added is not None:
             return MatchedPrior(problem.coordinates, added, "information asked for", "information")
-        family, note = "normal", "; no normal prior to add information to"
-    found = match(
+    return match(
         flat,
         problem.coordinates,
         calibration=calibration,
         halves=halves,
         ess=sampling.convergence.ess_min,
         state=frozenset(declaration.carry),
-        family=cast("Family", family),
+        family=family,
     )
-    return replace(found, reason=found.reason + note)
 
 
 def _forgotten(
@@ -316,6 +311,6 @@ def _forgotten(
             np.random.default_rng(derive_seed(str(seed), "forgetting")),
             prior.forgetting.get("ceilings", {}),
         )
-    tops = forgetting.ceilings(problem.graph, prior, derive_seed(str(seed), "ceilings") % 2**31)
-    known = forgetting.carried_on(declaration, prior, batch, scores, tops)
-    return {"discounts": found, "scores": scores} | known
+    known = forgetting.carried_on(declaration, prior, batch, scores)
+    ceilings = forgetting.ceilings(problem.graph, prior, derive_seed(str(seed), "ceilings") % 2**31)
+    return {"discounts": found, "scores": scores} | known | ceilings

@@ -161,9 +161,8 @@ def carried_on(
     belief: Belief | None,
     batch: Batch,
     scores: Mapping[str, Mapping[str, float]],
-    tops: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what the next link needs to know: newest times, the grid's accumulated scores, ceilings."""
+    """Return what the next link needs to know: newest times, and the grid's accumulated scores."""
     groups = declaration.policy.forget
     columns = {group.time for group in groups.values() if group.time is not None}
     found: dict[str, Any] = {}
@@ -178,7 +177,7 @@ def carried_on(
     for name, of_batch in scores.items():
         known_totals = _comparable(before.get(name, {}), groups[name])
         totals[name] = {value: known_totals.get(value, 0.0) + score for value, score in of_batch.items()}
-    return found | ({"totals": totals} if totals else {}) | dict(tops or {})
+    return found | ({"totals": totals} if totals else {})
 
 
 def grid_scores(

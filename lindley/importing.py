@@ -7,9 +7,9 @@ into the coordinates of the chain's own model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,6 @@ from lindley.errors import BatchUnreadable, LedgerCorrupt, LostRace, ModelRefuse
 from lindley.file_names import shown_name
 from lindley.ledger.protocol import Ledger
 from lindley.linking import LoggedLink, Registered, RunContext, complete, log_content, register_link
-from lindley.matching import Family
 from lindley.model_graph import ModelGraph
 from lindley.phases import BUILD, DIAGNOSE, MATCH, READ, Phases
 from lindley.planning import genesis_model
@@ -252,17 +251,13 @@ def _worth(convergence: Convergence) -> float:
 def _matched(u: np.ndarray, graph: ModelGraph, ess: float) -> MatchedPrior:
     """Match draws [chain, draw, coordinate] by the family that the policy asks for."""
     declaration = graph.declaration
-    family, note = declaration.policy.family, ""
-    if family == "information":
-        family, note = "normal", "; no normal prior to add information to"
-    found = match(
+    return match(
         u.reshape(-1, u.shape[-1]),
         graph.coordinates,
         ess=ess,
         state=frozenset(declaration.carry),
-        family=cast("Family", family),
+        family=declaration.policy.family,
     )
-    return replace(found, reason=found.reason + note)
 
 
 @dataclass(frozen=True)

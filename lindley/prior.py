@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def match(
     halves: tuple[Calibration, Calibration] | None = None,
     ess: float | None = None,
     state: frozenset[str] = frozenset(),
-    family: Family = "auto",
+    family: str = "auto",
 ) -> MatchedPrior:
     """Match a prior to posterior draws.
 
@@ -112,7 +113,8 @@ def match(
     state
         Names of variables that hold carried state: a bent map takes them last.
     family
-        ``auto``, or the family that is wanted.
+        ``auto``, or the family that the policy asks for. Where ``information`` comes here there is no normal
+        prior to add information to: ``normal`` stands for it.
 
     Returns
     -------
@@ -140,7 +142,9 @@ def match(
             found=f"{count}",
             todo="ask for more draws",
         )
-    calibration = calibration or equal_weights(count)
+    calibration, note = calibration or equal_weights(count), ""
+    if family == "information":
+        family, note = NORMAL, "; no normal prior to add information to"
     last = np.array([block.name in state for block in coordinates.blocks for _ in range(block.size)])
     found = match_map(
         draws,
@@ -149,10 +153,10 @@ def match(
         halves=halves,
         ess=ess,
         last=last,
-        family=family,
+        family=cast("Family", family),
     )
     moments = f"stein {calibration.order}" if calibration.order else "draws"
-    return MatchedPrior(coordinates, found.map, found.reason, moments, found.shrinkage)
+    return MatchedPrior(coordinates, found.map, found.reason + note, moments, found.shrinkage)
 
 
 def rematch(draws: np.ndarray, weights: np.ndarray, like: MatchedPrior) -> MatchedPrior:
