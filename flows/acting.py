@@ -11,7 +11,7 @@ from flows import files
 from flows.sequence import until_won
 from lindley.atomic import identity
 from lindley.declaration import load_declaration
-from lindley.signatures import signer_from_environment
+from lindley.signer import signer_from_environment
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:

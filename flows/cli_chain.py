@@ -13,8 +13,7 @@ from flows.cli_output import Json, number, out, print_json, reported, table
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lindley.api import Link
-    from lindley.history import LinkView
+    from lindley.history import Link, LinkView
     from lindley.ledger import Ledger
 
 Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
@@ -102,7 +101,7 @@ def show(
 ) -> None:
     """Show a belief: its parameters and how they moved, diagnostics, digests, artifacts."""
     with reported(as_json):
-        from lindley.api import find_link  # with the ledger's libraries
+        from lindley.history import find_link  # with the ledger's libraries
 
         found = find_link(open_here(), link)
         if as_json:

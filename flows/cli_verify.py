@@ -154,7 +154,8 @@ def head(
     is verified first: nothing is printed of one that is not as recorded.
     """
     with reported(as_json):
-        from lindley.signatures import head_of, no_key, signer_from_environment
+        from lindley.signatures import head_of, no_key
+        from lindley.signer import signer_from_environment
 
         signer = signer_from_environment() if sign_it else None
         if sign_it and signer is None:
@@ -168,7 +169,8 @@ def sign(chain: Chain, as_json: Json = False) -> None:
     New links are signed by themselves where LINDLEY_SIGNING_KEY is set.
     """
     with reported(as_json):
-        from lindley.signatures import no_key, sign_links, signer_from_environment
+        from lindley.signatures import no_key, sign_links
+        from lindley.signer import signer_from_environment
 
         signer = signer_from_environment()
         if signer is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lindley.api import find_link
-from lindley.history import history
+from lindley.history import find_link, history
 from lindley.ledger import Ledger
 from lindley.report.figures import chain_figure, save
 

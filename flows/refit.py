@@ -10,7 +10,7 @@ from flows.result import UpdateResult
 from flows.sequence import until_won
 from lindley.declaration import load_declaration
 from lindley.errors import LindleyError
-from lindley.signatures import signer_from_environment
+from lindley.signer import signer_from_environment
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from flows.result import OnOverlap, Status, UpdateResult
 from lindley.atomic import Identity, identity
 from lindley.declaration import load_declaration
 from lindley.errors import BatchRefused, LindleyError, LostRace
-from lindley.signatures import signer_from_environment
+from lindley.signer import signer_from_environment
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -6,15 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lindley.api import Link, load, runs, verify
+    from lindley.api import load, runs, verify
     from lindley.declaration import Declaration
+    from lindley.history import Link
 
 __version__ = "0.2.0.dev0"
 __all__ = ["Declaration", "Link", "__version__", "load", "runs", "verify"]
 
 _HOMES = {
     "Declaration": "lindley.declaration",
-    "Link": "lindley.api",
+    "Link": "lindley.history",
     "load": "lindley.api",
     "runs": "lindley.api",
     "verify": "lindley.api",

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from lindley import artifact_names
+from lindley.case import Case, ChainEvidence
 from lindley.record import BRANCH, CORRECT, RETRACT, ROLLBACK
-
-if TYPE_CHECKING:
-    from lindley.rules import Case, ChainEvidence
 
 #: What a link that goes back to an earlier belief states anew; the rest is as its prior states it.
 _ANEW = frozenset(

@@ -15,7 +15,7 @@ from lindley.names import check_chain_name
 from lindley.phases import FETCH, Phases
 from lindley.reading import find_begun, read_chain
 from lindley.record import BRANCH, canonical, genesis_record, parse
-from lindley.signatures import signer_from_environment
+from lindley.signer import signer_from_environment
 
 
 @dataclass(frozen=True)

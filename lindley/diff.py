@@ -10,9 +10,9 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import wasserstein_distance
 
-from lindley.api import Link, find_link
 from lindley.carried import element_labels
 from lindley.coordinates import Coordinates
+from lindley.history import Link, find_link
 from lindley.ledger.protocol import Ledger
 from lindley.reading import find_chain
 

@@ -14,6 +14,7 @@ import xarray as xr
 from lindley import artifact_names
 from lindley.arrays import draws_digest, file_digests, read_matched_prior, read_trace
 from lindley.batch import key_ranges_of
+from lindley.case import ChainEvidence, Evidence
 from lindley.chain import Version
 from lindley.content_digest import content_digest
 from lindley.declaration import source_digest
@@ -23,7 +24,6 @@ from lindley.names import check_chain_name
 from lindley.prior import MatchedPrior, rematch
 from lindley.readers import read_stored
 from lindley.record import digest, parse
-from lindley.rules import ChainEvidence, Evidence
 from lindley.verifier import Report, verify
 
 

@@ -36,7 +36,7 @@ from lindley.record import IMPORT, canonical, digest, genesis_record
 from lindley.relabelling import in_order
 from lindley.seeds import derive_seed
 from lindley.serving import with_outcomes
-from lindley.signatures import signer_from_environment
+from lindley.signer import signer_from_environment
 
 
 def import_trace(

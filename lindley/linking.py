@@ -22,7 +22,7 @@ from lindley.ledger.protocol import Ledger, Run
 from lindley.phases import LOG, PHASES, REGISTER, TOTAL, WRITE, Phases, as_metrics
 from lindley.reading import read_chain
 from lindley.report.note import link_note
-from lindley.signatures import sign_record, signer_from_environment
+from lindley.signer import sign_record, signer_from_environment
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ def c_function(name: str, lines: list[str], jitted: Any, signature: Any, **scope
     inside = CACHED_SRC_FUNCTIONS.get(jitted.py_func) if jitted is not None else name
     key = None
     if inside is not None:
-        parts = (source, inside, pytensor.__version__, numba.__version__)
+        parts = (source, inside, __name__, pytensor.__version__, numba.__version__)
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     scope |= {
         # numba imports the module of a function that it loads from its cache.

@@ -25,7 +25,7 @@ from lindley.lineage import Origin
 from lindley.linking import LoggedLink, Registered, RunContext, log_content, register_link
 from lindley.planning import Plan, plan_update
 from lindley.record import UPDATE, digest
-from lindley.signatures import signer_from_environment
+from lindley.signer import signer_from_environment
 from lindley.update import Info, step
 
 __all__ = [

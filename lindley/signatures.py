@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lindley.artifact_names import SIGNATURE
 from lindley.errors import KeyRefused, LedgerCorrupt, WitnessRefused
-from lindley.names import KEY_VARIABLE
+from lindley.signer import sign_record
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, Key
@@ -33,37 +32,6 @@ WITNESS_RULES: dict[str, str] = {
     "W01": "the witness is signed by one of the keys given",
     "W02": "the chain still has every link that the witness states, in the same order",
 }
-
-
-def signer_from_environment() -> CryptoSigner | None:
-    """Return the signer that the environment names; see `lindley.signing.signer_from_environment`."""
-    if not os.environ.get(KEY_VARIABLE, "").strip():
-        return None
-    from lindley import signing  # only whoever signs waits for the cryptography
-
-    return signing.signer_from_environment()
-
-
-def sign_record(
-    folder: Path, record: dict[str, Any], record_digest: str, link: int, signer: CryptoSigner | None
-) -> None:
-    """Write the signature of a record beside it; nothing without a signer.
-
-    It is among the files of the link before its version is created: a version that exists is signed.
-    """
-    if signer is None:
-        return
-    from lindley import signing  # as above
-
-    statement = signing.link_statement(
-        chain=record["chain"],
-        link=link,
-        record=record_digest,
-        kind=record["kind"],
-        previous=record["previous"],
-        batch=(record["batch"] or {}).get("digest", ""),
-    )
-    (folder / SIGNATURE).write_bytes(signing.sealed(statement, signer))
 
 
 # -- what was read ------------------------------------------------------------------------------------

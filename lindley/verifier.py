@@ -15,11 +15,12 @@ from typing import Any
 import pyarrow as pa
 
 from lindley.batch import ranges_disjoint
+from lindley.case import Case, ChainEvidence, Evidence
 from lindley.chain import Chain, Link, walk
 from lindley.content_digest import content_digest
 from lindley.errors import LedgerCorrupt
 from lindley.record import GENESIS, digest, parse
-from lindley.rules import CHECKS, Case, ChainEvidence, Evidence
+from lindley.rules import CHECKS
 
 RULES: dict[str, str] = {
     "R01": "the genesis record is readable and has the digest that the registry states",

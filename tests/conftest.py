@@ -6,9 +6,9 @@ import pytest
 from hypothesis import settings
 
 from lindley import evidence as evidence_module
+from lindley.case import Evidence
 from lindley.chain import Version
 from lindley.declaration import Declaration
-from lindley.rules import Evidence
 from tests.fakes import MemoryLedger, append, coins, declare
 
 # No deadline: a busy machine is no failure.

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from lindley import bundle
 from lindley import evidence as evidence_module
+from lindley.case import ChainEvidence, Evidence
 from lindley.chain import read_version, version_tags
 from lindley.evidence import gather, verify_chain
 from lindley.record import canonical, digest, parse
-from lindley.rules import ChainEvidence, Evidence
 from lindley.verifier import Report, verify
 from tests.fakes import MemoryLedger, append, coins, declare
 from tests.faults.judging import Row

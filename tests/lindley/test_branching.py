@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lindley.api import find_link
 from lindley.branching import Branched, branch_name, make_branch
 from lindley.declaration import Declaration, load_declaration
 from lindley.diff import diff
 from lindley.errors import ActRefused, LedgerCorrupt, NameRefused, OverlapRefused, UnknownChain, UnknownLink
 from lindley.evidence import verify_chain
-from lindley.history import history
+from lindley.history import find_link, history
 from lindley.linking import RunContext
 from lindley.pipeline import plan_update
 from lindley.planning import refuse_model_change

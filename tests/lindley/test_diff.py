@@ -63,7 +63,7 @@ class TestDiff:
     def test_parameters_are_those_of_the_summaries_and_the_distance_that_of_the_draws(
         self, ledger: MemoryLedger
     ) -> None:
-        from lindley.api import find_link
+        from lindley.history import find_link
 
         one, two = find_link(ledger, "coins@1"), find_link(ledger, "coins@5")
         found = diff(ledger, "coins@1", "coins@5")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from lindley import bundle
+from lindley.case import ChainEvidence
 from lindley.chain import read_version, version_tags
 from lindley.declaration import Declaration
 from lindley.evidence import gather, verify_chain
 from lindley.record import canonical, digest, parse
-from lindley.rules import ChainEvidence
 from lindley.verifier import Report, verify
 from tests.fakes import MemoryLedger, append, coins
 from tests.forging import Record, another, each_leaf, forge, replaced

@@ -8,11 +8,10 @@ import pytest
 from scipy import stats
 
 from lindley.acts import fit_act, log_act
-from lindley.api import find_link
 from lindley.batch import batch_from_frame
 from lindley.declaration import load_declaration, load_file
 from lindley.evidence import verify_chain
-from lindley.history import history
+from lindley.history import find_link, history
 from lindley.ledger import open_ledger
 from lindley.pipeline import RunContext, fit_plan, log_link, plan_update, register_link
 from lindley.reading import find_chain

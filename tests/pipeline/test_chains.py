@@ -9,13 +9,12 @@ import pandas as pd
 import pytest
 
 import lindley
-from lindley.api import find_link
 from lindley.batch import batch_from_frame
 from lindley.declaration import load_declaration, load_file
 from lindley.errors import BatchRefused, ModelRefused, OverlapRefused, UnknownChain, UnknownLink
 from lindley.evidence import verify_chain
 from lindley.fit import FitSettings
-from lindley.history import history
+from lindley.history import find_link, history
 from lindley.ledger import open_ledger
 from lindley.pipeline import (
     RunContext,
