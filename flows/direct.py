@@ -1,24 +1,32 @@
-"""Updates without Prefect: the same sequence with the core's functions as steps."""
+"""Flows without Prefect: the same sequences with the core's functions as steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from flows import files
-from flows.cli_output import say
-from flows.refit import RefitResult, RefitSteps, follow_up, refit
-from flows.result import OnOverlap, UpdateResult
-from flows.sequence import Steps, in_order, registered_result, update_one
-from lindley.batch import read_batch
-from lindley.calibration import Calibration, calibrate
-from lindley.declaration import load_declaration
+from flows.cli.output import say
+from flows.sequences import files
+from flows.sequences.amend import ActResult, ActSteps, act, correct_one
+from flows.sequences.branch import branch_one
+from flows.sequences.rebase import RefitResult, RefitSteps, follow_up, refit
+from flows.sequences.result import OnOverlap, UpdateResult
+from flows.sequences.update import Steps, in_order, registered_result, update_one
+from lindley.batch.batch import read_batch
 from lindley.errors import LindleyError
+from lindley.inference.sbc import Calibration, calibrate
 from lindley.ledger import Ledger, open_ledger
-from lindley.lineage import newest_belief
-from lindley.pipeline import RunContext, fit_plan, import_trace, log_link, plan_update, register_link
-from lindley.plots import draw_missing
-from lindley.rebasing import fit_rebase, log_rebase, plan_rebase
+from lindley.ledger.lineage import newest_belief
+from lindley.model.declaration import load_declaration
+from lindley.operations.amendment import fit_act, log_act
+from lindley.operations.branch import make_branch
+from lindley.operations.diff import Difference, diff
+from lindley.operations.plan import RunContext, fit_plan, import_trace, log_link, plan_update, register_link
+from lindley.operations.plots import draw_missing
+from lindley.operations.rebase import fit_rebase, log_rebase, plan_rebase
+from lindley.operations.retract import plan_correct, plan_retract
+from lindley.operations.rollback import plan_rollback
 from lindley.workspace import Workspace
 
 
@@ -119,7 +127,7 @@ def calibrate_directly(
     seed: int,
     progress: Callable[[int, int], None],
 ) -> Calibration:
-    """Calibrate the next updates of a chain; see `lindley.calibration.calibrate`.
+    """Calibrate the next updates of a chain; see `lindley.inference.sbc.calibrate`.
 
     Raises
     ------
@@ -163,3 +171,99 @@ def draw_plots(ledger: Ledger, runs: Mapping[str, str]) -> None:
         draw_missing(ledger, runs)
     except Exception as error:  # whatever the drawing raises, it is not worth a link
         say(f"The link is registered, but its pictures were not drawn: {error}")
+
+
+Progress = Callable[[int, int], None]
+
+
+def retract_directly(
+    workspace: Workspace, chain: str, batches: list[str], accept_model_change: bool, progress: Progress
+) -> ActResult:
+    """Let batches no longer count, as in the flow `retract`.
+
+    Raises
+    ------
+    LindleyError
+        If the chain cannot take it, or it cannot be fitted or logged.
+    """
+    with files.turn(workspace, chain):
+        return act(
+            _steps(progress),
+            workspace,
+            chain,
+            lambda ledger, declaration: plan_retract(
+                ledger, declaration, batches, accept_model_change=accept_model_change
+            ),
+        )
+
+
+def correct_directly(
+    workspace: Workspace, chain: str, old: str, path: Path, accept_model_change: bool, progress: Progress
+) -> ActResult:
+    """Let a file count in the place of a batch, as in the flow `correct`.
+
+    Raises
+    ------
+    LindleyError
+        If the chain cannot take it, or it cannot be fitted or logged.
+    """
+    with files.turn(workspace, chain):
+        return correct_one(
+            _steps(progress),
+            workspace,
+            chain,
+            path,
+            lambda ledger, declaration, batch: plan_correct(
+                ledger, declaration, old, batch, accept_model_change=accept_model_change
+            ),
+        )
+
+
+def rollback_directly(workspace: Workspace, chain: str, link: str, progress: Progress) -> ActResult:
+    """Go back to an earlier link, as in the flow `rollback`.
+
+    Raises
+    ------
+    LindleyError
+        If there is no such link, or it cannot be logged.
+    """
+    with files.turn(workspace, chain):
+        return act(
+            _steps(progress),
+            workspace,
+            chain,
+            lambda ledger, declaration: plan_rollback(ledger, declaration, link),
+        )
+
+
+def branch_directly(workspace: Workspace, chain: str, link: str, name: str, progress: Progress) -> ActResult:
+    """Start a branch, as in the flow `branch`; nothing is fitted, so that there is no progress.
+
+    Raises
+    ------
+    LindleyError
+        If there is no such link, or another chain has the name.
+    """
+
+    def make(*found: Any) -> Any:
+        return make_branch(*found, context=RunContext())
+
+    with files.turn(workspace, chain):
+        return branch_one(open_ledger, make, draw_plots, workspace, chain, link, name)
+
+
+def diff_directly(workspace: Workspace, a: str, b: str) -> Difference:
+    """Compare two beliefs; see `lindley.operations.diff.diff`."""
+    return diff(open_ledger(workspace), a, b)
+
+
+def _steps(progress: Progress) -> ActSteps:
+    return ActSteps(
+        open_ledger=open_ledger,
+        read=read_batch,
+        fit=lambda plan: fit_act(plan, progress=progress),
+        log=lambda ledger, plan, outcome: log_act(ledger, plan, outcome, context=RunContext()),
+        register=register_link,
+        draw=draw_plots,
+        say=say,
+    )

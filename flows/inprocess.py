@@ -15,11 +15,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows import acts
-from flows.acting import ActResult
+from flows import amend
 from flows.rebase import outcome_of_refit, rebase
-from flows.refit import RefitResult
-from flows.result import OnOverlap, UpdateResult
+from flows.sequences.amend import ActResult
+from flows.sequences.rebase import RefitResult
+from flows.sequences.result import OnOverlap, UpdateResult
 from flows.sweep import Swept, sweep
 from flows.update import outcome_of, update
 from lindley.addresses import public
@@ -98,7 +98,7 @@ def run_retract(
 ) -> ActResult:
     """Run the flow `retract`; see `_run_act`."""
     return _run_act(
-        workspace, progress, lambda: acts.retract(chain, batches, accept_model_change, return_state=True)
+        workspace, progress, lambda: amend.retract(chain, batches, accept_model_change, return_state=True)
     )
 
 
@@ -109,18 +109,18 @@ def run_correct(
     return _run_act(
         workspace,
         progress,
-        lambda: acts.correct(chain, old, str(path), accept_model_change, return_state=True),
+        lambda: amend.correct(chain, old, str(path), accept_model_change, return_state=True),
     )
 
 
 def run_rollback(workspace: Workspace, chain: str, link: str, progress: Progress) -> ActResult:
     """Run the flow `rollback`; see `_run_act`."""
-    return _run_act(workspace, progress, lambda: acts.rollback(chain, link, return_state=True))
+    return _run_act(workspace, progress, lambda: amend.rollback(chain, link, return_state=True))
 
 
 def run_branch(workspace: Workspace, chain: str, link: str, name: str, progress: Progress) -> ActResult:
     """Run the flow `branch`; see `_run_act`."""
-    return _run_act(workspace, progress, lambda: acts.branch(chain, link, name, return_state=True))
+    return _run_act(workspace, progress, lambda: amend.branch(chain, link, name, return_state=True))
 
 
 def _run_act(workspace: Workspace, progress: Progress, run: Callable[[], State[Any]]) -> ActResult:
@@ -133,7 +133,7 @@ def _run_act(workspace: Workspace, progress: Progress, run: Callable[[], State[A
     """
     reach_prefect(workspace)
     with watched(progress):
-        found = acts.outcome_of_act(run())
+        found = amend.outcome_of_act(run())
     if isinstance(found, LindleyError):
         raise found
     return found

@@ -9,14 +9,14 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from flows import files
-from flows.drawing import draw
-from flows.refit import RefitResult, RefitSteps, refit
+from flows.sequences import files
+from flows.sequences.rebase import RefitResult, RefitSteps, refit
 from flows.states import completed, failed, value_of
 from lindley.errors import LindleyError
 from lindley.ledger import open_ledger
 from lindley.workspace import Workspace
-from tasks.ledger import register_link
+from tasks.link import register_link
+from tasks.plots import draw
 from tasks.rebase import fit_rebase, log_rebase, plan_rebase, publish_audit
 
 

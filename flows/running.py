@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from lindley import process
 from lindley.addresses import on_loopback, public
 from lindley.atomic import write_over
-from lindley.ledger.mlflow import process
 from lindley.workspace import Workspace
 
 #: Seconds that a server on this machine may take to say that it is alive.

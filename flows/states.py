@@ -8,9 +8,9 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from flows.acting import ActResult
-from flows.refit import RefitResult
-from flows.result import UpdateResult
+from flows.sequences.amend import ActResult
+from flows.sequences.rebase import RefitResult
+from flows.sequences.result import UpdateResult
 from lindley.errors import LindleyError
 
 #: Name of the final state by what became of the work.

@@ -12,11 +12,11 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import files
+from flows.sequences import files
 from flows.states import failed
 from flows.update import outcome_of, update_batch
-from lindley.declaration import load_declaration
 from lindley.errors import LindleyError
+from lindley.model.declaration import load_declaration
 from lindley.report.markdown import code, escape
 from lindley.workspace import Workspace
 

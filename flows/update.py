@@ -10,20 +10,20 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from flows import files
-from flows.drawing import draw
 from flows.rebase import refit_steps
-from flows.refit import follow_up
-from flows.result import OnOverlap, UpdateResult
-from flows.sequence import Steps, in_order, update_one
+from flows.sequences import files
+from flows.sequences.rebase import follow_up
+from flows.sequences.result import OnOverlap, UpdateResult
+from flows.sequences.update import Steps, in_order, update_one
 from flows.states import completed, failed, value_of
 from lindley.errors import LindleyError
 from lindley.ledger import open_ledger
 from lindley.workspace import Workspace
 from tasks.batch import read_batch
-from tasks.fit import fit_update, plan_update
-from tasks.ledger import log_link, register_link
+from tasks.link import log_link, register_link
+from tasks.plots import draw
 from tasks.publish import publish
+from tasks.update import fit_update, plan_update
 
 
 def _run_name() -> str:

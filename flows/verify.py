@@ -11,9 +11,9 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from lindley.checking import Asked, Checked
 from lindley.errors import LindleyError, NotAsRecorded
 from lindley.ledger import open_ledger
+from lindley.verify.check import Asked, Checked
 from lindley.workspace import Workspace
 from tasks.verify import publish_report, verify_chain
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lindley.api import load, runs, verify
-    from lindley.declaration import Declaration
-    from lindley.history import Link
+    from lindley.ledger.history import Link
+    from lindley.model.declaration import Declaration
 
 __version__ = "0.2.0.dev0"
 __all__ = ["Declaration", "Link", "__version__", "load", "runs", "verify"]
 
 _HOMES = {
-    "Declaration": "lindley.declaration",
-    "Link": "lindley.history",
+    "Declaration": "lindley.model.declaration",
+    "Link": "lindley.ledger.history",
     "load": "lindley.api",
     "runs": "lindley.api",
     "verify": "lindley.api",

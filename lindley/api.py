@@ -14,8 +14,8 @@ from lindley.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lindley.history import Link
-    from lindley.verifier import Report
+    from lindley.ledger.history import Link
+    from lindley.verify.verifier import Report
 
 
 def load(reference: str, *, workspace: Workspace | None = None) -> Link:
@@ -26,8 +26,8 @@ def load(reference: str, *, workspace: Workspace | None = None) -> Link:
     UnknownChain, UnknownLink
         If there is no such chain or link.
     """
-    from lindley.history import find_link  # imports the numerical stack
     from lindley.ledger import open_ledger  # imports the registry's client
+    from lindley.ledger.history import find_link  # imports the numerical stack
 
     return find_link(open_ledger(workspace or Workspace.from_environment()), reference)
 
@@ -44,8 +44,8 @@ def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:
     """
     import pandas as pd  # imported on use, to keep `import lindley` light
 
-    from lindley.history import history
     from lindley.ledger import open_ledger
+    from lindley.ledger.history import history
 
     views = history(open_ledger(workspace or Workspace.from_environment()), chain, every=True)
     rows = []
@@ -57,7 +57,7 @@ def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:
 
 def verify(chain: str, *, workspace: Workspace | None = None) -> Report:
     """Verify a chain: all digests and rules; see `lindley.verify`."""
-    from lindley.evidence import verify_chain  # imports the numerical stack
     from lindley.ledger import open_ledger
+    from lindley.verify.gather import verify_chain  # imports the numerical stack
 
     return verify_chain(open_ledger(workspace or Workspace.from_environment()), chain)

@@ -21,7 +21,7 @@ import pytensor.tensor as pt
 from pymc.distributions.transforms import Transform
 
 from lindley import Declaration
-from lindley.policy import Policy
+from lindley.model.policy import Policy
 
 BOYS = 763
 DAYS_PER_BATCH = 2

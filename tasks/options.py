@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -13,6 +14,16 @@ from prefect.settings import PREFECT_UI_URL
 
 from lindley.addresses import public
 from lindley.errors import LindleyError, LostRace
+
+
+def artifact_key(chain: str, what: str) -> str:
+    """Return the key of a chain's artifact.
+
+    Prefect admits lower-case letters, digits and dashes; a chain's name may hold underscores, and
+    ``a_b`` and ``a-b`` share their keys.
+    """
+    return re.sub(r"[^a-z0-9]+", "-", f"{chain}-{what}".lower()).strip("-")
+
 
 P = ParamSpec("P")
 R = TypeVar("R")

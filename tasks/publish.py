@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from tasks.keys import artifact_key
-from tasks.options import flow_run_url, step
+from tasks.options import artifact_key, flow_run_url, step
 
 if TYPE_CHECKING:
-    from lindley.pipeline import Outcome, Plan, Registered
+    from lindley.operations.plan import Outcome, Plan, Registered
 
 
 @step("publish")

@@ -1,4 +1,4 @@
-"""Pooled refits. The core is imported on first use, as in `tasks.fit`."""
+"""Pooled refits. The core is imported on first use, as in `tasks.update`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from tasks.keys import artifact_key
-from tasks.options import flow_run_url, step
+from tasks.options import artifact_key, flow_run_url, step
 from tasks.progress import ArtifactProgress
 
 if TYPE_CHECKING:
-    from lindley.declaration import Declaration
     from lindley.ledger import Ledger
-    from lindley.pipeline import LoggedLink, Outcome
-    from lindley.rebasing import RebasePlan
+    from lindley.model.declaration import Declaration
+    from lindley.operations.plan import LoggedLink, Outcome
+    from lindley.operations.rebase import RebasePlan
 
 
 @step("plan rebase")
 def plan_rebase(ledger: Ledger, declaration: Declaration, accept_model_change: bool) -> RebasePlan:
-    """Read all batches of a chain; see `lindley.rebasing.plan_rebase`."""
-    from lindley.rebasing import plan_rebase as plan_in_core
+    """Read all batches of a chain; see `lindley.operations.rebase.plan_rebase`."""
+    from lindley.operations.rebase import plan_rebase as plan_in_core
 
     plan = plan_in_core(ledger, declaration, accept_model_change=accept_model_change)
     get_run_logger().info("%d batches, seed %d", len(plan.batches), plan.seed)
@@ -31,8 +30,8 @@ def plan_rebase(ledger: Ledger, declaration: Declaration, accept_model_change: b
 
 @step("fit rebase")
 def fit_rebase(plan: RebasePlan) -> Outcome:
-    """Fit all batches together and show the sampler's progress; see `lindley.rebasing.fit_rebase`."""
-    from lindley.rebasing import fit_rebase as fit_in_core
+    """Fit all batches together and show progress; see `lindley.operations.rebase.fit_rebase`."""
+    from lindley.operations.rebase import fit_rebase as fit_in_core
 
     chain = plan.declaration.name
     progress = ArtifactProgress(artifact_key(chain, "sampler"), f"Pooled refit of {chain}")
@@ -44,9 +43,9 @@ def fit_rebase(plan: RebasePlan) -> Outcome:
 
 @step("log rebase")
 def log_rebase(ledger: Ledger, plan: RebasePlan, outcome: Outcome) -> LoggedLink:
-    """Write the refit's artifacts, read them back and verify; see `lindley.rebasing.log_rebase`."""
-    from lindley.pipeline import RunContext
-    from lindley.rebasing import log_rebase as log_in_core
+    """Write the refit's artifacts, read them back and verify; see `lindley.operations.rebase.log_rebase`."""
+    from lindley.operations.plan import RunContext
+    from lindley.operations.rebase import log_rebase as log_in_core
 
     context = RunContext(flow_run_id=flow_run.id, flow_run_url=flow_run_url())
     return log_in_core(ledger, plan, outcome, context=context)

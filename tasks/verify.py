@@ -1,4 +1,4 @@
-"""Verifying chains. The core is imported on first use, as in `tasks.fit`."""
+"""Verifying chains. The core is imported on first use, as in `tasks.update`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
-from tasks.keys import artifact_key
-from tasks.options import step
+from tasks.options import artifact_key, step
 
 if TYPE_CHECKING:
-    from lindley.checking import Asked, Checked
     from lindley.ledger import Ledger
+    from lindley.verify.check import Asked, Checked
 
 
 @step("verify chain")
 def verify_chain(ledger: Ledger, chain: str, asked: Asked) -> Checked:
-    """Hold a chain against everything that is asked for; see `lindley.checking.check`."""
-    from lindley.checking import check
+    """Hold a chain against everything that is asked for; see `lindley.verify.check.check`."""
+    from lindley.verify.check import check
 
     checked = check(ledger, chain, asked, say=get_run_logger().info)
     (get_run_logger().error if checked.first else get_run_logger().info)(checked.message)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-from lindley import evidence as evidence_module
-from lindley.case import Evidence
-from lindley.chain import Version
-from lindley.declaration import Declaration
-from tests.fakes import MemoryLedger, append, coins, declare
+from lindley.ledger.chain import Version
+from lindley.model.declaration import Declaration
+from lindley.verify import gather as evidence_module
+from lindley.verify.case import Evidence
+from tests.support.fakes import MemoryLedger, append, coins, declare
 
 # No deadline: a busy machine is no failure.
 settings.register_profile("tests", deadline=None)
@@ -18,7 +18,7 @@ settings.load_profile("tests")
 
 @pytest.fixture(scope="session")
 def declaration(tmp_path_factory: pytest.TempPathFactory) -> Declaration:
-    """The chain ``coins``; see `tests.fakes`."""
+    """The chain ``coins``; see `tests.support.fakes`."""
     return declare(tmp_path_factory.mktemp("models"))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lindley.declaration import load_declaration
-from tests import oracles
+from lindley.model.declaration import load_declaration
+from tests.support import oracles
 
 MODELS = Path(__file__).parents[1] / "models"
 COINS = pd.DataFrame({"id": range(12), "k": [1, 0, 2] * 4, "n": [3, 2, 5] * 4})

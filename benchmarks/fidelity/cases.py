@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lindley.declaration import Declaration, load_file
 from lindley.errors import LindleyError
+from lindley.model.declaration import Declaration, load_file
 
 MODELS = Path(__file__).parent / "models"
 #: What makes a folder a case.

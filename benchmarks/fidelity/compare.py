@@ -11,8 +11,8 @@ from rich.table import Table
 
 from benchmarks.fidelity.cases import Case, Reference
 from benchmarks.fidelity.methods import METHODS, Outcome
-from lindley.matching import weighted_moments
-from lindley.trace import weighted_row
+from lindley.inference.trace import weighted_row
+from lindley.prior.matching import weighted_moments
 
 #: Columns of results.csv.
 COLUMNS = (

@@ -19,12 +19,12 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.fidelity.methods import labelled
-from lindley.batch import Batch, batch_from_frame
-from lindley.declaration import Declaration, load_declaration
-from lindley.fitting import Fit
-from lindley.replay import Chain, advance
+from lindley.batch.batch import Batch, batch_from_frame
+from lindley.inference.fit import Fit
+from lindley.inference.memory_chain import Chain, advance
+from lindley.inference.trace import prior_draws
+from lindley.model.declaration import Declaration, load_declaration
 from lindley.seeds import derive_seed
-from lindley.trace import prior_draws
 from tests.models.covid_pooled import pooled
 
 ROOT = Path(__file__).parents[2]

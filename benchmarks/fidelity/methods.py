@@ -22,20 +22,20 @@ from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import ancestors
 
 from benchmarks.fidelity.cases import Case
-from lindley import trace
-from lindley.batch import Batch, batch_from_frame
-from lindley.belief import Belief
-from lindley.carried import element_labels
-from lindley.declaration import Declaration
-from lindley.diagnostics import Thresholds
-from lindley.fit import FitSettings
-from lindley.fitting import Fit, fit
-from lindley.model_graph import carried_variables
-from lindley.prior import MatchedPrior
-from lindley.problem import passing_draws
-from lindley.replay import Chain, advance, refit
+from lindley.batch.batch import Batch, batch_from_frame
+from lindley.inference import trace
+from lindley.inference.diagnostics import Thresholds
+from lindley.inference.fit import Fit, fit
+from lindley.inference.memory_chain import Chain, advance, refit
+from lindley.inference.sampling import FitSettings
+from lindley.model.declaration import Declaration
+from lindley.model.graph import carried_variables
+from lindley.model.natural_scale import element_labels
+from lindley.prior.belief import Belief
+from lindley.prior.matched import MatchedPrior
+from lindley.prior.triangular import TriangularMap, joint_normal
 from lindley.seeds import derive_seed
-from lindley.transport import TriangularMap, joint_normal
+from lindley.target.problem import passing_draws
 
 with warnings.catch_warnings():
     # pymc-extras takes a constant from a place that better-optimize will give up.
@@ -80,7 +80,7 @@ class Outcome:
     seconds
         Wall-clock seconds.
     weights
-        Calibrated weights [draw] of the draws, for every method alike (see `lindley.stein`); None for
+        Calibrated weights [draw] of the draws, for every method alike (see `lindley.prior.stein`); None for
         equal ones.
     """
 

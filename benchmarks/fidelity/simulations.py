@@ -19,19 +19,19 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from benchmarks.fidelity.methods import Settings, run_chain
-from lindley.belief import Belief
-from lindley.coordinates import Block, Coordinates
-from lindley.declaration import Declaration
-from lindley.diagnostics import Thresholds, importance
-from lindley.fit import FitSettings
-from lindley.hindsight import in_sight, shift, to_undo
-from lindley.policy import Policy
-from lindley.prior import MatchedPrior, match
-from lindley.quality import Quality, match_distances
-from lindley.replay import Chain, replayed_links
+from lindley.inference.diagnostics import Thresholds, importance
+from lindley.inference.hindsight import in_sight, shift, to_undo
+from lindley.inference.match_quality import Quality, match_distances
+from lindley.inference.memory_chain import Chain, replayed_links
+from lindley.inference.sampling import FitSettings
+from lindley.model.coordinates import Block, Coordinates
+from lindley.model.declaration import Declaration
+from lindley.model.policy import Policy
+from lindley.prior.belief import Belief
+from lindley.prior.matched import MatchedPrior, match
+from lindley.prior.stein import calibrate
+from lindley.prior.triangular import TriangularMap, joint_normal
 from lindley.seeds import derive_seed
-from lindley.stein import calibrate
-from lindley.transport import TriangularMap, joint_normal
 
 COLUMNS = ("simulation", "method", "update", "figure", "value", "standard_error", "low", "high", "met")
 #: 90% intervals reach that many sds.
@@ -139,7 +139,7 @@ def _match_margins(mean: np.ndarray, covariance: np.ndarray, rng: np.random.Gene
 
 
 def _matched(draws: np.ndarray, scores: np.ndarray) -> tuple[MatchedPrior, np.ndarray]:
-    """Calibrate and match independent draws as `lindley.fitting.fit` does; returns the weights too."""
+    """Calibrate and match independent draws as `lindley.inference.fit.fit` does; returns the weights too."""
     half = len(draws) // 2
     calibration = calibrate(draws, scores, len(draws))
     halves = tuple(
@@ -337,7 +337,7 @@ def rate_coverage(streams: int) -> list[Row]:
 
 
 def _advance(chain: Chain, batch: Batch, rng: np.random.Generator) -> tuple[Chain, Posterior]:
-    """Update as `lindley.replay.advance` and `lindley.fitting.fit` do, with an exact sampler."""
+    """Update as `lindley.inference.memory_chain.advance` does, with an exact sampler."""
     thresholds = Thresholds()
     count = replayed_links([belief.trusted for belief in chain.beliefs], WINDOW)
     place = len(chain.beliefs) - count - 1
@@ -377,7 +377,7 @@ def _advance(chain: Chain, batch: Batch, rng: np.random.Generator) -> tuple[Chai
 def _look_back(
     prior: Belief, behind: Sequence[Any], draws: np.ndarray, room: int
 ) -> tuple[int, Any, Belief | None]:
-    """Decide as `lindley.fitting` does what is fitted again; densities here are exact."""
+    """Decide as `lindley.inference.fit` does what is fitted again; densities here are exact."""
     counts = [segment.count for segment in behind]
     counts = counts[: in_sight(counts, WINDOW)]
     beliefs = [prior, *(segment.start() for segment in behind[: len(counts)])]

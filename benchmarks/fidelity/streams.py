@@ -20,9 +20,9 @@ from rich.table import Table
 
 from benchmarks.fidelity.compare import HARD
 from benchmarks.fidelity.methods import Run, Settings, flags_of, labelled, run_chain
-from lindley.declaration import load_file
-from lindley.fit import FitSettings
-from lindley.policy import REST, Forgetting
+from lindley.inference.sampling import FitSettings
+from lindley.model.declaration import load_file
+from lindley.model.policy import REST, Forgetting
 
 STREAMS = ("nes_waves", "trump_approval", "bike_hourly", "elec2")
 MODELS = Path(__file__).parent / "streams_models"

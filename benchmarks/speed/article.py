@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.speed.measure import ARTICLE, COLD, PASSED, REFUSED, WARM, Row, stopwatch
 from benchmarks.speed.posterior import Reference
 from benchmarks.speed.streams import Bench
-from lindley.diagnostics import Thresholds
+from lindley.inference.diagnostics import Thresholds
 
 #: Names the Python.
 PYTHON = "LINDLEY_PYMC3_PYTHON"

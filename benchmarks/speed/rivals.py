@@ -98,7 +98,7 @@ def sampled(compiled: Any, seed: int) -> xr.DataTree:
     """Sample a compiled model with nutpie itself and the settings that Lindley has by default."""
     import nutpie  # as above
 
-    from lindley.fit import FitSettings  # as above
+    from lindley.inference.sampling import FitSettings  # as above
 
     settings = FitSettings()
     trace: xr.DataTree = nutpie.sample(

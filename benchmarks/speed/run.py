@@ -23,7 +23,7 @@ from benchmarks.speed.bars import all_bars
 from benchmarks.speed.measure import SCENARIOS, Row, from_dict, medians, ordered, read, write
 from benchmarks.speed.page import Ran, machine, read_runs, versions, write_page, write_runs
 from flows.environment import ALWAYS
-from flows.processes import end_tree
+from flows.server.processes import end_tree
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"

@@ -29,7 +29,7 @@ from benchmarks.speed.targets import (
     simulated_regression,
 )
 from flows.direct import update_directly
-from lindley.diagnostics import convergence
+from lindley.inference.diagnostics import convergence
 
 SIR_FILE = Path("baseline/sir_article_batches.parquet")
 SIR_REFERENCE = Path("baseline/sir_article_reference.json")

@@ -16,7 +16,7 @@ from benchmarks.speed.posterior import Reference
 from benchmarks.speed.registry import Registry
 from benchmarks.speed.rivals import Pymc
 from benchmarks.speed.targets import Target
-from lindley.declaration import load_declaration
+from lindley.model.declaration import load_declaration
 from lindley.workspace import Workspace
 
 

@@ -22,14 +22,14 @@ from rich.table import Table
 
 from benchmarks.fidelity.cases import Case, load_cases
 from benchmarks.fidelity.methods import Settings, run_chain
-from lindley import judging
-from lindley.batch import batch_from_frame
-from lindley.diagnostics import Thresholds
-from lindley.fit import FitSettings, sample
-from lindley.phases import Phases
-from lindley.preparing import prepare
-from lindley.problem import Problem
+from lindley.batch.batch import batch_from_frame
+from lindley.inference import assessment
+from lindley.inference.diagnostics import Thresholds
+from lindley.inference.sampling import FitSettings, sample
 from lindley.seeds import derive_seed
+from lindley.target.prepare import prepare
+from lindley.target.problem import Problem
+from lindley.timing import Phases
 
 TUNES = (50, 100, 150, 200, 300, 500)
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "posteriordb"
@@ -88,7 +88,7 @@ def measure(case: str, problem: Problem, tune: int, fits: int) -> Row:
             seed=derive_seed(case, str(tune), str(number)),
         )
         cpu = time.process_time() - begun
-        sampling = judging.judge_sampling(problem, draws, Thresholds())
+        sampling = assessment.judge_sampling(problem, draws, Thresholds())
         ess = float(min(sampling.convergence.ess_bulk.min(), sampling.convergence.ess_tail.min()))
         found.append(
             {

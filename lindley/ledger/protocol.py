@@ -1,6 +1,6 @@
 """What a ledger must do: the one boundary between the core and where beliefs are kept.
 
-The order in which a link comes into being is the caller's (`lindley.pipeline`): artifacts, read back
+The order in which a link comes into being is the caller's (`lindley.operations.plan`): artifacts, read back
 and verified; then the version, with all its tags in the call that creates it; then the head hint.
 Nothing is overwritten and nothing is deleted through this interface.
 """
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from lindley.chain import Version
-from lindley.declaration import Declaration
+from lindley.ledger.chain import Version
+from lindley.model.declaration import Declaration
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,1 +1,1 @@
-"""What people read about a link: figures, a Markdown note, tables. Plain values in, values out."""
+"""Tables, notes, figures. Imports nothing of lindley."""

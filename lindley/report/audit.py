@@ -21,7 +21,7 @@ def audit_figure(table: pd.DataFrame, *, title: str = "Sequential against pooled
     Parameters
     ----------
     table
-        What `lindley.rebasing.audit_table` returned.
+        What `lindley.operations.rebase.audit_table` returned.
     title
         Title of the figure.
 

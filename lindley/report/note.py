@@ -53,7 +53,7 @@ def link_note(
     chain
         Name of the chain.
     kind
-        Kind of the link; see `lindley.record.KINDS`.
+        Kind of the link; see `lindley.ledger.record.KINDS`.
     link_number
         Number of the link, None while it is not registered.
     prior_link

@@ -24,7 +24,7 @@ SHORT_DIGEST = 12
 
 
 class LinkLine(Protocol):
-    """What `log_rows` reads of one link; `lindley.history.LinkView` has it."""
+    """What `log_rows` reads of one link; `lindley.ledger.history.LinkView` has it."""
 
     @property
     def number(self) -> int | None:
@@ -82,7 +82,7 @@ def audit_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     Parameters
     ----------
     table
-        What `lindley.rebasing.audit_table` returned.
+        What `lindley.operations.rebase.audit_table` returned.
     """
     return [
         {

@@ -15,10 +15,10 @@ from pytensor.gradient import jacobian
 from pytensor.graph.replace import graph_replace
 
 from benchmarks.fidelity.cases import FILES, MODELS, Case, CaseRefused, load_cases, model_file
-from lindley.batch import batch_from_frame
-from lindley.density import target
+from lindley.batch.batch import batch_from_frame
 from lindley.errors import DeclarationRefused
-from lindley.model_graph import take_apart
+from lindley.model.graph import take_apart
+from lindley.target.density import target
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "posteriordb"

@@ -16,7 +16,7 @@ from benchmarks.speed import cold, contenders, scenarios
 from benchmarks.speed.registry import Registry
 from benchmarks.speed.rivals import whitened_model
 from benchmarks.speed.targets import GROUPS, REGRESSION, Target, simulated_groups, simulated_regression
-from lindley.declaration import load_declaration
+from lindley.model.declaration import load_declaration
 
 
 def regression_frame() -> pd.DataFrame:

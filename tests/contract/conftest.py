@@ -10,9 +10,9 @@ import pytest
 
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.protocol import Ledger, Run
-from tests import servers
 from tests.contract import processes
-from tests.fakes import MemoryLedger
+from tests.support import servers
+from tests.support.fakes import MemoryLedger
 
 _numbers = itertools.count(1)
 

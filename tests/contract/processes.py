@@ -15,7 +15,7 @@ import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.protocol import Run
-from tests.forks import START_SECONDS, context
+from tests.support.forks import START_SECONDS, context
 
 
 def at_once(target: Callable[..., None], arguments: list[tuple[Any, ...]]) -> list[Any]:

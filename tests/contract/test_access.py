@@ -19,14 +19,14 @@ import pytest
 from mlflow import MlflowClient
 
 import lindley
-from lindley.declaration import Declaration
 from lindley.errors import AccessRefused, LedgerUnavailable
-from lindley.evidence import verify_chain
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.protocol import Ledger, Run
-from tests import servers
-from tests.fakes import append, coins, declare, logged
-from tests.refits import plan_rebase
+from lindley.model.declaration import Declaration
+from lindley.verify.gather import verify_chain
+from tests.support import servers
+from tests.support.fakes import append, coins, declare, logged
+from tests.support.refits import plan_rebase
 
 pytestmark = pytest.mark.e2e
 #: Passwords that are found wherever they should not be.

@@ -11,7 +11,7 @@ from lindley.errors import AccessRefused, LedgerUnavailable
 from lindley.ledger.mlflow.failures import translated
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.protocol import Run
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 
 @pytest.mark.e2e

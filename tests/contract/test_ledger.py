@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lindley.chain import walk
 from lindley.errors import LedgerCorrupt, LindleyError
+from lindley.ledger.chain import walk
 from lindley.ledger.protocol import Ledger, Run
-from lindley.record import canonical, digest, genesis_record
+from lindley.ledger.record import canonical, digest, genesis_record
 from tests.contract.conftest import Backend
 
 GENESIS = canonical(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lindley.ledger.mlflow.store import MlflowLedger
-from lindley.record import canonical
+from lindley.ledger.record import canonical
 from tests.contract.processes import at_once, open_and_claim
 
 WRITERS = 6

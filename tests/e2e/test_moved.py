@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from flows import running
-from flows.up import Options, Stack
-from lindley.artifact_names import RECORD
-from lindley.declaration import Declaration
-from lindley.evidence import verify_chain
+from flows.server.up import Options, Stack
+from lindley.ledger.artifact_names import RECORD
 from lindley.ledger.mlflow.store import MlflowLedger
+from lindley.model.declaration import Declaration
+from lindley.verify.gather import verify_chain
 from lindley.workspace import Workspace
-from tests import fakes
+from tests.support import fakes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

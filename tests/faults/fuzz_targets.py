@@ -78,7 +78,7 @@ _VALUE = st.recursive(
 
 
 def _declaration() -> Any:
-    from tests.fakes import declare
+    from tests.support.fakes import declare
 
     return declare(Path(tempfile.mkdtemp(prefix="lindley-fuzz-")))
 
@@ -91,7 +91,7 @@ def _table() -> Any:
 
 def _files(extension: str, seeds: list[bytes]) -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     """Bytes of files that become batches of the chain ``coins``."""
-    from lindley.batch import read_batch
+    from lindley.batch.batch import read_batch
 
     declaration = _declaration()
     path = Path(tempfile.mkdtemp(prefix="lindley-fuzz-")) / f"batch{extension}"
@@ -142,7 +142,7 @@ def arrow() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
 
 
 def _chain() -> tuple[Any, Any]:
-    from tests.fakes import MemoryLedger, append, coins
+    from tests.support.fakes import MemoryLedger, append, coins
 
     ledger, declaration = MemoryLedger(), _declaration()
     for start in (0, 10):
@@ -152,8 +152,8 @@ def _chain() -> tuple[Any, Any]:
 
 def records() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     """Bytes of records of all kinds, and tags of versions."""
-    from lindley.chain import read_version, version_tags, walk
-    from lindley.record import parse
+    from lindley.ledger.chain import read_version, version_tags, walk
+    from lindley.ledger.record import parse
 
     ledger, _ = _chain()
     seeds = [ledger.run_of("coins", number).files["record.json"] for number in (1, 2)]
@@ -174,11 +174,11 @@ def rules() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     """Records whose digests are right and whose values are anything, held against every rule."""
     import dataclasses
 
-    from lindley.chain import version_tags
-    from lindley.evidence import gather
-    from lindley.record import canonical, digest, parse
-    from lindley.verifier import verify
-    from tests.forging import each_leaf, replaced
+    from lindley.ledger.chain import version_tags
+    from lindley.ledger.record import canonical, digest, parse
+    from lindley.verify.gather import gather
+    from lindley.verify.verifier import verify
+    from tests.support.forging import each_leaf, replaced
 
     ledger, _ = _chain()
     chain = gather(ledger, "coins")
@@ -212,8 +212,8 @@ def rules() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
 
 def declarations() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     """Model files with any values in their declaration, and a batch read by what they declare."""
-    from lindley.batch import read_batch
-    from lindley.declaration import load_file
+    from lindley.batch.batch import read_batch
+    from lindley.model.declaration import load_file
 
     folder = Path(tempfile.mkdtemp(prefix="lindley-fuzz-"))
     batch = folder / "batch.csv"
@@ -257,9 +257,10 @@ def declarations() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
 
 def envelopes() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     """Signatures and witnesses."""
-    from lindley import signatures, signing
-    from lindley.evidence import verify_chain
+    from lindley.ledger import signing
     from lindley.names import KEY_VARIABLE
+    from lindley.verify import signatures
+    from lindley.verify.gather import verify_chain
 
     folder = Path(tempfile.mkdtemp(prefix="lindley-fuzz-"))
     signing.generate(folder / "key")

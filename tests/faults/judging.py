@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from scipy.special import polygamma
 
-from lindley.chain import Link
-from lindley.evidence import verify_chain
-from lindley.reading import find_chain, read_belief
-from tests import fakes
+from lindley.ledger.chain import Link
+from lindley.ledger.reading import find_chain, read_belief
+from lindley.verify.gather import verify_chain
 from tests.faults.writers import Place, successes
+from tests.support import fakes
 
 
 @dataclass

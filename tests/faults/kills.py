@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lindley import failpoints
-from lindley.reading import find_chain
+from lindley.ledger.reading import find_chain
 from tests.faults.judging import Row, judge
 from tests.faults.writers import Place, Work, Writer, sweep
-from tests.servers import Service
+from tests.support.servers import Service
 
 #: Fail-points that only the first link of a chain comes to.
 _AT_GENESIS = ("genesis-run", "claimed")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from lindley.reading import read_belief
+from lindley.ledger.reading import read_belief
 from tests.faults.judging import Row, expected, judge, off_the_oracle, sequential_digest
 from tests.faults.writers import Place, Writer
-from tests.forks import context
+from tests.support.forks import context
 
 #: The head's mean log odds in Monte Carlo standard errors: beyond it by chance once in 16,000 races.
 MOST_ERRORS = 4.0

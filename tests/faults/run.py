@@ -23,10 +23,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests import servers
 from tests.faults import fuzz, kills, races, tampers
 from tests.faults.judging import Row, read, replaced, write
 from tests.faults.writers import Place
+from tests.support import servers
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 RESULTS = Path(__file__).parent / "results.csv"

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lindley import bundle
-from lindley import evidence as evidence_module
-from lindley.case import ChainEvidence, Evidence
-from lindley.chain import read_version, version_tags
-from lindley.evidence import gather, verify_chain
-from lindley.record import canonical, digest, parse
-from lindley.verifier import Report, verify
-from tests.fakes import MemoryLedger, append, coins, declare
+from lindley.ledger import bundle
+from lindley.ledger.chain import read_version, version_tags
+from lindley.ledger.record import canonical, digest, parse
+from lindley.verify import gather as evidence_module
+from lindley.verify.case import ChainEvidence, Evidence
+from lindley.verify.gather import gather, verify_chain
+from lindley.verify.verifier import Report, verify
 from tests.faults.judging import Row
-from tests.forging import another, each_leaf, replaced
-from tests.lindley.test_verifier_sweeps import REWRITABLE
-from tests.tampering import CASES, FIRST, HEAD, NAME, QUARANTINED, SECOND, Tamper
+from tests.lindley.verify.test_verifier_sweeps import REWRITABLE
+from tests.support.fakes import MemoryLedger, append, coins, declare
+from tests.support.forging import another, each_leaf, replaced
+from tests.support.tampering import CASES, FIRST, HEAD, NAME, QUARANTINED, SECOND, Tamper
 
 #: What no rule can find, by docs/ledger-format.md, section 10: "What is not detected".
 _LISTED = "listed"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.sequence import update_one
+from flows.sequences.update import update_one
 from lindley import failpoints
 from lindley.errors import BatchRefused
 from tests.faults import kills, races

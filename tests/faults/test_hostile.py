@@ -22,22 +22,23 @@ import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 
-from lindley import artifact_names, bundle, trace
 from lindley.addresses import public
-from lindley.arrays import read_matched_prior, read_trace
-from lindley.batch import batch_from_frame, read_batch
-from lindley.declaration import Declaration
+from lindley.batch.batch import batch_from_frame, read_batch
 from lindley.errors import BatchRefused, KeyRefused, LedgerCorrupt, LedgerUnavailable
-from lindley.evidence import verify_chain
+from lindley.inference import trace
+from lindley.ledger import artifact_names, bundle
 from lindley.ledger.mlflow.failures import translated
 from lindley.ledger.mlflow.store import MlflowLedger
+from lindley.ledger.netcdf import read_matched_prior, read_trace
+from lindley.ledger.signing import generate
+from lindley.model.declaration import Declaration
 from lindley.names import KEY_VARIABLE
-from lindley.rebasing import audit_table
+from lindley.operations.rebase import audit_table
 from lindley.report.note import link_note
-from lindley.signing import generate
+from lindley.verify.gather import verify_chain
 from lindley.workspace import Workspace
-from tests.fakes import MemoryLedger, append, coins
-from tests.forging import forge
+from tests.support.fakes import MemoryLedger, append, coins
+from tests.support.forging import forge
 
 NAME, WORD = "coins", "hunter2-Zq9"
 HEAD = 5  # of `coins_chain`

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 import lindley
-from lindley.evidence import verify_chain
-from lindley.history import history
+from lindley.ledger.history import history
 from lindley.ledger.mlflow.store import MlflowLedger
+from lindley.verify.gather import verify_chain
 from tests.faults import kills, races
 from tests.faults.run import Ground, postgres
-from tests.oracles import beta_binomial
+from tests.support.oracles import beta_binomial
 
 pytestmark = [pytest.mark.faults, pytest.mark.e2e]
 ROOT = Path(lindley.__file__).parents[1]
@@ -28,8 +28,8 @@ MOST_ERRORS = 4.0
 #: The command line, whose updates do not wait for each other.
 WITHOUT_TURNS = """
 import contextlib, flows.cli, flows.files
-flows.files.turn = lambda *_: contextlib.nullcontext(True)
-flows.cli.main()
+flows.sequences.files.turn = lambda *_: contextlib.nullcontext(True)
+flows.cli.__main__.main()
 """
 
 

@@ -1,4 +1,4 @@
-"""Writers as processes of their own, whose fits are cheap and whose links are genuine; see `tests.fakes`.
+"""Writers as processes, whose fits are cheap and whose links are genuine; see `tests.support.fakes`.
 
 They do what ``lindley update --direct`` does, but for the turn that writers on one machine wait for: that
 one only saves work, and what is tested here must not depend on it.
@@ -18,17 +18,17 @@ import mlflow.store.artifact.cli
 import mlflow.store.model_registry.sqlalchemy_store
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-from flows.files import waiting
-from flows.sequence import Steps, update_one
+from flows.sequences.files import waiting
+from flows.sequences.update import Steps, update_one
 from lindley import failpoints
-from lindley.batch import read_batch
+from lindley.batch.batch import read_batch
 from lindley.errors import BatchRefused, LedgerUnavailable, LindleyError
 from lindley.ledger.mlflow.store import MlflowLedger
-from lindley.pipeline import Outcome, Plan, RunContext, log_link, plan_update, register_link
-from lindley.plots import draw_missing
+from lindley.operations.plan import Outcome, Plan, RunContext, log_link, plan_update, register_link
+from lindley.operations.plots import draw_missing
 from lindley.workspace import Workspace
-from tests import fakes
-from tests.forks import START_SECONDS, context
+from tests.support import fakes
+from tests.support.forks import START_SECONDS, context
 
 #: How often a writer tries again what failed for a reason that may pass, as its user would.
 TRIES = 30

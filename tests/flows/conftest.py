@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from flows import environment
-from flows.sequence import Steps
-from lindley import pipeline
-from lindley.batch import read_batch
-from lindley.pipeline import Outcome, Plan
-from lindley.plots import draw_missing
+from flows.sequences.update import Steps
+from lindley.batch.batch import read_batch
+from lindley.operations import plan as pipeline
+from lindley.operations.plan import Outcome, Plan
+from lindley.operations.plots import draw_missing
 from lindley.workspace import Workspace
-from tests import fakes
+from tests.support import fakes
 
 # Prefect reads its environment when it is imported, which some test module does first.
 os.environ.update(environment.ALWAYS)
@@ -76,7 +76,7 @@ class Fits:
 @pytest.fixture
 def fits(monkeypatch: pytest.MonkeyPatch) -> Fits:
     made = Fits()
-    monkeypatch.setattr("lindley.pipeline.fit_plan", made)
+    monkeypatch.setattr("lindley.operations.plan.fit_plan", made)
     return made
 
 

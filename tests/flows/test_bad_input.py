@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows import environment
-from flows.cli import app
-from flows.cli_output import USER_ERROR
+from flows.cli.__main__ import app
+from flows.cli.output import USER_ERROR
 
 MODELS = Path(__file__).parents[2] / "models"
 GOOD = pd.DataFrame({"id": [1, 2], "k": [3, 4], "n": [10, 10]})

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from lindley.ledger.mlflow.store import MlflowLedger
-from tests import fakes
+from tests.support import fakes
 
 #: What only a fit, a flow, a ledger or a picture needs, and what comes with them.
 HEAVY = {
@@ -76,7 +76,12 @@ def test_reading_a_chain_imports_the_registry_and_nothing_else(arguments, home):
     assert "coins" in document["out"] or "link" in document["out"]
     assert heavy <= OF_MLFLOW
     mine = {name for name in document["modules"] if name.startswith("lindley.")}
-    assert not mine & {"lindley.arrays", "lindley.prior", "lindley.readers", "lindley.plots"}
+    assert not mine & {
+        "lindley.ledger.netcdf",
+        "lindley.prior.matched",
+        "lindley.batch.readers",
+        "lindley.operations.plots",
+    }
 
 
 def test_what_is_told_of_mlflow_is_true(home):

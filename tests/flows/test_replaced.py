@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.sequence import update_one
-from lindley.batch import read_batch
-from lindley.history import history
-from tests import fakes
+from flows.sequences.update import update_one
+from lindley.batch.batch import read_batch
+from lindley.ledger.history import history
+from tests.support import fakes
 
 
 def stored(workspace) -> list[Path]:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows import files
+from flows.sequences import files
 from flows.sweep import Swept, sweep
 from lindley.errors import FitFailed, UnknownChain
-from lindley.history import history
-from tests import fakes
-from tests.flow_runs import artifacts
+from lindley.ledger.history import history
+from tests.support import fakes
+from tests.support.flow_runs import artifacts
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -60,7 +60,7 @@ def test_a_sweep_waits_for_a_busy_chain_when_the_others_are_done(workspace, land
         waits.append((chain, seconds))
         yield chain != "coins"
 
-    monkeypatch.setattr("flows.files.turn", turn)
+    monkeypatch.setattr("flows.sequences.files.turn", turn)
     _, done = swept()
     assert waits == [("coins", 0), ("dice", 0), ("coins", files.TURN_SECONDS)]
     assert [row["file"] for row in done.rows] == ["x.csv", "a.csv"]
@@ -140,7 +140,7 @@ def test_nor_does_a_folder_that_cannot_be_listed(workspace, land, monkeypatch):
             raise PermissionError(errno.EACCES, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr("lindley.landing.os.scandir", scan)
+    monkeypatch.setattr("lindley.arrivals.landing.os.scandir", scan)
     state, done = swept()
     assert state.is_failed()
     assert statuses(done) == {"coins": "ignored", "x.csv": "accepted"}

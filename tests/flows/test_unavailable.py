@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import files
-from flows.sequence import in_order, update_one
+from flows.sequences import files
+from flows.sequences.update import in_order, update_one
+from lindley.arrivals.landing import Ignored, Listing
 from lindley.errors import FileUnavailable, LindleyError
-from lindley.history import history
-from lindley.landing import Ignored, Listing
+from lindley.ledger.history import history
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_store_that_cannot_be_written_leaves_the_file_for_the_next_run(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("flows.files.archive", full)
+        patch.setattr("flows.sequences.files.archive", full)
         with pytest.raises(FileUnavailable, match=r"cannot be archived.*No space left"):
             update_one(steps, workspace, "coins", path)
     assert path.exists()

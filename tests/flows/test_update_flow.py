@@ -12,21 +12,21 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
-from flows.result import UpdateResult
+from flows.sequences.result import UpdateResult
 from flows.sweep import sweep
 from flows.update import outcome_of, update, update_batch
-from lindley import pipeline
 from lindley.errors import BatchRefused, FitFailed, LedgerUnavailable, LindleyError, UnknownChain
-from lindley.history import history
+from lindley.ledger.history import history
+from lindley.operations import plan as pipeline
 from tasks import options
 from tasks.batch import read_batch
-from tasks.fit import fit_update, plan_update
-from tasks.ledger import log_link, register_link
+from tasks.link import log_link, register_link
 from tasks.plots import draw_plots
 from tasks.progress import watched
 from tasks.publish import publish
-from tests import fakes
-from tests.flow_runs import artifacts
+from tasks.update import fit_update, plan_update
+from tests.support import fakes
+from tests.support.flow_runs import artifacts
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -148,7 +148,7 @@ def test_a_transient_error_is_tried_again(monkeypatch, land):
             raise LedgerUnavailable("The ledger did not answer")
         return register(*args)
 
-    monkeypatch.setattr("lindley.pipeline.register_link", sometimes)
+    monkeypatch.setattr("lindley.operations.plan.register_link", sometimes)
     land("a.csv")
     state, _ = run("coins", "a.csv")
     assert state.is_completed()
@@ -159,7 +159,7 @@ def test_and_fails_the_run_when_it_stays(monkeypatch, land):
     def never(*_):
         raise LedgerUnavailable("The ledger did not answer")
 
-    monkeypatch.setattr("lindley.pipeline.register_link", never)
+    monkeypatch.setattr("lindley.operations.plan.register_link", never)
     path = land("a.csv")
     state, error = run("coins", "a.csv")
     assert state.is_failed()
@@ -241,7 +241,7 @@ def test_a_drawing_that_fails_never_fails_the_run(monkeypatch, ledger, land):
     def fail(*_: object) -> None:
         raise ValueError("no font")
 
-    monkeypatch.setattr("lindley.plots.draw_missing", fail)
+    monkeypatch.setattr("lindley.operations.plots.draw_missing", fail)
     land("a.csv")
     state, result = run("coins", "a.csv")
     assert (state.is_completed(), result.status) == (True, "accepted")

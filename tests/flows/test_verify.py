@@ -12,17 +12,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from flows import environment
-from flows.cli import app
-from flows.cli_output import FAILURE, USER_ERROR
-from lindley import reverify
-from lindley.artifact_names import SIGNATURE
-from lindley.checking import Asked, check
+from flows.cli.__main__ import app
+from flows.cli.output import FAILURE, USER_ERROR
 from lindley.errors import KeyRefused, NotAsRecorded, UnknownChain
+from lindley.ledger.artifact_names import SIGNATURE
+from lindley.ledger.signing import public_key
 from lindley.names import KEY_VARIABLE
-from lindley.reverify import Replayed
-from lindley.signing import public_key
-from lindley.verifier import RULES
-from tests import fakes
+from lindley.verify import reproduce
+from lindley.verify.check import Asked, check
+from lindley.verify.reproduce import Replayed
+from lindley.verify.verifier import RULES
+from tests.support import fakes
 
 SIGNED_RULES, WITNESS_RULES, REPLAY_RULES = 4, 1, 2
 
@@ -60,7 +60,7 @@ def verdicts(monkeypatch) -> dict[int, Replayed]:
         given[-link.number] = Replayed(link.number, 0, "identical", f"bitwise {bitwise}")
         return given.get(link.number, Replayed(link.number, link.version.number, "identical"))
 
-    monkeypatch.setattr(reverify, "_replay", replay)
+    monkeypatch.setattr(reproduce, "_replay", replay)
     return given
 
 
@@ -298,7 +298,7 @@ def test_tasks_are_thin() -> None:
 
 
 def test_the_public_key_is_that_of_the_private_one(key) -> None:
-    from lindley.signing import signer_from_environment
+    from lindley.ledger.signing import signer_from_environment
 
     signer = signer_from_environment({KEY_VARIABLE: os.fspath(key)})
     assert signer.public_key == public_key(key.with_name("key.pem.pub"))

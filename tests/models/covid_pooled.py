@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pymc as pm
 
-from lindley.declaration import load_declaration
+from lindley.model.declaration import load_declaration
 
 MODELS = Path(__file__).parents[2] / "models"
 

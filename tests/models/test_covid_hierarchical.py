@@ -10,12 +10,12 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from lindley.batch import batch_from_frame
-from lindley.declaration import load_declaration
+from lindley.batch.batch import batch_from_frame
 from lindley.errors import BatchRefused, BatchUnreadable
-from lindley.model_graph import take_apart
-from tests import oracles
+from lindley.model.declaration import load_declaration
+from lindley.model.graph import take_apart
 from tests.models.covid_pooled import MODELS, pooled
+from tests.support import oracles
 
 JHU = MODELS.parents[1] / "shared/data/covid/raw/time_series_covid19_confirmed_global.csv.gz"
 MONTHS = [str(month) for month in pd.period_range("2020-03", "2021-01", freq="M")]

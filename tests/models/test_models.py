@@ -11,12 +11,12 @@ import pytensor.tensor as pt
 import pytest
 from pymc.testing import assert_no_rvs
 
-from lindley.batch import batch_from_frame
-from lindley.declaration import Declaration, declared_chains, load_declaration
-from lindley.density import target
+from lindley.batch.batch import batch_from_frame
 from lindley.errors import BatchRefused, BatchUnreadable
-from lindley.model_graph import take_apart
-from tests import oracles
+from lindley.model.declaration import Declaration, declared_chains, load_declaration
+from lindley.model.graph import take_apart
+from lindley.target.density import target
+from tests.support import oracles
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"

@@ -14,8 +14,9 @@ from prefect.settings import PREFECT_UI_URL, temporary_settings
 from prefect.states import Completed, Failed
 
 from lindley.errors import BatchRefused, LedgerUnavailable, LostRace
-from tasks import batch, fit, ledger, options, progress, publish
-from tasks.keys import artifact_key
+from tasks import batch, link, options, progress, publish
+from tasks import update as fit
+from tasks.options import artifact_key
 from tasks.progress import ArtifactProgress
 
 
@@ -54,7 +55,7 @@ def test_the_page_of_a_flow_run_is_named_without_a_password(monkeypatch):
 
 
 def test_tasks_are_thin():
-    made = (batch.read_batch, fit.plan_update, fit.fit_update, ledger.log_link, ledger.register_link)
+    made = (batch.read_batch, fit.plan_update, fit.fit_update, link.log_link, link.register_link)
     for task in (*made, publish.publish):
         body = inspect.getsource(task.fn).split('"""')[2].strip().splitlines()
         assert len(body) <= 15, task.name

@@ -12,10 +12,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 
 from lindley import failpoints
+from lindley.cache import Recent
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import places
 from lindley.ledger.mlflow.failures import missing, refused_with, translated
-from lindley.recent import Recent
 
 #: What never changes of runs, by tracking server and run id: a process reads the same links again and again.
 _infos: Recent[RunInfo] = Recent(2**23, lambda _: 2**11)

@@ -11,8 +11,8 @@ import xarray as xr
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from lindley.declaration import load_file
-from lindley.serving import predict
+from lindley.model.declaration import load_file
+from lindley.serving.predict import predict
 
 
 class BeliefModel(PythonModel):

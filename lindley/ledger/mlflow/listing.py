@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-from lindley.chain import Version, read_version
+from lindley.cache import Recent
+from lindley.ledger.chain import Version, read_version
 from lindley.ledger.mlflow.failures import refused_with
-from lindley.recent import Recent
 
 #: By server and model. A version takes some 2 kB.
 _listed: Recent[tuple[Version, ...]] = Recent(2**27, lambda versions: 2048 * len(versions))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 
-from lindley.record import digest
+from lindley.ledger.record import digest
 
 #: Characters of a key at most.
 KEY_CHARACTERS = 250

@@ -16,8 +16,8 @@ from mlflow.pyfunc import save_model
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.utils import environment
 
-from lindley.declaration import Declaration
-from lindley.serving import input_columns
+from lindley.model.declaration import Declaration
+from lindley.serving.predict import input_columns
 
 #: What a serving environment needs, pinned to what made the belief.
 _REQUIREMENTS = ("lindley", "pymc", "pytensor", "numba", "numpy", "pandas", "pyarrow", "xarray", "h5netcdf")

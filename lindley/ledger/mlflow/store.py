@@ -25,17 +25,17 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
-from lindley import failpoints
+from lindley import failpoints, process
 from lindley.addresses import public
-from lindley.chain import Version
-from lindley.declaration import Declaration
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.ledger.mlflow import naming, places, process
+from lindley.ledger.chain import Version
+from lindley.ledger.mlflow import naming, places
 from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
 from lindley.ledger.mlflow.failures import refused_with, translated
 from lindley.ledger.mlflow.listing import versions_of
 from lindley.ledger.protocol import Run, RunState
-from lindley.record import digest
+from lindley.ledger.record import digest
+from lindley.model.declaration import Declaration
 
 if TYPE_CHECKING:
     import pandas as pd

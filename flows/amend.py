@@ -1,0 +1,153 @@
+"""The flows that take batches out, replace one, go back to an earlier link, or start a branch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from flows.sequences import files
+from flows.sequences.amend import ActResult, ActSteps, act, correct_one
+from flows.sequences.branch import branch_one
+from flows.states import completed, failed, value_of
+from lindley.errors import LindleyError
+from lindley.ledger import open_ledger
+from lindley.workspace import Workspace
+from tasks import amend as tasks
+from tasks.batch import read_batch
+from tasks.link import register_link
+from tasks.plots import draw
+
+
+def _run_name() -> str:
+    """Return e.g. ``retract CHAIN: 3, 4``; of a path only its last part is shown."""
+    given, name = flow_run.parameters, str(flow_run.flow_name)
+    what = [*given.get("batches", []), *(str(given[key]) for key in ("old", "link", "file") if key in given)]
+    return f"{name} {given['chain']}: {', '.join(str(item).rpartition('/')[2] for item in what)}"
+
+
+def act_steps() -> ActSteps:
+    """Return the steps of an act as Prefect tasks."""
+    return ActSteps(
+        open_ledger=open_ledger,
+        read=read_batch,
+        fit=tasks.fit_act,
+        log=tasks.log_act,
+        register=register_link,
+        draw=draw,
+        say=get_run_logger().info,
+    )
+
+
+@flow(name="retract", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+def retract(chain: str, batches: list[str], accept_model_change: bool = False) -> State[Any]:
+    """Let batches no longer count: a new link, fitted as if they had never come.
+
+    Parameters
+    ----------
+    chain
+        Name of the chain.
+    batches
+        Which ones: number of the link, beginning of the batch's digest, or name of its file.
+    accept_model_change
+        Go on although the model's code is not the head's.
+    """
+    return _in_turn(
+        chain,
+        lambda workspace: act(
+            act_steps(),
+            workspace,
+            chain,
+            lambda ledger, declaration: tasks.plan_retract(ledger, declaration, batches, accept_model_change),
+        ),
+    )
+
+
+@flow(name="correct", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+def correct(chain: str, old: str, file: str, accept_model_change: bool = False) -> State[Any]:
+    """Let a file count in the place of a batch: a new link, fitted as if it had come then.
+
+    Parameters
+    ----------
+    chain
+        Name of the chain.
+    old
+        The batch that is replaced: number of the link, beginning of the batch's digest, or name of its file.
+    file
+        Name of a file in the chain's folder of corrections, ``data/corrections/CHAIN/``, or an absolute
+        path outside the landing folder. It stays there.
+    accept_model_change
+        Go on although the model's code is not the head's.
+    """
+    return _in_turn(
+        chain,
+        lambda workspace: correct_one(
+            act_steps(),
+            workspace,
+            chain,
+            files.locate_correction(workspace, chain, file),
+            lambda ledger, declaration, batch: tasks.plan_correct(
+                ledger, declaration, old, batch, accept_model_change
+            ),
+        ),
+    )
+
+
+@flow(name="rollback", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+def rollback(chain: str, link: str) -> State[Any]:
+    """Go back to the belief of an earlier link: a new link with that belief.
+
+    Parameters
+    ----------
+    chain
+        Name of the chain.
+    link
+        Number of the link, or beginning of its record's digest.
+    """
+    return _in_turn(
+        chain,
+        lambda workspace: act(
+            act_steps(),
+            workspace,
+            chain,
+            lambda ledger, declaration: tasks.plan_rollback(ledger, declaration, link),
+        ),
+    )
+
+
+@flow(name="branch", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+def branch(chain: str, link: str, name: str) -> State[Any]:
+    """Start a what-if chain from a link.
+
+    Parameters
+    ----------
+    chain
+        Name of the chain that it continues.
+    link
+        Number of the link, beginning of its record's digest, or ``head``.
+    name
+        Name of the branch; its full name is ``CHAIN--NAME``.
+    """
+    return _in_turn(
+        chain,
+        lambda workspace: branch_one(open_ledger, tasks.make_branch, draw, workspace, chain, link, name),
+    )
+
+
+def _in_turn(chain: str, run: Callable[[Workspace], ActResult]) -> State[Any]:
+    """Run an act when no other process on this machine writes to the chain."""
+    workspace = Workspace.from_environment()
+    try:
+        with files.turn(workspace, chain):
+            return completed(run(workspace))
+    except LindleyError as error:
+        return failed(error)
+
+
+def outcome_of_act(state: State[Any]) -> ActResult | LindleyError:
+    """Return what a run of an act came to; see `flows.states.value_of`."""
+    return value_of(state, ActResult)

@@ -1,0 +1,1 @@
+"""The command line `lindley`, one module per group of commands."""

@@ -1,0 +1,169 @@
+"""Commands that change what a chain counts, branch it, or compare beliefs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from flows import environment
+from flows.cli.output import Json, number, out, print_json, print_result, progress_bar, reported, table
+from flows.cli.rebase import Direct
+from flows.cli.update import AcceptChange, Chain, existing
+from flows.sequences.amend import ActResult
+from lindley.model.declaration import load_declaration
+from lindley.workspace import Workspace
+
+_BATCH = "Link number (3 or @3), batch digest (8 characters or more) or file name."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(retract)
+    app.command()(correct)
+    app.command()(rollback)
+    app.command()(branch)
+    app.command()(diff)
+
+
+def retract(
+    chain: Chain,
+    batches: Annotated[list[str], typer.Argument(metavar="BATCH...", help=_BATCH, show_default=False)],
+    direct: Direct = False,
+    accept_model_change: AcceptChange = False,
+    as_json: Json = False,
+) -> None:
+    """Let batches no longer count: a new link, as if they had never come. Exit code 3: quarantined."""
+
+    def run(workspace: Workspace, progress: Any) -> ActResult:
+        if direct:
+            from flows.direct import retract_directly as take  # imports the numerical stack
+        else:
+            from flows.inprocess import run_retract as take  # imports Prefect
+        return take(workspace, chain, batches, accept_model_change, progress)
+
+    _act(f"retract {chain}", chain, run, as_json)
+
+
+def correct(
+    chain: Chain,
+    old: Annotated[str, typer.Argument(metavar="OLD", help=_BATCH, show_default=False)],
+    new: Annotated[
+        Path,
+        typer.Argument(
+            metavar="NEW", help="CSV or Parquet file, not in the landing folder.", show_default=False
+        ),
+    ],
+    direct: Direct = False,
+    accept_model_change: AcceptChange = False,
+    as_json: Json = False,
+) -> None:
+    """Let a file count in the place of a batch: a new link. Exit code 3: quarantined by the gate."""
+
+    def run(workspace: Workspace, progress: Any) -> ActResult:
+        path = existing(new)
+        if direct:
+            from flows.direct import correct_directly as put  # imports the numerical stack
+        else:
+            from flows.inprocess import run_correct as put  # imports Prefect
+        return put(workspace, chain, old, path, accept_model_change, progress)
+
+    _act(f"correct {chain}", chain, run, as_json)
+
+
+def rollback(
+    chain: Chain,
+    link: Annotated[str, typer.Argument(help="Link number, or its record's digest.", show_default=False)],
+    direct: Direct = False,
+    as_json: Json = False,
+) -> None:
+    """Go back to the belief of an earlier link: a new link, after which later batches do not count."""
+
+    def run(workspace: Workspace, progress: Any) -> ActResult:
+        if direct:
+            from flows.direct import rollback_directly as go  # imports the numerical stack
+        else:
+            from flows.inprocess import run_rollback as go  # imports Prefect
+        return go(workspace, chain, link, progress)
+
+    _act(f"rollback {chain}", chain, run, as_json)
+
+
+def branch(
+    link: Annotated[str, typer.Argument(metavar="CHAIN[@LINK]", help="Where.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="The branch is called CHAIN--NAME.", show_default=False)],
+    direct: Direct = False,
+    as_json: Json = False,
+) -> None:
+    """Start a what-if chain from any link; the chain itself stays as it is."""
+    chain, _, place = link.partition("@")
+
+    def run(workspace: Workspace, progress: Any) -> ActResult:
+        if direct:
+            from flows.direct import branch_directly as start  # imports the numerical stack
+        else:
+            from flows.inprocess import run_branch as start  # imports Prefect
+        return start(workspace, chain, place or "head", name, progress)
+
+    _act(f"branch {chain}", chain, run, as_json)
+
+
+def _act(what: str, chain: str, run: Callable[[Workspace, Any], ActResult], as_json: bool) -> None:
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
+        with progress_bar(what) as progress:
+            result = run(workspace, progress)
+    print_result(result, as_json)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="CHAIN[@N]", help="One belief.", show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="CHAIN[@M]", help="The other.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Compare two beliefs: parameters, how far apart they are, which batches only one of them counts."""
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        from flows.direct import diff_directly  # imports the numerical stack
+
+        found = diff_directly(workspace, a, b).as_dict()
+    if as_json:
+        print_json(found)
+        return
+    rows = [_row(row) for row in found["parameters"]]
+    out.print(table(rows, right=[name for name in rows[0] if name != "parameter"] if rows else ()))
+    for side in ("a", "b"):
+        if found[f"only_{side}"]:
+            out.print(f"Only in {side}: {escape(', '.join(found[f'only_{side}']))}", soft_wrap=True)
+    out.print(
+        f"Joint over {found['coordinates']} carried coordinates: Hellinger {number(found['hellinger'])}, "
+        f"Jeffreys {number(found['divergence'])} nats"
+    )
+    for side, words in (("a", "only in a"), ("b", "only in b")):
+        for batch in found["batches"][side]:
+            where = f"link {batch['link']}, {batch['origin']}"
+            said = f"{words}: {where}, {batch['rows']} rows, {batch['digest'][:12]}"
+            out.print(escape(said), soft_wrap=True)
+    both = len(found["batches"]["both"])
+    out.print(f"{both} batch{'' if both == 1 else 'es'} in both.")
+    if not found["same_model"]:
+        out.print("[yellow]The code of the models differs.[/yellow]")
+
+
+def _row(row: dict[str, Any]) -> dict[str, str]:
+    """Return a parameter of both as text."""
+    return {
+        "parameter": row["parameter"],
+        **{side: f"{number(row[f'{side}_mean'])} ± {number(row[f'{side}_sd'])}" for side in ("a", "b")},
+        **{
+            f"{side} 90%": f"{number(row[f'{side}_q05'])} to {number(row[f'{side}_q95'])}"
+            for side in ("a", "b")
+        },
+        "shift": number(row["shift"], 2),
+        "sd ratio": number(row["sd_ratio"], 3),
+        "distance": number(row["distance"], 2),
+    }

@@ -1,0 +1,202 @@
+"""Commands that read chains: log, show, chains."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from flows import environment
+from flows.cli.output import Json, number, out, print_json, reported, table
+from lindley.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lindley.ledger import Ledger
+    from lindley.ledger.history import Link, LinkView
+
+Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
+_WIDE_ONLY = {"R-hat", "ESS bulk", "ESS tail"}
+_STYLES = {"accepted": "green", "quarantined": "yellow", "superseded": "dim"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(log)
+    app.command()(show)
+    app.command()(chains)
+
+
+def open_here() -> Ledger:
+    """Open the ledger of the working folder."""
+    from lindley.ledger import open_ledger  # imports MLflow
+
+    return open_ledger(environment.prepare(Workspace.from_environment(), quiet=True))
+
+
+def log(
+    chain: Chain,
+    every: Annotated[bool, typer.Option("--all", help="Also quarantined and superseded versions.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the links of a chain, newest first."""
+    with reported(as_json):
+        from lindley.ledger.history import history  # with the ledger's libraries
+
+        views = history(open_here(), chain, every=every)[::-1]
+        if as_json:
+            print_json({"chain": chain, "links": [asdict(view) for view in views]})
+            return
+        print_log(chain, views)
+
+
+def print_log(chain: str, views: list[LinkView]) -> None:
+    """Print links like commits: what it is, then what came in and how the fit went."""
+    if not views:
+        out.print(f"{escape(chain)} has no link yet.")
+    for view in views:
+        place = f"link {view.number}" if view.number else f"version {view.version}"
+        verdict = "gate passed" if view.status == "accepted" else view.status
+        colour = _STYLES[view.status]
+        created = view.created[:16].replace("T", " ")
+        heading = f"[bold]{place:8}[/bold] [yellow]{view.record_digest[:12]}[/yellow]  {escape(view.kind)}"
+        out.print(f"{heading}  [{colour}]{verdict}[/{colour}]  [dim]{escape(created)}[/dim]", soft_wrap=True)
+        rows = f"{view.rows:,} row{'' if view.rows == 1 else 's'}"
+        batch = f"{view.origin}, {rows}" if view.batch_digest else view.origin or "no batch"
+        out.print(f"         {escape(batch)}  [dim]{_fit(view)}[/dim]", soft_wrap=True)
+        for sentence in acts_of(view):
+            out.print(f"         [cyan]{escape(sentence)}[/cyan]", soft_wrap=True)
+        for reason in view.reasons:
+            out.print(f"         [yellow]{escape(reason)}[/yellow]", soft_wrap=True)
+
+
+def acts_of(view: LinkView) -> list[str]:
+    """Say what a link takes out, and whether its own batch still counts."""
+    said = []
+    if view.retracted:
+        said.append(f"takes out {', '.join(f'link {number}' for number in view.retracted)}")
+    if view.batch_digest and view.number and not view.counted:
+        by = f", taken out by link {view.taken_out_by}" if view.taken_out_by else ""
+        said.append(f"no longer counted{by}")
+    return said
+
+
+def _fit(view: LinkView) -> str:
+    """Return the log predictive of the batch and the worst diagnostics."""
+    figures = view.metrics
+    ess = [figures[name] for name in ("ess_bulk_min", "ess_tail_min") if name in figures]
+    parts = {
+        "log predictive": number(figures.get("log_predictive"), 4),
+        "in all": number(figures.get("log_score"), 5),
+        "R-hat": number(figures.get("r_hat_max"), 4),
+        "ESS": number(min(ess, default=None)),
+    }
+    return "  ".join(f"{name} {value}" for name, value in parts.items() if value != "-")
+
+
+def show(
+    link: Annotated[str, typer.Argument(metavar="CHAIN[@head|@N]", help="Which link.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Show a belief: its parameters and how they moved, diagnostics, digests, artifacts."""
+    with reported(as_json):
+        from lindley.ledger.history import find_link  # with the ledger's libraries
+
+        found = find_link(open_here(), link)
+        if as_json:
+            print_json(_link_document(found))
+            return
+        _print_link(found)
+
+
+def _link_document(link: Link) -> dict[str, Any]:
+    from lindley.report.tables import parameter_values  # with the ledger's libraries
+
+    return {
+        **asdict(link.view),
+        "chain": link.chain,
+        "parameters": parameter_values(link.summary()),
+        "record": link.record,
+        "artifacts": link.artifacts(),
+    }
+
+
+def _print_link(link: Link) -> None:
+    from lindley.report.tables import parameter_rows  # with the ledger's libraries
+
+    view, record = link.view, link.record
+    out.print(f"[bold]{escape(link.chain)}[/bold] link {view.number}, version {view.version}, {view.kind}")
+    gate = record["gate"]
+    verdict = "[green]passed[/green]" if gate["passed"] else "[yellow]failed[/yellow]"
+    batch = record["batch"]
+    dropped = batch["dropped"] if batch else None
+    left_out = f", {dropped['rows']} more were counted already" if dropped else ""
+    lines = {
+        "batch": f"{batch['origin']}, {batch['rows']} rows{left_out}, {batch['digest']}" if batch else "none",
+        "record": view.record_digest,
+        "previous": view.previous,
+        "prior": view.prior,
+        "run": view.run_id,
+        "created": view.created,
+    }
+    for label, value in lines.items():
+        out.print(f"  {label:9}{escape(str(value))}", soft_wrap=True)
+    for sentence in acts_of(view):
+        out.print(f"  {'counts':9}{escape(sentence)}", soft_wrap=True)
+    out.print(f"  {'gate':9}{verdict}")
+    for sentence in (*gate["reasons"], *gate["warnings"]):
+        out.print(f"           [yellow]{escape(sentence)}[/yellow]", soft_wrap=True)
+    rows = parameter_rows(link.summary())
+    if out.width < 100:  # whole columns rather than folded ones; the worst of these are below
+        rows = [{key: value for key, value in row.items() if key not in _WIDE_ONLY} for row in rows]
+    out.print()
+    out.print(table(rows, right=[name for name in rows[0] if name != "parameter"] if rows else ()))
+    out.print()
+    figures = [{"figure": name, "value": number(value, 4)} for name, value in record["figures"].items()]
+    out.print(table(figures, right=("value",)))
+    sizes = [{"artifact": path, "bytes": f"{size:,}"} for path, size in link.artifacts().items()]
+    out.print()
+    out.print(table(sizes, right=("bytes",)))
+
+
+def chains(as_json: Json = False) -> None:
+    """List all chains: those with links, and those that are only declared."""
+    with reported(as_json):
+        from lindley.ledger.history import history  # with the ledger's libraries
+        from lindley.model.declaration import declared_chains
+
+        ledger = open_here()
+        rows = []
+        for name in ledger.chains():
+            views = history(ledger, name)
+            rows.append(_chain_row(name, views[-1] if views else None, len(views)))
+        known = {row["chain"] for row in rows} | {row["chain"].replace("-", "_") for row in rows}
+        declared = [
+            name for name in declared_chains(Workspace.from_environment().models) if name not in known
+        ]
+        rows += [_chain_row(name, None, 0) for name in declared]
+    if as_json:
+        print_json({"chains": rows})
+    elif rows:
+        out.print(
+            table([{key: _dash(value) for key, value in row.items()} for row in rows], right=("links",))
+        )
+    else:
+        out.print("There are no chains, and no declarations in the models folder.")
+
+
+def _chain_row(name: str, head: LinkView | None, links: int) -> dict[str, Any]:
+    return {
+        "chain": name,
+        "links": links,
+        "head": head.record_digest if head else None,
+        "version": head.version if head else None,
+        "batch": head.origin if head else None,
+        "created": head.created if head else None,
+    }
+
+
+def _dash(value: Any) -> str:
+    text = "-" if value is None else str(value)
+    return text[:12] if len(text) == 64 else text[:16].replace("T", " ") if text[4:5] == "-" else text

@@ -1,0 +1,126 @@
+"""What all commands have in common: where they print, how errors end them, `--json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from lindley.errors import FitFailed, LedgerCorrupt, LindleyError
+
+if TYPE_CHECKING:
+    from flows.sequences.amend import ActResult
+    from flows.sequences.result import UpdateResult
+
+#: Exit codes, as the README lists them.
+FAILURE, USER_ERROR, QUARANTINED = 1, 2, 3
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def exit_code(error: LindleyError) -> int:
+    """Return 1 for what no other command line would have avoided, 2 for what the user can correct."""
+    return FAILURE if error.transient or isinstance(error, FitFailed | LedgerCorrupt) else USER_ERROR
+
+
+@contextmanager
+def reported(as_json: bool) -> Iterator[None]:
+    """End the command with one paragraph when Lindley raises an error on purpose."""
+    try:
+        yield
+    except LindleyError as error:
+        fail(error, as_json)
+
+
+def fail(error: LindleyError, as_json: bool) -> None:
+    """Print an error and end the command."""
+    if as_json:
+        print_json({"error": error.as_dict()})
+    err.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+    raise typer.Exit(exit_code(error))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, plain: no colour, no wrapping."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def print_result(result: UpdateResult | ActResult, as_json: bool) -> None:
+    """Print what became of a chain; ends the command where the link was quarantined."""
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        colour = {"accepted": "green", "quarantined": "yellow"}.get(result.status, "cyan")
+        out.print(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}", soft_wrap=True)
+        for label, value in (("run", result.run_url or result.run_id), ("version", result.version_url)):
+            if value:
+                out.print(f"  {label:8}{escape(value)}", soft_wrap=True)
+    if result.status == "quarantined":
+        raise typer.Exit(QUARANTINED)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence about what goes on, beside the result; a terminal that is gone stops nothing."""
+    with suppress(OSError):
+        err.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
+
+
+def table(rows: Sequence[Mapping[str, Any]], *, title: str | None = None, right: Sequence[str] = ()) -> Table:
+    """Return a table with the keys of the first row as columns; all text is escaped."""
+    made = Table(
+        title=escape(title) if title else None,
+        title_justify="left",
+        header_style="bold",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    for name in rows[0] if rows else ():
+        made.add_column(escape(name), justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(str(value)) for value in row.values()))
+    return made
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar of draws on a terminal; gives the callback ``(done, total)`` that moves it."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[draws]}"),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(f"{escape(what)}: preparing", total=None, draws="")
+
+        def move(done: int, total: int) -> None:
+            draws = f"{done:,} of {total:,} draws"
+            text = f"{escape(what)}: sampling"
+            bar.update(task, completed=done, total=total, description=text, draws=draws)
+
+        yield move
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number for a table; a dash when there is none."""
+    return "-" if value is None else f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,0 +1,155 @@
+"""Commands that hold a chain against all its data: rebase, audit, calibrate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from flows import environment
+from flows.cli.output import (
+    FAILURE,
+    QUARANTINED,
+    Json,
+    number,
+    out,
+    print_json,
+    progress_bar,
+    reported,
+    table,
+)
+from flows.cli.update import AcceptChange, Chain
+from lindley.errors import LindleyError
+from lindley.model.declaration import load_declaration
+from lindley.workspace import Workspace
+
+#: What `lindley audit --out` writes.
+AUDIT_FILES = ("audit.csv", "audit.png")
+Direct = Annotated[bool, typer.Option("--direct", help="Without Prefect.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(rebase)
+    app.command()(audit)
+    app.command()(calibrate)
+
+
+def rebase(
+    chain: Chain, direct: Direct = False, accept_model_change: AcceptChange = False, as_json: Json = False
+) -> None:
+    """Fit all batches of a chain together and register the result. Exit code 3: quarantined by the gate."""
+    _refit(chain, False, direct, accept_model_change, as_json)
+
+
+def audit(
+    chain: Chain,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", file_okay=False, help="Folder for audit.csv and its picture audit.png."),
+    ] = None,
+    direct: Direct = False,
+    accept_model_change: AcceptChange = False,
+    as_json: Json = False,
+) -> None:
+    """Hold a chain against the pooled refit of all its batches; registers nothing."""
+    _refit(chain, True, direct, accept_model_change, as_json, folder)
+
+
+def _refit(
+    chain: str, only: bool, direct: bool, accept: bool, as_json: bool, folder: Path | None = None
+) -> None:
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
+        if folder is not None:
+            _made_ready(folder)
+        with progress_bar(f"{'audit' if only else 'rebase'} {chain}") as progress:
+            if direct:
+                from flows.direct import refit_directly as run  # imports the numerical stack
+            else:
+                from flows.inprocess import run_rebase as run  # imports Prefect
+            result = run(workspace, chain, only, accept, progress)
+        if folder is not None:
+            _write(result.rows, chain, folder)
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        colour = "yellow" if result.status == "quarantined" else "green"
+        out.print(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}", soft_wrap=True)
+        out.print(table(_rows(result.rows), right=("sequential", "pooled", "error", "sd ratio")))
+    if result.status == "quarantined":
+        raise typer.Exit(QUARANTINED)
+
+
+def _made_ready(folder: Path) -> None:
+    """Make a folder for an audit, before its fit; nothing there is overwritten."""
+    there = [name for name in AUDIT_FILES if (folder / name).exists()]
+    if there:
+        raise LindleyError(
+            "The audit has no place to go to",
+            expected=f"a folder without {' and '.join(AUDIT_FILES)}",
+            found=f"{', '.join(there)} in {folder.name}",
+            todo="name another folder with --out",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _write(rows: list[dict[str, Any]], chain: str, folder: Path) -> None:
+    """Write an audit's table and picture into a folder."""
+    import pandas as pd  # the numerical stack, when there is something to draw
+
+    from lindley.report import figures
+
+    found = pd.DataFrame(rows).set_index("parameter").astype(float)
+    found.to_csv(folder / AUDIT_FILES[0])
+    figure = figures.audit_figure(found, title=f"{chain}: sequential against pooled")
+    figures.save(figure, folder / AUDIT_FILES[1])
+
+
+def _rows(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return the comparison as text, the worst first."""
+    ordered = sorted(rows, key=lambda row: -abs(row["error"] or 0.0))
+    return [
+        {
+            "parameter": row["parameter"],
+            "sequential": f"{number(row['sequential_mean'])} ± {number(row['sequential_sd'])}",
+            "pooled": f"{number(row['pooled_mean'])} ± {number(row['pooled_sd'])}",
+            "error": number(row["error"], 2),
+            "sd ratio": number(row["sd_ratio"], 3),
+        }
+        for row in ordered
+    ]
+
+
+def calibrate(
+    chain: Chain,
+    updates: Annotated[int, typer.Option(min=1, help="Updates of each simulated chain.")] = 5,
+    simulations: Annotated[int, typer.Option(min=20, help="Simulated chains.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Posterior SBC: are the chain's next posteriors calibrated? Exit code 1: ranks are not uniform.
+
+    Parameters are drawn from the head's belief, batches are simulated from them in the shape of the
+    newest ones, and the chain goes on with these batches, in memory. The rank of the true parameters
+    among the posterior's draws is uniform if matching and sampling are right.
+    """
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        with progress_bar(f"calibrate {chain}") as progress:
+            from flows.direct import calibrate_directly  # imports the numerical stack
+
+            found = calibrate_directly(workspace, chain, updates, simulations, seed, progress)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        verdict = "[green]uniform[/green]" if found.uniform else "[red]not uniform[/red]"
+        out.print(f"Ranks of {found.simulations} chains of {found.updates} updates: {verdict}")
+        rows = [{"parameter": name, "p": number(p, 3)} for name, p in found.p_values.items()]
+        out.print(table(rows, right=("p",)))
+        out.print(f"Level {found.level:g} over all parameters together (Bonferroni).")
+    if not found.uniform:
+        raise typer.Exit(FAILURE)

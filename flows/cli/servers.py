@@ -1,0 +1,135 @@
+"""Commands that run until they are stopped: up, ui, worker, watch."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from flows import environment
+from flows.cli.output import Json, out, print_json, reported, say
+from flows.server.residents import RUNS, Bounds, default_memory
+from flows.server.up import POOL, RUNS_AT_ONCE, Options, Stack, StartFailed, stack, stop_signals
+from lindley.addresses import public
+from lindley.workspace import Workspace
+
+MlflowPort = Annotated[int, typer.Option("--mlflow-port", min=0, max=65535, help="0 takes a free one.")]
+PrefectPort = Annotated[int, typer.Option("--prefect-port", min=0, max=65535, help="0 takes a free one.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(up)
+    app.command()(ui)
+    app.command()(worker)
+    app.command()(watch)
+
+
+def up(
+    mlflow_port: MlflowPort = 5000,
+    prefect_port: PrefectPort = 4200,
+    watcher: Annotated[bool, typer.Option("--watch/--no-watch", help="Watch the landing folder.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Run everything on this machine: both servers, the deployments, a worker and the watcher.
+
+    Ctrl-C stops all of it. Servers that MLFLOW_TRACKING_URI or PREFECT_API_URL name are used instead
+    of own ones. Logs are in .lindley/logs/.
+    """
+    _run(Options(mlflow_port=mlflow_port, prefect_port=prefect_port, watcher=watcher), as_json)
+
+
+def ui(mlflow_port: MlflowPort = 5000, prefect_port: PrefectPort = 4200, as_json: Json = False) -> None:
+    """Run the MLflow and Prefect UIs on loopback, without worker and watcher. Ctrl-C stops them."""
+    _run(Options(mlflow_port=mlflow_port, prefect_port=prefect_port, servers_only=True), as_json)
+
+
+def _run(options: Options, as_json: bool) -> None:
+    workspace = Workspace.from_environment()
+    # The error is reported when everything has ended, so that its paragraph is the last word.
+    with reported(as_json), stop_signals() as stop:
+        with stack(workspace, options, say, stop) as running:
+            if not stop.is_set():
+                _print_addresses(running, as_json)
+            running.supervise()
+            say("Stopping")
+        say("Stopped")
+
+
+def _print_addresses(running: Stack, as_json: bool) -> None:
+    mlflow, prefect = public(running.servers.mlflow), public(running.servers.prefect)
+    workspace = running.workspace
+    if as_json:
+        print_json(
+            {
+                "mlflow": mlflow,
+                "prefect": prefect,
+                "landing": str(workspace.landing),
+                "logs": str(workspace.root / ".lindley" / "logs"),
+            }
+        )
+        return
+    out.print(f"[bold]MLflow[/bold]   {escape(mlflow)}", soft_wrap=True)
+    out.print(f"[bold]Prefect[/bold]  {escape(prefect)}", soft_wrap=True)
+    if not running.options.servers_only:
+        out.print(f"Drop files into {escape(str(workspace.landing))}/CHAIN/", soft_wrap=True)
+    out.print("Ctrl-C stops everything.")
+
+
+def worker(
+    pool: Annotated[str, typer.Option(help="Name of the work pool, of type process.")] = POOL,
+    limit: Annotated[int, typer.Option(min=1, help="Flow runs at the same time.")] = RUNS_AT_ONCE,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="MiB that a process may have after a run; half of the machine's for all by default."
+        ),
+    ] = None,
+    runs: Annotated[
+        int, typer.Option(min=1, help="Runs that a process does before another replaces it.")
+    ] = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Carry out the flow runs of a work pool, in processes that stay warm. `lindley up` starts one.
+
+    Runs that need another environment get a process of their own. Ctrl-C stops it and the runs in progress.
+    """
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment(), worker=True)
+        _need_prefect("take flow runs from", todo="run `lindley up`, which has a worker")
+        from flows.server.worker import serve  # imports Prefect
+
+        if as_json:
+            print_json({"pool": pool, "prefect": public(os.environ["PREFECT_API_URL"])})
+        most = default_memory(limit) if memory is None else memory * 2**20
+        serve(workspace, pool, Bounds(limit=limit, memory=most, runs=runs))
+
+
+def _need_prefect(what: str, *, todo: str) -> None:
+    if "PREFECT_API_URL" not in os.environ:
+        raise StartFailed(
+            f"There is no Prefect server to {what}",
+            expected="`lindley up` running in this folder, or PREFECT_API_URL",
+            found="neither",
+            todo=todo,
+        )
+
+
+def watch(as_json: Json = False) -> None:
+    """Watch the landing folder and tell the Prefect server about each complete file."""
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment())
+        _need_prefect(
+            "tell about files", todo="run `lindley up`, which watches too, or `lindley sweep` now and then"
+        )
+        from flows.server.watch import watch_until_stopped  # imports Prefect
+
+        if as_json:
+            address = public(os.environ["PREFECT_API_URL"])
+            print_json({"landing": str(workspace.landing), "prefect": address})
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        watch_until_stopped(workspace)

@@ -1,0 +1,164 @@
+"""Commands that change chains: update, sweep, split, import, demo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from flows import environment
+from flows.cli.output import (
+    FAILURE,
+    QUARANTINED,
+    Json,
+    err,
+    out,
+    print_json,
+    print_result,
+    progress_bar,
+    reported,
+    say,
+    table,
+)
+from flows.sequences.result import OnOverlap
+from flows.sequences.split import drop_batches
+from lindley.errors import BatchUnreadable
+from lindley.model.declaration import load_declaration
+from lindley.workspace import Workspace
+
+Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
+AcceptChange = Annotated[
+    bool, typer.Option("--accept-model-change", help="Go on although the model's code is not the head's.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(update)
+    app.command()(sweep)
+    app.command()(split)
+    app.command("import")(import_trace)
+    app.command()(demo)
+
+
+def update(
+    chain: Chain,
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet file.", show_default=False)],
+    direct: Annotated[bool, typer.Option("--direct", help="Without Prefect.")] = False,
+    accept_model_change: AcceptChange = False,
+    on_overlap: Annotated[
+        OnOverlap, typer.Option(help="What becomes of rows whose key is counted already.")
+    ] = "refuse",
+    plots: Annotated[
+        bool, typer.Option("--plots/--no-plots", help="With --direct: draw the link's pictures in the end.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Turn a batch into a new link of a chain. Exit code 3: fitted, but quarantined by the gate."""
+    if not plots and not direct:
+        raise typer.BadParameter("only together with --direct", param_hint="--no-plots")
+    with reported(as_json):
+        path = existing(file)
+        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
+        with progress_bar(f"{chain} <- {path.name}") as progress:
+            if direct:
+                from flows.direct import update_directly  # imports the numerical stack
+
+                result = update_directly(
+                    workspace, chain, path, accept_model_change, progress, on_overlap, plots=plots
+                )
+            else:
+                from flows.inprocess import run_update  # imports Prefect
+
+                result = run_update(workspace, chain, path, accept_model_change, progress, on_overlap)
+        print_result(result, as_json)
+
+
+def existing(file: Path) -> Path:
+    """Return the absolute path of a file that someone named.
+
+    Raises
+    ------
+    BatchUnreadable
+        If there is no such file.
+    """
+    path = Path(os.path.abspath(file))  # noqa: PTH100  (`resolve` would follow a link to the file)
+    if not path.is_file():
+        raise BatchUnreadable(
+            f"There is no file {file.name}",
+            expected="a CSV or Parquet file",
+            found=f"nothing at {path}" if not path.exists() else f"{path} is no file",
+            todo="correct the path",
+        )
+    return path
+
+
+def sweep(
+    chain: Annotated[str | None, typer.Argument(help="Only this chain.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Take every file in the landing folder, oldest first. Exit code 1: a file or a chain failed."""
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        from flows.inprocess import run_sweep  # imports Prefect
+
+        with progress_bar("sweep") as progress:
+            swept = run_sweep(workspace, chain, progress)
+    if as_json:
+        print_json(swept.as_dict())
+    elif swept.rows:
+        out.print(table(swept.rows))
+    else:
+        out.print("Nothing in the landing folder.")
+    for name, error in swept.failed.items():
+        err.print(f"[red]{escape(name)} stopped: {escape(str(error))}[/red]", soft_wrap=True)
+    statuses = {row["status"] for row in swept.rows}
+    if swept.failed or "rejected" in statuses:
+        raise typer.Exit(FAILURE)
+    if "quarantined" in statuses:
+        raise typer.Exit(QUARANTINED)
+
+
+def split(
+    chain: Chain,
+    source: Annotated[str, typer.Argument(help="Path or URL of the upstream data.", show_default=False)],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many batches.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cut an upstream source into batches and drop them into the landing folder, oldest first."""
+    with reported(as_json):
+        paths = drop_batches(Workspace.from_environment(), chain, source, limit)
+    if as_json:
+        print_json({"chain": chain, "files": [str(path) for path in paths]})
+        return
+    for path in paths:
+        out.print(escape(str(path)), soft_wrap=True)
+    say(f"{len(paths)} batches; `lindley sweep {chain}` takes them, or `lindley up` does")
+
+
+def import_trace(
+    chain: Chain,
+    trace: Annotated[Path, typer.Argument(help="NetCDF file that ArviZ or PyMC3 wrote.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Start a chain from an existing trace; its first link has the kind `import`."""
+    with reported(as_json):
+        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        from flows.direct import import_directly  # imports the numerical stack
+
+        print_result(import_directly(workspace, chain, trace), as_json)
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo-output"),
+    as_json: Json = False,
+) -> None:
+    """Run the 1978 boarding-school influenza chain from genesis to head."""
+    with reported(as_json):
+        from flows.cli.demo import show  # sets the environment before Prefect is imported
+
+        show(folder.resolve(), as_json)

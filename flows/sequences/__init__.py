@@ -1,0 +1,1 @@
+"""The steps of each flow in order. Knows neither Prefect nor MLflow."""

@@ -1,0 +1,1 @@
+"""Servers, watcher, and the worker with its warm processes."""

@@ -1,0 +1,371 @@
+"""Everything on one machine: servers, deployments, worker and watcher, on loopback only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from flows import environment, running
+from flows.server.dead_runs import mark_crashed
+from flows.server.processes import Child, Family
+from lindley.addresses import public
+from lindley.errors import LindleyError
+from lindley.ledger.mlflow import places
+from lindley.workspace import Workspace
+
+POOL = "lindley"
+#: Flow runs that a worker carries out at once: a fit keeps both cores of a small machine busy.
+RUNS_AT_ONCE = 2
+#: Seconds that a server may take to answer for the first time.
+START_SECONDS = 240.0
+
+_LOOPBACK = "127.0.0.1"
+
+
+class StartFailed(LindleyError):
+    """A server or worker that did not start."""
+
+
+class ProcessEnded(LindleyError):
+    """A server or worker that ended by itself."""
+
+    @property
+    def transient(self) -> bool:
+        """What was killed may live longer the next time."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to start.
+
+    Parameters
+    ----------
+    mlflow_port, prefect_port
+        Ports on loopback; 0 takes a free one.
+    servers_only
+        Leave out deployments, worker and watcher.
+    watcher
+        Start the watcher.
+    """
+
+    mlflow_port: int = 5000
+    prefect_port: int = 4200
+    servers_only: bool = False
+    watcher: bool = True
+
+
+@dataclass
+class Stack:
+    """The running processes of one working folder.
+
+    Parameters
+    ----------
+    workspace
+        The working folder.
+    options
+        What to start.
+    say
+        Takes one sentence about what goes on.
+    stop_wanted
+        Set when everything is to end, also while it still starts.
+    """
+
+    workspace: Workspace
+    options: Options
+    say: Callable[[str], object]
+    stop_wanted: threading.Event
+    family: Family = field(init=False)
+    servers: running.Servers = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Choose the addresses."""
+        self.family = Family(self.workspace.root / ".lindley")
+        mlflow, prefect = self.options.mlflow_port, self.options.prefect_port
+        self.servers = running.Servers(
+            mlflow=self._own_mlflow or f"http://{_LOOPBACK}:{_port(mlflow, 'MLflow')}",
+            prefect_api=self._own_prefect or f"http://{_LOOPBACK}:{_port(prefect, 'Prefect')}/api",
+        )
+
+    def start(self) -> None:
+        """Start everything and wait until it answers.
+
+        Raises
+        ------
+        StartFailed, ProcessEnded, LedgerUnavailable
+            If something does not start; what did start still runs.
+        """
+        if not self._own_mlflow:
+            self._start_mlflow()
+        if not self._own_prefect:
+            self._start_prefect()
+        self._await("mlflow", lambda: running.mlflow_answers(self.servers.mlflow), bool(self._own_mlflow))
+        self._await(
+            "prefect", lambda: running.prefect_answers(self.servers.prefect_api), bool(self._own_prefect)
+        )
+        running.remember(self.workspace, self.servers)
+        self._bury_runs()
+        if not self.options.servers_only and not self.stop_wanted.is_set():
+            self._deploy()
+            self._start_workers()
+
+    def supervise(self) -> None:
+        """Wait until it is to stop.
+
+        Raises
+        ------
+        ProcessEnded
+            If a child ends by itself.
+        """
+        while not self.stop_wanted.wait(0.5):
+            child = self.family.dead()
+            if child is not None:
+                raise _ended(child)
+
+    def stop(self) -> None:
+        """End everything that was started."""
+        try:
+            running.forget(self.workspace)
+            for name in ("watcher", "worker"):
+                self.family.end(name)
+            self._bury_runs()
+        finally:
+            self.family.stop()  # also where nobody can be told any more, as after a dropped connection
+
+    # -- what the user runs elsewhere is used, not started -------------------------------------------
+
+    @property
+    def _own_mlflow(self) -> str:
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
+        return uri if uri and not uri.startswith("sqlite:") else ""
+
+    @property
+    def _own_prefect(self) -> str:
+        return os.environ.get("PREFECT_API_URL", "").rstrip("/")
+
+    # -- pieces --------------------------------------------------------------------------------------
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of all children."""
+        root = self.workspace.root
+        ours = {
+            **environment.variables(self.workspace),
+            **environment.WORKER,
+            "LINDLEY_MODELS": str(self.workspace.models),
+            "LINDLEY_DATA": str(self.workspace.landing.parent),
+            "PYTHONUNBUFFERED": "1",
+            # Half of the memory and a third of the start-up time of the default.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            # Leases that survive a restart of the server; in memory they would stay taken.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        }
+        addresses = {
+            "LINDLEY_HOME": str(root),
+            "MLFLOW_TRACKING_URI": self.servers.mlflow,
+            "PREFECT_API_URL": self.servers.prefect_api,
+        }
+        return ours | dict(os.environ) | addresses
+
+    def _start(self, name: str, *command: str) -> Child:
+        return self.family.start(
+            name, [sys.executable, "-m", *command], self._environment(), self.workspace.root
+        )
+
+    def _start_mlflow(self) -> None:
+        database = self.workspace.tracking_uri
+        self._make_database(database)
+        if places.relocate(database, self.workspace.root):
+            self.say("This ledger came from another folder; its artifacts are read and written here")
+        artifacts = (self.workspace.root / places.FOLDER).as_uri()
+        # Artifacts by path, not through the server: the embedded mode reads the same ledger without it.
+        self._start(
+            "mlflow",
+            *("mlflow", "server", "--host", _LOOPBACK, "--port", self.servers.mlflow.rpartition(":")[2]),
+            *("--workers", "1", "--backend-store-uri", database),
+            *("--no-serve-artifacts", "--default-artifact-root", artifacts),
+        )
+
+    def _make_database(self, uri: str) -> None:
+        """Make a fresh MLflow database, once: several processes that do it together break it for good."""
+        path = places.database(uri)
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                self._run("mlflow-database", "mlflow", "db", "upgrade", uri)
+
+    def _start_prefect(self) -> None:
+        port = self.servers.prefect.rpartition(":")[2]
+        self._start("prefect", "prefect", "server", "start", "--host", _LOOPBACK, "--port", port)
+
+    def _bury_runs(self) -> None:
+        """Say of the runs of a worker that is gone that they are; only on our own server, with one worker."""
+        if not self._own_prefect:
+            for name in mark_crashed(self.servers.prefect, POOL):
+                self.say(f"{name} was cut off; its file is taken again")
+
+    def _deploy(self) -> None:
+        file = deployments_file(self.workspace)
+        self.say("Deploying the flows")
+        prefect = ("prefect", "--no-prompt")
+        self._run("pool", *prefect, "work-pool", "create", POOL, "--type", "process", "--overwrite")
+        self._run("deploy", *prefect, "deploy", "--all", "--prefect-file", str(file))
+
+    def _start_workers(self) -> None:
+        self._start("worker", "flows.cli", "worker", "--pool", POOL, "--limit", str(RUNS_AT_ONCE))
+        if self.options.watcher:
+            self._start("watcher", "flows.cli", "watch")
+
+    def _run(self, name: str, *command: str) -> None:
+        """Run a short command to its end; its output goes into a log."""
+        log = self.family.folder / "logs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            code = subprocess.run(
+                [sys.executable, "-m", *command],
+                env=self._environment(),
+                cwd=self.workspace.root,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the parent
+                check=False,
+            ).returncode
+        if code != 0:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+            raise StartFailed(
+                f"`{' '.join(command)}` failed",
+                expected="exit code 0",
+                found=f"exit code {code}: " + public("\n".join(lines)),
+                todo=f"see {log}",
+            )
+
+    def _await(self, name: str, answers: Callable[[], bool], elsewhere: bool) -> None:
+        """Wait until a server answers."""
+        self.say(f"Waiting for {name}")
+        deadline = time.monotonic() + (10 if elsewhere else START_SECONDS)
+        while not answers() and not self.stop_wanted.wait(0.3):
+            child = self.family.dead()
+            if child is not None:
+                raise _ended(child)
+            if time.monotonic() > deadline:
+                raise StartFailed(
+                    f"The {name} server does not answer",
+                    expected=f"a server at {public(getattr(self.servers, name))}",
+                    found="no answer",
+                    todo="correct the address in the environment, or unset it"
+                    if elsewhere
+                    else f"see {self.family.folder / 'logs' / name}.log",
+                )
+
+
+def deployments_file(workspace: Workspace) -> Path:
+    """Return the ``prefect.yaml`` that is deployed: the working folder's own, or Lindley's.
+
+    Raises
+    ------
+    StartFailed
+        If there is neither.
+    """
+    for folder in (workspace.root, Path(__file__).resolve().parents[2]):
+        if (folder / "prefect.yaml").is_file():
+            return folder / "prefect.yaml"
+    raise StartFailed(
+        "There are no deployments to make",
+        expected=f"a file prefect.yaml in {workspace.root}",
+        found="none",
+        todo="copy Lindley's prefect.yaml into the working folder",
+    )
+
+
+@contextmanager
+def stack(
+    workspace: Workspace, options: Options, say: Callable[[str], object], stop_wanted: threading.Event
+) -> Iterator[Stack]:
+    """Start everything for the length of a block, once per working folder.
+
+    Raises
+    ------
+    StartFailed, ProcessEnded, LedgerUnavailable
+        If it runs already, or does not start.
+    """
+    folder = workspace.root / ".lindley"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "up.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StartFailed(
+            "Lindley's servers run already in this folder",
+            expected="one `lindley up` or `lindley ui` per working folder",
+            found=f"its addresses in {running.state_file(workspace)}",
+            todo="use those, or stop it first",
+        ) from None
+    try:
+        _end_leftovers(workspace, say)
+        made = Stack(workspace, options, say, stop_wanted)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+    finally:
+        lock.release()
+
+
+def _end_leftovers(workspace: Workspace, say: Callable[[str], object]) -> None:
+    """End what a killed run left behind; first of all, because it still has the ports."""
+    running.forget(workspace)
+    ended = Family(workspace.root / ".lindley").end_leftovers()
+    if ended:
+        say(f"Ended what an earlier run left behind: {', '.join(ended)}")
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Give an event that SIGINT, SIGTERM and SIGHUP set; further ones change nothing."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]  # nohup: it is to outlive its terminal
+    for number in before:
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _port(wanted: int, what: str) -> int:
+    """Return a port on loopback that is free now; 0 takes any."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, wanted))
+        except OSError as error:
+            raise StartFailed(
+                f"{what} cannot have port {wanted}",
+                expected="a free port",
+                found=str(error.strerror),
+                todo=f"stop what uses it, or pass --{what.lower()}-port 0 for a free one",
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def _ended(child: Child) -> ProcessEnded:
+    return ProcessEnded(
+        f"The process {child.name} ended by itself",
+        expected="one that runs until Lindley is stopped",
+        found=f"exit code {child.process.returncode}: {public(child.last_lines())}",
+        todo=f"see {child.log}",
+    )

@@ -1,0 +1,186 @@
+"""The watcher: says to Prefect that a file has arrived.
+
+An event is only a wake-up: it is lost when the server is down and says nothing that the landing
+folder does not say. So the folder is listed at the start, at every change and every few seconds, and
+what could not be announced is announced again when the server is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import watchfiles
+from prefect.client.orchestration import get_client
+from prefect.events import Event, Resource
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from lindley.addresses import public
+from lindley.arrivals.landing import Arrival, arrivals, is_complete
+from lindley.errors import LindleyError
+from lindley.workspace import Workspace
+
+EVENT = "lindley.batch.arrived"
+#: Seconds between listings when the file system reports no change.
+LIST_SECONDS = 5.0
+#: Seconds after which the oldest file of a chain that is still in the landing folder is announced again.
+REMIND_SECONDS = 900.0
+
+_Identity = tuple[str, int, int]
+
+
+class NotDelivered(Exception):
+    """The Prefect server did not take an event."""
+
+
+def announce(arrival: Arrival) -> None:
+    """Emit the event of a file: resource ``lindley.landing.CHAIN``, payload chain, file and size.
+
+    Sent as a request that the server confirms; `prefect.events.emit_event` returns normally when the
+    server is down.
+
+    Raises
+    ------
+    NotDelivered
+        If the server does not confirm it.
+    """
+    event = Event(
+        event=EVENT,
+        resource=Resource({"prefect.resource.id": f"lindley.landing.{arrival.chain}"}),
+        payload={"chain": arrival.chain, "file": arrival.path.name, "size": arrival.size},
+    )
+    try:
+        # Without the client's own retries, which would hold up the watch and its end for a minute.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
+            client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
+    except Exception as error:  # whatever it raises, the event did not arrive and comes again
+        raise NotDelivered(public(f"{type(error).__name__}: {error}")) from error
+
+
+@dataclass
+class Watcher:
+    """Announces every complete file of a landing folder once, and the oldest of a chain again when it stays.
+
+    Those behind it wait for it: a run for each would take the oldest first, and fail as it did.
+    What cannot be looked at is said once and does not keep the others from being announced.
+
+    Parameters
+    ----------
+    workspace
+        Whose landing folder.
+    announce
+        Sends the event of a file; raises `NotDelivered` when that fails.
+    finished
+        Whether a file's writer has finished; may raise `OSError`.
+    clock
+        Returns seconds; only differences count.
+    say
+        Takes one sentence for the log.
+    """
+
+    workspace: Workspace
+    announce: Callable[[Arrival], None]
+    finished: Callable[[Arrival], bool]
+    clock: Callable[[], float]
+    say: Callable[[str], object]
+    _announced: dict[_Identity, float] = field(default_factory=dict)
+    _silent: bool = False
+    _said: set[str] = field(default_factory=set)
+
+    def look(self) -> None:
+        """List the folder and announce what is due."""
+        present: set[_Identity] = set()
+        troubles: set[str] = set()
+        try:
+            listing = arrivals(self.workspace.landing)
+        except LindleyError as error:
+            self._tell({str(error)})
+            return
+        troubles.update(str(entry.error) for entry in listing.ignored if entry.error is not None)
+        ahead: set[str] = set()  # chains of which an older file waits
+        for arrival in listing:
+            identity = (str(arrival.path), arrival.size, arrival.mtime_ns)
+            present.add(identity)
+            try:
+                if self._look_at(arrival, identity, oldest=arrival.chain not in ahead):
+                    ahead.add(arrival.chain)
+            except Exception as error:  # whatever it is, it is about this file alone
+                troubles.add(
+                    f"{arrival.chain}/{arrival.path.name} is left out: {type(error).__name__}: {error}"
+                )
+        self._tell(troubles)
+        self._announced = {key: when for key, when in self._announced.items() if key in present}
+
+    def _look_at(self, arrival: Arrival, identity: _Identity, *, oldest: bool) -> bool:
+        """Announce a file that is due; return whether it is complete, so that later ones wait for it."""
+        last = self._announced.get(identity)
+        if last is not None and not (oldest and self.clock() - last >= REMIND_SECONDS):
+            return True
+        if not self.finished(arrival):
+            return False
+        self._try(arrival, identity)
+        return True
+
+    def _tell(self, troubles: set[str]) -> None:
+        """Say what was not said at the last look."""
+        for trouble in sorted(troubles - self._said):
+            self.say(trouble)
+        self._said = troubles
+
+    def _try(self, arrival: Arrival, identity: _Identity) -> None:
+        try:
+            self.announce(arrival)
+        except NotDelivered as error:
+            if not self._silent:
+                self.say(f"Prefect does not take events ({error}); they are sent when it does")
+            self._silent = True
+            return
+        self._silent = False
+        self._announced[identity] = self.clock()
+        self.say(f"{arrival.chain}/{arrival.path.name} arrived, {arrival.size:,} bytes")
+
+
+def watch(workspace: Workspace, stop: threading.Event) -> None:
+    """Watch the landing folder until `stop` is set; blocks.
+
+    Parameters
+    ----------
+    workspace
+        Whose landing folder; made if need be, and the folder of corrections beside it.
+    stop
+        Ends the watch within a second or two.
+    """
+    for folder in (workspace.landing, workspace.corrections):
+        folder.mkdir(parents=True, exist_ok=True)
+    watcher = Watcher(
+        workspace=workspace,
+        announce=announce,
+        finished=lambda arrival: is_complete(arrival.path, clock=time.time, sleep=time.sleep),
+        clock=time.monotonic,
+        say=logging.getLogger("lindley.watch").info,
+    )
+    watcher.look()
+    for _ in watchfiles.watch(
+        workspace.landing,
+        stop_event=stop,
+        rust_timeout=int(LIST_SECONDS * 1000),
+        yield_on_timeout=True,
+        raise_interrupt=False,
+        debounce=400,
+        ignore_permission_denied=True,  # one folder that cannot be watched; it is still listed
+    ):
+        if stop.is_set():
+            return
+        watcher.look()
+
+
+def watch_until_stopped(workspace: Workspace) -> None:
+    """Watch until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    watch(workspace, stop)

@@ -1,0 +1,326 @@
+"""The landing folder: what arrived, what is complete, and where it goes.
+
+Files arrive in ``landing/CHAIN/``, accepted ones move to ``store/CHAIN/DIGEST.EXT``, refused ones to
+``rejected/CHAIN/`` with a ``.reason.json`` beside them. Nothing here is ever overwritten, and a file
+appears under its final name whole or not at all. Only file handling: nothing is parsed.
+
+The folders may be on different file systems. A file that moves keeps its inode when it can, so a
+writer that still has it open could change it afterwards: the digest tells.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+from typing import TYPE_CHECKING
+
+from lindley.atomic import Identity, move_new, remove, write_new
+from lindley.batch.formats import EXTENSIONS, PARQUET_MAGIC, shown_name
+from lindley.errors import BatchRefused, FileUnavailable, NameRefused
+from lindley.names import CHAIN_NAME, check_chain_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Endings of files that their writers have not finished.
+TEMPORARY = (".tmp", ".part", ".partial", ".crdownload", "~")
+#: A file is complete when nothing changed for this long, in seconds.
+SETTLE_SECONDS = 1.0
+#: A Parquet file without its end is handed over, to be rejected, after this long, in seconds.
+PATIENCE_SECONDS = 60.0
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A file in the landing folder.
+
+    Parameters
+    ----------
+    chain
+        Name of the sub-folder it is in.
+    path
+        The file.
+    size
+        In bytes.
+    mtime_ns
+        Time of its last change, in nanoseconds since the epoch.
+    """
+
+    chain: str
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """An entry of the landing folder that is not an arrival, and why; `error` if it cannot be looked at."""
+
+    path: Path
+    why: str
+    error: FileUnavailable | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The landing folder at one moment; iterating gives the arrivals, oldest first."""
+
+    files: tuple[Arrival, ...]
+    ignored: tuple[Ignored, ...]
+
+    def __iter__(self) -> Iterator[Arrival]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def arrivals(landing: Path) -> Listing:
+    """List the files that arrived, oldest first (by time of last change, then chain and name).
+
+    Files of any extension count, so that a wrong one is refused with a reason; hidden files and
+    those with a temporary ending are silently left alone. Symbolic links are never followed. A
+    missing folder is an empty one; a chain's folder that cannot be listed is ignored, with the error.
+
+    Raises
+    ------
+    FileUnavailable
+        If the landing folder itself cannot be listed.
+    """
+    files: list[Arrival] = []
+    ignored: list[Ignored] = []
+    try:
+        folders = _entries(landing)
+    except OSError as error:
+        raise _unseen(landing, error) from error
+    for folder in folders:
+        if folder.name.startswith("."):
+            continue
+        if not folder.is_dir(follow_symlinks=False):
+            ignored.append(Ignored(Path(folder.path), "not in the folder of a chain"))
+        elif not CHAIN_NAME.fullmatch(folder.name):
+            ignored.append(Ignored(Path(folder.path), "the folder's name cannot be a chain"))
+        else:
+            _scan(folder, files, ignored)
+    files.sort(key=lambda file: (file.mtime_ns, file.chain, file.path.name))
+    return Listing(tuple(files), tuple(ignored))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
+
+
+def _unseen(path: Path, error: OSError) -> FileUnavailable:
+    return FileUnavailable(
+        f"{shown_name(path)} in the landing folder cannot be looked at",
+        error,
+        todo="check its permissions and its disk; what waits there stays, and is taken then",
+    )
+
+
+def _scan(folder: os.DirEntry[str], files: list[Arrival], ignored: list[Ignored]) -> None:
+    try:
+        entries = _entries(Path(folder.path))
+    except OSError as error:
+        path = Path(folder.path)
+        ignored.append(Ignored(path, "the folder cannot be listed", _unseen(path, error)))
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.lower().endswith(TEMPORARY):
+            continue
+        path = Path(entry.path)
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # Taken away since the folder was listed.
+        except OSError as error:
+            ignored.append(Ignored(path, "cannot be looked at", _unseen(path, error)))
+            continue
+        if entry.is_symlink():
+            ignored.append(Ignored(path, "a symbolic link"))
+        elif not S_ISREG(status.st_mode):
+            ignored.append(Ignored(path, "a folder or special file"))
+        else:
+            files.append(Arrival(folder.name, path, status.st_size, status.st_mtime_ns))
+
+
+def is_complete(
+    path: Path,
+    *,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    settle_seconds: float = SETTLE_SECONDS,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> bool:
+    """Return whether the file's writer has finished with it.
+
+    It has when the file did not change for `settle_seconds`, which is waited for if need be. A
+    Parquet file must also end as one; without its end it counts as complete only after
+    `patience_seconds` without a change, so that it can be rejected rather than wait for ever. A slow
+    writer of CSV files must write elsewhere, or under a temporary name, and rename.
+
+    Parameters
+    ----------
+    path
+        The file. One that vanishes is not complete.
+    clock
+        Gives seconds since the epoch, as file times do.
+    sleep
+        Waits for so many seconds.
+    settle_seconds, patience_seconds
+        In seconds.
+
+    Raises
+    ------
+    OSError
+        If the file is there but cannot be looked at.
+    """
+    try:
+        before = path.stat()
+        age = _age(before, clock())
+        if age < settle_seconds:
+            sleep(settle_seconds)
+            after = path.stat()
+            if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                return False
+            age = _age(after, clock())
+        if path.suffix.lower() != ".parquet" or age >= patience_seconds:
+            return True
+        return _ends_as_parquet(path)
+    except FileNotFoundError:
+        return False
+
+
+def _age(status: os.stat_result, now: float) -> float:
+    """Return the seconds since the last change; a time in the future is a clock that was off."""
+    changed = status.st_mtime if status.st_mtime <= now else status.st_ctime
+    return now - changed
+
+
+def _ends_as_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size < 2 * len(PARQUET_MAGIC):
+            return False
+        file.seek(-len(PARQUET_MAGIC), os.SEEK_END)
+        return file.read() == PARQUET_MAGIC
+
+
+def archive(
+    path: Path, store: Path, chain: str, digest: str, *, keep: bool = False, seen: Identity | None = None
+) -> Path:
+    """Move an accepted file to ``store/CHAIN/DIGEST.EXT`` and return that path.
+
+    Idempotent: when the store has the digest already, under any extension, the first file stays and
+    `path` is removed, its content being there.
+
+    Parameters
+    ----------
+    path
+        The file.
+    store
+        The store's folder; made if need be.
+    chain, digest
+        Name of the chain and content digest of the batch.
+    keep
+        Leave `path` where it is and copy it.
+    seen
+        Which file was read. Another one that has its name by now stays where it is. None takes whatever
+        is there.
+
+    Raises
+    ------
+    NameRefused
+        If chain or digest is not one.
+    Replaced
+        If the file that was read is no longer there, but another one, and the store has no file of that
+        digest.
+    FileNotFoundError
+        If no file is there, and the store has none of that digest.
+    """
+    check_chain_name(chain)
+    if not _DIGEST.fullmatch(digest):
+        raise NameRefused(
+            "A digest was refused", expected="64 lower-case hexadecimal digits", found=repr(digest)[:80]
+        )
+    folder = store / chain
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{digest}{path.suffix.lower()}"
+    stored = next((p for p in (folder / f"{digest}{e}" for e in EXTENSIONS) if p.exists()), None)
+    if stored is None and move_new(path, target, keep=keep, seen=seen):
+        return target
+    stored = stored or target
+    if not keep and path.exists() and path.resolve() != stored.resolve():
+        remove(path, seen)
+    return stored
+
+
+def drop(source: pd.DataFrame | Path, landing: Path, chain: str, stem: str) -> Path:
+    """Put a frame (as Parquet) or a copy of a file into the landing folder, whole or not at all.
+
+    Parameters
+    ----------
+    source
+        A frame, written without its index, or the path of a file.
+    landing
+        The landing folder; made if need be.
+    chain
+        Name of the chain.
+    stem
+        File name without extension.
+
+    Returns
+    -------
+    Path
+        The file in the landing folder; the one that is there already when its bytes are the same.
+
+    Raises
+    ------
+    NameRefused
+        If chain or stem cannot be names.
+    BatchRefused
+        If another file has that name, or the frame cannot be written.
+    """
+    check_chain_name(chain)
+    if not _STEM.fullmatch(stem):
+        raise NameRefused(
+            "A file name was refused",
+            expected="a letter or digit, then up to 99 of A-Z, a-z, 0-9, '.', '_' and '-'",
+            found=repr(stem)[:80],
+        )
+    data, extension = _content(source)
+    folder = landing / chain
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{stem}{extension}"
+    if not write_new(data, target) and target.read_bytes() != data:
+        raise BatchRefused(
+            f"{shown_name(target)} is in the landing folder already, with other content",
+            expected="a name that is free, or the same file",
+            found=f"{target.stat().st_size:,} bytes there, {len(data):,} bytes to drop",
+            todo="wait until it has been taken, or use another name",
+        )
+    return target
+
+
+def _content(source: pd.DataFrame | Path) -> tuple[bytes, str]:
+    if isinstance(source, Path):
+        return source.read_bytes(), source.suffix.lower()
+    import pyarrow as pa  # only who drops data waits for Arrow and pandas, not every command
+    import pyarrow.parquet as pq
+
+    from lindley.batch.frames import table_from_frame
+
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table_from_frame(source), buffer, write_page_checksum=True)
+    return buffer.getvalue().to_pybytes(), ".parquet"

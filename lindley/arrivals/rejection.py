@@ -1,0 +1,112 @@
+"""Refused files: where they go, and why they were refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from lindley import failpoints
+from lindley.atomic import Identity, Replaced, move_new, write_new
+from lindley.batch.formats import shown_name
+from lindley.errors import FileUnavailable, LindleyError
+from lindley.names import check_chain_name
+
+#: Bytes of a rejected file's name: room for ``-N.reason.json`` within the usual 255.
+_NAME_BYTES = 200
+
+
+def reject(
+    path: Path, rejected: Path, chain: str, error: LindleyError, *, at: str, seen: Identity | None = None
+) -> Path:
+    """Move a refused file to ``rejected/CHAIN/`` with its reason beside it, and return its new path.
+
+    The name is made safe (no control characters, no leading dash or dot, at most 200 bytes) and gets
+    ``-1``, ``-2`` ... when it is taken. ``NAME.reason.json`` holds the error, the original name and
+    `at`. The reason is written first: a crash leaves a reason too many, never a file without one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    rejected
+        Folder of refused files; made if need be.
+    chain
+        Name of the chain.
+    error
+        Why it was refused.
+    at
+        When, in ISO 8601.
+    seen
+        Which file was refused; None takes whatever is there.
+
+    Raises
+    ------
+    NameRefused
+        If `chain` cannot be a chain's name.
+    FileNotFoundError
+        If the file is no longer there; nothing is left behind.
+    Replaced
+        If another file is there; it stays, and nothing is left behind.
+    FileUnavailable
+        If it cannot be moved; it stays, and nothing is left behind.
+    """
+    check_chain_name(chain)
+    try:
+        return _reject(path, rejected, chain, error, at, seen)
+    except FileNotFoundError:
+        raise
+    except OSError as cause:
+        raise FileUnavailable(
+            f"{shown_name(path)} cannot be moved to {rejected.name}/ ({error.happened.rstrip('.')})",
+            cause,
+            todo="remove the file, or make it and both folders writable; until then its chain waits",
+        ) from cause
+
+
+def _reject(
+    path: Path, rejected: Path, chain: str, error: LindleyError, at: str, seen: Identity | None
+) -> Path:
+    path.lstat()
+    folder = rejected / chain
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {**error.as_dict(), "original_name": _printable(path.name), "chain": chain, "rejected_at": at}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    for name in _candidates(path.name):
+        target, reason = folder / name, folder / f"{name}.reason.json"
+        if target.exists() or not write_new(text.encode(errors="backslashreplace"), reason):
+            continue
+        failpoints.reach("reason-written")
+        try:
+            if move_new(path, target, seen=seen):
+                return target
+        except (OSError, Replaced):  # taken by somebody else, replaced by another one, or stuck
+            with suppress(OSError):
+                if path.exists():
+                    target.unlink(missing_ok=True)
+                if not target.exists():
+                    reason.unlink()
+            raise
+        reason.unlink()
+    raise AssertionError("there is always a next name")  # pragma: no cover
+
+
+def _printable(name: str) -> str:
+    """Return the name as valid Unicode; bytes that are none are written out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _candidates(name: str) -> Iterator[str]:
+    """Return safe names for a file, the plain one first."""
+    safe = "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in _printable(name))
+    safe = re.sub(r"^[-.~ ]+", "_", safe) or "_"
+    extension = Path(safe).suffix.encode()[:20].decode(errors="ignore")
+    stem = Path(safe).stem.encode()[: _NAME_BYTES - len(extension.encode())].decode(errors="ignore")
+    yield f"{stem}{extension}"
+    number = 0
+    while True:
+        number += 1
+        yield f"{stem}-{number}{extension}"

@@ -1,0 +1,1 @@
+"""Untrusted files to typed tables with a canonical digest. No prior, no ledger."""

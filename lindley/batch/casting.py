@@ -1,0 +1,225 @@
+"""Casts of columns that never lose anything silently.
+
+The rule: a value may change its representation, never what it says. Text may become any type that
+it spells out; numbers may become text never, because the text they came from is lost ("007").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lindley.batch.digest import decode, family, value_type
+from lindley.errors import BatchRefused
+
+_Cast = Callable[[pa.ChunkedArray, pa.DataType], pa.ChunkedArray]
+
+#: What people call the values of a family.
+WORDS = {
+    "bool": "true or false",
+    "int": "whole numbers",
+    "float": "numbers",
+    "decimal": "decimal numbers",
+    "string": "text",
+    "binary": "bytes",
+    "date": "dates such as 2020-01-22",
+    "timestamp": "timestamps without a time zone, such as 2020-01-22T13:00:00",
+    "timestamptz": "timestamps with a time zone, such as 2020-01-22T13:00:00Z",
+    "time": "times of day such as 13:00:00",
+    "duration": "durations",
+}
+
+
+def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    """Return `column` as the type `target`, every value exactly kept.
+
+    Parameters
+    ----------
+    name
+        The column's name, for the error.
+    column
+        The values, of any flat type.
+    target
+        The declared type.
+
+    Raises
+    ------
+    BatchRefused
+        If the types do not fit together, or a value would change; names the first such row.
+    """
+    column = decode(column)
+    target = value_type(target)
+    if column.type == target:
+        return column
+    source, wanted = family(column.type), family(target)
+    if source == "null" or column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column), target)])
+    cast = _CASTS.get((source or "", wanted or ""))
+    if source == wanted and cast is None:
+        cast = _safe
+    if cast is None:
+        raise BatchRefused(
+            f"Column {name!r} has the wrong type",
+            expected=f"{target} ({WORDS.get(wanted or '', 'flat values')})",
+            found=f"{column.type}{_example(column)}",
+            todo=_hint(source, wanted),
+        )
+    try:
+        return cast(column, target)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        row = _first_refused(column, target, cast)
+        raise BatchRefused(
+            f"Column {name!r} cannot be read as {target} without loss",
+            expected=WORDS.get(wanted or "", "values") + f" that fit {target}",
+            found=f"{shown_value(column[row])} in row {row + 1}",
+            todo="correct the value in the file, or declare a type that can hold it",
+        ) from error
+
+
+def _example(column: pa.ChunkedArray) -> str:
+    values = column.drop_null()
+    return f", for example {shown_value(values[0])}" if len(values) else ""
+
+
+def shown_value(value: pa.Scalar) -> str:
+    """Return the value fit for a message: text quoted, everything short."""
+    try:
+        plain = value.as_py()
+        text = repr(plain) if isinstance(plain, str | bytes) else str(plain)
+    except (ValueError, OverflowError):
+        text = value.cast(pa.string()).as_py()  # Beyond what Python's own type can hold, as the year 33658.
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _hint(source: str | None, wanted: str | None) -> str:
+    if wanted == "string":
+        return "write the column as text (a number no longer says 007), or declare the type that it has"
+    if {source, wanted} == {"timestamp", "timestamptz"}:
+        return "say which time zone is meant: convert the column, or declare the type that it has"
+    return "correct the column in the file, or declare the type that it has"
+
+
+def _first_refused(column: pa.ChunkedArray, target: pa.DataType, cast: _Cast) -> int:
+    """Return the position of the first value that `cast` refuses, by bisection."""
+    low, high = 0, len(column)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            cast(column.slice(low, middle - low), target)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+def _require(condition: pa.ChunkedArray, why: str) -> None:
+    """Raise as Arrow does when a value does not meet the condition; nulls pass."""
+    if not pc.all(condition, min_count=0).as_py():
+        raise pa.ArrowInvalid(why)
+
+
+def _safe(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    return column.cast(target)
+
+
+def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.utf8_trim_whitespace(column.cast(pa.large_string()))
+
+
+def _text_to_int(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    column = _trimmed(column)
+    plain = pc.match_substring_regex(column, r"^-?[0-9]+$")
+    if pc.all(plain, min_count=0).as_py():
+        return column.cast(target)
+    # Whole numbers that a float column was written with ("3.0", "1e3"); Arrow would take "0x10" too.
+    _require(pc.match_substring_regex(column, r"^[-+]?[0-9.]+([eE][-+]?[0-9]+)?$"), "not a whole number")
+    whole = pc.if_else(plain, column, None).cast(target)
+    floats = pc.if_else(plain, None, column).cast(pa.float64())
+    _require(pc.less_equal(pc.abs(floats), 2.0**53), "too large to be exact")
+    return pc.coalesce(whole, floats.cast(target))
+
+
+def _text_to_float(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    column = _trimmed(column)
+    values = column.cast(target)
+    spelled = pc.match_substring_regex(column, r"(?i)^[-+]?inf(inity)?$")
+    _require(pc.or_(pc.invert(pc.is_inf(values)), spelled), "out of range")
+    return values
+
+
+def _text_to_plain(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    return _trimmed(column).cast(target)
+
+
+def _text_to_date(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    return _timestamp_to_date(_trimmed(column).cast(pa.timestamp("s")), target)
+
+
+def _text_to_time(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    day, separator = (pa.scalar(text, pa.large_string()) for text in ("1970-01-01", "T"))
+    stamps = pc.binary_join_element_wise(day, _trimmed(column), separator)
+    return stamps.cast(pa.timestamp(target.unit)).cast(target)
+
+
+def _timestamp_to_date(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    days = column.cast(pa.date32())
+    _require(pc.equal(days.cast(column.type), column), "a time of day would be lost")
+    return days.cast(target)
+
+
+def _date_to_timestamp(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    return column.cast(pa.date32()).cast(target)
+
+
+def _int_to_float(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    values = column.cast(target, safe=False)
+    _require(pc.equal(values.cast(column.type), column), "not exact")
+    return values
+
+
+def _float_to_float(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    values = column.cast(target, safe=False)
+    same = pc.or_(pc.equal(values.cast(column.type), column), pc.is_nan(column))
+    _require(same, "not exact")
+    return values
+
+
+def _int_to_bool(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    _require(pc.is_in(column, pa.array([0, 1, None], column.type)), "neither 0 nor 1")
+    return column.cast(target)
+
+
+def _int_to_decimal(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    # Through text: Arrow refuses by the integer's type, even when every value would fit.
+    return column.cast(pa.string()).cast(target)
+
+
+def _decimal_to_float(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    # Through text: correctly rounded, exactly as the same number in a CSV file.
+    return _text_to_float(column.cast(pa.string()), target)
+
+
+_CASTS: dict[tuple[str, str], _Cast] = {
+    ("string", "int"): _text_to_int,
+    ("string", "float"): _text_to_float,
+    ("string", "bool"): _text_to_plain,
+    ("string", "decimal"): _text_to_plain,
+    ("string", "date"): _text_to_date,
+    ("string", "timestamp"): _text_to_plain,
+    ("string", "timestamptz"): _text_to_plain,
+    ("string", "time"): _text_to_time,
+    ("string", "binary"): _safe,
+    ("binary", "string"): _safe,
+    ("int", "float"): _int_to_float,
+    ("int", "bool"): _int_to_bool,
+    ("int", "decimal"): _int_to_decimal,
+    ("float", "int"): _safe,
+    ("float", "float"): _float_to_float,
+    ("decimal", "int"): _safe,
+    ("decimal", "float"): _decimal_to_float,
+    ("date", "timestamp"): _date_to_timestamp,
+    ("timestamp", "date"): _timestamp_to_date,
+}

@@ -1,0 +1,1 @@
+"""One Bayesian update: sample, gate, assess, match. Pure: no files, no ledger."""

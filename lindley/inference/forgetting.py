@@ -1,0 +1,240 @@
+"""Forgetting: how much a belief widens before each batch, and how that is chosen.
+
+The discount of a group is fixed, follows from the time that passed, or is the one of a grid under which
+the batches before were predicted best: the sum of their log predictive densities, each scored before it
+was learned (Dawid 1984, JRSS A 147:278; West & Harrison 1997, section 6.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lindley.batch.batch import Batch
+from lindley.errors import DeclarationRefused
+from lindley.inference.diagnostics import around, log_integral
+from lindley.model.coordinates import Coordinates
+from lindley.model.declaration import Declaration
+from lindley.model.graph import ModelGraph, prior_coordinates
+from lindley.model.policy import REST, Forgetting
+from lindley.prior.belief import Belief
+from lindley.prior.matched import MatchedPrior
+
+#: Draws of the model's own prior that its spread is taken from.
+_PRIOR_DRAWS = 2000
+
+
+def discounts(declaration: Declaration, belief: Belief, batch: Batch) -> dict[str, float]:
+    """Return the discount of each group that the policy forgets, before a batch is met.
+
+    Parameters
+    ----------
+    declaration
+        The chain's declaration.
+    belief
+        The belief that is about to be updated.
+    batch
+        The batch.
+
+    Raises
+    ------
+    DeclarationRefused
+        If the policy names a variable that is not carried, or a column without times.
+    """
+    known = (REST, *belief.matched.coordinates.variables)
+    unknown = [name for name in declaration.policy.forget if name not in known]
+    if unknown:
+        raise DeclarationRefused(
+            f"The policy of {declaration.name} forgets what is not carried",
+            expected=f"some of {', '.join(known)}",
+            found=", ".join(unknown),
+            todo="correct the names in `policy.forget`",
+        )
+    return {name: _discount(group, name, belief, batch) for name, group in declaration.policy.forget.items()}
+
+
+def _discount(group: Forgetting, name: str, belief: Belief, batch: Batch) -> float:
+    if group.discount is not None:
+        return group.discount
+    if group.half_life is not None and group.time is not None:
+        before = belief.forgetting.get("times", {}).get(group.time)
+        if before is None:
+            return 1.0
+        elapsed = pd.Timestamp(newest(batch, group.time)) - pd.Timestamp(before)
+        # A batch that comes late is met with the belief as it is.
+        return float(2.0 ** -max(elapsed / pd.Timedelta(group.half_life), 0.0))
+    totals = _comparable(belief.forgetting.get("totals", {}).get(name, {}), group)
+    # Without a score yet, and among equals, the least forgetful.
+    return max(group.grid, key=lambda value: (totals.get(repr(value), 0.0), value))
+
+
+def _comparable(totals: Mapping[str, float], group: Forgetting) -> Mapping[str, float]:
+    """Return totals of a grid; none after the grid was changed: sums over other batches do not compare."""
+    return totals if set(totals) == {repr(value) for value in group.grid} else {}
+
+
+def newest(batch: Batch, column: str) -> str:
+    """Return the newest time of a column, as text.
+
+    Raises
+    ------
+    DeclarationRefused
+        If the batch has no such column, or no time in it.
+    """
+    try:
+        times = batch.frame()[column]
+        if pd.api.types.is_numeric_dtype(times):
+            # Pandas would take them for nanoseconds, and next to nothing would ever be forgotten.
+            raise TypeError(f"numbers ({times.dtype}), whose unit nobody knows")
+        latest = pd.Timestamp(pd.to_datetime(times).max())
+        if pd.isna(latest):
+            raise ValueError("no time in it")
+        return str(latest.isoformat())
+    except (KeyError, ValueError, TypeError) as error:
+        raise DeclarationRefused(
+            f"The half-life cannot go by the column {column!r}",
+            expected="a column of dates or times",
+            found=f"{type(error).__name__}: {error}",
+            todo="name another column in the policy's Forgetting, or give a fixed discount",
+        ) from error
+
+
+def widened(
+    matched: MatchedPrior, found: Mapping[str, float], ceilings: Mapping[str, float] | None = None
+) -> MatchedPrior:
+    """Return a matched prior whose groups' covariances are divided by their discounts.
+
+    Parameters
+    ----------
+    matched
+        The belief.
+    found
+        Discounts by group.
+    ceilings
+        Spread of the model's own prior by coordinate, in its units: nothing is widened beyond it. Where
+        batches say nothing about a coordinate its belief would widen without end otherwise.
+    """
+    factors = 1 / np.sqrt(by_coordinate(matched.coordinates, found))
+    if ceilings and not np.all(factors == 1):
+        sds = np.linalg.norm(matched.straightened().map.jacobian(np.zeros(len(factors))), axis=-1)
+        tops = np.array([ceilings.get(name, np.inf) for name in matched.coordinates.names])
+        factors = np.minimum(factors, np.maximum(tops / sds, 1.0))
+    return matched if np.all(factors == 1) else matched.widened(factors)
+
+
+def ceilings(graph: ModelGraph, belief: Belief | None, seed: int) -> dict[str, Any]:
+    """Return the spread of the model's own prior by coordinate, as far as the chain has met them.
+
+    It is half the distance between the quantiles at 16% and 84%: the sd of a normal prior, and finite
+    whatever the tails. Improper priors have none.
+
+    Returns
+    -------
+    dict
+        ``ceilings`` by coordinate, and ``ceilings_of``, the digest of the model that they were last taken
+        from; empty where there are none.
+    """
+    before = belief.forgetting if belief else {}
+    known: dict[str, float] = dict(before.get("ceilings", {}))
+    names = graph.coordinates.names
+    code = "" if graph.declaration.in_memory else graph.declaration.model_digest
+    if set(names) <= set(known) and before.get("ceilings_of") == code:
+        return {"ceilings": known, "ceilings_of": code}
+    drawn = prior_coordinates(graph, size=_PRIOR_DRAWS, seed=seed)
+    if drawn is not None:
+        low, high = np.quantile(drawn[:, : len(names)], [0.16, 0.84], axis=0)
+        known |= dict(zip(names, ((high - low) / 2).tolist(), strict=True))
+    return {"ceilings": known, "ceilings_of": code} if known else {}
+
+
+def by_coordinate(coordinates: Coordinates, found: Mapping[str, float]) -> np.ndarray:
+    """Return the discount of each coordinate, array [coordinate]."""
+    rest = found.get(REST, 1.0)
+    return np.array([found.get(b.name, rest) for b in coordinates.blocks for _ in range(b.size)])
+
+
+def carried_on(
+    declaration: Declaration,
+    belief: Belief | None,
+    batch: Batch,
+    scores: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """Return what the next link needs to know: newest times, and the grid's accumulated scores."""
+    groups = declaration.policy.forget
+    columns = {group.time for group in groups.values() if group.time is not None}
+    found: dict[str, Any] = {}
+    known = belief.forgetting if belief else {}
+    if columns:
+        # A batch that comes late does not set the clock back.
+        times = known.get("times", {})
+        found["times"] = {c: max(newest(batch, c), times.get(c, "")) for c in sorted(columns)}
+    before = known.get("totals", {})
+    # A batch that cannot be scored leaves the totals as they were.
+    totals = dict(before)
+    for name, of_batch in scores.items():
+        known_totals = _comparable(before.get(name, {}), groups[name])
+        totals[name] = {value: known_totals.get(value, 0.0) + score for value, score in of_batch.items()}
+    return found | ({"totals": totals} if totals else {})
+
+
+def grid_scores(
+    declaration: Declaration,
+    used: MatchedPrior,
+    prior: MatchedPrior,
+    found: Mapping[str, float],
+    target: Callable[[np.ndarray], np.ndarray],
+    likelihood: Callable[[np.ndarray], np.ndarray],
+    matched: MatchedPrior,
+    rng: np.random.Generator,
+    tops: Mapping[str, float],
+) -> dict[str, dict[str, float]]:
+    """Return the log predictive density of the batch under each discount of each grid.
+
+    Parameters
+    ----------
+    declaration
+        The chain's declaration.
+    used, prior
+        The prior that was used, and the belief before it was widened; coordinates in the same order.
+    found
+        The discounts that were used.
+    target
+        Log density of the target that was sampled, at coordinates [point, coordinate].
+    likelihood
+        Log likelihood of the batch there.
+    matched
+        The map matched to its draws; its coordinates in the same order too.
+    rng
+        Source of the points.
+    tops
+        Ceilings that the prior was widened to.
+
+    Notes
+    -----
+    The likelihood is evaluated once at points around the posterior; what differs between discounts is the
+    matched prior's density there. What a mixture's other component predicts is the same for all: what
+    the whole target's integral has beyond the matched component's.
+    """
+    grids = {name: group.grid for name, group in declaration.policy.forget.items() if group.grid}
+    if not grids:
+        return {}
+    points, proposed = around(matched.map, rng)
+    batch = likelihood(points) - proposed
+
+    def under(one: MatchedPrior) -> float:
+        return log_integral(batch + one.map.log_density(points)) + float(np.log1p(-declaration.policy.robust))
+
+    other = -np.inf
+    if declaration.policy.robust:
+        whole, own = log_integral(target(points) - proposed), under(used)
+        other = whole + float(np.log1p(-np.exp(own - whole))) if own < whole else -np.inf
+    return {
+        name: {
+            repr(value): float(np.logaddexp(under(widened(prior, {**found, name: value}, tops)), other))
+            for value in values
+        }
+        for name, values in grids.items()
+    }

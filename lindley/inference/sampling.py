@@ -1,0 +1,287 @@
+"""Sampling a bound target with nutpie: draws of x and of every quantity of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lindley.errors import FitFailed
+from lindley.inference._compat import CompiledPyMCModel, nutpie
+from lindley.model.policy import Policy
+from lindley.target.engine import Bound
+from lindley.target.native import expand
+from lindley.target.native_calls import Density
+
+Progress = Callable[[int, int], None]
+
+#: Starting points tried per chain before the fit is given up.
+_START_TRIES = 50
+#: Settings that further attempts change.
+CHANGED = ("tune", "draws", "target_accept")
+#: How many times as many draws an attempt has at most as the one before.
+_LONGER_AT_MOST = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How a target is sampled.
+
+    Parameters
+    ----------
+    chains, tune, draws
+        Chains, warm-up steps per chain (discarded) and kept draws per chain.
+    target_accept
+        Mean acceptance probability that the step size is tuned for.
+    attempts
+        Fits at most. Where the gate refused one the next has twice the warm-up and draws and smaller
+        steps; where only effective draws are missing it has as many draws as bring them.
+    ess
+        Effective draws that are asked for, of the coordinate that has the fewest (bulk ESS). Fewer are
+        not refused where the attempts are used up; what the gate refuses is in `Thresholds`.
+    """
+
+    chains: int = 4
+    tune: int = 500
+    draws: int = 1500
+    target_accept: float = 0.9
+    attempts: int = 2
+    ess: int = 400
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which the diagnostics are not defined."""
+        if self.chains < 2 or self.tune < 50 or self.draws < 100 or self.attempts < 1 or self.ess < 1:
+            raise FitFailed(
+                "The sampler settings were refused",
+                expected="at least 2 chains (for R-hat), 50 warm-up steps, 100 draws, 1 attempt, an ESS of 1",
+                found=f"{self.as_dict()}",
+                todo="ask for more",
+            )
+
+    @classmethod
+    def of(cls, policy: Policy) -> FitSettings:
+        """Return the settings of a chain."""
+        return cls(ess=policy.ess)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-able values."""
+        return {
+            "sampler": "nutpie.nuts",
+            "chains": self.chains,
+            "tune": self.tune,
+            "draws": self.draws,
+            "target_accept": self.target_accept,
+            "attempts": self.attempts,
+            "ess": self.ess,
+        }
+
+    def as_first(self) -> dict[str, Any]:
+        """Return what further attempts change, named as that of the first one."""
+        return {f"first_{name}": getattr(self, name) for name in CHANGED}
+
+    def harder(self) -> FitSettings:
+        """Return the settings of the next attempt."""
+        return replace(
+            self,
+            tune=2 * self.tune,
+            draws=2 * self.draws,
+            target_accept=1 - (1 - self.target_accept) / 4,
+        )
+
+    def longer(self, ess: float) -> FitSettings:
+        """Return the settings of the next attempt after one that had so many effective draws."""
+        # A tenth more than the proportion asks for: the ESS of the next fit is an estimate as well.
+        factor = min(1.1 * self.ess / max(ess, 1.0), _LONGER_AT_MOST)
+        return replace(self, draws=int(np.ceil(self.draws * factor)))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What the sampler returned.
+
+    Parameters
+    ----------
+    x
+        Array [chain, draw, x].
+    quantities
+        Arrays [chain, draw, ...] by the target's keys.
+    stats
+        Arrays [chain, draw]: ``diverging`` (bool), ``energy``, ``n_steps``, ``step_size``, ``tree_depth``.
+    """
+
+    x: np.ndarray
+    quantities: dict[str, np.ndarray]
+    stats: dict[str, np.ndarray]
+
+
+def sample(
+    bound: Bound,
+    *,
+    start: Callable[[np.random.Generator], np.ndarray],
+    settings: FitSettings,
+    seed: int,
+    progress: Progress | None = None,
+) -> Draws:
+    """Sample the target and evaluate every quantity at every draw.
+
+    Parameters
+    ----------
+    bound
+        The target.
+    start
+        Draws a starting point [x] from a generator.
+    settings
+        Chains, draws, warm-up.
+    seed
+        Seeds starts and sampler; the same seed gives the same draws, bit by bit.
+    progress
+        Called from another thread with steps done and steps in all, over all chains.
+
+    Raises
+    ------
+    FitFailed
+        If no starting point has a finite density, or the sampler stops.
+    """
+    total = settings.chains * (settings.tune + settings.draws)
+
+    def starting_point(chain_seed: int) -> np.ndarray:
+        # By the chain's own seed: chains start in threads, in no fixed order.
+        return _start(bound, start, np.random.default_rng(chain_seed))
+
+    starting_point(seed)  # Raises here, with a clear message, rather than in a sampler thread.
+    density = bound.density
+    model = _interpreted(bound, starting_point) if density is None else _native(density, starting_point)
+    try:
+        trace = nutpie.sample(
+            model,
+            chains=settings.chains,
+            tune=settings.tune,
+            draws=settings.draws,
+            target_accept=settings.target_accept,
+            seed=seed % 2**63,
+            cores=min(settings.chains, 4),
+            save_warmup=False,
+            progress_bar=False,
+            progress_rate=250,
+            progress_callback=_reporter(progress, total),
+            # As Arrow: nutpie's way to ArviZ takes longer than sampling a small model.
+            return_raw_trace=True,
+        )
+    except BaseException as error:
+        # A panic in the sampler's threads derives from BaseException.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise FitFailed(
+            "The sampler stopped",
+            expected="a finite log density and gradient along the way",
+            found=str(error).strip().splitlines()[0],
+            todo="check the model on this batch: likelihood of impossible observations, divisions by zero",
+        ) from error
+    if progress is not None:
+        progress(total, total)
+    x, stats = _collected(trace, bound.size)
+    return Draws(x=x, quantities=bound.evaluate(x), stats=stats)
+
+
+def _native(density: Density, starting_point: Callable[[int], np.ndarray]) -> Any:
+    """Return nutpie's model of a target that is machine code: it samples without Python."""
+    size = density.size
+    return CompiledPyMCModel(
+        compiled_logp_func=density.code,
+        compiled_expand_func=expand(),
+        initial_point_func=starting_point,
+        shared_data={},
+        shared_var_keys={},
+        user_data=density.words.array(1),
+        n_expanded=size,
+        shape_info=(["x"], [slice(0, size)], [(size,)]),
+        logp_func=density,
+        expand_func=None,
+        _n_dim=size,
+        _shapes={"x": (size,)},
+        _coords={},
+        dims={},
+        reparameterized_names=[],
+    )
+
+
+def _interpreted(bound: Bound, starting_point: Callable[[int], np.ndarray]) -> Any:
+    """Return nutpie's model of a target that Python calls."""
+
+    def make_log_density() -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        def log_density(x: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = bound.log_density(np.array(x))
+            return float(value), gradient
+
+        return log_density
+
+    def make_expand(_seed1: int, _seed2: int, _chain: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        return lambda x: {"x": np.array(x)}
+
+    return nutpie.compiled_pyfunc.from_pyfunc(
+        bound.size,
+        make_log_density,
+        make_expand,
+        [np.dtype("float64")],
+        [(bound.size,)],
+        ["x"],
+        make_initial_point_fn=starting_point,
+    )
+
+
+def _start(
+    bound: Bound, start: Callable[[np.random.Generator], np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    """Return a starting point with a finite density and gradient."""
+    value = np.nan
+    for _ in range(_START_TRIES):
+        point = start(rng)
+        value, gradient = bound.log_density(np.array(point))
+        if np.isfinite(value) and np.isfinite(gradient).all():
+            return point
+    raise FitFailed(
+        "No starting point has a finite log density",
+        expected=f"one among {_START_TRIES} points drawn around the prior",
+        found=f"log density {float(value)} at the last one",
+        todo="check that the batch is possible under the model, e.g. counts within their bounds",
+    )
+
+
+def _reporter(progress: Progress | None, total: int) -> Callable[[Any], None] | None:
+    """Turn nutpie's progress of chains into steps done and steps in all."""
+    if progress is None:
+        return None
+
+    def report(chains: Any) -> None:
+        progress(min(total, sum(chain.finished_draws for chain in chains)), total)
+
+    return report
+
+
+#: Statistics that are kept: nutpie's names and ArviZ's.
+_STATS = {
+    "diverging": "diverging",
+    "energy": "energy",
+    "n_steps": "n_steps",
+    "step_size": "step_size",
+    "depth": "tree_depth",
+}
+
+
+def _collected(trace: Any, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return draws [chain, draw, x] and statistics [chain, draw] of a trace, warm-up left out."""
+    batches, statistics = ([pa.record_batch(item) for item in part] for part in trace.get_arrow_trace())
+    kept = [~stats["tuning"].to_numpy(zero_copy_only=False) for stats in statistics]
+    x = [batch["x"].flatten().to_numpy().reshape(-1, size) for batch in batches]
+    return np.stack([points[keep] for points, keep in zip(x, kept, strict=True)]), {
+        new: np.stack(
+            [
+                stats[old].to_numpy(zero_copy_only=False)[keep]
+                for stats, keep in zip(statistics, kept, strict=True)
+            ]
+        )
+        for old, new in _STATS.items()
+    }

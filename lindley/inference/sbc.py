@@ -1,0 +1,266 @@
+"""Posterior simulation-based calibration of a chain's next updates.
+
+Parameters are drawn from a belief, batches are simulated from them, and the chain goes on with these
+batches. If prior, sampler and matching are right, the rank of the true value among the draws of the
+posterior after K updates is uniform, whatever the belief it started from (Talts et al. 2018,
+arXiv:1804.06788; Säilynoja et al. 2025, arXiv:2502.03279, for calibration given data).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from lindley.batch.batch import Batch, batch_from_frame
+from lindley.errors import ModelRefused
+from lindley.inference.memory_chain import Chain, advance
+from lindley.inference.predictive import predictive_draws
+from lindley.inference.sampling import FitSettings
+from lindley.model import graph as model_graph
+from lindley.model.declaration import Declaration
+from lindley.model.graph import ModelGraph
+from lindley.prior.belief import Belief
+from lindley.seeds import derive_seed
+from lindley.target.prepare import prepare
+from lindley.timing import Phases
+
+#: Draws among which a true value is ranked; evenly spaced, so that they are nearly independent.
+RANKED = 99
+#: Probability that a calibrated chain is called out of calibration, over all parameters together.
+LEVEL = 0.01
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Ranks of true values among posterior draws.
+
+    Parameters
+    ----------
+    names
+        Coordinates of the carried variables; carried state is left out.
+    ranks
+        Array [simulation, coordinate] of integers from 0 to `RANKED`.
+    updates
+        Updates of each simulated chain.
+    level
+        Of the test over all coordinates together.
+    """
+
+    names: tuple[str, ...]
+    ranks: np.ndarray
+    updates: int
+    level: float = LEVEL
+
+    @property
+    def simulations(self) -> int:
+        """Number of simulated chains."""
+        return len(self.ranks)
+
+    @property
+    def p_values(self) -> dict[str, float]:
+        """Kolmogorov-Smirnov p-value of each coordinate's ranks against the uniform distribution."""
+        # Ties are broken evenly over the cell of a rank: midpoints keep the test conservative.
+        places = (self.ranks + 0.5) / (RANKED + 1)
+        return {
+            name: float(stats.kstest(column, "uniform").pvalue)
+            for name, column in zip(self.names, places.T, strict=True)
+        }
+
+    @property
+    def uniform(self) -> bool:
+        """Whether no coordinate's ranks leave the uniform distribution at the level, by Bonferroni."""
+        return min(self.p_values.values()) >= self.level / len(self.names)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+        return {
+            "simulations": self.simulations,
+            "updates": self.updates,
+            "level": self.level,
+            "uniform": self.uniform,
+            "p_values": self.p_values,
+            "ranks": {name: column.tolist() for name, column in zip(self.names, self.ranks.T, strict=True)},
+        }
+
+
+def calibrate(
+    declaration: Declaration,
+    belief: Belief | None,
+    template: Batch,
+    *,
+    carried: tuple[str, ...],
+    updates: int,
+    simulations: int,
+    seed: int,
+    constants: dict[str, float] | None = None,
+    settings: FitSettings | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Rank true values among the posteriors of simulated chains.
+
+    Parameters
+    ----------
+    declaration
+        The chain's declaration.
+    belief
+        The belief that true values are drawn from and chains start from; None for the model's own priors.
+    template
+        A batch whose inputs the simulated ones have; its outcomes are replaced.
+    carried, constants
+        The chain's.
+    updates, simulations
+        Updates of each chain, and how many chains.
+    seed
+        Seed of everything random.
+    settings
+        Sampler settings.
+    progress
+        Called with updates done and updates in all.
+
+    Raises
+    ------
+    ModelRefused
+        If the model's own priors are improper, its outcomes cannot be told from the declaration, or the
+        chain has a context, forgets, mixes or has potentials that data cannot be drawn from.
+    """
+    _require_simulable(declaration, belief)
+    model = model_graph.build(declaration, template.frame(), constants=constants)
+    graph = model_graph.take_apart(declaration, model, carried)
+    kept = [i for i, name in enumerate(_owners(graph)) if name not in declaration.carry]
+    names = tuple(graph.coordinates.names[i] for i in kept)
+    ranks = np.empty((simulations, len(kept)), dtype=int)
+    for simulation in range(simulations):
+        rng = np.random.default_rng([seed, simulation])
+        truth = _truth(graph, belief, rng)
+        values = _values(declaration, template, graph, belief, carried, constants, truth)
+        chain = Chain(root=belief)
+        for update in range(updates):
+            batch, ends = _simulated(declaration, graph, template, values, rng)
+            values |= ends
+            chain, fit = advance(
+                chain,
+                batch,
+                declaration,
+                carried=carried,
+                seed=derive_seed(str(seed), str(simulation), str(update)),
+                constants=constants,
+                settings=settings or FitSettings.of(declaration.policy),
+            )
+            if progress is not None:
+                progress(simulation * updates + update + 1, simulations * updates)
+        u = fit.passing.reshape(-1, fit.passing.shape[-1])
+        places = [fit.problem.coordinates.names.index(name) for name in names]
+        chosen = u[np.linspace(0, len(u) - 1, RANKED).astype(int)][:, places]
+        ranks[simulation] = (chosen < truth[kept]).sum(axis=0)
+    return Calibration(names, ranks, updates)
+
+
+def _require_simulable(declaration: Declaration, belief: Belief | None) -> None:
+    """Refuse chains whose batches do not come from the belief as the chain itself understands it."""
+    policy = declaration.policy
+    likelihoods = [name for name, kind in declaration.potentials.items() if kind == "likelihood"]
+    own = list(declaration.potentials) if belief is None else likelihoods
+    wrong = {
+        f"a context of {declaration.context} rows before its own": bool(declaration.context),
+        "a policy that forgets: between batches the world is thought to move": bool(policy.forget),
+        "a robust mixture: true values come from the belief alone": bool(policy.robust),
+        f"the potentials {', '.join(own)}, which nothing can be drawn from": bool(own),
+    }
+    found = [text for text, is_so in wrong.items() if is_so]
+    if found:
+        raise ModelRefused(
+            f"The batches of {declaration.name} cannot be simulated",
+            expected="a chain whose prior and likelihood are distributions that can be drawn from",
+            found="; ".join(found),
+            todo="calibrate a chain without it, from the same model file under another name",
+        )
+
+
+def _owners(graph: ModelGraph) -> list[str]:
+    """Return the variable of each carried coordinate."""
+    return [variable.name for variable in graph.carried for _ in range(variable.block.size)]
+
+
+def _truth(graph: ModelGraph, belief: Belief | None, rng: np.random.Generator) -> np.ndarray:
+    """Draw true coordinates of the carried variables, in the model's order."""
+    if belief is not None:
+        known = belief.matched.coordinates.names
+        new = [name for name in graph.coordinates.names if name not in known]
+        if new:
+            raise ModelRefused(
+                f"True values of {graph.declaration.name} cannot be drawn from its belief",
+                expected=f"a batch whose labels the belief knows: {', '.join(known[:20])}",
+                found=f"new coordinates {', '.join(new[:5])}",
+                todo="update the chain with this batch first",
+            )
+        # The belief may hold labels that the batch does not have.
+        places = [known.index(name) for name in graph.coordinates.names]
+        return np.asarray(belief.matched.map.sample(rng, 1)[0][places])
+    drawn = model_graph.prior_coordinates(graph, size=1, seed=int(rng.integers(2**31)))
+    if drawn is None:
+        raise ModelRefused(
+            f"True values of {graph.declaration.name} cannot be drawn from improper priors",
+            expected="proper priors, or a chain with a link to start from",
+            found="a flat prior",
+            todo="calibrate after the first link",
+        )
+    return drawn[0][: graph.coordinates.size]
+
+
+def _values(
+    declaration: Declaration,
+    template: Batch,
+    graph: ModelGraph,
+    belief: Belief | None,
+    carried: tuple[str, ...],
+    constants: dict[str, float] | None,
+    truth: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Take true coordinates to natural-scale values [sample, ...] of the carried variables."""
+    problem = prepare(
+        belief.matched if belief else None, [template], declaration, carried, Phases(), constants
+    )
+    found = problem.at(truth[None], np.zeros((1, graph.size - graph.coordinates.size)))
+    return {v.name: found[f"value:{v.name}"] for v in graph.carried}
+
+
+def _simulated(
+    declaration: Declaration,
+    graph: ModelGraph,
+    template: Batch,
+    values: dict[str, np.ndarray],
+    rng: np.random.Generator,
+) -> tuple[Batch, dict[str, np.ndarray]]:
+    """Return a batch with the template's inputs and outcomes drawn at the true values.
+
+    With it the true values [sample, ...] of the state that it ends in, drawn together with the outcomes.
+    """
+    outcomes = list(graph.model.observed_RVs)
+    states = {start: graph.model[end] for start, end in declaration.carry.items()}
+    both = predictive_draws(graph.model, values, rng=rng, variables=[*outcomes, *states.values()])
+    drawn = {rv.name: both[rv.name] for rv in outcomes}
+    ends = {start: both[end.name] for start, end in states.items()}
+    frame = template.frame()
+    columns = list(declaration.observed)
+    if set(drawn) != set(columns) and not len(drawn) == len(columns) == 1:
+        raise ModelRefused(
+            f"The outcomes of {declaration.name} cannot be simulated",
+            expected="observed variables named like the declaration's observed columns, or one of each",
+            found=f"variables {', '.join(drawn)}; columns {', '.join(columns) or 'none declared'}",
+            todo="name them alike",
+        )
+    for name, value in drawn.items():
+        column = name if name in columns else columns[0]
+        if np.shape(value[0]) != (len(frame),):
+            raise ModelRefused(
+                f"The outcomes of {declaration.name} cannot be simulated",
+                expected="one outcome for each row",
+                found=f"{np.shape(value[0])} outcomes of {name} for {len(frame)} rows",
+                todo="observe one value per row",
+            )
+        frame[column] = value[0].astype(frame[column].dtype)
+    return batch_from_frame(frame, declaration, "simulated"), ends

@@ -1,0 +1,290 @@
+"""The chain rule: which registered versions are links, in which order.
+
+The chain is defined by walking the registered versions in number order. A version is a link if its
+`previous` is the head so far and it was accepted; everything else is superseded (a lost race, a create
+that was sent twice) or quarantined. Version numbers are unique and grow, so every reader comes to the
+same chain.
+
+What a link's belief counts follows from the links alone (`Chain.counted`): acts take batches out, put
+others in their place or go back to what an earlier link counted, and nothing is ever deleted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from lindley.ledger.record import CORRECT, IMPORT, MOVES, RETRACT, canonical
+
+Status = Literal["accepted", "quarantined"]
+
+#: Characters of a tag's value at most: registries cut or refuse longer ones. The record has it all.
+TAG_CHARACTERS = 4000
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version, as its tags state it.
+
+    Parameters
+    ----------
+    number
+        The registry's version number.
+    record
+        Record digest.
+    previous, prior
+        Record digests of the head it succeeds and of the link whose posterior was its prior.
+    batch
+        Batch digest; empty where there is none of its own.
+    status
+        ``accepted`` or ``quarantined``: the gate's verdict.
+    key_ranges
+        Smallest and largest value of each key column (see `Batch.key_ranges`).
+    retracted
+        Record digests of the links whose batches it takes out (kinds ``retract`` and ``correct``).
+    figures
+        Scalar results shown in the log.
+    source
+        Where the registry says that the servable belief is; empty where the ledger does not say.
+    """
+
+    number: int
+    kind: str
+    record: str
+    previous: str
+    prior: str
+    batch: str
+    status: Status
+    run_id: str
+    origin: str = ""
+    rows: int = 0
+    created: str = ""
+    key_ranges: dict[str, list[str]] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    retracted: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A version that is part of the chain, with its place in it (1 is the first)."""
+
+    number: int
+    version: Version
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain as every reader sees it.
+
+    Parameters
+    ----------
+    genesis
+        Digest of the genesis record.
+    links
+        In order; the last one is the head.
+    superseded, quarantined
+        Versions that are not links, in number order.
+    base
+        How many of the links are those of the chain that this one branched from; 0 for a chain that is
+        no branch.
+    """
+
+    genesis: str
+    links: tuple[Link, ...]
+    superseded: tuple[Version, ...]
+    quarantined: tuple[Version, ...]
+    base: int = 0
+
+    @property
+    def head(self) -> Link | None:
+        """The newest link; None before the first."""
+        return self.links[-1] if self.links else None
+
+    @property
+    def head_digest(self) -> str:
+        """Record digest of the head, or of the genesis record."""
+        return self.head.version.record if self.head else self.genesis
+
+    @property
+    def own(self) -> tuple[Link, ...]:
+        """The links that are versions of this chain itself, not of the one that it branched from."""
+        return self.links[self.base :]
+
+    @cached_property
+    def _by_record(self) -> dict[str, Link]:
+        return {link.version.record: link for link in self.links}
+
+    def link_of(self, record: str) -> Link | None:
+        """Return the link with a record digest."""
+        return self._by_record.get(record)
+
+    def before(self, link: Link) -> Link | None:
+        """Return the link that a link succeeds; None for the first."""
+        return self.links[link.number - 2] if link.number > 1 else None
+
+    def prior(self, link: Link) -> Link | None:
+        """Return the earlier link whose posterior was a link's prior; None for genesis."""
+        found = self.link_of(link.version.prior)
+        return found if found is not None and found.number < link.number else None
+
+    def counted(self, link: Link | None) -> tuple[Link, ...]:
+        """Return the links whose batches a link's belief counts, in the order in which they count.
+
+        None, which is genesis, counts nothing. A batch that replaces another one counts in its place.
+        """
+        if link is not None and link.number <= self._only_added:
+            return tuple(other for other in self.links[: link.number] if other.version.batch)
+        path: list[Link] = []
+        while link is not None:
+            path.append(link)
+            if link.version.kind == IMPORT:
+                break
+            link = self.prior(link) if link.version.kind in MOVES else self.before(link)
+        found: list[Link] = []
+        for step in reversed(path):
+            _count(found, step)
+        return tuple(found)
+
+    @cached_property
+    def _only_added(self) -> int:
+        """How many links in a row, from the first one, did nothing but count a batch more, or none."""
+        special = (*MOVES, RETRACT, CORRECT)
+        links = (link for link in self.links if link.version.kind in special or
+                 (link.version.kind == IMPORT and link.number > 1))  # fmt: skip
+        found = next(links, None)
+        return len(self.links) if found is None else found.number - 1
+
+    @cached_property
+    def at_head(self) -> tuple[Link, ...]:
+        """The links whose batches the head counts."""
+        return self.counted(self.head)
+
+    def with_batch(self, batch: str) -> Link | None:
+        """Return the link whose batch of this digest the head counts."""
+        return next((link for link in self.at_head if link.version.batch == batch), None)
+
+    def taken_out(self, link: Link) -> Link | None:
+        """Return the newest link that took a link's batch out; None where none did."""
+        takers = (other for other in reversed(self.links) if link.version.record in other.version.retracted)
+        return next(takers, None)
+
+
+def _count(counted: list[Link], link: Link) -> None:
+    """Turn what the link before counts, or for a move the link that it goes to, into what a link counts."""
+    version = link.version
+    if version.kind not in (RETRACT, CORRECT):
+        if version.batch:
+            counted.append(link)
+        return
+    gone = [place for place, other in enumerate(counted) if other.version.record in version.retracted]
+    for place in reversed(gone):
+        del counted[place]
+    if version.batch:
+        counted.insert(gone[0] if gone else len(counted), link)
+
+
+def walk(genesis: str, versions: Iterable[Version], base: Sequence[Link] = ()) -> Chain:
+    """Walk versions in number order and return the chain they define.
+
+    Parameters
+    ----------
+    genesis
+        Digest of the genesis record.
+    versions
+        The registered versions.
+    base
+        Of a branch, the links that it continues.
+    """
+    head = base[-1].version.record if base else genesis
+    links = list(base)
+    known = {link.version.record for link in links}
+    superseded: list[Version] = []
+    quarantined: list[Version] = []
+    for version in sorted(versions, key=lambda v: v.number):
+        if version.status == "quarantined":
+            quarantined.append(version)
+        elif version.previous == head and version.record not in known:
+            links.append(Link(number=len(links) + 1, version=version))
+            head = version.record
+            known.add(head)
+        else:
+            superseded.append(version)
+    return Chain(genesis, tuple(links), tuple(superseded), tuple(quarantined), len(base))
+
+
+def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
+    """Return the tags that a version of this record is created with, in the one call that creates it."""
+    batch = record["batch"] or {}
+    # A chain that was made before there were retractions has no such tag, and neither has an update.
+    gone = record.get("retracted")
+    retracted = {"lindley.retracted": _text(gone)} if gone else {}
+    return retracted | {
+        "lindley.chain": record["chain"],
+        "lindley.kind": record["kind"],
+        "lindley.record": record_digest,
+        "lindley.previous": record["previous"],
+        "lindley.prior": record["prior"],
+        "lindley.batch": batch.get("digest", ""),
+        "lindley.origin": batch.get("origin", ""),
+        "lindley.rows": str(batch.get("rows", 0)),
+        "lindley.key_ranges": _text(batch.get("key_ranges", {})),
+        "lindley.status": "accepted" if record["gate"]["passed"] else "quarantined",
+        "lindley.reasons": _text(record["gate"]["reasons"]),
+        "lindley.figures": _text(record["figures"]),
+    }
+
+
+def read_version(number: int, run_id: str, created: str, tags: Mapping[str, str]) -> Version:
+    """Read a registered version by its tags; foreign or broken tags make a version that is no link."""
+    rows = tags.get("lindley.rows", "")
+    return Version(
+        number=number,
+        kind=tags.get("lindley.kind", ""),
+        record=tags.get("lindley.record", ""),
+        previous=tags.get("lindley.previous", ""),
+        prior=tags.get("lindley.prior", ""),
+        batch=tags.get("lindley.batch", ""),
+        status="accepted" if tags.get("lindley.status") == "accepted" else "quarantined",
+        run_id=run_id,
+        origin=tags.get("lindley.origin", ""),
+        rows=int(rows) if rows.isdecimal() and rows.isascii() and len(rows) < 20 else 0,
+        created=created,
+        key_ranges=_pairs(_read(tags, "lindley.key_ranges", {})),
+        figures={k: v for k, v in _read(tags, "lindley.figures", {}).items() if isinstance(v, int | float)},
+        reasons=tuple(map(str, _read(tags, "lindley.reasons", []))),
+        retracted=tuple(map(str, _read(tags, "lindley.retracted", []))),
+        tags=dict(tags),
+    )
+
+
+def _text(value: Any) -> str:
+    """Write a value as canonical JSON, so that a record that was read back gives the same tag.
+
+    What is too long for a tag is left out whole: half a JSON text is none.
+    """
+    text = canonical(value).decode()
+    return text if len(text) <= TAG_CHARACTERS else canonical(type(value)()).decode()
+
+
+def _read(tags: Mapping[str, str], name: str, default: Any) -> Any:
+    """Read a JSON tag; a broken one reads as empty here and is found by the verifier."""
+    try:
+        value = json.loads(tags.get(name, "null"))
+    except (ValueError, RecursionError):
+        return default
+    return value if isinstance(value, type(default)) else default
+
+
+def _pairs(ranges: dict[str, Any]) -> dict[str, list[str]]:
+    """Return key ranges, or none of them when one is not a pair of texts."""
+    good = all(
+        isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, str) for end in ends)
+        for ends in ranges.values()
+    )
+    return ranges if good else {}

@@ -1,0 +1,305 @@
+"""How a link's belief came about: which link it started from, and the batches between.
+
+Read from a ledger as far as it is needed, each piece checked against its digest.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+
+from lindley.batch.batch import Batch, load_batch
+from lindley.cache import Recent
+from lindley.errors import LedgerCorrupt, UnknownLink
+from lindley.inference.hindsight import Segment
+from lindley.ledger import artifact_names
+from lindley.ledger.chain import Chain, Link
+from lindley.ledger.protocol import Ledger
+from lindley.ledger.reading import find_chain, read_belief
+from lindley.ledger.record import MOVES, RETRACT, UPDATE, parse
+from lindley.model.declaration import Declaration
+from lindley.prior.belief import Belief
+
+
+def _size(belief: Belief | None) -> int:
+    """Return the bytes of a belief's arrays."""
+    return 0 if belief is None else sum(array.nbytes for array in belief.matched.arrays())
+
+
+_beliefs: Recent[Belief | None] = Recent(2**26, _size)
+_batches: Recent[tuple[Batch, ...]] = Recent(2**28, lambda batches: sum(b.table.nbytes for b in batches))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a fit started from and which links' batches it was made on.
+
+    Parameters
+    ----------
+    prior
+        The link whose posterior was the prior; None for genesis.
+    links
+        The links whose batches were fitted, oldest first; without the new batch.
+    """
+
+    prior: Link | None
+    links: tuple[Link, ...]
+
+
+def starting_point(chain: Chain, window: int) -> Origin:
+    """Return where an update of the head starts, and the links whose batches are fitted again.
+
+    Walks back from the head until a link's match can be trusted, or `window` batches are together.
+
+    Parameters
+    ----------
+    chain
+        The chain.
+    window
+        Batches at most that are fitted again.
+    """
+    link, links = chain.head, tuple[Link, ...]()
+    while link is not None and not trusted(link):
+        maker = maker_of(chain, link)
+        made = Origin(chain.before(maker), (maker,))
+        if maker.version.kind != UPDATE:
+            # One that is more than its own batch on the belief before it is undone whole.
+            made = origin(chain, maker)
+        before, own = made.prior, made.links
+        if not own or len(links) + len(own) > window:
+            break
+        link, links = before, (*own, *links)
+    return Origin(link, links)
+
+
+def trusted(link: Link) -> bool:
+    """Whether a link's match is good enough to start from. Links of older versions do not say: they are."""
+    return link.version.figures.get("trusted", 1.0) > 0
+
+
+def origin(chain: Chain, link: Link) -> Origin:
+    """Return how a link's belief came about: where its fit started, and the links whose batches it had.
+
+    By the rules these are what the link counts and its prior does not, itself included. A link that only
+    goes back to an earlier belief came about as that one did.
+    """
+    maker = maker_of(chain, link)
+    prior = chain.prior(maker)
+    before, counted = chain.counted(prior), chain.counted(maker)
+    if counted[: len(before)] == before:  # nearly always, and quick: a long chain is asked this often
+        return Origin(prior, counted[len(before) :])
+    known = {other.number for other in before}
+    return Origin(prior, tuple(other for other in counted if other.number not in known))
+
+
+def maker_of(chain: Chain, link: Link) -> Link:
+    """Return the link whose fit made a link's belief: itself, unless the belief is that of its prior."""
+    while is_copy(chain, link):
+        prior = chain.prior(link)
+        if prior is None:
+            break
+        link = prior
+    return link
+
+
+def is_copy(chain: Chain, link: Link) -> bool:
+    """Whether a link's belief is that of its prior: a move, or a retraction that needs no fit."""
+    kind = link.version.kind
+    if kind == RETRACT:
+        prior = chain.prior(link)
+        # A retraction takes out batches that its prior does not count: as many means the same ones.
+        return prior is not None and len(chain.counted(prior)) == len(chain.counted(link))
+    return kind in MOVES
+
+
+def behind(chain: Chain, prior: Link | None, most: int | None = None) -> list[Origin]:
+    """Return how a link came about, and what came before it, newest first, down to genesis or an import.
+
+    With `most`, only until so many batches are together.
+    """
+    found, total = list[Origin](), 0
+    while prior is not None and (most is None or total < most):
+        made = origin(chain, prior)
+        if not made.links:
+            break
+        found.append(made)
+        total += len(made.links)
+        prior = made.prior
+    return found
+
+
+def settled(made: Origin, before: Sequence[tuple[Origin, Segment]], undone: int) -> Origin:
+    """Return what a fit started from in the end, after so many of those `behind` it were fitted again."""
+    for older, _ in before[:undone]:
+        made = Origin(older.prior, (*older.links, *made.links))
+    return made
+
+
+def segments_behind(
+    ledger: Ledger, declaration: Declaration, chain: Chain, prior: Link | None
+) -> tuple[tuple[Origin, Segment], ...]:
+    """Return how a prior came about, newest first, beside the same as something that can be fitted.
+
+    None where the policy lets nothing be fitted again.
+    """
+    window = declaration.policy.window
+    # A fit looks back over one window, and may first have undone another one.
+    made = behind(chain, prior, 2 * window + 1) if window else []
+    return tuple((item, segment(ledger, declaration, chain, item)) for item in made)
+
+
+def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin) -> Segment:
+    """Return an origin as something that can be fitted; it is read when it is asked for, and once.
+
+    A process that looked at it before holds it, in contrast to the prior of an update, which is always read
+    and checked.
+    """
+
+    def start() -> Belief | None:
+        prior = made.prior
+        return None if prior is None else _beliefs.get(prior.version.record, lambda: belief_of(ledger, prior))
+
+    def batches() -> tuple[Batch, ...]:
+        key: tuple[Hashable, ...] = (
+            tuple(link.version.record for link in made.links),
+            str(declaration.schema),
+            declaration.row_key,
+        )
+        if declaration.context:
+            key = (
+                *key,
+                declaration.context,
+                tuple(link.version.record for link in chain.counted(made.prior)),
+            )
+        return _batches.get(key, lambda: batches_of(ledger, declaration, chain, made))
+
+    return Segment(start=cache(start), batches=cache(batches), count=len(made.links))
+
+
+@dataclass(frozen=True)
+class Newest:
+    """A chain's head with its newest batch and what every fit needs.
+
+    Parameters
+    ----------
+    belief, batch
+        Of the head, and the newest one that it counts.
+    carried, constants
+        As genesis states them.
+    """
+
+    belief: Belief
+    batch: Batch
+    carried: tuple[str, ...]
+    constants: dict[str, float]
+
+
+def newest_belief(ledger: Ledger, declaration: Declaration) -> Newest:
+    """Read a chain's head and its newest batch.
+
+    Raises
+    ------
+    UnknownChain, UnknownLink
+        If there is no such chain, or it has no batch.
+    """
+    chain, genesis = find_chain(ledger, declaration.name), ledger.genesis(declaration.name)
+    counted = chain.at_head
+    if chain.head is None or genesis is None or not counted:
+        raise UnknownLink(
+            f"{declaration.name} has no batch yet",
+            expected="a chain with at least one batch",
+            found=f"{len(chain.links)} links without one",
+            todo="update the chain with its first batch",
+        )
+    root = parse(genesis)["model"]
+    newest = read_batches(ledger, declaration, counted[-1:])
+    return Newest(
+        belief=read_belief(ledger, chain.head)[1],
+        batch=in_context(ledger, declaration, counted[:-1], newest)[0],
+        carried=tuple(root["carried"]),
+        constants=dict(root["constants"]),
+    )
+
+
+def belief_of(ledger: Ledger, link: Link | None) -> Belief | None:
+    """Return the belief of a link; None for genesis."""
+    return None if link is None else read_belief(ledger, link)[1]
+
+
+def batches_of(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin) -> tuple[Batch, ...]:
+    """Return the batches that a fit was made on, oldest first, with their context.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If one is missing, unreadable, or has another digest than its version states.
+    """
+    read = read_batches(ledger, declaration, made.links)
+    return in_context(ledger, declaration, chain.counted(made.prior), read)
+
+
+def read_batches(ledger: Ledger, declaration: Declaration, links: Sequence[Link]) -> tuple[Batch, ...]:
+    """Return the batches of links, without context; see `batches_of`."""
+    return tuple(_batch_of(ledger, declaration, link) for link in links)
+
+
+def in_context(
+    ledger: Ledger, declaration: Declaration, earlier: Sequence[Link], batches: Sequence[Batch]
+) -> tuple[Batch, ...]:
+    """Return batches that follow one another with the rows before them that their model conditions on.
+
+    Parameters
+    ----------
+    earlier
+        The links whose batches count before the first of them, in order.
+    batches
+        In the order in which they count.
+
+    Returns
+    -------
+    tuple
+        The batches; the context of each are the last rows before it, as many as declared.
+    """
+    if not declaration.context:
+        return tuple(batches)
+    rows = _last_rows(ledger, declaration, earlier)
+    found = []
+    for batch in batches:
+        before = pa.concat_tables(rows) if rows else batch.table.slice(0, 0)
+        found.append(replace(batch, context=_tail(before, declaration.context)))
+        rows.append(batch.table)
+    return tuple(found)
+
+
+def _last_rows(ledger: Ledger, declaration: Declaration, links: Sequence[Link]) -> list[pa.Table]:
+    """Return the last rows that links counted, oldest first, no more than are needed as context."""
+    wanted, tables = declaration.context, list[pa.Table]()
+    for link in reversed(links):
+        if wanted <= 0:
+            break
+        tables.insert(0, _tail(_batch_of(ledger, declaration, link).table, wanted))
+        wanted -= tables[0].num_rows
+    return tables
+
+
+def _tail(table: pa.Table, rows: int) -> pa.Table:
+    return table.slice(max(0, table.num_rows - rows))
+
+
+def _batch_of(ledger: Ledger, declaration: Declaration, link: Link) -> Batch:
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
+        batch = load_batch(path, declaration)
+    if batch.digest != link.version.batch:
+        raise LedgerCorrupt(
+            f"The batch of link {link.number} is not the one that was counted",
+            expected=f"content digest {link.version.batch}",
+            found=batch.digest,
+            todo="run `lindley verify`; restore the artifact from a backup",
+        )
+    return replace(batch, origin=link.version.origin)

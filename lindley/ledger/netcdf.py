@@ -1,0 +1,154 @@
+"""Beliefs as files: matched priors and traces in netCDF, identified by digests over named arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from lindley.errors import LedgerCorrupt
+from lindley.model.coordinates import Coordinates
+from lindley.prior.matched import MatchedPrior, array_bytes
+from lindley.prior.triangular import ARRAYS, TriangularMap
+
+#: Files are written with the C library, several times faster than h5netcdf, and read with h5netcdf, which
+#: has less native code between a damaged file and the process.
+_WRITER: Literal["netcdf4"] = "netcdf4"
+#: The C library bears one thread at a time, and ends the process otherwise.
+_writing = threading.Lock()
+#: Bytes of a file's arrays in memory at most, as the file states their shapes: a few kB can state any.
+MOST_BYTES = 8 * 2**30
+
+
+def write_netcdf(data: xr.Dataset | xr.DataTree, path: Path, encoding: dict[str, Any] | None = None) -> None:
+    """Write a netCDF 4 file; threads take turns."""
+    with _writing:
+        data.to_netcdf(path, engine=_WRITER, encoding=encoding)
+
+
+def write_matched_prior(prior: MatchedPrior, path: Path) -> None:
+    """Write a matched prior as netCDF, its coordinates as an attribute."""
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(ARRAYS, ("step",))
+    dims |= {"linear": ("step", "step_before"), "widen": ("step", "bend")}
+    dims["quadratic"] = ("step", "bend", "bend_too")
+    dims["margins"] = ("margin", "coordinate")
+    dataset = xr.Dataset(
+        {name: (dims[name], array) for name, array in zip(ARRAYS, prior.arrays(), strict=True)},
+        attrs={
+            "family": prior.family,
+            "reason": prior.reason,
+            "moments": prior.moments,
+            "shrinkage": prior.shrinkage,
+            "blocks": json.dumps(prior.coordinates.as_list()),
+        },
+    )
+    write_netcdf(dataset, path)
+
+
+def read_matched_prior(path: Path) -> MatchedPrior:
+    """Read what `write_matched_prior` wrote.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If the file is not a matched prior.
+    """
+    try:
+        # Not through xarray, whose dimensions and coordinates take ten times as long as the arrays.
+        with h5py.File(path, "r") as file:
+            held = {name: file[name] for name in ARRAYS if name != "margins" or name in file}
+            _check_size(sum(data.size * data.dtype.itemsize for data in held.values()))
+            coordinates = Coordinates.from_list(json.loads(_text(file.attrs["blocks"])))
+            kinds: dict[str, type] = dict.fromkeys(ARRAYS, float) | {"order": int}
+            # Files of the first schema have no margins and say nothing of moments.
+            arrays: dict[str, np.ndarray] = {
+                name: np.ascontiguousarray(data[()], kinds[name]) for name, data in held.items()
+            }
+            reason = _text(file.attrs["reason"])
+            moments = _text(file.attrs.get("moments", "draws"))
+            shrinkage = float(np.ravel(file.attrs.get("shrinkage", 0.0))[0])
+        sizes = {array.shape[1] if name == "margins" else len(array) for name, array in arrays.items()}
+        if sizes != {coordinates.size}:
+            raise ValueError(f"arrays of another size than {coordinates.size} coordinates")
+        prior = MatchedPrior(coordinates, TriangularMap(**arrays), reason, moments, shrinkage)
+        prior.digest.encode()  # labels that are no text have none
+    except Exception as error:  # damaged files make the HDF5 stack raise nearly anything
+        raise _corrupt(path, error) from error
+    return prior
+
+
+def write_trace(tree: xr.DataTree, path: Path) -> None:
+    """Write a trace as netCDF in ArviZ's schema (`arviz.from_netcdf` reads it)."""
+    encoding = {
+        f"/{name}": {
+            variable: {"zlib": True, "complevel": 1}
+            for variable, array in child.data_vars.items()
+            if array.dtype.kind in "biu"  # the digits of real numbers are noise, which nothing makes smaller
+        }
+        for name, child in tree.children.items()
+    }
+    write_netcdf(tree, path, encoding)
+
+
+def read_trace(path: Path) -> xr.DataTree:
+    """Read a trace into memory.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If the file is not a trace.
+    """
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            _check_size(sum(node.dataset.nbytes for node in tree.subtree))
+            return tree.load()
+    except Exception as error:  # as above
+        raise _corrupt(path, error) from error
+
+
+def draws_digest(tree: xr.DataTree) -> str:
+    """Return the sha256 over the named arrays of a trace's posterior and of what passes on."""
+    sha = hashlib.sha256(b"lindley-draws/1")
+    for group in ("coordinates", "posterior"):
+        dataset = tree[group].dataset
+        for name in sorted(map(str, dataset.data_vars)):
+            sha.update(array_bytes(f"{group}/{name}", dataset[name].values))
+    return sha.hexdigest()
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file below a folder, by its path with forward slashes."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _text(value: Any) -> str:
+    """Return a text attribute, which netCDF writers store in three ways."""
+    if isinstance(value, h5py.Empty):
+        return ""
+    one = np.ravel(np.asarray(value, dtype=object))[0]
+    return one.decode() if isinstance(one, bytes) else str(one)
+
+
+def _check_size(stated: int) -> None:
+    """Refuse arrays too big to read, before any value is read."""
+    if stated > MOST_BYTES:
+        raise ValueError(f"{stated:,} bytes in memory, at most {MOST_BYTES:,} are read")
+
+
+def _corrupt(path: Path, error: Exception) -> LedgerCorrupt:
+    return LedgerCorrupt(
+        f"The artifact {path.name} cannot be read",
+        expected="the netCDF file that the link's record lists",
+        found=f"{type(error).__name__}: {str(error)[:200]}",
+        todo="run `lindley verify` on the chain; restore the artifact from a backup",
+    )

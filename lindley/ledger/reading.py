@@ -1,0 +1,243 @@
+"""Reading a chain back from a ledger, every piece checked against its digest.
+
+Who only walks a chain does not wait for arrays and tables: what reads them imports them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lindley.errors import LedgerCorrupt, UnknownChain, UnknownLink
+from lindley.ledger import artifact_names
+from lindley.ledger.chain import Chain, Link, walk
+from lindley.ledger.protocol import Ledger
+from lindley.ledger.record import digest, parse
+from lindley.names import check_chain_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from lindley.prior.belief import Belief
+    from lindley.prior.matched import MatchedPrior
+
+
+def find_chain(ledger: Ledger, name: str) -> Chain:
+    """Return a chain by name.
+
+    Raises
+    ------
+    UnknownChain
+        If the ledger has no such chain.
+    """
+    genesis = ledger.genesis(check_chain_name(name))
+    if genesis is None:
+        known = ", ".join(ledger.chains()[:20]) or "none yet"
+        raise UnknownChain(
+            f"There is no chain {name!r}",
+            expected=f"one of: {known}",
+            found=repr(name),
+            todo="correct the name, or update the chain with its first batch",
+        )
+    return read_chain(ledger, name, genesis)
+
+
+def find_begun(ledger: Ledger, name: str) -> tuple[Chain, bytes]:
+    """Return a chain that has a link, and the bytes of its genesis record.
+
+    Raises
+    ------
+    UnknownChain, UnknownLink
+        If there is no such chain, or it has no link.
+    """
+    chain, genesis = find_chain(ledger, name), ledger.genesis(name)
+    if chain.head is None or genesis is None:
+        raise UnknownLink(
+            f"{name} has no link yet",
+            expected="a chain with at least one link",
+            found="none",
+            todo="update the chain with its first batch",
+        )
+    return chain, genesis
+
+
+def read_chain(ledger: Ledger, chain: str, genesis: bytes, inside: tuple[str, ...] = ()) -> Chain:
+    """Walk the registered versions of a chain; those of a branch after the links that it continues.
+
+    Parameters
+    ----------
+    ledger, chain, genesis
+        Where it is kept, its name, and the bytes of its genesis record.
+    inside
+        Branches that are being read, which continue this chain.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If a branch starts from a link that is not there.
+    """
+    origin = parse(genesis)["branch"]
+    base = _links_up_to(ledger, (*inside, chain), origin) if origin else ()
+    return walk(digest(genesis), ledger.versions(chain, fresh=False), base)
+
+
+def _links_up_to(ledger: Ledger, inside: tuple[str, ...], origin: dict[str, str]) -> tuple[Link, ...]:
+    """Return the links of the chain that the last branch of `inside` continues, up to where it starts."""
+    # One that continues itself, through others or not, starts nowhere.
+    genesis = ledger.genesis(origin["chain"]) if origin["chain"] not in inside else None
+    source = read_chain(ledger, origin["chain"], genesis, inside) if genesis is not None else None
+    start = source.link_of(origin["record"]) if source else None
+    if source is None or start is None:
+        raise LedgerCorrupt(
+            f"The branch {inside[-1]} starts from a link that is not there",
+            expected=f"a link of {origin['chain']} with the record {origin['record'][:12]}",
+            found="no such chain" if source is None else f"{len(source.links)} links, none of them that one",
+            todo=f"run `lindley verify {origin['chain']}`; restore the registry from a backup",
+        )
+    return source.links[: start.number]
+
+
+def read_record(ledger: Ledger, link: Link) -> dict[str, Any]:
+    """Fetch a link's record and check it against the digest in the version's tag.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If it is missing, unreadable, or has another digest.
+    """
+    return record_of(ledger, link.version.run_id, link.version.record, f"link {link.number}")
+
+
+def record_of(ledger: Ledger, run_id: str, record_digest: str, name: str) -> dict[str, Any]:
+    """Fetch the record of a run; see `read_record`. `name` is what the error calls it."""
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        data = ledger.download(run_id, Path(scratch), artifact_names.RECORD).read_bytes()
+    if digest(data) != record_digest:
+        raise LedgerCorrupt(
+            f"The record of {name} is not the one that was registered",
+            expected=f"sha256 {record_digest}",
+            found=digest(data),
+            todo="run `lindley verify`; restore the artifact from a backup",
+        )
+    return parse(data)
+
+
+def read_rows(ledger: Ledger, link: Link) -> pa.Table:
+    """Fetch the rows that a link counted, as it was given them, and check them against its batch digest.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If they are missing, unreadable, or have another digest.
+    """
+    from lindley.batch.digest import content_digest  # as the module says
+    from lindley.batch.readers import read_stored
+
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
+        try:
+            table = read_stored(path)
+            found = content_digest(table)
+        except Exception as error:  # damaged files make the readers raise nearly anything
+            table, found = None, f"{type(error).__name__}: {str(error)[:200]}"
+    if found != link.version.batch:
+        raise LedgerCorrupt(
+            f"The batch of link {link.number} is not the one that was counted",
+            expected=f"content digest {link.version.batch}",
+            found=found,
+            todo="run `lindley verify`; restore the artifact from a backup",
+        )
+    return table
+
+
+def read_summary(ledger: Ledger, link: Link, record: dict[str, Any]) -> pd.DataFrame:
+    """Fetch a link's table of parameters and check it against the digest in its record.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If it is missing, unreadable, or has another digest.
+    """
+    import pandas as pd  # as the module says
+
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        what, run_id = f"The summary of link {link.number}", link.version.run_id
+        path = fetch_listed(ledger, run_id, record, artifact_names.SUMMARY, Path(scratch), what)
+        return pd.read_csv(path, index_col="parameter")
+
+
+def fetch_listed(
+    ledger: Ledger, run_id: str, record: dict[str, Any], name: str, folder: Path, what: str
+) -> Path:
+    """Fetch an artifact into `folder` and check it against the digest in its record; return where it is.
+
+    `what` is what the error calls it.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If it is missing, or has another digest.
+    """
+    path = ledger.download(run_id, folder, name)
+    found, expected = digest(path.read_bytes()), record["artifacts"].get(name)
+    if found != expected:
+        raise LedgerCorrupt(
+            f"{what} is not the recorded one",
+            expected=f"sha256 {expected}",
+            found=found,
+            todo="run `lindley verify`; restore the artifact from a backup",
+        )
+    return path
+
+
+def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
+    """Fetch a link's record and matched prior, both checked against their digests.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If one of them is not what the record states.
+    """
+    from lindley.ledger.netcdf import read_matched_prior  # as the module says
+
+    record = read_record(ledger, link)
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        matched = read_matched_prior(
+            ledger.download(link.version.run_id, Path(scratch), artifact_names.MATCHED_PRIOR)
+        )
+    if matched.digest != record["posterior"]["matched"]:
+        raise LedgerCorrupt(
+            f"The matched prior of link {link.number} is not the one its record states",
+            expected=record["posterior"]["matched"],
+            found=matched.digest,
+            todo="run `lindley verify`; restore the artifact from a backup",
+        )
+    return record, belief_from(record, matched)
+
+
+def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
+    """Return the belief that a record and its matched prior state."""
+    from lindley.prior.belief import Belief  # as the module says
+
+    figures = record["figures"]
+    return Belief(
+        matched=matched,
+        budget=float(figures.get("budget", 0.0)),
+        # Records of the first schema do not say how good their match is.
+        trusted=float(figures.get("trusted", 1.0)) > 0,
+        doubt=int(figures.get("doubt", 0)),
+        drift=float(figures.get("drift", 0.0)),
+        log_evidence=figures.get("log_evidence"),
+        covered=_covered(record),
+        log_score=figures.get("log_score"),
+        forgetting=record["forgetting"],
+    )
+
+
+def _covered(record: dict[str, Any]) -> int:
+    """Return how many batches the fit was made on that a record's figures are of."""
+    replayed = record["figures"].get("replayed")
+    # Records of the first schema and imports do not say.
+    return int(record["batch"] is not None) if replayed is None else int(replayed) + 1

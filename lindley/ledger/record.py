@@ -1,0 +1,116 @@
+"""Records: the canonical JSON documents whose sha256 is a link's identity.
+
+The fields are specified in docs/ledger-format.md. Canonical form is RFC 8785 (JCS).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import rfc8785
+
+from lindley.errors import LedgerCorrupt
+from lindley.ledger.record_schema import (
+    GENESIS_SHAPE,
+    GENESIS_SHAPE_1,
+    LINK_SHAPE,
+    LINK_SHAPE_1,
+    completed,
+    misfits,
+)
+
+SCHEMA = "lindley-record/2"
+#: Schemas that are read, with the shapes of genesis and links.
+SHAPES = {SCHEMA: (GENESIS_SHAPE, LINK_SHAPE), "lindley-record/1": (GENESIS_SHAPE_1, LINK_SHAPE_1)}
+GENESIS, UPDATE, IMPORT, REBASE = "genesis", "update", "import", "rebase"
+RETRACT, CORRECT, ROLLBACK, BRANCH = "retract", "correct", "rollback", "branch"
+KINDS = (GENESIS, UPDATE, IMPORT, REBASE, RETRACT, CORRECT, ROLLBACK, BRANCH)
+#: Kinds of links that go to an earlier belief: they count what that one counts.
+MOVES = (ROLLBACK, BRANCH)
+#: Kinds of links that have a batch of their own.
+WITH_BATCH = (UPDATE, CORRECT)
+#: Links at most that one act takes out: their digests must fit into a tag.
+MOST_RETRACTED = 50
+
+
+def canonical(value: Any) -> bytes:
+    """Return the canonical bytes of a record or another JSON value (RFC 8785)."""
+    return bytes(rfc8785.dumps(value))
+
+
+def digest(data: bytes) -> str:
+    """Return the sha256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """Read the bytes of a record.
+
+    Returns
+    -------
+    dict
+        A record of an earlier schema has the fields that came later, as they were then: nothing fitted
+        again, nothing forgotten, draws that counted equally.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If they are not the canonical bytes of a record of a known schema and kind with all its fields,
+        each of its type (see `lindley.ledger.record_schema`).
+    """
+    try:
+        record = json.loads(data, parse_int=_number)
+    except (ValueError, RecursionError) as error:
+        raise _corrupt(f"no JSON ({type(error).__name__})") from error
+    if not isinstance(record, dict) or str(record.get("schema")) not in SHAPES:
+        raise _corrupt(f"schema {record.get('schema')!r}" if isinstance(record, dict) else "no object")
+    if record.get("kind") not in KINDS:
+        raise _corrupt(f"kind {record.get('kind')!r}")
+    genesis_shape, link_shape = SHAPES[record["schema"]]
+    wrong = list(misfits(record, genesis_shape if record["kind"] == GENESIS else link_shape))
+    if wrong:
+        raise _corrupt("; ".join(wrong[:5]))
+    try:
+        again = canonical(record)
+    except (ValueError, RecursionError) as error:  # text that has no UTF-8 form is a plain ValueError
+        raise _corrupt(f"values without a canonical form ({error})") from error
+    if again != data:
+        raise _corrupt("bytes that are not in canonical form")
+    return completed(record)
+
+
+def genesis_record(chain: str, model: dict[str, Any], branch: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return the root record of a chain: its model, no data, no draws.
+
+    Parameters
+    ----------
+    chain, model
+        Name of the chain, and what is fixed for its life.
+    branch
+        Of a branch, ``chain`` and ``record`` of the link that it starts from.
+    """
+    return {
+        "schema": SCHEMA,
+        "kind": GENESIS,
+        "chain": chain,
+        "previous": None,
+        "prior": None,
+        "model": model,
+        "branch": branch,
+    }
+
+
+def _number(text: str) -> int | float:
+    """Read an integer; one beyond 2^53 was a float when it was written."""
+    return int(text) if len(text) < 16 else float(text)
+
+
+def _corrupt(found: str) -> LedgerCorrupt:
+    return LedgerCorrupt(
+        "A record cannot be read",
+        expected=f"the canonical JSON of a {SCHEMA} record",
+        found=found,
+        todo="run `lindley verify` on the chain; restore the artifact from a backup",
+    )

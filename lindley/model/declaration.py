@@ -1,0 +1,354 @@
+"""What a user writes beside an ordinary PyMC model: one declaration per chain.
+
+The model stays an ordinary function from a validated batch to a `pymc.Model` with its first
+priors written as usual; Lindley swaps the priors itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import io
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from lindley.errors import DeclarationRefused, UnknownChain
+from lindley.model.policy import REST, Policy
+from lindley.names import check_chain_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pymc as pm
+
+
+#: Between the name of a chain and that of a branch of it.
+BRANCH_MARK = "--"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """One chain: its name, model, schema, and what passes from link to link.
+
+    Parameters
+    ----------
+    name
+        The chain's name, also the name of its registered model.
+    build
+        Function from a validated batch (a pandas DataFrame) to a `pymc.Model`, with the genesis
+        priors written as usual. It must be a pure function of its argument.
+    schema
+        A `pyarrow.Schema` (a field with ``nullable=False`` admits neither null nor NaN) or a
+        pandera `DataFrameSchema`.
+    row_key
+        The columns that identify a row, so that rows are never counted twice.
+    observed
+        Columns that the model conditions on as outcomes. They may be missing from the inputs of
+        a prediction.
+    carried
+        Names of the free variables whose belief passes on. By default every free variable whose
+        size does not depend on the batch.
+    carry
+        State: free variable -> quantity of this link's model whose posterior becomes the next
+        link's prior of that variable, e.g. ``{"i0": "i_end"}``.
+    potentials
+        For each `pymc.Potential` of the model whether it is part of the ``"prior"`` (replaced by
+        the matched prior after the first link) or of the ``"likelihood"`` (counted in every link).
+    order_by
+        Columns that batches are sorted by before they reach `build`; the row key by default.
+    split
+        Optional function that cuts an upstream source (a path or URL) into batches, oldest first:
+        ``split(source) -> iterable of (stem, DataFrame)``. `lindley split` drops them as files.
+    policy
+        How beliefs are matched, kept exact, forgotten and refitted.
+    constants
+        Constants of preprocessing (means, scales), frozen at genesis: numbers by name, or a function
+        that computes them from the first batch. `build` takes them as the keyword ``constants``.
+    context
+        How many rows before a batch the model conditions on (lags): `build` takes them as the keyword
+        ``context``, a frame of at most so many rows, oldest first. They are not counted again.
+    description
+        One paragraph for people, shown in the registry.
+    """
+
+    name: str
+    build: Callable[..., pm.Model]
+    schema: Any
+    row_key: tuple[str, ...]
+    observed: tuple[str, ...] = ()
+    carried: tuple[str, ...] | None = None
+    carry: Mapping[str, str] = field(default_factory=dict)
+    potentials: Mapping[str, Literal["prior", "likelihood"]] = field(default_factory=dict)
+    order_by: tuple[str, ...] | None = None
+    split: Callable[[str], Iterable[tuple[str, pd.DataFrame]]] | None = None
+    policy: Policy = field(default_factory=Policy)
+    constants: Mapping[str, float] | Callable[[pd.DataFrame], Mapping[str, float]] | None = None
+    context: int = 0
+    description: str = ""
+    #: The file the declaration was loaded from, and its code as it was executed; set by `load_file`.
+    source: Path | None = None
+    code: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without building the model."""
+        check_chain_name(self.name)
+        self._check_names()
+        if not self.row_key:
+            raise DeclarationRefused(
+                f"The declaration of {self.name} was refused",
+                expected="a row key of at least one column, so that no row can be counted twice",
+                found="an empty row_key",
+                todo="name the columns that identify a row",
+            )
+        if self.context < 0:
+            raise DeclarationRefused(
+                f"The declaration of {self.name} was refused",
+                expected="context as a number of rows, 0 or more",
+                found=repr(self.context),
+                todo="say how many rows before a batch the model looks at",
+            )
+        unknown = set(self.policy.forget) - {REST, *(self.carried or self.policy.forget)}
+        if unknown:
+            raise DeclarationRefused(
+                f"The declaration of {self.name} was refused",
+                expected=f"forgetting of carried variables: {', '.join(self.carried or ())}, or {REST!r}",
+                found=", ".join(sorted(unknown)),
+                todo="correct the names in `policy.forget`",
+            )
+
+    def _check_names(self) -> None:
+        """Refuse names that are given as something else."""
+        for label in ("row_key", "observed", "carried", "order_by"):
+            value = getattr(self, label)
+            if value is None and label in ("carried", "order_by"):
+                continue
+            if not isinstance(value, (tuple, list)) or not all(isinstance(name, str) for name in value):
+                raise DeclarationRefused(
+                    f"The declaration of {self.name} was refused",
+                    expected=f"{label} as a tuple of names",
+                    found=repr(value)[:200],
+                    todo=f"write {label}=({value!r},)"
+                    if isinstance(value, str)
+                    else f"list the names of {label}",
+                )
+        for label in ("carry", "potentials"):
+            value = getattr(self, label)
+            if not isinstance(value, Mapping) or not all(
+                isinstance(name, str) for pair in value.items() for name in pair
+            ):
+                raise DeclarationRefused(
+                    f"The declaration of {self.name} was refused",
+                    expected=f"{label} as a dict from name to name",
+                    found=repr(value)[:200],
+                    todo=f"write {label}={{'name': 'name'}}, or leave it out",
+                )
+
+    def extras(self, frame: pd.DataFrame, context: Any, constants: Any) -> dict[str, Any]:
+        """Return the keyword arguments that `build` takes beside the rows."""
+        found: dict[str, Any] = {}
+        if self.constants is not None:
+            found["constants"] = self.frozen_constants(frame) if constants is None else dict(constants)
+        if self.context:
+            found["context"] = frame.iloc[:0] if context is None else context
+        return found
+
+    def frozen_constants(self, frame: pd.DataFrame) -> dict[str, float]:
+        """Return the constants of preprocessing, computed from the first batch where they are a function.
+
+        Raises
+        ------
+        DeclarationRefused
+            If the function raises, or gives anything but finite numbers by name.
+        """
+        if self.constants is None:
+            return {}
+        try:
+            given = self.constants(frame) if callable(self.constants) else self.constants
+            found = {str(name): float(value) for name, value in given.items()}
+        except Exception as error:
+            raise DeclarationRefused(
+                f"The constants of {self.name} could not be computed from the first batch",
+                expected="numbers by name",
+                found=f"{type(error).__name__}: {error}",
+                todo="call the declaration's constants function on this batch and mend what it raises",
+            ) from error
+        bad = [name for name, value in found.items() if not math.isfinite(value)]
+        if bad:
+            raise DeclarationRefused(
+                f"The constants of {self.name} are not all finite",
+                expected="finite numbers by name",
+                found=", ".join(f"{name} = {found[name]}" for name in bad),
+                todo="choose constants that the first batch determines",
+            )
+        return found
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it was made without a file, so that its code has no name."""
+        return self.source is None or self.code is None
+
+    @property
+    def source_text(self) -> str:
+        """The code of the declaration's file as it was executed, whatever became of the file since.
+
+        Raises
+        ------
+        DeclarationRefused
+            If the declaration was made in memory: its code could not be recorded.
+        """
+        if self.source is None or self.code is None:
+            raise DeclarationRefused(
+                f"The declaration of {self.name} has no source file",
+                expected="a declaration loaded from a file, so that its code can be recorded",
+                found="a declaration made in memory",
+                todo="put it into a file and use lindley.model.declaration.load_file",
+            )
+        return self.code
+
+    @property
+    def model_digest(self) -> str:
+        """Sha256 over the code that was executed, comments and layout left out."""
+        return source_digest(self.source_text)
+
+
+@lru_cache(maxsize=64)  # asked for several times in each update
+def source_digest(text: str) -> str:
+    """Return the sha256 of Python source with comments, layout and docstrings left out."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
+        ):
+            body[0].value.value = ""
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+class _ReadOnce(SourceFileLoader):
+    """Executes the bytes that were read, and no bytecode.
+
+    A file may be saved while its model is fitted: what is recorded must be what ran. Bytecode on disk is
+    found stale by the file's size and second of change only.
+    """
+
+    def __init__(self, fullname: str, path: Path, data: bytes) -> None:
+        super().__init__(fullname, str(path))
+        self._data = data
+
+    def get_data(self, path: str) -> bytes:
+        return self._data if path == self.path else super().get_data(path)
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self._data, self.path)
+
+
+def load_file(path: Path) -> Declaration:
+    """Load the one declaration that a Python file defines.
+
+    The file's folder is not put on `sys.path`: a model file stands alone or imports installed
+    packages. Executes the file; load only code that you trust. The file is read once: the declaration
+    keeps the code that was executed.
+
+    Raises
+    ------
+    DeclarationRefused
+        If the file cannot be imported, or defines no declaration or more than one.
+    """
+    path = Path(path).resolve()
+    module_name = f"_lindley_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if path.suffix != ".py":
+        raise DeclarationRefused(f"{path.name} is not a Python file", todo="give a file that ends in .py")
+    # First: at import it looks for the source of every frame above it, and below PyMC there are many.
+    import arviz_base  # noqa: F401
+
+    try:
+        module, code = _executed(path, module_name)
+    except Exception as error:
+        sys.modules.pop(module_name, None)
+        raise DeclarationRefused(
+            f"The model file {path.name} cannot be imported",
+            found=f"{type(error).__name__}: {error}",
+            todo=f"run `python {path.name}` and mend what it reports",
+        ) from error
+    found = [value for value in vars(module).values() if isinstance(value, Declaration)]
+    if len(found) != 1:
+        raise DeclarationRefused(
+            f"The model file {path.name} was refused",
+            expected="exactly one lindley.Declaration at module level",
+            found=f"{len(found)}",
+            todo="keep one chain per file",
+        )
+    return replace(found[0], source=path, code=code)
+
+
+def _executed(path: Path, module_name: str) -> tuple[ModuleType, str]:
+    """Read a Python file once; return the module that its code made, and this code as text."""
+    data = path.read_bytes()
+    code = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
+    loader = _ReadOnce(module_name, path, data)
+    spec = ModuleSpec(module_name, loader, origin=str(path))
+    spec.has_location = True  # so that the module has `__file__`
+    module = importlib.util.module_from_spec(spec)
+    # Registered before execution so that dataclasses and pandera models in the file resolve their names.
+    sys.modules[module_name] = module
+    loader.exec_module(module)
+    return module, code
+
+
+def load_declaration(name: str, models: Path) -> Declaration:
+    """Load the declaration of chain `name` from the folder `models` (file ``NAME.py``).
+
+    A branch ``SOURCE--NAME`` without a file of its own has the declaration of its source, under its name.
+
+    Raises
+    ------
+    UnknownChain
+        If the folder has no such file.
+    DeclarationRefused
+        If the file's declaration has another name.
+    """
+    check_chain_name(name)
+    path = _file_of(name, models)
+    if path is None and BRANCH_MARK in name:
+        return replace(load_declaration(name.rpartition(BRANCH_MARK)[0], models), name=name)
+    if path is None:
+        known = ", ".join(declared_chains(models)) or "none"
+        raise UnknownChain(
+            f"No chain {name!r} is declared",
+            expected=f"a file {name.replace('-', '_')}.py in {models.name}/",
+            found=f"declared chains: {known}",
+            todo="correct the name, or write the model file",
+        )
+    declaration = load_file(path)
+    if declaration.name != name:
+        raise DeclarationRefused(
+            f"The model file {path.name} declares another chain",
+            expected=name,
+            found=declaration.name,
+            todo="give file and declaration the same name",
+        )
+    return declaration
+
+
+def _file_of(name: str, models: Path) -> Path | None:
+    """Return the model file of a chain, if there is one."""
+    paths = (models / f"{stem}.py" for stem in (name, name.replace("-", "_")))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def declared_chains(models: Path) -> list[str]:
+    """Return the names that the files of `models` could declare, without importing them."""
+    if not models.is_dir():
+        return []
+    return sorted(path.stem for path in models.glob("*.py") if not path.stem.startswith("_"))

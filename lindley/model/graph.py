@@ -1,0 +1,394 @@
+"""The user's PyMC model, taken apart: free variables, what is carried, prior and likelihood terms.
+
+Nothing here changes the model. The log density is taken in PyMC's own value-variable space, where a
+carried variable's value variable *is* its coordinates; the prior terms of carried variables can then
+be left out and the rest evaluated at any coordinates.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+with warnings.catch_warnings():
+    # PyTensor warns at import when no BLAS is linked for its C backend, which is not used here.
+    warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
+    import pymc as pm
+
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.traversal import ancestors
+
+from lindley.errors import LindleyError, ModelRefused
+from lindley.model.coordinates import Block, Coordinates
+from lindley.model.declaration import Declaration
+
+#: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
+_DATA_SIZE = 8
+#: How often a prior that a transform confines is drawn from before it is given up.
+_PRIOR_ROUNDS = 100
+
+
+@dataclass(frozen=True)
+class FreeVariable:
+    """A free variable of the model with its value variable and the shape of both."""
+
+    name: str
+    rv: Variable
+    value: Variable
+    block: Block
+
+
+@dataclass(frozen=True)
+class ModelGraph:
+    """A built model, split into what is carried and what is local to the batch.
+
+    Parameters
+    ----------
+    model
+        The user's model, unmodified.
+    carried, local
+        Free variables, in the model's order.
+    """
+
+    declaration: Declaration
+    model: Any
+    carried: tuple[FreeVariable, ...]
+    local: tuple[FreeVariable, ...]
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Coordinates of the carried variables."""
+        return Coordinates(tuple(variable.block for variable in self.carried))
+
+    @property
+    def free(self) -> tuple[FreeVariable, ...]:
+        """Carried, then local variables: the order of the sampler's vector."""
+        return self.carried + self.local
+
+    @property
+    def size(self) -> int:
+        """Length of the sampler's vector."""
+        return sum(variable.block.size for variable in self.free)
+
+    def coordinates_of_values(self) -> list[Variable]:
+        """Return each free variable's coordinates as an expression of its natural-scale value."""
+        forward = []
+        for variable in self.free:
+            transform = self.model.rvs_to_transforms[variable.rv]
+            rv = variable.rv
+            forward.append(rv if transform is None else transform.forward(rv, *rv.owner.inputs))
+        return forward
+
+    def prior_potentials(self) -> list[Variable]:
+        """Return the potentials that are part of the prior."""
+        return [p for p in self.model.potentials if self.declaration.potentials[p.name] == "prior"]
+
+    def prior_variables(self) -> list[Variable]:
+        """Return the variables whose terms the matched prior replaces."""
+        return [variable.rv for variable in self.carried] + self.prior_potentials()
+
+    def batch_variables(self) -> list[Variable]:
+        """Return the variables whose terms stay in every link: local priors and the likelihood."""
+        return [variable.rv for variable in self.local] + self.likelihood_variables()
+
+    def likelihood_variables(self) -> list[Variable]:
+        """Return the observed variables and the potentials that belong to the likelihood."""
+        chosen = [p for p in self.model.potentials if self.declaration.potentials[p.name] == "likelihood"]
+        return list(self.model.observed_RVs) + chosen
+
+
+def build(declaration: Declaration, frame: Any, *, context: Any = None, constants: Any = None) -> Any:
+    """Call the user's function and return its model.
+
+    Parameters
+    ----------
+    declaration
+        The chain's declaration.
+    frame
+        The batch's rows.
+    context
+        Rows before the batch, for a declaration that asks for them; none of them by default.
+    constants
+        Frozen constants, for a declaration that has them.
+
+    Raises
+    ------
+    ModelRefused
+        If the function raises, or returns something else than a model with free and observed variables.
+    """
+    try:
+        model = declaration.build(frame, **declaration.extras(frame, context, constants))
+    except LindleyError:
+        raise
+    except Exception as error:
+        raise ModelRefused(
+            f"The model of {declaration.name} could not be built from the batch",
+            found=f"{type(error).__name__}: {error}",
+            todo="call the declaration's build function on this batch and mend what it raises",
+        ) from error
+    if not isinstance(model, pm.Model):
+        raise ModelRefused(
+            f"The build function of {declaration.name} did not return a model",
+            expected="a pymc.Model",
+            found=type(model).__name__,
+            todo="end the function with `return model`",
+        )
+    if not model.free_RVs:
+        raise ModelRefused(
+            f"The model of {declaration.name} has no free variable",
+            expected="at least one continuous free variable, whose belief can be updated",
+            found=f"observed variables {[rv.name for rv in model.observed_RVs]}",
+            todo="give the model a parameter with a prior",
+        )
+    if not model.observed_RVs and not model.potentials:
+        raise ModelRefused(
+            f"The model of {declaration.name} has no observed variable",
+            expected="at least one variable with observed=..., taken from the batch",
+            found="free variables only",
+            todo="pass the batch's outcomes as observed",
+        )
+    return model
+
+
+def take_apart(declaration: Declaration, model: Any, carried: tuple[str, ...]) -> ModelGraph:
+    """Split a built model by the names of its carried variables.
+
+    Raises
+    ------
+    ModelRefused
+        If a free variable is discrete, a name in the declaration is not in the model, or a potential
+        is not declared.
+    """
+    discrete = [model.values_to_rvs[value].name for value in model.discrete_value_vars]
+    if discrete:
+        raise ModelRefused(
+            f"The model of {declaration.name} has the discrete free variable {discrete[0]!r}",
+            expected="continuous free variables only",
+            found=f"discrete {', '.join(discrete)}",
+            todo="sum it out of the model (pm.Mixture, or pymc-extras' marginalize), or observe it",
+        )
+    free = {rv.name: _free_variable(model, rv) for rv in model.free_RVs}
+    _require_known(declaration, model, carried, free)
+    _require_declared_potentials(declaration, model)
+    return ModelGraph(
+        declaration=declaration,
+        model=model,
+        carried=tuple(variable for name, variable in free.items() if name in carried),
+        local=tuple(variable for name, variable in free.items() if name not in carried),
+    )
+
+
+def carried_variables(declaration: Declaration, frame: Any, constants: Any = None) -> tuple[str, ...]:
+    """Return the names of the carried variables: declared, or found out from the first batch's rows.
+
+    Raises
+    ------
+    ModelRefused
+        If the model cannot be built; see also `default_carried`.
+    """
+    if declaration.carried is not None:
+        return declaration.carried
+    return default_carried(declaration, build(declaration, frame, constants=constants), frame, constants)
+
+
+def default_carried(
+    declaration: Declaration, model: Any, frame: Any, constants: Any = None
+) -> tuple[str, ...]:
+    """Return the free variables whose size does not depend on the batch.
+
+    The model is built a second time from the batch's rows twice over: labels stay the same then,
+    while what has one element per row doubles.
+
+    Raises
+    ------
+    ModelRefused
+        If the second build fails; the error says how to declare `carried` instead.
+    """
+    import pandas as pd  # heavy, and only the first link of a chain comes here
+
+    try:
+        rows = pd.concat([frame, frame], ignore_index=True)
+        twice = declaration.build(rows, **declaration.extras(rows, None, constants))
+    except Exception as error:
+        raise ModelRefused(
+            f"Lindley could not find out which variables of {declaration.name} to carry",
+            expected="a model that can also be built from the batch's rows twice over",
+            found=f"{type(error).__name__}: {error}",
+            todo="declare carried=(...) with the names of the variables whose belief passes on",
+        ) from error
+    before, after = initial_shapes(model), initial_shapes(twice)
+    names = tuple(rv.name for rv in model.free_RVs if before[rv.name] == after.get(rv.name))
+    if not names:
+        raise ModelRefused(
+            f"No free variable of {declaration.name} can be carried by default",
+            expected="at least one free variable whose size does not depend on the batch",
+            found=f"{', '.join(rv.name for rv in model.free_RVs)}, which grow with the rows",
+            todo="declare carried=(...) or give the model a parameter shared by all rows",
+        )
+    return names
+
+
+def draw(variables: list[Variable], *, size: int, seed: int) -> list[np.ndarray]:
+    """Draw model variables jointly from their priors; returns arrays [draw, ...]."""
+    return list(pm.draw(variables, draws=size, random_seed=seed, mode="FAST_COMPILE"))
+
+
+def prior_coordinates(graph: ModelGraph, *, size: int, seed: int) -> np.ndarray | None:
+    """Draw carried coordinates, then local ones, from the model's own priors.
+
+    A transform may confine a prior further, as `ordered` does a normal one: what falls outside is drawn
+    again.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Array [draw, x]; None if a prior is improper, or nearly all of it is outside.
+    """
+    if any(improper(rv) for rv in graph.model.free_RVs):
+        return None
+    found = np.empty((0, graph.size))
+    for again in range(_PRIOR_ROUNDS):
+        fresh = int(np.random.default_rng([seed, again]).integers(2**31)) if again else seed
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = draw(graph.coordinates_of_values(), size=size, seed=fresh)
+        drawn = np.concatenate([np.reshape(value, (size, -1)) for value in values], axis=1)
+        found = np.concatenate([found, drawn[np.isfinite(drawn).all(axis=1)]])
+        if len(found) >= size:
+            return found[:size]
+    return None
+
+
+def improper(rv: Variable) -> bool:
+    """Whether a free variable has no proper prior (pm.Flat, pm.HalfFlat)."""
+    return type(rv.owner.op).__name__ in {"FlatRV", "HalfFlatRV"}
+
+
+def initial_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the natural-scale shape of each free variable by name."""
+    return {name: tuple(shape) for name, shape in _rv_shapes(model).items()}
+
+
+def _rv_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return shapes; static ones where the graph knows them, evaluated ones elsewhere."""
+    shapes = {rv.name: rv.type.shape for rv in model.free_RVs}
+    if any(None in shape for shape in shapes.values()):
+        shapes.update(model.eval_rv_shapes())
+    return shapes
+
+
+def _free_variable(model: Any, rv: Variable) -> FreeVariable:
+    """Describe one free variable."""
+    value = model.rvs_to_values[rv]
+    shape, value_shape = rv.type.shape, value.type.shape
+    if None in shape or None in value_shape:
+        evaluated = model.eval_rv_shapes()
+        shape, value_shape = tuple(evaluated[rv.name]), tuple(evaluated[value.name])
+    dims = tuple(model.named_vars_to_dims.get(rv.name) or ())
+    labels = tuple(_labels(model, rv.name, dim, n) for dim, n in zip(dims, shape, strict=False))
+    block = Block(
+        name=rv.name,
+        shape=tuple(int(n) for n in shape),
+        value_shape=tuple(int(n) for n in value_shape),
+        transform=_transform_text(model, rv),
+        dims=dims,
+        labels=labels,
+    )
+    return FreeVariable(name=rv.name, rv=rv, value=value, block=block)
+
+
+def _labels(model: Any, name: str, dim: str, length: int) -> tuple[str, ...]:
+    """Return the labels of a dim as text; positions when the model gives none."""
+    values = model.coords.get(dim)
+    labels = tuple(str(v) for v in (range(length) if values is None else values))
+    if len(set(labels)) != len(labels):
+        raise ModelRefused(
+            f"The dim {dim!r} of the variable {name!r} has the same label twice",
+            expected="labels that differ as text",
+            found=f"{sorted({label for label in labels if labels.count(label) > 1})[:5]}",
+            todo="make the labels of the dim unique",
+        )
+    return labels
+
+
+def _transform_text(model: Any, rv: Variable) -> str:
+    """Name the transform and its bounds; bounds that follow the batch are refused."""
+    transform = model.rvs_to_transforms[rv]
+    if transform is None:
+        return "identity"
+    if not hasattr(transform, "args_fn"):
+        return str(transform.name)
+    bounds = [_bound_text(rv.name, bound) for bound in transform.args_fn(*rv.owner.inputs)]
+    return f"{transform.name}({', '.join(bounds)})"
+
+
+def _bound_text(name: str, bound: Any) -> str:
+    """Write one bound of an interval as text."""
+    if bound is None:
+        return "none"
+    if not isinstance(bound, Variable):
+        return repr(np.asarray(bound, dtype=float).tolist())
+    if isinstance(bound, Constant):
+        return repr(np.asarray(bound.data, dtype=float).tolist())
+    inputs = [v for v in ancestors([bound]) if v.owner is None and not isinstance(v, Constant)]
+    if any(getattr(v, "name", None) for v in inputs if hasattr(v, "get_value") and not _is_rng(v)):
+        raise ModelRefused(
+            f"The support of the free variable {name!r} depends on the batch",
+            expected="bounds that are constants or depend on other parameters",
+            found=f"bounds computed from {[v.name for v in inputs if getattr(v, 'name', None)]}",
+            todo="make the bounds constants, so that the variable means the same in every link",
+        )
+    if not inputs:
+        return repr(np.asarray(bound.eval(mode="FAST_COMPILE"), dtype=float).tolist())
+    return "conditional"
+
+
+def is_data(constant: Constant, observed: set[Variable]) -> bool:
+    """Whether a constant of a graph is data of the batch rather than structure."""
+    value: Any = constant.data
+    if not isinstance(value, np.ndarray) or value.ndim == 0:
+        return False
+    return constant in observed or value.size >= _DATA_SIZE
+
+
+def _is_rng(variable: Any) -> bool:
+    return isinstance(variable.get_value(borrow=True), np.random.Generator)
+
+
+def _require_known(
+    declaration: Declaration, model: Any, carried: tuple[str, ...], free: dict[str, FreeVariable]
+) -> None:
+    """Refuse names in the declaration that the model does not have."""
+    quantities = set(free) | {d.name for d in model.deterministics}
+    wanted = [(name, set(free)) for name in (*carried, *declaration.carry)]
+    wanted += [(source, quantities) for source in declaration.carry.values()]
+    for name, known in wanted:
+        if name not in known:
+            raise ModelRefused(
+                f"The declaration of {declaration.name} names {name!r}, which the model does not have",
+                expected=f"one of {', '.join(sorted(known))}",
+                found=name,
+                todo="correct the name; or keep what the chain carries since genesis, or start another chain",
+            )
+    for target in declaration.carry:
+        if target not in carried:
+            raise ModelRefused(
+                f"The declaration of {declaration.name} passes state into {target!r}, which is not carried",
+                expected="every key of `carry` among the carried variables",
+                found=f"carried {', '.join(carried)}",
+                todo=f"add {target!r} to `carried`",
+            )
+
+
+def _require_declared_potentials(declaration: Declaration, model: Any) -> None:
+    """Refuse potentials that could be counted in every link without anyone having said so."""
+    unknown = [p.name for p in model.potentials if p.name not in declaration.potentials]
+    if unknown:
+        raise ModelRefused(
+            f"The model of {declaration.name} has the potential {unknown[0]!r}",
+            expected="every potential declared as part of the prior or of the likelihood",
+            found=f"undeclared {', '.join(unknown)}",
+            todo='declare potentials={"' + unknown[0] + '": "prior"} (or "likelihood")',
+        )

@@ -1,0 +1,168 @@
+"""What a belief says of each carried element on its natural scale, vanished labels included.
+
+The posterior of a link's trace has the labels of the newest batch; a label that this batch does not have is
+kept among the coordinates that pass on, jointly with the others, and is taken back to its natural scale here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.special import expit
+
+from lindley.model.coordinates import Block, Coordinates
+
+#: An interval transform whose bounds are numbers or none; see `lindley.model.graph`.
+_INTERVAL = re.compile(r"interval\(([^\s\[\]]+), ([^\s\[\]]+)\)")
+
+
+def carried_values(
+    tree: xr.DataTree, coordinates: Coordinates, carry: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """Return natural-scale draws of every carried element that a belief knows.
+
+    Parameters
+    ----------
+    tree, coordinates, carry
+        As in `carried_arrays`.
+
+    Returns
+    -------
+    dict
+        Arrays [chain, draw] by element label, e.g. ``beta[north]``, as in the summary.
+    """
+    found: dict[str, np.ndarray] = {}
+    for array in carried_arrays(tree, coordinates, carry).values():
+        flat = array.values.reshape(*array.shape[:2], -1)
+        found |= {label: flat[..., i] for i, label in enumerate(element_labels(array))}
+    return found
+
+
+def carried_arrays(
+    tree: xr.DataTree, coordinates: Coordinates, carry: Mapping[str, str]
+) -> dict[str, xr.DataArray]:
+    """Return natural-scale draws of every carried variable with all the labels that a belief knows.
+
+    Parameters
+    ----------
+    tree
+        A link's trace, with the groups posterior and coordinates.
+    coordinates
+        The belief's.
+    carry
+        Where state comes from: carried quantity by the variable that it passes into.
+
+    Returns
+    -------
+    dict
+        Arrays [chain, draw, ...] by variable, state as it passes on. A variable with a vanished label and a
+        transform that is not one of PyMC's own for single elements has the labels of the newest batch only.
+    """
+    posterior, group = tree["posterior"].dataset, tree["coordinates"].dataset
+    place = {str(name): i for i, name in enumerate(group["coordinate"].values)}
+    found = {}
+    for block in coordinates.blocks:
+        held = posterior[block.name]
+        source = carry.get(block.name, block.name)
+        # An imported trace has its state under the name of the variable that it passes into.
+        newest = held.copy(data=posterior[source].values.reshape(held.shape)) if source in posterior else held
+        found[block.name] = _all_elements(newest, block, group["u"].values, place)
+    return found
+
+
+def element_labels(array: xr.DataArray) -> list[str]:
+    """Return one label per element of a variable [chain, draw, ...]."""
+    dims = array.dims[2:]
+    if not dims:
+        return [str(array.name)]
+    axes = [[str(v) for v in array[dim].values] if dim in array.coords else list(map(str, range(n)))
+            for dim, n in zip(dims, array.shape[2:], strict=True)]  # fmt: skip
+    index = pd.MultiIndex.from_product(axes)
+    return [f"{array.name}[{', '.join(key)}]" for key in index]
+
+
+def _all_elements(newest: xr.DataArray, block: Block, u: np.ndarray, place: dict[str, int]) -> xr.DataArray:
+    """Add the elements of a variable that the newest batch does not have."""
+    if not block.elementwise:  # labels cannot come and go
+        return _labelled(newest.values, newest, block.labels)
+    names, flat = block.names(), newest.values.reshape(*newest.shape[:2], -1)
+    at = {label: i for i, label in enumerate(element_labels(newest))}
+    shared = [name for name in names if name in at]
+    if len(shared) < len(names):
+        natural = natural_scale(block.transform, u[..., [place[name] for name in names]])
+        if natural is None or not _same(natural[..., [names.index(n) for n in shared]],
+                                        flat[..., [at[n] for n in shared]]):  # fmt: skip
+            return _labelled(newest.values, newest, _texts(newest))
+    else:
+        natural = np.empty((*newest.shape[:2], len(names)))
+    for i, name in enumerate(names):
+        if name in at:
+            natural[..., i] = flat[..., at[name]]
+    return _labelled(natural.reshape(*newest.shape[:2], *block.shape), newest, block.labels)
+
+
+def _labelled(values: np.ndarray, newest: xr.DataArray, labels: Sequence[Sequence[str]]) -> xr.DataArray:
+    """Return values [chain, draw, ...] with the newest batch's dims and the given labels by dim, if any."""
+    named = zip(newest.dims[2:], labels, strict=False)
+    coords = {str(dim): np.array(texts, dtype=str) for dim, texts in named}
+    return xr.DataArray(values, dims=newest.dims, coords=coords, name=newest.name)
+
+
+def _texts(newest: xr.DataArray) -> list[list[str]]:
+    """Return the newest batch's labels as text, by dim."""
+    return [[str(label) for label in newest[dim].values] for dim in newest.dims[2:]]
+
+
+def _same(computed: np.ndarray, held: np.ndarray) -> bool:
+    """Whether a transform does what PyMC's of that name does: a model may have one of its own."""
+    return np.allclose(computed, held, rtol=1e-6, atol=1e-9 * float(np.abs(held).max(initial=0.0)))
+
+
+def natural_scale(transform: str, u: np.ndarray) -> np.ndarray | None:
+    """Take coordinates of single elements to their natural scale.
+
+    Parameters
+    ----------
+    transform
+        The transform with its bounds, as a `Block` states it.
+    u
+        Array of coordinates.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        None where the transform is not one of PyMC's own, or its bounds are no constants.
+    """
+    with np.errstate(over="ignore"):  # beyond all numbers is infinite, in PyMC too
+        if transform == "identity":
+            return np.array(u)
+        if transform == "log":
+            return np.exp(u)
+        if transform == "logodds":
+            return np.asarray(expit(u))
+        if transform == "log_exp_m1":
+            return np.logaddexp(0.0, u)
+        if transform == "circular":
+            return np.arctan2(np.sin(u), np.cos(u))
+        return _in_interval(transform, u)
+
+
+def _in_interval(transform: str, u: np.ndarray) -> np.ndarray | None:
+    """Undo an interval transform."""
+    found = _INTERVAL.fullmatch(transform)
+    if found is None:
+        return None
+    try:
+        low, high = float(found[1].replace("none", "-inf")), float(found[2].replace("none", "inf"))
+    except ValueError:  # bounds that depend on other parameters
+        return None
+    if np.isfinite([low, high]).all():
+        share = expit(u)
+        return np.asarray(share * high + (1 - share) * low)
+    if np.isfinite(low):
+        return np.exp(u) + low
+    return high - np.exp(u) if np.isfinite(high) else np.array(u)

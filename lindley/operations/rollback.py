@@ -1,0 +1,33 @@
+"""Planning to go back to an earlier belief."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lindley.ledger.lineage import maker_of
+from lindley.ledger.protocol import Ledger
+from lindley.ledger.record import ROLLBACK
+from lindley.ledger.references import choose_link
+from lindley.model.declaration import Declaration
+from lindley.operations.amendment import ActPlan, opened
+
+
+def plan_rollback(ledger: Ledger, declaration: Declaration, link: str) -> ActPlan:
+    """Plan to go back to the belief of an earlier link; what came after it does not count any more.
+
+    Parameters
+    ----------
+    link
+        Which one; see `lindley.ledger.references.choose_link`.
+
+    Raises
+    ------
+    UnknownChain, UnknownLink
+        If there is no such chain or link.
+    """
+    plan = opened(ledger, declaration, ROLLBACK)
+    target, head = choose_link(plan.chain, link), plan.head_link
+    if maker_of(plan.chain, target) is maker_of(plan.chain, head):
+        said = "is the head" if target is head else f"has the belief of the head, link {head.number}"
+        return replace(plan, noop=f"Link {target.number} {said}; nothing was done")
+    return replace(plan, target=target)

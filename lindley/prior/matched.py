@@ -1,0 +1,175 @@
+"""The matched prior: a distribution in coordinates with the posterior's joint shape."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+
+from lindley.errors import FitFailed
+from lindley.model.coordinates import Coordinates
+from lindley.prior.matching import NORMAL, SINH_ARCSINH, TRIANGULAR, Family, match_like, match_map
+from lindley.prior.stein import Calibration, equal_weights
+from lindley.prior.triangular import ARRAYS, TriangularMap
+
+#: Draws from which the moments of a map that is not normal are computed.
+_STRAIGHT_DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class MatchedPrior:
+    """A distribution over the coordinates of a model's carried variables.
+
+    Parameters
+    ----------
+    coordinates
+        What each coordinate is.
+    map
+        The map from whitened points to coordinates.
+    reason
+        Why it is of its family.
+    moments
+        What its moments were estimated by: ``draws``, ``stein 1`` to ``stein 3`` (calibrated draws, see
+        `lindley.prior.stein`), ``information`` (see `lindley.prior.information`).
+    shrinkage
+        How far correlations were shrunk to zero, 0 to 1.
+    """
+
+    coordinates: Coordinates
+    map: TriangularMap
+    reason: str = ""
+    moments: str = "draws"
+    shrinkage: float = 0.0
+
+    @property
+    def family(self) -> str:
+        """``normal``, ``sinh-arcsinh`` or ``triangular``."""
+        if self.map.bent:
+            return TRIANGULAR
+        return SINH_ARCSINH if self.map.warped else NORMAL
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Return the map's arrays in the order of `lindley.prior.triangular.ARRAYS`."""
+        return self.map.arrays()
+
+    @property
+    def digest(self) -> str:
+        """Sha256 over coordinates, family and named arrays."""
+        sha = hashlib.sha256(b"lindley-matched-prior/1\n")
+        sha.update("\n".join([self.family, *self.coordinates.names]).encode())
+        for block in self.coordinates.blocks:
+            sha.update(f"\n{block.name}:{block.transform}".encode())
+        for name, array in zip(ARRAYS, self.arrays(), strict=True):
+            # Margins came later: a map that has none keeps the digest that it always had.
+            if name != "margins" or self.map.warped:
+                sha.update(array_bytes(name, array))
+        return sha.hexdigest()
+
+    def ordered(self, coordinates: Coordinates) -> MatchedPrior:
+        """Return the same distribution with its coordinates in another order, matched by name."""
+        names = self.coordinates.names
+        index = np.array([names.index(name) for name in coordinates.names], dtype=int)
+        if np.array_equal(index, np.arange(index.size)):
+            return replace(self, coordinates=coordinates)
+        return replace(self, coordinates=coordinates, map=self.map.permuted(index))
+
+    def straightened(self) -> MatchedPrior:
+        """Return the joint normal with the distribution's mean and covariance, computed from its draws."""
+        if self.map.normal:
+            return self
+        points = self.map.sample(np.random.default_rng(0), _STRAIGHT_DRAWS)
+        equal = np.full(len(points), 1 / len(points))
+        return replace(self, map=match_like(points, equal, None, 0.0, self.coordinates.names))
+
+    def widened(self, factors: np.ndarray) -> MatchedPrior:
+        """Return the distribution stretched about its middle, by a factor for each [coordinate]."""
+        return replace(self, map=self.map.stretched(factors))
+
+
+def match(
+    draws: np.ndarray,
+    coordinates: Coordinates,
+    *,
+    calibration: Calibration | None = None,
+    halves: tuple[Calibration, Calibration] | None = None,
+    ess: float | None = None,
+    state: frozenset[str] = frozenset(),
+    family: str = "auto",
+) -> MatchedPrior:
+    """Match a prior to posterior draws.
+
+    Parameters
+    ----------
+    draws
+        Array [draw, coordinate] in unconstrained space, chain after chain.
+    coordinates
+        What each coordinate is.
+    calibration, halves
+        Weights of the draws, and of each half of them by itself; equal ones by default.
+    ess
+        Effective sample size of the draws; their number by default.
+    state
+        Names of variables that hold carried state: a bent map takes them last.
+    family
+        ``auto``, or the family that the policy asks for. Where ``information`` comes here there is no normal
+        prior to add information to: ``normal`` stands for it.
+
+    Returns
+    -------
+    MatchedPrior
+        With the draws' mean and whole covariance, or bent where the draws ask for it; see
+        `lindley.prior.matching.match_map`.
+
+    Raises
+    ------
+    FitFailed
+        If there are too few draws for the dimension, or they are not finite.
+    """
+    count, size = draws.shape
+    if not np.isfinite(draws).all():
+        bad = [coordinates.names[i] for i in np.flatnonzero(~np.isfinite(draws).all(axis=0))]
+        raise FitFailed(
+            "The posterior cannot be matched: its draws are not all finite",
+            found=f"infinite or missing values in {', '.join(bad[:5])}",
+            todo="check the support of these variables: a carried quantity must stay inside it",
+        )
+    if count < 2 * size + 2:
+        raise FitFailed(
+            "The posterior cannot be matched: too few draws for its dimension",
+            expected=f"more than {2 * size + 2} draws for {size} coordinates",
+            found=f"{count}",
+            todo="ask for more draws",
+        )
+    calibration, note = calibration or equal_weights(count), ""
+    if family == "information":
+        family, note = NORMAL, "; no normal prior to add information to"
+    last = np.array([block.name in state for block in coordinates.blocks for _ in range(block.size)])
+    found = match_map(
+        draws,
+        coordinates.names,
+        calibration=calibration,
+        halves=halves,
+        ess=ess,
+        last=last,
+        family=cast("Family", family),
+    )
+    moments = f"stein {calibration.order}" if calibration.order else "draws"
+    return MatchedPrior(coordinates, found.map, found.reason + note, moments, found.shrinkage)
+
+
+def rematch(draws: np.ndarray, weights: np.ndarray, like: MatchedPrior) -> MatchedPrior:
+    """Match a prior of the family and order of `like` to draws [draw, coordinate] with weights [draw].
+
+    Which family was chosen is recorded with its reason; what the family gives on the draws is what a
+    verifier can compute anew.
+    """
+    again = match_like(draws, weights, like.map, like.shrinkage, like.coordinates.names)
+    return replace(like, map=again)
+
+
+def array_bytes(name: str, array: np.ndarray) -> bytes:
+    """Return the canonical bytes of a named array: name, shape, then values as little-endian float64."""
+    values = np.ascontiguousarray(array, dtype="<f8")
+    return f"\n{name}{list(values.shape)}:".encode() + values.tobytes()

@@ -1,0 +1,267 @@
+"""Triangular maps from whitened points to coordinates: the joint normal and its bent relatives.
+
+With z ~ Normal(0, I) and the coordinates taken in an order of their own, coordinate k is
+
+    u_k = loc_k + linear_k . z_<k + z_<k' quadratic_k z_<k
+          + exp(log_width_k + widen_k . z_<k) * sinh((asinh(z_k) + skew_k) / tail_k)
+
+(Knothe-Rosenblatt rearrangement; Marzouk et al. 2016, Handbook of Uncertainty Quantification, ch. 23; the
+last factor is Jones & Pewsey 2009, Biometrika 96:761). Without bends (quadratic, widen and skew zero, tail
+one) it is exactly the joint normal with its Cholesky factor. The bends hold what a normal cannot: curved
+ridges, funnels (a width that depends on other parameters), skewness and tails.
+
+Last, each coordinate's margin may be warped by itself, which costs four numbers a coordinate in any
+dimension:
+
+    x_k = center_k + spread_k * sinh((asinh(u_k) + skew_k) / tail_k)
+
+With all four at rest (0, 1, 0, 1) nothing is warped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+#: Names of a map's arrays, in the order in which they are hashed, stored and passed to the engine.
+ARRAYS = ("order", "loc", "linear", "log_width", "quadratic", "widen", "skew", "tail", "margins")
+#: Rows of the array `margins`, and their values where nothing is warped.
+MARGINS = {"center": 0.0, "spread": 1.0, "skew": 0.0, "tail": 1.0}
+#: Nodes of the quadrature that gives means.
+_NODES = 60
+
+
+@dataclass(frozen=True)
+class TriangularMap:
+    """A triangular map; arrays in map order, see the module.
+
+    Parameters
+    ----------
+    order
+        Array [step]: which coordinate each step of the map gives.
+    loc, log_width, skew, tail
+        Arrays [step].
+    linear
+        Array [step, step], strictly lower triangular.
+    quadratic
+        Array [step, bend, bend], symmetric in the last two; no bends at all have length 0.
+    widen
+        Array [step, bend].
+    margins
+        Array [`MARGINS`, coordinate]: the warp of each coordinate's margin; at rest by default.
+    """
+
+    order: np.ndarray
+    loc: np.ndarray
+    linear: np.ndarray
+    log_width: np.ndarray
+    quadratic: np.ndarray
+    widen: np.ndarray
+    skew: np.ndarray
+    tail: np.ndarray
+    margins: np.ndarray = field(default_factory=lambda: np.zeros((4, 0)))
+
+    def __post_init__(self) -> None:
+        """Fill in margins at rest."""
+        if self.margins.shape[1] != len(self.loc):
+            object.__setattr__(self, "margins", margins_at_rest(len(self.loc)))
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return len(self.loc)
+
+    @property
+    def bent(self) -> bool:
+        """Whether the map bends: ridges, funnels, skewness given the coordinates before."""
+        return bool(self.quadratic.size or np.any(self.skew) or np.any(self.tail != 1))
+
+    @property
+    def warped(self) -> bool:
+        """Whether margins are warped."""
+        return not np.array_equal(self.margins, margins_at_rest(self.size))
+
+    @property
+    def normal(self) -> bool:
+        """Whether the map is exactly a joint normal."""
+        return not (self.bent or self.warped)
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Return the arrays in the order of `ARRAYS`."""
+        return tuple(getattr(self, name) for name in ARRAYS)
+
+    def forward(self, z: np.ndarray) -> np.ndarray:
+        """Map whitened points z [..., step] to coordinates u [..., coordinate]."""
+        middle, width = self._given(z)
+        u = np.empty_like(middle)
+        u[..., self.order] = middle + width * np.sinh((np.arcsinh(z) + self.skew) / self.tail)
+        if not self.warped:
+            return u
+        center, spread, skew, tail = self.margins
+        return center + spread * np.sinh((np.arcsinh(u) + skew) / tail)
+
+    def inverse(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Map coordinates u [..., coordinate] to z [..., step] and log|det dz/du| [...]."""
+        log_slope = np.zeros(u.shape[:-1])
+        if self.warped:
+            center, spread, skew, tail = self.margins
+            scaled = (u - center) / spread
+            bent = tail * np.arcsinh(scaled) - skew
+            u = np.sinh(bent)
+            slopes = np.log(tail) + log_cosh(bent) - 0.5 * np.log1p(scaled**2) - np.log(spread)
+            log_slope = slopes.sum(axis=-1)
+        v = u[..., self.order]
+        z = np.zeros_like(v)
+        for k in range(self.size):
+            middle, width = self._given(z, k)
+            scaled = (v[..., k] - middle) / width
+            bent = self.tail[k] * np.arcsinh(scaled) - self.skew[k]
+            z[..., k] = np.sinh(bent)
+            log_slope = log_slope + (
+                np.log(self.tail[k]) + log_cosh(bent) - 0.5 * np.log1p(scaled**2) - np.log(width)
+            )
+        return z, log_slope
+
+    def jacobian(self, z: np.ndarray) -> np.ndarray:
+        """Return du/dz [..., coordinate, step] at points z [..., step]."""
+        slope = np.empty((*z.shape, self.size))
+        slope[..., self.order, :] = self._triangle(z)
+        if self.warped:
+            slope *= self._margin_slope(z)[0][..., None]
+        return slope
+
+    def gradient_in_u(self, z: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """Take the gradient [..., step] of a log density of z to that of the same law as a density of u.
+
+        The Jacobian's own gradient is taken off, so that what comes back is the score of u
+        [..., coordinate].
+        """
+        triangle = self._triangle(z)
+        bent, root = (np.arcsinh(z) + self.skew) / self.tail, np.sqrt(1 + z**2)
+        own = np.tanh(bent) / (self.tail * root) - z / root**2
+        if self.quadratic.size:
+            own = own + self.widen.sum(axis=0)
+        stepwise = np.linalg.solve(np.swapaxes(triangle, -1, -2), (gradient - own)[..., None])[..., 0]
+        score = np.empty_like(stepwise)
+        score[..., self.order] = stepwise
+        if not self.warped:
+            return score
+        slope, bend = self._margin_slope(z)
+        return (score - bend) / slope
+
+    def _triangle(self, z: np.ndarray) -> np.ndarray:
+        """Return the derivative [..., step, step] of the steps, margins left out."""
+        _, width = self._given(z)
+        bent = (np.arcsinh(z) + self.skew) / self.tail
+        triangle = np.broadcast_to(self.linear, (*z.shape, self.size)).copy()
+        if self.quadratic.size:
+            triangle += 2 * np.einsum("kij,...j->...ki", self.quadratic, z)
+            triangle += self.widen * (width * np.sinh(bent))[..., None]
+        index = np.arange(self.size)
+        triangle[..., index, index] = width * np.cosh(bent) / (self.tail * np.sqrt(1 + z**2))
+        return triangle
+
+    def _margin_slope(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the slope [..., coordinate] of the margins' warp and the derivative of its logarithm."""
+        rest = replace(self, margins=margins_at_rest(self.size)).forward(z)
+        _, spread, skew, tail = self.margins
+        bent, root = (np.arcsinh(rest) + skew) / tail, np.sqrt(1 + rest**2)
+        slope = spread * np.cosh(bent) / (tail * root)
+        return slope, np.tanh(bent) / (tail * root) - rest / root**2
+
+    def log_density(self, u: np.ndarray) -> np.ndarray:
+        """Return the log density [...] of coordinates u [..., coordinate]."""
+        z, log_slope = self.inverse(u)
+        return -0.5 * (z**2).sum(axis=-1) - 0.5 * self.size * np.log(2 * np.pi) + log_slope
+
+    def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """Draw `size` points; returns an array [draw, coordinate]."""
+        return self.forward(rng.standard_normal((size, self.size)))
+
+    def permuted(self, index: np.ndarray) -> TriangularMap:
+        """Return the same distribution of ``u[index]``."""
+        where = np.empty(self.size, dtype=int)
+        where[index] = np.arange(self.size)
+        return replace(self, order=where[self.order], margins=self.margins[:, index])
+
+    def stretched(self, factors: np.ndarray) -> TriangularMap:
+        """Return the map with each coordinate stretched by a factor [coordinate] about its mean.
+
+        Covariances become D Sigma D with D the diagonal of the factors; correlations and shapes stay.
+        """
+        if self.warped:
+            margins, mean = self.margins.copy(), self.mean()
+            margins[0] = mean + factors * (margins[0] - mean)
+            margins[1] = factors * margins[1]
+            return replace(self, margins=margins)
+        steps = factors[self.order]
+        middle = self.mean()[self.order]
+        return replace(
+            self,
+            loc=middle + steps * (self.loc - middle),
+            linear=steps[:, None] * self.linear,
+            quadratic=steps[:, None, None] * self.quadratic,
+            log_width=self.log_width + np.log(steps),
+        )
+
+    def mean(self) -> np.ndarray:
+        """Return the mean [coordinate], by quadrature where margins or innovations are skewed.
+
+        Margins are only warped on a map that does not bend (see `lindley.prior.matching`).
+        """
+        nodes, share = np.polynomial.hermite_e.hermegauss(_NODES)
+        share = share / share.sum()
+        middle = self.loc.copy()
+        if self.bent:
+            innovation = np.sinh((np.arcsinh(nodes) + self.skew[:, None]) / self.tail[:, None]) @ share
+            width = np.exp(self.log_width + 0.5 * (self.widen**2).sum(axis=1))
+            middle += np.einsum("kii->k", self.quadratic) + width * innovation
+        found = np.empty(self.size)
+        found[self.order] = middle
+        if not self.warped:
+            return found
+        spread = np.empty(self.size)
+        spread[self.order] = np.sqrt((self.linear**2).sum(axis=1) + np.exp(2 * self.log_width))
+        y = found[:, None] + spread[:, None] * nodes
+        center, scale, skew, tail = self.margins[:, :, None]
+        mean: np.ndarray = (center + scale * np.sinh((np.arcsinh(y) + skew) / tail)) @ share
+        return mean
+
+    def _given(self, z: np.ndarray, step: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return middle and width of all steps, or of one, given the z before them."""
+        pick = slice(None) if step is None else step
+        bends = z[..., : self.quadratic.shape[1]]
+        middle = self.loc[pick] + z @ self.linear[pick].T
+        log_width = self.log_width[pick] + np.zeros_like(middle)
+        if self.quadratic.size:
+            path = "...i,kij,...j->...k" if step is None else "...i,ij,...j->..."
+            middle = middle + np.einsum(path, bends, self.quadratic[pick], bends)
+            log_width = log_width + bends @ self.widen[pick].T
+        return middle, np.exp(log_width)
+
+
+def margins_at_rest(size: int) -> np.ndarray:
+    """Return margins [`MARGINS`, coordinate] that warp nothing."""
+    return np.repeat(np.array(list(MARGINS.values()))[:, None], size, axis=1)
+
+
+def joint_normal(mean: np.ndarray, factor: np.ndarray) -> TriangularMap:
+    """Return the joint normal with a mean [coordinate] and a lower Cholesky factor of its covariance."""
+    size = len(mean)
+    return TriangularMap(
+        order=np.arange(size),
+        loc=np.array(mean, dtype=float),
+        linear=np.tril(factor, -1),
+        log_width=np.log(np.diag(factor)),
+        quadratic=np.zeros((size, 0, 0)),
+        widen=np.zeros((size, 0)),
+        skew=np.zeros(size),
+        tail=np.ones(size),
+    )
+
+
+def log_cosh(x: np.ndarray) -> np.ndarray:
+    """Return log cosh x without overflow."""
+    size = np.abs(x)
+    return size + np.log1p(np.exp(-2 * size)) - np.log(2)

@@ -1,0 +1,329 @@
+"""Graphs of the update's target density, with prior and batch as inputs of one function.
+
+The sampler moves in x = (z, l): z are the whitened coordinates of the carried variables (the plain
+coordinates at the first link, where the model's own priors hold) and l the local variables. The target
+of an update is Normal(z; 0, I) p(l | u(z)) L(u(z), l), which is the matched prior times the batch's
+likelihood with the constant Jacobian of the whitening left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.type import RandomType
+
+from lindley.model.graph import ModelGraph, is_data
+from lindley.prior.triangular import ARRAYS, MARGINS, joint_normal
+from lindley.target.engine import Bound, Function, Functions, bind
+from lindley.target.reuse import reused
+
+
+@dataclass(frozen=True)
+class Target:
+    """Symbolic target of one link.
+
+    Parameters
+    ----------
+    x
+        Input vector [x]: whitened carried coordinates, then local ones.
+    prior
+        Inputs in the order of `lindley.prior.triangular.ARRAYS`, then the weight of a robust mixture where
+        there is one; empty at the first link.
+    data
+        Inputs that stand for the model's data and the arrays baked into it.
+    data_values
+        Their values for this batch.
+    sources
+        The model's variables that they stand for.
+    baked
+        How many of them were constants of the model, which bind it to this batch's shape.
+    digest
+        Sha256 of the graph's structure, data left out. It depends on PyTensor's version, which the
+        record states beside it.
+    log_density, gradient
+        The target and its gradient by x.
+    quantities
+        What is computed for every draw, by name (see `quantities_of`).
+    """
+
+    x: Variable
+    prior: tuple[Variable, ...]
+    data: tuple[Variable, ...]
+    data_values: tuple[np.ndarray, ...]
+    sources: tuple[Variable, ...]
+    baked: int
+    digest: str
+    log_density: Variable
+    gradient: Variable
+    quantities: dict[str, Variable]
+
+    @property
+    def inputs(self) -> tuple[Variable, ...]:
+        """All inputs of the compiled functions."""
+        return (self.x, *self.prior, *self.data)
+
+    @property
+    def outputs(self) -> list[Variable]:
+        """All outputs: what identifies the graph."""
+        return [self.log_density, self.gradient, *self.quantities.values()]
+
+    @property
+    def functions(self) -> dict[str, list[Variable]]:
+        """Outputs by the function that computes them."""
+        return {
+            "log_density": [self.log_density, self.gradient],
+            "quantities": list(self.quantities.values()),
+        }
+
+    def bound(
+        self,
+        functions: Functions,
+        arrays: Sequence[np.ndarray],
+        shown: Target | None = None,
+        shown_functions: Functions | None = None,
+    ) -> Bound:
+        """Bind prior and data.
+
+        Parameters
+        ----------
+        functions
+            The compiled functions of this target.
+        arrays
+            The prior's, in the order of `prior`.
+        shown, shown_functions
+            The target whose quantities are computed, where it is another one.
+        """
+        other, theirs = shown or self, shown_functions or functions
+        return bind(
+            int(self.x.type.shape[0]),
+            tuple(other.quantities),
+            functions["log_density"],
+            lambda: theirs["quantities"],
+            (*arrays, *self.data_values),
+            (*arrays, *other.data_values),
+        )
+
+    def try_out(self, name: str, function: Function) -> None:
+        """Run a function once, which compiles what is left to compile."""
+        point, *arrays = self.example()
+        if not function.is_native:
+            function(point, *arrays)
+        elif name == "log_density":
+            function.density(arrays).at(point[None])
+        else:
+            function.table(arrays).at(point[None])
+
+    def example(self) -> tuple[np.ndarray, ...]:
+        """Return arguments to run the functions once with."""
+        point = np.zeros(self.x.type.shape[0])
+        if not self.prior:
+            return (point, *self.data_values)
+        size = next(v.type.shape[0] for v in self.prior if v.name == "loc")
+        arrays: tuple[np.ndarray, ...] = joint_normal(np.zeros(size), np.eye(size)).arrays()
+        if len(self.prior) > len(arrays):
+            arrays = (*arrays, np.array(0.5))
+        return (point, *arrays, *self.data_values)
+
+
+def target(graph: ModelGraph, *, genesis: bool, robust: bool = False) -> Target:
+    """Return the target of a link; derived anew only for a model that was not seen before.
+
+    Parameters
+    ----------
+    graph
+        The model taken apart.
+    genesis
+        Whether the model's own priors hold (the first link) or a matched prior.
+    robust
+        Whether the prior is a mixture of the matched one and the model's own, whose weight is then the
+        last of the prior's inputs.
+    """
+    kind = f"target {genesis} {robust}"
+    return reused(graph, kind, lambda: _derived(graph, genesis=genesis, robust=robust))
+
+
+def _derived(graph: ModelGraph, *, genesis: bool, robust: bool) -> Target:
+    """Derive the target of a link."""
+    x = pt.vector("x", shape=(graph.size,))
+    size = graph.coordinates.size
+    prior = {} if genesis else map_inputs(size)
+    u = x[:size] if genesis else unwhiten(x[:size], prior)
+    values = values_of(graph, u, x[size:])
+    model = graph.model
+    batch_terms = model.logp(vars=graph.batch_variables(), sum=False)
+    likelihood = model.logp(vars=graph.likelihood_variables(), sum=False)
+    own = genesis or robust
+    prior_terms = model.logp(vars=graph.prior_variables(), sum=False) if own else []
+    names = [variable.name for variable in graph.likelihood_variables()]
+    quantities, keys = quantities_of(graph)
+    graphs = graph_replace(
+        [total(prior_terms), total(batch_terms), total(likelihood), *likelihood, *quantities],
+        values,
+        strict=False,
+    )
+    prior_term, batch_term, batch_likelihood = graphs[:3]
+    pointwise, quantities = graphs[3 : 3 + len(names)], graphs[3 + len(names) :]
+    if not genesis:
+        matched_term = -0.5 * pt.sum(x[:size] ** 2) - 0.5 * size * np.log(2 * np.pi)
+        prior_term = _mixed(x[:size], prior, matched_term, prior_term) if robust else matched_term
+    log_density = prior_term + batch_term
+    named = {"u": u, "log_density": log_density, "log_likelihood": batch_likelihood}
+    named |= {f"pointwise:{name}": term for name, term in zip(names, pointwise, strict=True)}
+    named |= dict(zip(keys, quantities, strict=True))
+    gradient = pt.grad(log_density, x)
+    outputs, lifted = lift([log_density, gradient, *named.values()], graph)
+    return Target(
+        x=x,
+        prior=tuple(prior.values()),
+        data=lifted.data,
+        data_values=lifted.values,
+        sources=lifted.sources,
+        baked=lifted.baked,
+        digest=graph_digest(outputs),
+        log_density=outputs[0],
+        gradient=outputs[1],
+        quantities=dict(zip(named, outputs[2:], strict=True)),
+    )
+
+
+def graph_digest(outputs: list[Variable]) -> str:
+    """Hash the printed graph; taken before compilation, which may annotate operations."""
+    text = pytensor.dprint(outputs, file="str", id_type="CHAR", print_type=True, print_op_info=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def map_inputs(size: int) -> dict[str, Variable]:
+    """Return symbolic inputs by name, in the order of `lindley.prior.triangular.ARRAYS`."""
+    vectors = {name: pt.vector(name, shape=(size,)) for name in ARRAYS}
+    return vectors | {
+        "order": pt.lvector("order"),
+        "linear": pt.matrix("linear", shape=(size, size)),
+        # A joint normal has no bends: these have length 0 there, and the same function serves both.
+        "quadratic": pt.tensor3("quadratic", shape=(size, None, None)),
+        "widen": pt.matrix("widen", shape=(size, None)),
+        "margins": pt.matrix("margins", shape=(len(MARGINS), size)),
+    }
+
+
+def unwhiten(z: Variable, map_: dict[str, Variable]) -> Variable:
+    """Return u(z); the symbolic twin of `lindley.prior.triangular.TriangularMap.forward`."""
+    u = _before_margins(z, map_)
+    center, spread, skew, tail = (map_["margins"][i] for i in range(len(MARGINS)))
+    return center + spread * pt.sinh((pt.arcsinh(u) + skew) / tail)
+
+
+def _before_margins(z: Variable, map_: dict[str, Variable]) -> Variable:
+    """Return the coordinates that a map gives before their margins are warped."""
+    # Sums of products instead of BLAS calls: exact for any size, and they need no linked BLAS.
+    bends = z[: map_["widen"].shape[1]]
+    middle = map_["loc"] + pt.sum(map_["linear"] * z[None, :], axis=1)
+    middle = middle + pt.sum(map_["quadratic"] * bends[None, :, None] * bends[None, None, :], axis=(1, 2))
+    width = pt.exp(map_["log_width"] + pt.sum(map_["widen"] * bends[None, :], axis=1))
+    v = middle + width * pt.sinh((pt.arcsinh(z) + map_["skew"]) / map_["tail"])
+    return pt.set_subtensor(pt.zeros_like(v)[map_["order"]], v)
+
+
+def _mixed(z: Variable, map_: dict[str, Variable], matched: Variable, own: Variable) -> Variable:
+    """Return the log density of z under a mixture of the matched prior and the model's own.
+
+    The model's own is a density of coordinates; the slope of the whitening takes it over.
+    """
+    weight = map_["robust"] = pt.scalar("robust")
+    own = own + _log_slope(z, map_)
+    return pt.logaddexp(pt.log1p(-weight) + matched, pt.log(weight) + own)
+
+
+def _log_slope(z: Variable, map_: dict[str, Variable]) -> Variable:
+    """Return log|det du/dz| of a map."""
+    bends = z[: map_["widen"].shape[1]]
+    bent = (pt.arcsinh(z) + map_["skew"]) / map_["tail"]
+    log_width = map_["log_width"] + pt.sum(map_["widen"] * bends[None, :], axis=1)
+    steps = log_width + pt.log(pt.cosh(bent) / map_["tail"]) - 0.5 * pt.log1p(z**2)
+    u = _before_margins(z, map_)
+    _, spread, skew, tail = (map_["margins"][i] for i in range(len(MARGINS)))
+    margins = pt.log(spread * pt.cosh((pt.arcsinh(u) + skew) / tail) / tail) - 0.5 * pt.log1p(u**2)
+    return pt.sum(steps) + pt.sum(margins)
+
+
+def values_of(graph: ModelGraph, u: Variable, local: Variable) -> dict[Variable, Variable]:
+    """Map each value variable to its piece of the vectors."""
+    values = {}
+    for vector, variables in ((u, graph.carried), (local, graph.local)):
+        start = 0
+        for variable in variables:
+            size = variable.block.size
+            piece = vector[start : start + size].reshape(variable.block.value_shape)
+            values[variable.value] = piece.astype(variable.value.dtype)
+            start += size
+    return values
+
+
+def quantities_of(graph: ModelGraph) -> tuple[list[Variable], list[str]]:
+    """Return what is computed for every draw: natural-scale values, deterministics, passing state.
+
+    Keys: ``value:NAME`` for free variables, ``deterministic:NAME``, and ``next:NAME`` for the
+    coordinates that the next link's variable NAME takes from a carried quantity.
+    """
+    model, declaration = graph.model, graph.declaration
+    free = [variable.rv for variable in graph.free]
+    carry = [(variable, declaration.carry[variable.name]) for variable in graph.carried
+             if variable.name in declaration.carry]  # fmt: skip
+    passing = []
+    for variable, source in carry:
+        transform = model.rvs_to_transforms[variable.rv]
+        value = model[source]
+        passing.append(value if transform is None else transform.forward(value, *variable.rv.owner.inputs))
+    graphs = model.replace_rvs_by_values([*free, *model.deterministics, *passing])
+    keys = [f"value:{variable.name}" for variable in graph.free]
+    keys += [f"deterministic:{d.name}" for d in model.deterministics]
+    keys += [f"next:{variable.name}" for variable, _ in carry]
+    return graphs, keys
+
+
+def total(terms: list[Variable]) -> Variable:
+    """Sum log probability terms of any shape."""
+    return pt.add(*[pt.sum(term) for term in terms], pt.constant(0.0)) if terms else pt.constant(0.0)
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """Data that became inputs: the inputs, their values, what they stand for, how many were baked in."""
+
+    data: tuple[Variable, ...]
+    values: tuple[np.ndarray, ...]
+    sources: tuple[Variable, ...]
+    baked: int
+
+
+def lift(outputs: list[Variable], graph: ModelGraph) -> tuple[list[Variable], Lifted]:
+    """Turn the model's data and the arrays baked into it into inputs.
+
+    One compiled function then serves every batch whose graph is otherwise the same.
+    """
+    observed = set(graph.model.rvs_to_values.values())
+    replacements: dict[Variable, Variable] = {}
+    values: list[np.ndarray] = []
+    baked = 0
+    for variable in ancestors(outputs):
+        if variable.owner is not None or isinstance(variable.type, RandomType):
+            continue
+        if isinstance(variable, SharedVariable):
+            value = np.asarray(variable.get_value(borrow=True))
+        elif isinstance(variable, Constant) and is_data(variable, observed):
+            value, baked = np.asarray(variable.data), baked + 1
+        else:
+            continue
+        replacements[variable] = variable.type(name=f"data_{len(values)}")
+        values.append(np.array(value, dtype=variable.type.dtype, order="C"))
+    if replacements:
+        outputs = graph_replace(outputs, replacements, strict=False)
+    return outputs, Lifted(tuple(replacements.values()), tuple(values), tuple(replacements), baked)

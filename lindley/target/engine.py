@@ -1,0 +1,330 @@
+"""Compiled graphs: compiled once, reused for every prior and batch.
+
+PyTensor's numba backend keeps what it compiles on disk, so a new process is ready in one or two
+seconds. nutpie's own numba wrappers would be compiled anew in every process (docs/adr/0003-engine.md has
+the measurements); those of `lindley.target.native` are kept on disk too.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import numpy as np
+import pytensor
+from pytensor.compile.mode import get_mode
+from pytensor.graph.basic import Variable, equal_computations
+
+from lindley.errors import ModelRefused
+from lindley.target.native import Code, density_code, supported, table_code
+from lindley.target.native_calls import Density, Table, Words
+from lindley.target.native_pool import part_code
+
+#: Compiled graphs kept per process.
+_KEEP = 16
+_cache: OrderedDict[int, Functions] = OrderedDict()
+_lock = threading.RLock()
+
+
+class Compilable(Protocol):
+    """A graph with named functions of the same inputs."""
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the graph's structure."""
+
+    @property
+    def inputs(self) -> tuple[Variable, ...]:
+        """All inputs."""
+
+    @property
+    def outputs(self) -> list[Variable]:
+        """All outputs."""
+
+    @property
+    def functions(self) -> dict[str, list[Variable]]:
+        """Outputs by the function that computes them."""
+
+    def try_out(self, name: str, function: Function) -> None:
+        """Run a function once, which compiles what is left to compile."""
+
+
+class Evaluated(Protocol):
+    """Quantities with prior and data bound."""
+
+    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return an array [point, ...] for each at points [point, x]."""
+
+
+class Function:
+    """One compiled function of a graph.
+
+    Parameters
+    ----------
+    inputs, outputs
+        The graph's.
+    compiled
+        What PyTensor made of them.
+    """
+
+    def __init__(self, inputs: Sequence[Variable], outputs: Sequence[Variable], compiled: Any) -> None:
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+        self._shared = [variable.get_value(borrow=True) for variable in compiled.get_shared()]
+        self._jitted: Callable[..., Any] = compiled.vm.jit_fn
+        self._code: dict[str, Code] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return the outputs at some inputs."""
+        return self._jitted(*arguments, *self._shared)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it can be called as machine code."""
+        return not self._shared and supported([*self._inputs, *self._outputs])
+
+    def density(self, arrays: Sequence[np.ndarray]) -> Density:
+        """Return a log density and its gradient with all inputs but the first bound."""
+        code = self._coded("density", density_code)
+        return Density(code, Words(arrays, code.inputs[1:]), int(code.inputs[0].type.shape[0]))
+
+    def table(self, arrays: Sequence[np.ndarray]) -> Table:
+        """Return quantities at many points with all inputs but the first bound."""
+        return Table(self._coded("table", table_code), arrays)
+
+    def part(self, varying: Mapping[int, int]) -> Code:
+        """Return the function as a part of a pool; see `lindley.target.native_pool.part_code`."""
+        return self._coded(f"part {dict(varying)}", partial(part_code, varying=varying))
+
+    def _coded(self, kind: str, make: Callable[..., Code]) -> Code:
+        with _lock:
+            if kind not in self._code:
+                self._code[kind] = make(self._jitted, self._inputs, self._outputs)
+            return self._code[kind]
+
+
+class Functions(Mapping[str, Function]):
+    """The functions of a graph, each compiled when it is first asked for.
+
+    Parameters
+    ----------
+    graph
+        The graph.
+
+    Raises
+    ------
+    ModelRefused
+        On asking for one that PyTensor cannot compile.
+    """
+
+    def __init__(self, graph: Compilable) -> None:
+        self.graph = graph
+        self._made: dict[str, Function] = {}
+
+    def __getitem__(self, name: str) -> Function:
+        """Return one, compiled now or before."""
+        with _lock:
+            if name not in self._made:
+                self._made[name] = _compile(self.graph, name)
+            return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through their names."""
+        return iter(self.graph.functions)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.graph.functions)
+
+
+def by_point(
+    function: Callable[..., tuple[Any, ...]], vectors: Sequence[np.ndarray], count: int
+) -> tuple[np.ndarray, ...]:
+    """Return an array [point, ...] for each of `count` outputs, computed point by point from its vectors."""
+    rows = [
+        tuple(np.array(value) for value in function(*map(np.array, point)))
+        for point in zip(*vectors, strict=True)
+    ]
+    return tuple(np.array([row[i] for row in rows]) for i in range(count))
+
+
+class Quantities:
+    """Quantities with prior and data bound, compiled when they are first asked for.
+
+    Parameters
+    ----------
+    function
+        Gives the compiled function.
+    arrays
+        All its inputs but x.
+    count
+        How many there are.
+    """
+
+    def __init__(self, function: Callable[[], Function], arrays: Sequence[np.ndarray], count: int) -> None:
+        self._function, self._arrays, self._count = function, arrays, count
+
+    @cached_property
+    def _table(self) -> Table | None:
+        function = self._function()
+        return function.table(self._arrays) if function.is_native else None
+
+    def one(self, x: np.ndarray) -> tuple[Any, ...]:
+        """Return them at one point [x]."""
+        if self._table is None:
+            return tuple(self._function()(x, *self._arrays))
+        return tuple(values[0] for values in self._table.at(x[None]))
+
+    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return an array [point, ...] for each at points [point, x]."""
+        if self._table is not None:
+            return self._table.at(points)
+        return by_point(self.one, (points,), self._count)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A target with prior and data bound: a function of the sampler's vector alone.
+
+    Parameters
+    ----------
+    size
+        Length of the vector.
+    keys
+        Names of the quantities.
+    log_density
+        ``f(x) -> (log density, gradient [x])``.
+    quantities
+        ``f(x) -> tuple of arrays``, in the order of `keys`.
+    density, table
+        Both as machine code, where they are: these need no Python and take many points at once.
+    """
+
+    size: int
+    keys: tuple[str, ...]
+    log_density: Callable[[np.ndarray], tuple[float, np.ndarray]]
+    quantities: Callable[[np.ndarray], tuple[Any, ...]]
+    density: Density | None = None
+    table: Evaluated | None = None
+
+    def log_densities(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return log densities [point] and gradients [point, x] at points [point, x]."""
+        if self.density is not None:
+            return self.density.at(points)
+        found = [self.log_density(np.array(point)) for point in points]
+        gradients = np.array([np.array(gradient) for _, gradient in found]).reshape(points.shape)
+        return np.array([float(value) for value, _ in found]), gradients
+
+    def evaluate(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """Return arrays [..., quantity's own shape] by key at points [..., x]."""
+        flat = points.reshape(-1, points.shape[-1])
+        if self.table is not None:
+            found = self.table.at(flat)
+        else:
+            found = by_point(self.quantities, (flat,), len(self.keys))
+        return {
+            key: values.reshape(*points.shape[:-1], *values.shape[1:])
+            for key, values in zip(self.keys, found, strict=True)
+        }
+
+
+def bind(
+    size: int,
+    keys: Sequence[str],
+    density: Function,
+    quantities: Callable[[], Function],
+    arrays: Sequence[np.ndarray],
+    shown: Sequence[np.ndarray] | None = None,
+) -> Bound:
+    """Bind prior and data, as machine code where that can be.
+
+    Parameters
+    ----------
+    size, keys
+        Of the target.
+    density, quantities
+        Its compiled function, and what gives the one of its quantities.
+    arrays
+        All inputs but x of the density.
+    shown
+        Those of the quantities, where they are others.
+    """
+    native = density.density(arrays) if density.is_native else None
+    table = Quantities(quantities, arrays if shown is None else shown, len(keys))
+    return Bound(
+        size=size,
+        keys=tuple(keys),
+        log_density=native or (lambda x: density(x, *arrays)),
+        quantities=table.one,
+        density=native,
+        table=table,
+    )
+
+
+def compiled(graph: Compilable) -> tuple[Functions, bool]:
+    """Return the functions of a graph, and whether the process had them before."""
+    with _lock:
+        for key, known in _cache.items():
+            if _same(known.graph, graph):
+                _cache.move_to_end(key)
+                return known, True
+        functions = Functions(graph)
+        _cache[id(functions)] = functions
+        while len(_cache) > _KEEP:
+            _cache.popitem(last=False)
+        return functions, False
+
+
+def _same(old: Compilable, new: Compilable) -> bool:
+    """Whether two graphs are the same computation of their inputs."""
+    if old.digest != new.digest:
+        return False
+    if {k: len(v) for k, v in old.functions.items()} != {k: len(v) for k, v in new.functions.items()}:
+        return False
+    # The digest abbreviates long constants; the comparison does not.
+    return same_computation((old.inputs, old.outputs), (new.inputs, new.outputs))
+
+
+def same_computation(
+    one: tuple[Sequence[Variable], Sequence[Variable]], other: tuple[Sequence[Variable], Sequence[Variable]]
+) -> bool:
+    """Whether two graphs, each given as inputs and outputs, compute the same of inputs of the same types."""
+    (inputs, outputs), (their_inputs, their_outputs) = one, other
+    if [v.type for v in inputs] != [v.type for v in their_inputs]:
+        return False
+    return bool(equal_computations(list(outputs), list(their_outputs), list(inputs), list(their_inputs)))
+
+
+def _compile(graph: Compilable, name: str) -> Function:
+    """Compile a function of a graph with PyTensor's numba backend, and run it once."""
+    try:
+        function = _function(graph, graph.functions[name])
+        graph.try_out(name, function)
+    except Exception as error:
+        raise ModelRefused(
+            "The model's graph cannot be compiled",
+            expected="operations that PyTensor's numba backend implements",
+            found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}",
+            todo="run pm.sample on the model by itself; replace custom operations by PyTensor's own",
+        ) from error
+    return function
+
+
+def _function(graph: Compilable, outputs: list[Variable]) -> Function:
+    """Compile one function."""
+    with warnings.catch_warnings():
+        # Numba falls back to object mode with a warning where an operation has no implementation.
+        warnings.simplefilter("ignore")
+        inputs = list(graph.inputs)
+        return Function(
+            inputs, outputs, pytensor.function(inputs, outputs, mode=numba_mode(), on_unused_input="ignore")
+        )
+
+
+def numba_mode() -> Any:
+    """Return PyTensor's numba mode, with PyMC's parameter checks as -inf in place of exceptions."""
+    return get_mode("NUMBA").including("local_check_parameter_to_ninf_switch")

@@ -1,0 +1,263 @@
+"""Several batches in one target, batch by batch through the same compiled functions.
+
+The target of batches 1 to K that start from a belief is
+
+    prior(u_1) * product over b of  p(l_b | u_b) L_b(u_b, l_b),      u_{b+1} = pass(u_b, l_b)
+
+where `pass` replaces carried state by what the batch's model computes at its end and leaves the rest.
+It is what a chain of K links converges to when each match is perfect, whatever the model: state, local
+variables and labels that come or go included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lindley.model.coordinates import Layout
+from lindley.prior.triangular import TriangularMap
+from lindley.target.engine import Bound, Functions, by_point
+from lindley.target.native_calls import Density, Words
+from lindley.target.native_pool import Part, Piece, at_points, pool_density
+from lindley.target.term import Term
+from lindley.target.whitening import whitened
+
+#: Which inputs of a term's functions vary: coordinates, local variables, cotangent of the state.
+_VARYING = {0: 0, 1: 1, 2: 3}
+
+
+@dataclass(frozen=True)
+class BatchTerm:
+    """One batch's term with its place.
+
+    Parameters
+    ----------
+    term, functions
+        Graph and compiled functions.
+    at
+        Array [coordinate of the model] of positions in the vector of all coordinates.
+    own
+        Array [coordinate of the model] of 0 and 1: where the model's own prior counts.
+    local
+        Where the batch's local variables stand in the sampler's vector.
+    """
+
+    term: Term
+    functions: Functions
+    at: np.ndarray
+    own: np.ndarray
+    local: slice
+
+    def value(
+        self, u: np.ndarray, local: np.ndarray, pull: np.ndarray
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the log density's term and the gradients of term + pull . state by u and local."""
+        value, du, dl = self.functions["term"](u, local, self.own, pull, *self.term.data_values)
+        return float(value), du, dl
+
+    def state(self, u: np.ndarray, local: np.ndarray) -> np.ndarray:
+        """Return the state that passes on."""
+        nothing = np.zeros(len(self.term.state_at))
+        found: np.ndarray = self.functions["state"](u, local, self.own, nothing, *self.term.data_values)[0]
+        return found
+
+    def states_at(self, u: np.ndarray, local: np.ndarray) -> np.ndarray:
+        """Return the state that passes on at many [point, coordinate] and [point, local], by machine code."""
+        width = len(self.term.state_at)
+        return at_points(self.part("state"), (u, local, np.zeros((len(u), width))), width)
+
+    def quantities(self, u: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return what is computed for every draw."""
+        nothing = np.zeros(len(self.term.state_at))
+        found: tuple[np.ndarray, ...] = self.functions["quantities"](
+            u, local, self.own, nothing, *self.term.data_values
+        )
+        return found
+
+    def quantities_at(self, u: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return what is computed for every draw at many [point, coordinate] and [point, local]."""
+        first = [np.asarray(value) for value in self.quantities(u[0], local[0])] if len(u) else []
+        doubles = all(value.dtype == float for value in first)
+        if not first or not doubles or not self.functions["quantities"].is_native:
+            return by_point(self.quantities, (u, local), len(self.term.keys))
+        cuts = np.cumsum([value.size for value in first])
+        nothing = np.zeros((len(u), len(self.term.state_at)))
+        flat = at_points(self.part("quantities"), (u, local, nothing), int(cuts[-1]))
+        pieces = np.split(flat, cuts[:-1], axis=1)
+        return tuple(piece.reshape(len(u), *value.shape) for piece, value in zip(pieces, first, strict=True))
+
+    @property
+    def is_native(self) -> bool:
+        """Whether its density can be called as machine code."""
+        return self.functions["term"].is_native and self.functions["state"].is_native
+
+    def part(self, name: str) -> Part:
+        """Return one of its functions as machine code."""
+        data = Words((self.own, *self.term.data_values), (self.term.own, *self.term.data))
+        return Part(self.functions[name].part(_VARYING), data)
+
+    def piece(self) -> Piece:
+        """Return it as machine code with its place."""
+        state_at = self.at[self.term.state_at]
+        return Piece(
+            self.part("term"), self.part("state") if len(state_at) else None, self.at, state_at, self.local
+        )
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A target over several batches.
+
+    Parameters
+    ----------
+    layout
+        Where everything stands.
+    prior
+        The map of the belief that they start from, or one that only whitens; None where neither is there.
+    batches
+        Their terms, oldest first.
+    whitens
+        Whether the map only whitens, so that the model's own priors count. It is a joint normal's then.
+    """
+
+    layout: Layout
+    prior: TriangularMap | None
+    batches: tuple[BatchTerm, ...]
+    whitens: bool = False
+
+    @property
+    def size(self) -> int:
+        """Length of the sampler's vector: whitened belief, new coordinates, all local variables."""
+        return self.layout.coordinates.size + sum(b.local.stop - b.local.start for b in self.batches)
+
+    def bound(self) -> Bound:
+        """Return the target as a function of the sampler's vector, as machine code where that can be."""
+        keys = ("u", "passing", "log_density", *self.batches[-1].term.keys)
+        density = self._density() if all(batch.is_native for batch in self.batches) else None
+        table = PoolTable(self, density) if density is not None else None
+        return Bound(
+            size=self.size,
+            keys=keys,
+            log_density=density or self.log_density,
+            quantities=self.quantities,
+            density=density,
+            table=table,
+        )
+
+    def _density(self) -> Density:
+        """Return the log density as machine code."""
+        start = None
+        if self.prior is not None:
+            start = whitened(self.prior, self._constant, float(not self.whitens))
+        return pool_density(
+            self.size,
+            self.layout.coordinates.size,
+            start,
+            self.layout.belief_at,
+            self.layout.new_at,
+            [batch.piece() for batch in self.batches],
+        )
+
+    def log_density(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the log density at x and its gradient."""
+        z, u = self._start(x)
+        value = self._log_prior(z)
+        along = self._along(x, u, BatchTerm.state)
+        gradient = np.zeros(self.size)
+        back = np.zeros(self.layout.coordinates.size)
+        for batch, u in zip(reversed(self.batches), reversed(along[:-1]), strict=True):
+            state_at = batch.at[batch.term.state_at]
+            pull = back[state_at]
+            back[state_at] = 0.0
+            term, du, dl = batch.value(u[batch.at], x[batch.local], pull)
+            value += term
+            back[batch.at] += du
+            gradient[batch.local] = dl
+        belief = len(self.layout.belief_at)
+        if self.prior is not None:
+            gradient[:belief] = self.prior.jacobian(z).T @ back[self.layout.belief_at]
+            if not self.whitens:
+                gradient[:belief] -= z
+        gradient[belief : self.layout.coordinates.size] = back[self.layout.new_at]
+        return value, gradient
+
+    def quantities(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return all coordinates before and after the newest batch, the density, the model's quantities."""
+        _, u = self._start(x)
+        along = self._along(x, u, BatchTerm.state)
+        newest = self.batches[-1]
+        last = along[-2]
+        density = np.array(self.log_density(x)[0])
+        return (last, along[-1], density, *newest.quantities(last[newest.at], x[newest.local]))
+
+    def _start(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return z and all coordinates before the first batch, at one x or many [..., x]."""
+        belief, size = len(self.layout.belief_at), self.layout.coordinates.size
+        u = np.zeros((*x.shape[:-1], size))
+        z = x[..., :belief]
+        if self.prior is not None:
+            u[..., self.layout.belief_at] = self.prior.forward(z)
+        u[..., self.layout.new_at] = x[..., belief:size]
+        return z, u
+
+    def _along(
+        self,
+        x: np.ndarray,
+        u: np.ndarray,
+        state: Callable[[BatchTerm, np.ndarray, np.ndarray], np.ndarray],
+    ) -> list[np.ndarray]:
+        """Return all coordinates before each batch, and after the last, at one x or many [..., x].
+
+        `state` gives the state that passes on from a batch, at as many points.
+        """
+        along = [u]
+        for batch in self.batches:
+            if len(batch.term.state_at):
+                u = u.copy()
+                u[..., batch.at[batch.term.state_at]] = state(batch, u[..., batch.at], x[..., batch.local])
+            along.append(u)
+        return along
+
+    @property
+    def _constant(self) -> float:
+        """What does not depend on z in its log density, or in the logarithm of the whitening's slope."""
+        if self.prior is None:
+            return 0.0
+        if self.whitens:
+            return float(self.prior.log_width.sum())
+        return -0.5 * self.prior.size * float(np.log(2 * np.pi))
+
+    def _log_prior(self, z: np.ndarray) -> float:
+        return self._constant if self.whitens else float(-0.5 * z @ z) + self._constant
+
+
+@dataclass(frozen=True)
+class PoolTable:
+    """The quantities of a pool at many points, as far as they go as machine code.
+
+    Parameters
+    ----------
+    pool
+        The pool.
+    density
+        Its log density.
+    """
+
+    pool: Pool
+    density: Density
+
+    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return an array [point, ...] for each quantity of `Pool.quantities` at points [point, x].
+
+        Raises
+        ------
+        FitFailed
+            If a quantity cannot be computed, or has other shapes at other points.
+        """
+        _, u = self.pool._start(points)
+        *_, last, passing = self.pool._along(points, u, BatchTerm.states_at)
+        newest = self.pool.batches[-1]
+        rest = newest.quantities_at(last[:, newest.at], points[:, newest.local])
+        return (last, passing, self.density.at(points)[0], *rest)

@@ -1,0 +1,369 @@
+"""Making a step ready: models built and taken apart, the prior aligned with them, the target compiled."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lindley.batch.batch import Batch
+from lindley.cache import Recent
+from lindley.errors import ModelRefused
+from lindley.model import graph as model_graph
+from lindley.model.coordinates import Layout, align
+from lindley.model.declaration import Declaration
+from lindley.model.graph import ModelGraph
+from lindley.prior.matched import MatchedPrior
+from lindley.prior.triangular import TriangularMap
+from lindley.target.density import target
+from lindley.target.engine import compiled
+from lindley.target.pool import BatchTerm, Pool
+from lindley.target.problem import Problem
+from lindley.target.term import require_divisible, term
+
+#: Models lately built, with the bytes of their rows: hindsight comes back to the same batches.
+_graphs: Recent[tuple[ModelGraph, int]] = Recent(2**27, lambda held: 2**18 + 4 * held[1])
+#: Points at which rows pooled into one table are held against the batches apart.
+_CHECK_POINTS = 3
+#: Whether the rows of several batches make one table, by the model's code, or by its function where it has no
+#: file.
+_additive: Recent[bool] = Recent(256, lambda _: 1)
+
+
+def prepare(
+    prior: MatchedPrior | None,
+    batches: Sequence[Batch],
+    declaration: Declaration,
+    carried: tuple[str, ...],
+    phases: Callable[[str], Any],
+    constants: dict[str, float] | None = None,
+    whitener: MatchedPrior | None = None,
+    seen: MatchedPrior | None = None,
+) -> Problem:
+    """Build the models, align the prior with them and compile the target.
+
+    Parameters
+    ----------
+    prior
+        The belief's matched prior; None before the first link.
+    batches
+        What is fitted, oldest first; the last one is the newest.
+    declaration, carried, constants
+        The chain's.
+    phases
+        Measures time.
+    whitener
+        A belief close to the result, in whose whitened space the sampler moves where the fit starts from
+        genesis. It changes how fast the target is sampled, not the target.
+    seen
+        Where the target is only evaluated: a prior of the same coordinates whose functions are compiled.
+        Quantities are compiled when they are asked for then.
+    """
+
+    def graph_of(*rows: Batch) -> ModelGraph:
+        return _graph(rows, declaration, carried, constants)
+
+    with phases("build"):
+        newest = graph_of(batches[-1])
+    if len(batches) > 1 and not newest.local and not declaration.carry:
+        found = _rows_together(prior, batches, declaration, newest, graph_of, phases, whitener, seen)
+        if found is not None:
+            return found
+    with phases("build"):
+        graphs = [*(graph_of(batch) for batch in batches[:-1]), newest]
+        layout = align(prior.coordinates if prior else None, [graph.coordinates for graph in graphs])
+    if layout.plain:
+        return _plain(prior, newest, newest, layout, phases, "", whitener, seen)
+    if declaration.policy.robust:
+        raise _robust_refused(declaration)
+    return _one_by_one(prior, graphs, layout, phases, whitener)
+
+
+def _graph(
+    batches: Sequence[Batch],
+    declaration: Declaration,
+    carried: tuple[str, ...],
+    constants: dict[str, float] | None,
+) -> ModelGraph:
+    """Return the model of some batches' rows in one table; a build function is pure, so it is called once."""
+
+    def built() -> tuple[ModelGraph, int]:
+        batch = batches[0] if len(batches) == 1 else joined(batches)
+        model = model_graph.build(
+            declaration, batch.frame(), context=batch.context_frame(), constants=constants
+        )
+        return model_graph.take_apart(declaration, model, carried), batch.table.nbytes
+
+    known = all(batch.digest and batch.context is None for batch in batches)
+    if declaration.in_memory or not known:  # the code or the rows have no name
+        return built()[0]
+    frozen = tuple(sorted((constants or {}).items()))
+    key = (declaration.name, declaration.model_digest, carried, frozen, *(batch.digest for batch in batches))
+    graph, _ = _graphs.get(key, built)
+    return graph if graph.declaration is declaration else replace(graph, declaration=declaration)
+
+
+def _plain(
+    prior: MatchedPrior | None,
+    fitted: ModelGraph,
+    newest: ModelGraph,
+    layout: Layout,
+    phases: Callable[[str], Any],
+    pooled: str,
+    whitener: MatchedPrior | None,
+    seen: MatchedPrior | None,
+) -> Problem:
+    """Return the problem of one table of rows whose labels are the belief's: one fused function."""
+    with phases("build"):
+        aligned = None
+        robust = fitted.declaration.policy.robust if prior is not None else 0.0
+        if robust and any(model_graph.improper(rv) for rv in fitted.model.free_RVs):
+            raise _improper_mixture(fitted.declaration)
+        if (
+            prior is None
+            and whitener is not None
+            and set(whitener.coordinates.names) == set(layout.coordinates.names)
+        ):
+            # A mixture in which the model's own prior has all the weight: the map only whitens.
+            prior, robust = whitener, 1.0
+        if prior is not None:
+            aligned = prior.ordered(layout.coordinates).map
+            layout = align(layout.coordinates, [fitted.coordinates])
+        symbolic = target(fitted, genesis=prior is None, robust=robust > 0)
+        shown = symbolic if newest is fitted else target(newest, genesis=prior is None, robust=robust > 0)
+    with phases("compile"):
+        functions, before = compiled(symbolic)
+        quantities = functions if newest is fitted else compiled(shown)[0]
+        if seen is None:
+            quantities["quantities"]  # compiled here, and not while draws are taken
+    arrays = aligned.arrays() if aligned is not None else ()
+    if robust:
+        arrays = (*arrays, np.array(robust))
+    bound = symbolic.bound(functions, arrays, shown, quantities)
+
+    def at(u: np.ndarray, local: np.ndarray) -> dict[str, np.ndarray]:
+        z = u if aligned is None else aligned.inverse(u)[0]
+        return bound.evaluate(np.concatenate([z, local], axis=1))
+
+    return Problem(
+        graph=newest,
+        layout=layout,
+        prior=aligned,
+        local_names=_local_names([newest]),
+        bound=bound,
+        at=at,
+        start=_start(lambda: _around(newest, len(layout.belief_at)), len(layout.belief_at)),
+        pooled=pooled,
+        digest=symbolic.digest,
+        baked=symbolic.baked,
+        compiled_before=before,
+    )
+
+
+def _rows_together(
+    prior: MatchedPrior | None,
+    batches: Sequence[Batch],
+    declaration: Declaration,
+    newest: ModelGraph,
+    graph_of: Callable[..., ModelGraph],
+    phases: Callable[[str], Any],
+    whitener: MatchedPrior | None,
+    seen: MatchedPrior | None,
+) -> Problem | None:
+    """Return the problem of all rows in one table; None where that is another model.
+
+    It is the same model when the log likelihoods add up, which is tried once for each build function.
+    """
+    with phases("build"):
+        every = graph_of(*batches)
+        if every.coordinates != newest.coordinates:
+            return None
+        layout = align(prior.coordinates if prior else None, [every.coordinates])
+        if not layout.plain:
+            return None
+
+    def adds_up() -> bool:
+        with phases("build"):
+            before = graph_of(*batches[:-1])
+        with phases("compile"):
+            same = seen is not None and set(seen.coordinates.names) == set(layout.coordinates.names)
+            return _adds_up(newest, before, every, seen if same else prior, layout)
+
+    key = declaration.build if declaration.in_memory else declaration.model_digest
+    if not _additive.get(key, adds_up):
+        return None
+    return _plain(prior, every, newest, layout, phases, "rows", whitener, seen)
+
+
+def _adds_up(
+    newest: ModelGraph, before: ModelGraph, every: ModelGraph, prior: MatchedPrior | None, layout: Layout
+) -> bool:
+    """Whether the log likelihood of all rows is that of the newest batch plus that of the rows before."""
+    # Only likelihoods are compared, so any prior does: one whose functions are compiled anyway.
+    rng = np.random.default_rng(0)
+    if prior is None:
+        x = initial_point(newest) + rng.uniform(-0.5, 0.5, (_CHECK_POINTS, newest.size))
+        map_, u = None, x
+    else:
+        x = rng.normal(size=(_CHECK_POINTS, newest.size))
+        map_ = prior.ordered(layout.coordinates).map
+        u = map_.forward(x)
+
+    def likelihood(graph: ModelGraph, points: np.ndarray, map_: TriangularMap | None) -> np.ndarray:
+        item = target(graph, genesis=map_ is None)
+        bound = item.bound(compiled(item)[0], map_.arrays() if map_ is not None else ())
+        return np.asarray(bound.evaluate(points)["log_likelihood"])
+
+    whole, apart = likelihood(every, x, map_), likelihood(newest, x, map_)
+    if before.coordinates == newest.coordinates:
+        rest = likelihood(before, x, map_)
+    else:
+        # Without some labels of the newest: its own coordinates, with no map before them.
+        names = newest.coordinates.names
+        rest = likelihood(before, u[:, [names.index(name) for name in before.coordinates.names]], None)
+    some = np.isfinite(apart + rest) | np.isfinite(whole)
+    return bool(np.isclose(apart + rest, whole, rtol=1e-9, atol=1e-9)[some].all())
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Return the rows of several batches as one table, oldest first, with the oldest one's context."""
+    table = pa.concat_tables([batch.table for batch in batches])
+    first = batches[0]
+    return Batch(table=table, digest="", key=first.key, origin=first.origin, context=first.context)
+
+
+def _one_by_one(
+    prior: MatchedPrior | None,
+    graphs: list[ModelGraph],
+    layout: Layout,
+    phases: Callable[[str], Any],
+    whitener: MatchedPrior | None,
+) -> Problem:
+    """Return the problem of batches that are fitted together one by one."""
+    first_seen = layout.first_seen
+    with phases("build"):
+        terms = [term(graph) for graph in graphs]
+        for graph, own in zip(graphs, first_seen, strict=True):
+            require_divisible(graph, own)
+    # State at the head is where the newest batch ended, and no word on where the first one began.
+    whitens = prior is None and whitener is not None and not graphs[-1].declaration.carry
+    if whitens and whitener is not None:
+        prior, layout = whitener, align(whitener.coordinates, [graph.coordinates for graph in graphs])
+    batches, start, before = [], layout.coordinates.size, True
+    with phases("compile"):
+        for item, graph, place, own in zip(terms, graphs, layout.model_at, first_seen, strict=True):
+            functions, known = compiled(item)
+            before = before and known
+            stop = start + graph.size - graph.coordinates.size
+            batches.append(BatchTerm(item, functions, place, own.astype(float), slice(start, stop)))
+            start = stop
+        map_ = prior.map if prior is not None else None
+        pool, last = Pool(layout, map_, tuple(batches), whitens), batches[-1]
+        bound = pool.bound()
+        last.functions["quantities"]  # compiled here, and not while draws are taken
+
+    def at(u: np.ndarray, local: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(last.term.keys, last.quantities_at(u, local), strict=True))
+
+    return Problem(
+        graph=graphs[-1],
+        layout=layout,
+        prior=map_,
+        local_names=_local_names(graphs),
+        bound=bound,
+        at=at,
+        start=_start(lambda: _center(graphs, layout, pool.size), len(layout.belief_at)),
+        pooled="terms",
+        digest=terms[-1].digest,
+        baked=0,
+        compiled_before=before,
+    )
+
+
+def _local_names(graphs: Sequence[ModelGraph]) -> tuple[str, ...]:
+    """Name local variables; those of earlier batches say how many batches ago."""
+    names = []
+    for ago, graph in zip(range(len(graphs) - 1, -1, -1), graphs, strict=True):
+        suffix = f" ({ago} before)" if ago else ""
+        names += [name + suffix for variable in graph.local for name in variable.block.names()]
+    return tuple(names)
+
+
+def initial_point(graph: ModelGraph) -> np.ndarray:
+    """Return the model's own starting point, array [x]."""
+    point = graph.model.initial_point(random_seed=0)
+    by_variable = [np.ravel(point[variable.value.name]) for variable in graph.free]
+    return np.concatenate(by_variable).astype(float)
+
+
+def _spread(graph: ModelGraph) -> np.ndarray:
+    """Return how far from the model's own point to start, array [x]: the prior's spread, at most 1."""
+    draws = model_graph.prior_coordinates(graph, size=200, seed=0)
+    if draws is None:
+        return np.ones(graph.size)
+    low, high = np.quantile(draws, [0.16, 0.84], axis=0)
+    return np.clip((high - low) / 2, 1e-6, 1.0)
+
+
+def _around(graph: ModelGraph, belief: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where to start and how far from it, arrays [x], when the first `belief` come from a belief."""
+    if belief == graph.size:
+        return np.zeros(graph.size), np.ones(graph.size)  # its own point would take a compilation
+    return initial_point(graph), np.ones(graph.size) if belief else _spread(graph)
+
+
+def _center(graphs: Sequence[ModelGraph], layout: Layout, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where to start and how far from it, arrays [x], for batches that are fitted one by one."""
+    center, spread = np.zeros(size), np.ones(size)
+    total, belief = layout.coordinates.size, len(layout.belief_at)
+    place = {position: belief + i for i, position in enumerate(layout.new_at)}
+    start = total
+    for graph, at, own in zip(graphs, layout.model_at, layout.first_seen, strict=True):
+        point, carried = initial_point(graph), graph.coordinates.size
+        width = _spread(graph) if own.any() else np.ones(graph.size)
+        new = [place[position] for position in at[own]]
+        center[new], spread[new] = point[:carried][own], width[:carried][own]
+        stop = start + graph.size - carried
+        center[start:stop], spread[start:stop] = point[carried:], width[carried:]
+        start = stop
+    return center, spread
+
+
+def _start(
+    around: Callable[[], tuple[np.ndarray, np.ndarray]], belief: int
+) -> Callable[[np.random.Generator], np.ndarray]:
+    """Return how starting points are drawn: from the belief, and around the models' own points.
+
+    Those are found when the first point is drawn: a target that is only evaluated needs none.
+    """
+    once = functools.cache(around)
+
+    def start(rng: np.random.Generator) -> np.ndarray:
+        center, spread = once()
+        x = center + spread * rng.uniform(-1, 1, len(center))
+        x[:belief] = rng.standard_normal(belief)
+        return x
+
+    return start
+
+
+def _improper_mixture(declaration: Declaration) -> ModelRefused:
+    return ModelRefused(
+        f"The robust mixture of {declaration.name} has no meaning",
+        expected="genesis priors that integrate to one, so that the mixture's weight is one",
+        found="a flat prior",
+        todo="give the variable a proper prior, or set policy robust=0",
+    )
+
+
+def _robust_refused(declaration: Declaration) -> ModelRefused:
+    return ModelRefused(
+        f"The robust mixture of {declaration.name} cannot be used here",
+        expected="carried labels that stay the same",
+        found="a batch with other labels",
+        todo="set policy robust=0, or give the model the full list of labels in every batch",
+    )

@@ -1,0 +1,110 @@
+"""A step made ready: what is sampled, and what stands where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lindley.model.coordinates import Coordinates, Layout
+from lindley.model.graph import ModelGraph
+from lindley.prior.triangular import TriangularMap
+from lindley.target.engine import Bound
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A step made ready.
+
+    Parameters
+    ----------
+    graph
+        Model of the newest batch.
+    layout
+        Where coordinates of belief and batches stand.
+    prior
+        The belief's map, in the order of ``layout.belief_at``; None before the first link.
+    local_names
+        Names of the local variables in the sampler's vector, batch after batch.
+    bound
+        The target.
+    at
+        ``f(u, local)``: the newest model's quantities, arrays [point, ...] by those of ``bound.keys`` that
+        are of that model, at its coordinates [point, coordinate] and local variables [point, local].
+    start
+        Draws a starting point [x] from a generator.
+    pooled
+        How several batches were brought together: ``rows`` in one table, ``terms`` one by one;
+        empty for one batch.
+    digest, baked, compiled_before
+        Of the target's graph.
+    """
+
+    graph: ModelGraph
+    layout: Layout
+    prior: TriangularMap | None
+    local_names: tuple[str, ...]
+    bound: Bound
+    at: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
+    start: Callable[[np.random.Generator], np.ndarray]
+    pooled: str
+    digest: str
+    baked: int
+    compiled_before: bool
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Coordinates of the belief after the step."""
+        return self.layout.coordinates
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all coordinates and local variables."""
+        return [*self.coordinates.names, *self.local_names]
+
+    def points(self, x: np.ndarray) -> np.ndarray:
+        """Take the sampler's vectors x [..., x] to coordinates before the first batch and local variables."""
+        size, belief = self.coordinates.size, len(self.layout.belief_at)
+        found = x.copy()
+        if self.prior is not None:
+            found[..., self.layout.belief_at] = self.prior.forward(x[..., :belief])
+            found[..., self.layout.new_at] = x[..., belief:size]
+        return found
+
+    def vectors(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Undo `points`; returns x [..., x] and log|det dx/dpoints| [...]."""
+        size = self.coordinates.size
+        if self.prior is None:
+            return points, np.zeros(points.shape[:-1])
+        z, log_slope = self.prior.inverse(points[..., self.layout.belief_at])
+        new = points[..., self.layout.new_at]
+        return np.concatenate([z, new, points[..., size:]], axis=-1), log_slope
+
+    def scores(self, x: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+        """Take gradients [point, x] of the target at x [point, x] to scores of the coordinates."""
+        size, belief = self.coordinates.size, len(self.layout.belief_at)
+        found = gradients[:, :size].copy()
+        if self.prior is not None:
+            found[:, self.layout.belief_at] = self.prior.gradient_in_u(x[:, :belief], gradients[:, :belief])
+            found[:, self.layout.new_at] = gradients[:, belief:size]
+        return found
+
+
+def passing_draws(problem: Problem, quantities: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the draws [chain, draw, coordinate] that the next link's prior is matched to.
+
+    The carried variables' own coordinates, and for a variable that takes its state from a carried
+    quantity the coordinates of that quantity.
+    """
+    if "passing" in quantities:
+        return quantities["passing"]
+    u = quantities["u"].copy()
+    start = 0
+    for variable in problem.graph.carried:
+        size = variable.block.size
+        state = quantities.get(f"next:{variable.name}")
+        if state is not None:
+            u[..., start : start + size] = state.reshape(*u.shape[:-1], size)
+        start += size
+    return u

@@ -1,0 +1,188 @@
+"""Targets that were derived before: the same model on other data needs no new graph.
+
+Deriving a target (log densities, gradient, digest) takes the better part of a second, and its outcome
+depends on the batch only through data. Two models whose own graphs are the same computation of their
+data have the same target; only the values that stand for data differ.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
+
+import numpy as np
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.type import RandomType
+
+from lindley.model.graph import ModelGraph, is_data
+from lindley.target.engine import same_computation
+
+#: Derived targets kept per process.
+_KEEP = 32
+_known: OrderedDict[int, _Known] = OrderedDict()
+_lock = threading.Lock()
+_PLAIN = (bool, int, float, str, type(None))
+
+
+class Derived(Protocol):
+    """What is derived from a model: a dataclass with these fields.
+
+    Parameters
+    ----------
+    data_values
+        Values of the inputs that stand for data.
+    sources
+        The model's variables that they stand for.
+    """
+
+    @property
+    def data_values(self) -> tuple[np.ndarray, ...]:
+        """Values of the inputs that stand for data."""
+
+    @property
+    def sources(self) -> tuple[Variable, ...]:
+        """The model's variables that they stand for."""
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A model's own graph with its data as inputs.
+
+    Parameters
+    ----------
+    signature
+        What identifies the model beside its graph.
+    leaves
+        Data and generators of random numbers, in the graph's order.
+    inputs, outputs
+        Stand-ins for the leaves, and the graph on them.
+    """
+
+    signature: tuple[Any, ...]
+    leaves: tuple[Variable, ...]
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+
+    def same(self, other: _Base) -> bool:
+        """Whether two models are the same computation of their leaves."""
+        return self.signature == other.signature and same_computation(
+            (self.inputs, self.outputs), (other.inputs, other.outputs)
+        )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A derived target, the model it is of, and which leaf each of its data is."""
+
+    base: _Base
+    places: tuple[int, ...]
+    made: Any
+
+
+class _Unfit(Exception):
+    """The model cannot be compared with others."""
+
+
+def reused[T: Derived](graph: ModelGraph, kind: str, derive: Callable[[], T]) -> T:
+    """Return what `derive` would, from a model seen before where there is one.
+
+    Parameters
+    ----------
+    graph
+        The model.
+    kind
+        What is derived: one model may give several things.
+    derive
+        Derives it from the model.
+    """
+    try:
+        base = _base(graph, kind)
+    except _Unfit:
+        return derive()
+    with _lock:
+        for key, item in _known.items():
+            if item.base.same(base):
+                _known.move_to_end(key)
+                values = tuple(_value(base.leaves[place]) for place in item.places)
+                return cast("T", replace(item.made, data_values=values))
+    made = derive()
+    places = _places(base, made)
+    if places is not None:
+        # Without the leaves: they hold this batch's data.
+        kept = _Known(
+            replace(base, leaves=()), places, replace(cast("Any", made), data_values=(), sources=())
+        )
+        with _lock:
+            _known[id(kept)] = kept
+            while len(_known) > _KEEP:
+                _known.popitem(last=False)
+    return made
+
+
+def _base(graph: ModelGraph, kind: str) -> _Base:
+    """Return a model's own graph with its data as inputs."""
+    model, declaration = graph.model, graph.declaration
+    observed = [model.rvs_to_values[rv] for rv in model.observed_RVs]
+    named = [*model.free_RVs, *model.observed_RVs, *model.potentials, *model.deterministics]
+    outputs = [*named, *observed]
+    leaves = [v for v in ancestors(outputs) if v.owner is None and _is_leaf(v, set(observed))]
+    inputs = [leaf.type() for leaf in leaves]
+    if leaves:
+        outputs = graph_replace(outputs, dict(zip(leaves, inputs, strict=True)), strict=False)
+    signature = (
+        kind,
+        tuple(v.name for v in named),
+        tuple((v.name, v.block.shape, v.block.value_shape, v.block.transform) for v in graph.free),
+        len(graph.carried),
+        tuple((v.value.type, _fixed(model.rvs_to_transforms[v.rv])) for v in graph.free),
+        tuple(declaration.carry.items()),
+        tuple(sorted(declaration.potentials.items())),
+    )
+    return _Base(signature, tuple(leaves), tuple(inputs), tuple(outputs))
+
+
+def _is_leaf(variable: Variable, observed: set[Variable]) -> bool:
+    """Whether a variable differs from batch to batch without changing the graph."""
+    if isinstance(variable, SharedVariable) or isinstance(variable.type, RandomType):
+        return True
+    return isinstance(variable, Constant) and is_data(variable, observed)
+
+
+def _fixed(transform: Any) -> tuple[Any, ...]:
+    """Return what identifies a transform; one that may hide data is not compared."""
+    if transform is None:
+        return ()
+    kind = type(transform)
+    fields = dict(vars(transform))
+    function = fields.pop("args_fn", None)
+    ours = [kind.__module__, getattr(function, "__module__", None) or "pymc."]
+    plain = all(
+        isinstance(item, _PLAIN)
+        for value in fields.values()
+        for item in (value if isinstance(value, tuple) else (value,))
+    )
+    if not plain or not all(module.startswith("pymc.") for module in ours):
+        raise _Unfit
+    return (kind.__module__, kind.__qualname__, tuple(sorted((k, repr(v)) for k, v in fields.items())))
+
+
+def _places(base: _Base, made: Derived) -> tuple[int, ...] | None:
+    """Return which leaf each data input stands for; None where something else became of the data."""
+    index = {leaf: place for place, leaf in enumerate(base.leaves)}
+    if not set(made.sources) <= index.keys():
+        return None
+    # An array of the model that is no input of the target was folded into it, and binds it to the batch.
+    folded = [v for v in base.leaves if isinstance(v, Constant) and v not in set(made.sources)]
+    return None if folded else tuple(index[source] for source in made.sources)
+
+
+def _value(leaf: Any) -> np.ndarray:
+    """Return the value of data, as a target takes it."""
+    held = leaf.get_value(borrow=True) if isinstance(leaf, SharedVariable) else leaf.data
+    return np.array(held, dtype=leaf.type.dtype, order="C")

@@ -1,0 +1,210 @@
+"""What one batch adds to a log density, as a function of its model's coordinates and local variables.
+
+Several batches can then be fitted together without a graph that holds them all: the same compiled
+functions are called batch by batch, and where state passes from one batch to the next its cotangent
+comes back the same way (see `lindley.target.pool`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+
+from lindley.errors import CoordinatesMismatch
+from lindley.model.graph import FreeVariable, ModelGraph
+from lindley.target.density import graph_digest, lift, quantities_of, total, values_of
+from lindley.target.engine import Function
+from lindley.target.reuse import reused
+
+
+@dataclass(frozen=True)
+class Term:
+    """Symbolic term of one batch.
+
+    Parameters
+    ----------
+    u, local
+        Inputs: coordinates of the carried variables and of the local ones, vectors.
+    own
+        Input [coordinate] of 0 and 1: where the model's own prior counts, because the belief does not
+        have the coordinate.
+    pull
+        Input [state coordinate]: cotangent of the state that passes on.
+    data, data_values, sources
+        Inputs that stand for data, their values for this batch, and what they stand for in the model.
+    state_at
+        Positions of the coordinates, in the model's order, that take the state that passes on.
+    digest
+        Sha256 of the graph's structure, data left out.
+    functions
+        Outputs by the function that computes them: ``term`` gives the log density's value and the
+        gradients of value + pull . state by u and local; ``state`` the state that passes on;
+        ``quantities`` what is computed for every draw.
+    keys
+        Names of the quantities.
+    """
+
+    u: Variable
+    local: Variable
+    own: Variable
+    pull: Variable
+    data: tuple[Variable, ...]
+    data_values: tuple[np.ndarray, ...]
+    sources: tuple[Variable, ...]
+    state_at: np.ndarray
+    digest: str
+    functions: dict[str, list[Variable]]
+    keys: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[Variable, ...]:
+        """All inputs of the compiled functions."""
+        return (self.u, self.local, self.own, self.pull, *self.data)
+
+    @property
+    def outputs(self) -> list[Variable]:
+        """All outputs: what identifies the graph."""
+        return [output for outputs in self.functions.values() for output in outputs]
+
+    def try_out(self, _name: str, function: Function) -> None:
+        """Run a function once, which compiles what is left to compile."""
+        function(*self.example())
+
+    def example(self) -> tuple[np.ndarray, ...]:
+        """Return arguments to run the functions once with."""
+        sizes = [v.type.shape[0] for v in (self.u, self.local, self.own, self.pull)]
+        return (*(np.zeros(size) for size in sizes), *self.data_values)
+
+
+def term(graph: ModelGraph) -> Term:
+    """Return the term of a batch's model; derived anew only for a model that was not seen before."""
+    return reused(graph, "term", lambda: _derived(graph))
+
+
+def _derived(graph: ModelGraph) -> Term:
+    """Derive the term of a batch's model."""
+    size, local_size = graph.coordinates.size, graph.size - graph.coordinates.size
+    u, local = pt.vector("u", shape=(size,)), pt.vector("local", shape=(local_size,))
+    own = pt.vector("own", shape=(size,))
+    model = graph.model
+    prior = model.logp(vars=[variable.rv for variable in graph.carried], sum=False)
+    potentials = model.logp(vars=graph.prior_potentials(), sum=False)
+    batch = model.logp(vars=graph.batch_variables(), sum=False)
+    likelihood = model.logp(vars=graph.likelihood_variables(), sum=False)
+    names = [variable.name for variable in graph.likelihood_variables()]
+    quantities, keys = quantities_of(graph)
+    replaced = graph_replace(
+        [*prior, total(potentials), total(batch), total(likelihood), *likelihood, *quantities],
+        values_of(graph, u, local),
+        strict=False,
+    )
+    own_terms, rest = replaced[: len(prior)], replaced[len(prior) :]
+    pointwise, quantities = rest[3 : 3 + len(names)], rest[3 + len(names) :]
+    value = rest[1] + _own_prior(graph, own, own_terms, rest[0])
+    passing = {key: q for key, q in zip(keys, quantities, strict=True) if key.startswith("next:")}
+    state = pt.concatenate([pt.zeros(0), *(pt.flatten(q) for q in passing.values())])
+    state_at = _state_positions(graph)
+    pull = pt.vector("pull", shape=(len(state_at),))
+    objective = value + pt.sum(pull * state)
+    gradients = pt.grad(objective, [u, local], disconnected_inputs="ignore")
+    named = {"log_likelihood": rest[2]}
+    named |= {f"pointwise:{name}": q for name, q in zip(names, pointwise, strict=True)}
+    named |= dict(zip(keys, quantities, strict=True))
+    outputs, lifted = lift([value, *gradients, state, *named.values()], graph)
+    return Term(
+        u=u,
+        local=local,
+        own=own,
+        pull=pull,
+        data=lifted.data,
+        data_values=lifted.values,
+        sources=lifted.sources,
+        state_at=state_at,
+        digest=graph_digest(outputs),
+        functions={"term": outputs[:3], "state": [outputs[3]], "quantities": outputs[4:]},
+        keys=tuple(named),
+    )
+
+
+def _own_prior(graph: ModelGraph, own: Variable, terms: list[Variable], potentials: Variable) -> Variable:
+    """Return the model's own prior of the coordinates that `own` marks.
+
+    A variable whose density has one term for each element counts those elements alone; any other
+    counts whole or not at all.
+    """
+    parts, start = [pt.switch(pt.all(own > 0), potentials, 0.0)], 0
+    for variable, log_prior in zip(graph.carried, terms, strict=True):
+        size = variable.block.size
+        mask = own[start : start + size]
+        if elementwise(variable, log_prior):
+            shaped = mask.reshape(variable.block.value_shape)
+            parts.append(pt.sum(pt.switch(shaped > 0, log_prior, 0.0)))
+        else:
+            parts.append(pt.switch(pt.all(mask > 0), pt.sum(log_prior), 0.0))
+        start += size
+    return total(parts)
+
+
+def elementwise(variable: FreeVariable, log_prior: Variable) -> bool:
+    """Whether a variable's log prior has one term for each of its elements."""
+    return bool(log_prior.type.ndim == len(variable.block.value_shape))
+
+
+def require_divisible(graph: ModelGraph, own: np.ndarray) -> None:
+    """Refuse new labels of a variable whose elements have a joint prior, a potential's included.
+
+    Parameters
+    ----------
+    graph
+        The batch's model.
+    own
+        Array [coordinate] of bool: coordinates that the belief does not have.
+
+    Raises
+    ------
+    CoordinatesMismatch
+        If only a part of such a variable is new.
+    """
+    terms = graph.model.logp(vars=[variable.rv for variable in graph.carried], sum=False)
+    start = 0
+    for variable, log_prior in zip(graph.carried, terms, strict=True):
+        mask = own[start : start + variable.block.size]
+        start += variable.block.size
+        if mask.any() and not mask.all() and not elementwise(variable, log_prior):
+            new = [name for name, is_new in zip(variable.block.names(), mask, strict=True) if is_new]
+            raise CoordinatesMismatch(
+                f"The carried variable {variable.name!r} has new labels and a joint prior",
+                expected="a prior of its own for each element, given the hyperparameters",
+                found=f"new {', '.join(new[:5])}",
+                todo="give the elements independent priors, or give the model the full list of labels",
+            )
+        if mask.any() and not own.all():
+            for potential in graph.prior_potentials():
+                if variable.rv in ancestors([potential]):
+                    raise _potential_refused(variable.name, str(potential.name))
+
+
+def _potential_refused(variable: str, potential: str) -> CoordinatesMismatch:
+    # What it says of the new elements alone cannot be told from what has been counted already.
+    return CoordinatesMismatch(
+        f"The carried variable {variable!r} has new labels, and the prior potential {potential!r} is of them",
+        expected="a prior potential of variables whose labels stay",
+        found="labels that the belief does not have",
+        todo="give the model the full list of labels in every batch",
+    )
+
+
+def _state_positions(graph: ModelGraph) -> np.ndarray:
+    """Return the positions of the coordinates that take the state that passes on."""
+    positions: list[int] = []
+    start = 0
+    for variable in graph.carried:
+        if variable.name in graph.declaration.carry:
+            positions.extend(range(start, start + variable.block.size))
+        start += variable.block.size
+    return np.array(positions, dtype=int)

@@ -1,0 +1,369 @@
+"""Fitting registered links again: `lindley verify --replay`; findings V01 and V02.
+
+The rules recompute digests; only another fit can tell whether anybody sampled the draws. A link is planned
+as it was then, on the chain as it was then, with the code that is stored beside it: **that code is
+executed**. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import xarray as xr
+
+from lindley.errors import FitFailed, LedgerCorrupt, LindleyError, UnknownLink
+from lindley.inference.diagnostics import Thresholds
+from lindley.inference.sampling import CHANGED, FitSettings, Progress
+from lindley.ledger import artifact_names
+from lindley.ledger.bundle import libraries
+from lindley.ledger.chain import Chain, Link, Version
+from lindley.ledger.lineage import Origin, is_copy, maker_of, read_batches, settled
+from lindley.ledger.netcdf import draws_digest, read_trace
+from lindley.ledger.protocol import Ledger
+from lindley.ledger.reading import find_chain, read_record
+from lindley.ledger.record import CORRECT, IMPORT, REBASE, RETRACT, SCHEMA, UPDATE, digest
+from lindley.model.declaration import BRANCH_MARK, Declaration, load_file
+from lindley.operations.amendment import fit_act
+from lindley.operations.plan import Outcome, fit_plan
+from lindley.operations.rebase import fit_rebase, plan_rebase
+from lindley.operations.retract import plan_correct, plan_retract
+from lindley.operations.update import plan_update
+from lindley.verify.agreement import disagreements
+from lindley.verify.signatures import extended
+from lindley.verify.verifier import Finding, Report
+
+REPLAY_RULES: dict[str, str] = {
+    "V01": "the link's fit gives the recorded draws when it is made again",
+    "V02": "the link can be fitted again",
+}
+Verdict = Literal["identical", "within Monte Carlo error", "differs", "not replayable"]
+IDENTICAL: Final = "identical"
+WITHIN: Final = "within Monte Carlo error"
+DIFFERS: Final = "differs"
+NOT_REPLAYABLE: Final = "not replayable"
+#: What a view of a ledger must never do.
+_WRITES = frozenset({"claim", "package", "open_run", "upload", "close_run", "register", "set_head_hint"})
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What fitting a link again came to.
+
+    Parameters
+    ----------
+    link, version
+        Which one.
+    verdict
+        ``identical``: the same draws, bit by bit. ``within Monte Carlo error``: other libraries, the same
+        posterior. ``differs``. ``not replayable``.
+    detail
+        Why, or where it differs; empty for identical ones.
+    failed
+        Whether it is not replayable because something is wrong, rather than by its kind.
+    """
+
+    link: int
+    version: int
+    verdict: Verdict
+    detail: str = ""
+    failed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        return asdict(self)
+
+
+def replay_links(
+    ledger: Ledger,
+    name: str,
+    links: Sequence[int] = (),
+    *,
+    bitwise: bool = True,
+    progress: Callable[[int], Progress | None] = lambda _: None,
+) -> Iterator[Replayed]:
+    """Fit links of a chain again and compare, one at a time.
+
+    Parameters
+    ----------
+    ledger
+        Where the chain is; only read.
+    name
+        Name of the chain.
+    links
+        Numbers of the links; all of them by default.
+    bitwise
+        Want the same bits where the recorded library versions are those installed. Another processor may
+        round differently: without, such links are compared within Monte Carlo error too.
+    progress
+        Returns the callback of a link's fit by its number.
+
+    Raises
+    ------
+    UnknownChain, UnknownLink
+        If there is no such chain or link.
+    """
+    chain = find_chain(ledger, name)
+    unknown = sorted(set(links) - {link.number for link in chain.links})
+    if unknown:
+        raise UnknownLink(
+            f"{name} has no link {', '.join(map(str, unknown))}",
+            expected=f"numbers from 1 to {len(chain.links)}",
+            found=", ".join(map(str, unknown)),
+            todo=f"run `lindley log {name}`",
+        )
+    for link in chain.links:
+        if not links or link.number in links:
+            yield _replay(ledger, name, chain, link, bitwise, progress(link.number))
+
+
+def with_replays(report: Report, replays: Sequence[Replayed]) -> Report:
+    """Add to a report the links that differ, and those that could not be fitted again."""
+    found = [
+        Finding("V01" if item.verdict == DIFFERS else "V02", item.link, item.version, item.detail)
+        for item in replays
+        if item.verdict == DIFFERS or item.failed
+    ]
+    return extended(report, REPLAY_RULES, found)
+
+
+def _replay(
+    ledger: Ledger, name: str, chain: Chain, link: Link, bitwise: bool, progress: Progress | None
+) -> Replayed:
+    """Fit one link again; what Lindley refuses on the way is the link's fault and is said."""
+    number, version = link.number, link.version.number
+    why = _no_fit(chain, link)
+    if why:
+        return Replayed(number, version, NOT_REPLAYABLE, why)
+    try:
+        record = read_record(ledger, link)
+        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+            declaration = _stored_declaration(ledger, name, link, record, Path(scratch))
+            view = cast("Ledger", _Before(ledger, name, chain, link))
+            again = {UPDATE: _update, REBASE: _rebase}.get(link.version.kind, _act)
+            outcome, origin = again(view, declaration, link, record, progress)
+        verdict, detail = _compare(ledger, link, record, outcome, origin, bitwise)
+    except LindleyError as error:
+        return Replayed(number, version, NOT_REPLAYABLE, str(error), failed=True)
+    return Replayed(number, version, verdict, detail)
+
+
+def _no_fit(chain: Chain, link: Link) -> str:
+    """Return why a link's belief comes from no fit of its own; empty where it does."""
+    kind = link.version.kind
+    if kind == IMPORT:
+        return "its trace was sampled elsewhere"
+    if is_copy(chain, link):
+        return f"its belief is that of link {maker_of(chain, link).number}"
+    return "" if kind in (UPDATE, REBASE, RETRACT, CORRECT) else f"a link of kind {kind!r}"
+
+
+class _Before:
+    """A ledger as it was before a link, that cannot be written to; see `Ledger` for the methods."""
+
+    def __init__(self, ledger: Ledger, name: str, chain: Chain, link: Link) -> None:
+        self._ledger = ledger
+        self._name = name
+        # A batch that was quarantined on this very head would count as seen already.
+        refused = {version.number for version in chain.quarantined}
+        last = link.version.number
+        self._versions = [
+            version
+            for version in ledger.versions(name)
+            if version.number < last and version.number not in refused
+        ]
+        self._head = chain.links[link.number - 2].version.number if link.number > 1 else None
+
+    def versions(self, chain: str, *, fresh: bool = True) -> list[Version]:
+        return self._versions if chain == self._name else self._ledger.versions(chain, fresh=fresh)
+
+    def head_hint(self, _chain: str) -> int | None:
+        return self._head
+
+    def dead_runs(self, _chain: str) -> list[str]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _WRITES:
+            raise AttributeError(f"a replay writes nothing, so it does not {name}")
+        return getattr(self._ledger, name)
+
+
+def _stored_declaration(
+    ledger: Ledger, name: str, link: Link, record: dict[str, Any], folder: Path
+) -> Declaration:
+    """Load the declaration from the code that is stored beside a link. Executes it."""
+    path = ledger.download(link.version.run_id, folder, artifact_names.MODEL)
+    found, expected = digest(path.read_bytes()), record["artifacts"].get(artifact_names.MODEL)
+    if found != expected:
+        raise _corrupt(f"The model code of link {link.number} is not the recorded one", str(expected), found)
+    declaration = load_file(path)
+    if name.startswith(declaration.name + BRANCH_MARK):
+        declaration = replace(declaration, name=name)
+    if declaration.name != name:
+        raise _corrupt(f"The model code of link {link.number} is another chain's", name, declaration.name)
+    return declaration
+
+
+def _update(
+    view: Ledger, declaration: Declaration, link: Link, record: dict[str, Any], progress: Progress | None
+) -> tuple[Outcome, Origin]:
+    """Plan and fit an update as it was planned and fitted then."""
+    plan = plan_update(
+        view,
+        declaration,
+        read_batches(view, declaration, [link])[0],
+        settings=_settings(record),
+        thresholds=_thresholds(record),
+        accept_model_change=True,
+    )
+    _require_plan(link, record, plan.noop, plan.previous)
+    outcome = fit_plan(plan, progress=progress)
+    return outcome, plan.settled(outcome.info.undone)
+
+
+def _rebase(
+    view: Ledger, declaration: Declaration, link: Link, record: dict[str, Any], progress: Progress | None
+) -> tuple[Outcome, Origin]:
+    """Plan and fit a pooled refit as it was planned and fitted then."""
+    plan = plan_rebase(
+        view,
+        declaration,
+        settings=_settings(record),
+        thresholds=_thresholds(record),
+        accept_model_change=True,
+    )
+    _require_plan(link, record, None, plan.head_link.version.record)
+    return fit_rebase(plan, progress=progress), plan.origin
+
+
+def _act(
+    view: Ledger, declaration: Declaration, link: Link, record: dict[str, Any], progress: Progress | None
+) -> tuple[Outcome, Origin]:
+    """Plan and fit a retraction or correction as it was planned and fitted then."""
+    chain = find_chain(view, declaration.name)
+    links = [chain.link_of(taken) for taken in record["retracted"]]
+    gone = [str(taken.number) for taken in links if taken is not None]
+    if link.version.kind == RETRACT:
+        plan = plan_retract(view, declaration, gone, accept_model_change=True)
+    else:
+        batch = read_batches(view, declaration, [link])[0]
+        plan = plan_correct(view, declaration, gone[0], batch, accept_model_change=True)
+    _require_plan(link, record, plan.noop, plan.head_link.version.record)
+    plan = replace(plan, settings=_settings(record), thresholds=_thresholds(record))
+    outcome = fit_act(plan, progress=progress)
+    if outcome is None:
+        raise _corrupt(
+            f"Link {link.number} cannot be planned again", "a fit", "the belief of an earlier link"
+        )
+    return outcome, settled(plan.origin, plan.behind, outcome.info.undone)
+
+
+def _require_plan(link: Link, record: dict[str, Any], noop: str | None, previous: str) -> None:
+    """Refuse a plan that is not the link's."""
+    if noop is not None or previous != record["previous"]:
+        raise _corrupt(
+            f"Link {link.number} cannot be planned again", record["previous"], noop or f"head {previous[:12]}"
+        )
+
+
+def _settings(record: dict[str, Any]) -> FitSettings:
+    """Return the settings of the first attempt: the record has those of the attempt that was kept too."""
+    stated = record["sampler"]
+    names = ("chains", "tune", "draws", "target_accept", "attempts", "ess")
+    try:
+        # Records of earlier versions ask for no ESS.
+        kept = FitSettings(**{name: stated.get(name, 1) if name == "ess" else stated[name] for name in names})
+        if "first_draws" not in stated:
+            return _halved(kept, int(stated["attempt"]) - 1)
+        return replace(kept, **{name: stated[f"first_{name}"] for name in CHANGED})
+    except (KeyError, TypeError, ValueError, FitFailed) as error:
+        raise _corrupt("The sampler settings cannot be read", "numbers", type(error).__name__) from error
+
+
+def _halved(kept: FitSettings, times: int) -> FitSettings:
+    """Return the settings that lead to others by so many harder attempts: records that do not state them."""
+    rate = round(1 - (1 - kept.target_accept) * 4**times, 12)
+    if not 0 < rate < 1:
+        raise ValueError(rate)
+    first = replace(kept, tune=kept.tune >> times, draws=kept.draws >> times, target_accept=rate)
+    again = first
+    for _ in range(times):
+        again = again.harder()
+    if again != kept:
+        raise ValueError(again)
+    return first
+
+
+def _thresholds(record: dict[str, Any]) -> Thresholds:
+    """Return the thresholds of a record; those that came later are as they are now."""
+    known = Thresholds.__dataclass_fields__
+    return Thresholds(**{name: value for name, value in record["thresholds"].items() if name in known})
+
+
+def _compare(
+    ledger: Ledger,
+    link: Link,
+    record: dict[str, Any],
+    outcome: Outcome,
+    origin: Origin,
+    bitwise: bool,
+) -> tuple[Verdict, str]:
+    """Compare a fit with the recorded one."""
+    held = _recorded_trace(ledger, link, record)
+    same_draws = draws_digest(outcome.trace) == record["posterior"]["draws"]
+    others = {name for name, version in libraries().items() if record["libraries"].get(name) != version}
+    if record["schema"] != SCHEMA:
+        others.add("the record's schema")  # its draws had no weights
+    if same_draws:
+        wrong = list(_other_results(record, outcome, origin)) if not others else []
+        return (DIFFERS, "the same draws, but another " + ", ".join(wrong)) if wrong else (IDENTICAL, "")
+    wrong = disagreements(held, outcome.trace)
+    if wrong:
+        return DIFFERS, "; ".join(wrong[:5])
+    if not others and bitwise:
+        return DIFFERS, (
+            "the draws are not the recorded ones bit by bit, with the same libraries; they agree within "
+            "Monte Carlo error, as they would on another processor"
+        )
+    return (
+        WITHIN,
+        f"fitted with other versions of {', '.join(sorted(others))}" if others else "not bit by bit",
+    )
+
+
+def _recorded_trace(ledger: Ledger, link: Link, record: dict[str, Any]) -> xr.DataTree:
+    """Read a link's draws and check that they are the recorded ones."""
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        tree = read_trace(ledger.download(link.version.run_id, Path(scratch), artifact_names.TRACE))
+    try:
+        found = draws_digest(tree)
+    except (KeyError, ValueError, TypeError) as error:
+        found = type(error).__name__
+    expected = record["posterior"]["draws"]
+    if found != expected:
+        raise _corrupt(f"The draws of link {link.number} are not the recorded ones", expected, found)
+    return tree
+
+
+def _other_results(record: dict[str, Any], outcome: Outcome, origin: Origin) -> Iterator[str]:
+    """Name what the record states otherwise although it follows from the same draws."""
+    if outcome.belief.matched.digest != record["posterior"]["matched"]:
+        yield "matched prior"
+    if [link.version.record for link in origin.links] != record["replayed"]:
+        yield "list of batches fitted again"
+    if outcome.gate.as_dict() != record["gate"]:
+        yield "verdict of the gate"
+    figures, stated = outcome.info.figures, record["figures"]
+    differing = sorted(
+        name for name in figures.keys() | stated.keys() if figures.get(name) != stated.get(name)
+    )
+    if differing:
+        yield f"value of {', '.join(differing[:5])}"
+
+
+def _corrupt(happened: str, expected: str, found: str) -> LedgerCorrupt:
+    return LedgerCorrupt(happened, expected=expected, found=found, todo="run `lindley verify` on the chain")

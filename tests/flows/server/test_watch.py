@@ -1,0 +1,249 @@
+"""The watcher: one event per complete file, none lost for good."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from flows.server import watch
+from flows.server.watch import REMIND_SECONDS, NotDelivered, Watcher
+from lindley.arrivals.landing import Arrival
+
+
+@dataclass
+class Server:
+    """Stands for the Prefect server."""
+
+    up: bool = True
+    got: list[str] = field(default_factory=list)
+
+    def __call__(self, arrival: Arrival) -> None:
+        if not self.up:
+            raise NotDelivered("no answer")
+        self.got.append(f"{arrival.chain}/{arrival.path.name}")
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def watcher(workspace, server, clock, said) -> Watcher:
+    return Watcher(
+        workspace, server, lambda arrival: "unfinished" not in arrival.path.name, clock, said.append
+    )
+
+
+def test_what_is_there_at_the_start_is_announced_oldest_first(watcher, server, land):
+    land("b.csv", minutes=2)
+    land("a.csv", minutes=1)
+    land("x.csv", minutes=3, chain="dice")
+    watcher.look()
+    assert server.got == ["dice/x.csv", "coins/b.csv", "coins/a.csv"]
+
+
+def test_a_file_is_announced_once(watcher, server, land, clock):
+    land("a.csv")
+    watcher.look()
+    clock.now += REMIND_SECONDS - 1
+    watcher.look()
+    assert server.got == ["coins/a.csv"]
+
+
+def test_and_again_when_it_stays(watcher, server, land, clock):
+    land("a.csv")
+    watcher.look()
+    clock.now += REMIND_SECONDS
+    watcher.look()
+    watcher.look()
+    assert server.got == ["coins/a.csv"] * 2
+
+
+def test_only_the_oldest_of_a_chain_is_announced_again(watcher, server, land, clock):
+    """The others wait for it: each run of theirs would fit it again."""
+    oldest = land("a.csv", minutes=4)
+    land("unfinished.csv", minutes=5)
+    land("b.csv", minutes=3)
+    land("c.csv", minutes=2)
+    land("x.csv", minutes=1, chain="dice")
+    watcher.look()
+    first = ["coins/a.csv", "coins/b.csv", "coins/c.csv", "dice/x.csv"]
+    assert server.got == first
+    clock.now += REMIND_SECONDS
+    for _ in range(2):
+        watcher.look()
+    assert server.got == [*first, "coins/a.csv", "dice/x.csv"]
+    land("d.csv", minutes=0.5)
+    oldest.unlink()
+    watcher.look()
+    assert server.got[6:] == ["coins/b.csv", "coins/d.csv"]
+    clock.now += REMIND_SECONDS - 1
+    watcher.look()
+    assert len(server.got) == 8
+
+
+def test_a_file_that_changed_is_another_one(watcher, server, land):
+    land("a.csv", minutes=3)
+    watcher.look()
+    land("a.csv", minutes=2)
+    watcher.look()
+    assert server.got == ["coins/a.csv"] * 2
+
+
+def test_a_file_that_comes_back_is_announced_again(watcher, server, land):
+    path = land("a.csv", minutes=3)
+    watcher.look()
+    path.unlink()
+    watcher.look()
+    land("a.csv", minutes=3)
+    watcher.look()
+    assert len(server.got) == 2
+
+
+def test_an_unfinished_file_waits(watcher, server, land):
+    path = land("unfinished.csv")
+    watcher.look()
+    assert server.got == []
+    path.rename(path.with_name("a.csv"))
+    watcher.look()
+    assert server.got == ["coins/a.csv"]
+
+
+def test_a_file_that_cannot_be_looked_at_keeps_no_other_from_being_announced(
+    workspace, server, clock, said, land
+):
+    closed = {"a.parquet"}
+
+    def finished(arrival: Arrival) -> bool:
+        if arrival.path.name in closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return True
+
+    watcher = Watcher(workspace, server, finished, clock, said.append)
+    land("a.parquet", minutes=2)
+    land("b.csv", minutes=1)
+    land("x.csv", minutes=1, chain="dice")
+    watcher.look()
+    watcher.look()
+    assert server.got == ["coins/b.csv", "dice/x.csv"]
+    assert sum("a.parquet" in sentence for sentence in said) == 1
+    assert "Permission denied" in said[-1]
+    closed.clear()
+    watcher.look()
+    assert server.got[-1] == "coins/a.parquet"
+
+
+def test_nor_does_a_folder_that_cannot_be_listed(watcher, server, said, land, monkeypatch, workspace):
+    land("a.csv")
+    land("x.csv", chain="dice")
+    closed, scandir = {workspace.landing / "coins"}, os.scandir
+
+    def scan(path):
+        if path in closed:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return scandir(path)
+
+    monkeypatch.setattr("lindley.arrivals.landing.os.scandir", scan)
+    watcher.look()
+    watcher.look()
+    assert server.got == ["dice/x.csv"]
+    assert sum("Stale file handle" in sentence for sentence in said) == 1
+    closed.add(workspace.landing)
+    watcher.look()
+    watcher.look()
+    assert sum("Stale file handle" in sentence for sentence in said) == 2
+    closed.clear()
+    watcher.look()
+    assert server.got[-1] == "coins/a.csv"
+
+
+def test_what_a_server_that_is_down_missed_comes_when_it_is_up(watcher, server, land, said):
+    server.up = False
+    land("a.csv", minutes=2)
+    land("b.csv", minutes=1)
+    watcher.look()
+    watcher.look()
+    assert len(said) == 1
+    assert "no answer" in said[0]
+    server.up = True
+    watcher.look()
+    assert server.got == ["coins/a.csv", "coins/b.csv"]
+
+
+def test_a_server_that_does_not_answer_is_told_apart_at_once(monkeypatch, land, workspace):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    path = land("a.csv")
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        before = time.monotonic()
+        with pytest.raises(NotDelivered):
+            watch.announce(Arrival("coins", path, 1, 1))
+        assert time.monotonic() - before < 10
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_event_holds_what_the_deployment_takes_from_it(land):
+    from prefect.client.orchestration import get_client
+
+    path = land("a.csv")
+    watch.announce(Arrival("coins", path, 44, 1))
+    wanted = {"filter": {"event": {"name": [watch.EVENT]}, "resource": {"id": ["lindley.landing.coins"]}}}
+    deadline = time.monotonic() + 30
+    events: list[dict] = []
+    while not events and time.monotonic() < deadline:
+        with get_client(sync_client=True) as client:
+            events = client.request("POST", "/events/filter", json=wanted).json()["events"]
+        time.sleep(0.2)
+    assert [event["payload"] for event in events] == [{"chain": "coins", "file": "a.csv", "size": 44}]
+
+
+def test_the_watch_sees_changes_and_ends_when_asked(monkeypatch, workspace, land, server):
+    monkeypatch.setattr(watch, "announce", server)
+    stop = threading.Event()
+    thread = threading.Thread(target=watch.watch, args=(workspace, stop))
+    thread.start()
+    try:
+        time.sleep(0.5)
+        land("a.csv")
+        deadline = time.monotonic() + 20
+        while not server.got and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert server.got == ["coins/a.csv"]
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_cleanly(workspace, number):
+    environment = os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    command = [sys.executable, "-m", "flows.cli", "watch", "--json"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "landing" in process.stdout.readline() + process.stdout.readline()
+        time.sleep(0.5)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0

@@ -1,0 +1,76 @@
+"""Which flow runs a resident can do."""
+
+from __future__ import annotations
+
+import importlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
+
+from flows.server import up
+from flows.server.resident import FLOWS
+from flows.server.worker import ResidentWorker, installed_code, unfit
+
+ENVIRONMENT = {"PATH": "/bin", "LINDLEY_HOME": "/work"}
+
+
+def job(
+    env: dict[str, str] | None = None, *, configured: bool = False, **how: Any
+) -> ProcessJobConfiguration:
+    made = ProcessJobConfiguration(env=ENVIRONMENT | {"PREFECT__FLOW_RUN_ID": "1"} | (env or {}), **how)
+    made._command_configured = configured
+    return made
+
+
+def deployment(**other: Any) -> Any:
+    ours = {"entrypoint": "flows.update.update", "pull_steps": [{"flows.environment.enter_workspace": {}}]}
+    return SimpleNamespace(**(ours | other))
+
+
+def test_a_run_of_lindleys_flows_that_asks_for_nothing_else_can_be_done():
+    assert unfit(deployment(), job(), ENVIRONMENT) == ""
+
+
+@pytest.mark.parametrize(
+    ("what", "how", "why"),
+    [
+        ({"entrypoint": "mine.flow"}, {}, "mine.flow is none of Lindley's flows"),
+        ({"entrypoint": "flows/update.py:update"}, {}, "flows/update.py:update is none of Lindley's flows"),
+        ({"entrypoint": None}, {}, "its deployment is none of Lindley's flows"),
+        ({"pull_steps": [{"prefect.deployments.steps.git_clone": {}}]}, {}, "other pull steps"),
+        ({"pull_steps": None}, {}, "other pull steps"),
+        ({}, {"configured": True}, "its job has a command"),
+        ({}, {"stream_output": False}, "does not show its output"),
+        ({}, {"env": {"OMP_NUM_THREADS": "1", "PATH": "secret"}}, "differs in OMP_NUM_THREADS, PATH"),
+    ],
+)
+def test_any_other_run_needs_a_process_of_its_own(what, how, why):
+    said = unfit(deployment(**what), job(**how), ENVIRONMENT)
+    assert why in said
+    assert "secret" not in said
+
+
+def test_a_variable_that_is_missing_counts_as_well():
+    assert unfit(deployment(), job(), ENVIRONMENT | {"A": "1"}) == "its environment differs in A"
+
+
+def test_prefects_own_worker_stays_in_its_place():
+    assert ProcessWorker.get_worker_class_from_type("process") is ProcessWorker
+    assert ResidentWorker.type == "process"
+
+
+def test_the_deployed_flows_have_no_hooks_and_are_imported_beforehand():
+    document = yaml.safe_load((up.Path(up.__file__).parents[2] / "prefect.yaml").read_text())
+    for entrypoint in (item["entrypoint"] for item in document["deployments"]):
+        module, name = entrypoint.rsplit(".", 1)
+        assert module in FLOWS
+        flow = getattr(importlib.import_module(module), name)
+        assert not flow.on_crashed_hooks
+        assert not flow.on_cancellation_hooks
+
+
+def test_installed_code_has_a_time():
+    assert installed_code() > 0

@@ -1,0 +1,230 @@
+"""How good a match is, and what it did to the fit that started from it, against quadrature."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import digamma, polygamma
+
+from lindley.inference import hindsight
+from lindley.inference.diagnostics import Importance, Thresholds
+from lindley.inference.hindsight import Shift
+from lindley.inference.match_quality import Quality, match_distances
+from lindley.prior.triangular import joint_normal
+
+COUNT = 1000
+SHAPE = 2.0
+
+
+def shift(draws, used, exact):
+    """The shift of the coordinates themselves."""
+    return hindsight.shift(draws, draws, used, exact)
+
+
+def normal_of(mean, covariance):
+    return joint_normal(np.asarray(mean, float), np.linalg.cholesky(np.atleast_2d(covariance)))
+
+
+# -- hindsight ----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 5), st.floats(-1000, 1000))
+def test_a_perfect_match_moved_nothing(seed, size, constant):
+    rng = np.random.default_rng(seed)
+    used = normal_of(rng.normal(0, 1, size), np.eye(size) + 0.5)
+    found = shift(rng.normal(1, 2, (COUNT, size)), used, lambda u: used.log_density(u) + constant)
+    assert found.largest == pytest.approx(0, abs=1e-9)
+    assert found.efficiency == pytest.approx(1)
+
+
+class Conflict:
+    """A log-gamma belief matched by the normal of its moments, then a batch far from it."""
+
+    mean, sd = float(digamma(SHAPE)), float(np.sqrt(polygamma(1, SHAPE)))
+    used = normal_of([mean], [[sd**2]])
+    batch = stats.norm(mean + 3 * sd, 0.5 * sd)
+    grid = np.linspace(-8, 8, 100_001)
+
+    @staticmethod
+    def exact(u):
+        return stats.loggamma.logpdf(u[:, 0], SHAPE)
+
+    def after(self, prior):
+        """Weights [point] of the posterior on the grid under a prior's log density."""
+        log_density = prior(self.grid[:, None]) + self.batch.logpdf(self.grid)
+        weights = np.exp(log_density - log_density.max())
+        return weights / weights.sum()
+
+    def truth(self):
+        """By how much the match moved mean and log sd, in sds of the posterior that it led to."""
+        moments = []
+        for prior in (self.used.log_density, self.exact):
+            weights = self.after(prior)
+            mean = weights @ self.grid
+            moments.append((mean, np.sqrt(weights @ (self.grid - mean) ** 2)))
+        (mean, sd), (exact_mean, exact_sd) = moments
+        return abs(exact_mean - mean) / sd, abs(np.log(exact_sd / sd))
+
+    def draws(self, rng):
+        return np.interp(rng.uniform(size=COUNT), np.cumsum(self.after(self.used.log_density)), self.grid)
+
+
+def test_the_shift_of_a_skewed_belief_is_that_of_quadrature():
+    conflict, rng, replicates = Conflict(), np.random.default_rng(1), 100
+    found = [shift(conflict.draws(rng)[:, None], conflict.used, conflict.exact) for _ in range(replicates)]
+    values = np.array([[f.mean, f.log_sd] for f in found])
+    truth = np.array(conflict.truth())
+    assert truth.min() > 0.1
+    assert 0.3 < np.mean([f.efficiency for f in found]) < 0.98
+    # A quotient's bias is of the order of 1 / n.
+    error = values.std(axis=0) / np.sqrt(replicates)
+    assert (np.abs(values.mean(axis=0) - truth) < 5 * error + 5 / COUNT).all(), (values.mean(axis=0), truth)
+    # One by itself is as sure as its draws: better than a tenth of an sd.
+    assert (np.abs(values[0] - truth) < 5 * values.std(axis=0)).all()
+    assert (values.std(axis=0) < 0.1).all()
+    assert found[0].largest == values[0].max()
+
+
+def test_the_shift_is_the_largest_over_coordinates():
+    conflict, rng = Conflict(), np.random.default_rng(2)
+    one = conflict.draws(rng)
+    alone = shift(one[:, None], conflict.used, conflict.exact)
+    used = normal_of([0.0, conflict.mean], np.diag([1.0, conflict.sd**2]))
+    both = shift(
+        np.column_stack([rng.standard_normal(COUNT), one]),
+        used,
+        lambda u: stats.norm.logpdf(u[:, 0]) + conflict.exact(u[:, 1:]),
+    )
+    assert both.mean == pytest.approx(alone.mean)
+    assert both.log_sd == pytest.approx(alone.log_sd)
+
+
+def test_the_shift_is_judged_by_the_values_that_are_asked_for():
+    conflict, rng = Conflict(), np.random.default_rng(9)
+    draws = conflict.draws(rng)[:, None]
+    log_ratio = conflict.exact(draws) - conflict.used.log_density(draws)
+    weights = np.exp(log_ratio - log_ratio.max())
+    weights /= weights.sum()
+    natural = np.exp(2 * draws[:, 0])
+    moved = weights @ natural
+    exact = [abs(moved - natural.mean()) / natural.std()]
+    exact += [abs(np.log(np.sqrt(weights @ (natural - moved) ** 2) / natural.std()))]
+    # What does not move is not moved either.
+    values = np.column_stack([natural, np.full(COUNT, 3.0)])
+    found = hindsight.shift(draws, values, conflict.used, conflict.exact)
+    assert [found.mean, found.log_sd] == pytest.approx(exact)
+    assert found.mean != pytest.approx(shift(draws, conflict.used, conflict.exact).mean, rel=0.01)
+
+
+@pytest.mark.parametrize("impossible", [-np.inf, np.nan])
+def test_draws_that_the_earlier_batches_exclude_count_nothing(impossible):
+    rng = np.random.default_rng(3)
+    draws, used = rng.standard_normal((COUNT, 1)), normal_of([0.0], [[1.0]])
+    found = shift(draws, used, lambda u: np.where(u[:, 0] > 0, used.log_density(u), impossible))
+    left = draws[draws > 0]
+    assert found.mean == pytest.approx(abs(left.mean() - draws.mean()) / draws.std())
+    assert found.log_sd == pytest.approx(abs(np.log(left.std() / draws.std())))
+    assert found.efficiency == pytest.approx(len(left) / COUNT)
+
+
+def test_a_belief_that_excludes_all_draws_is_infinitely_far():
+    draws = np.random.default_rng(4).standard_normal((COUNT, 2))
+    found = shift(draws, normal_of(np.zeros(2), np.eye(2)), lambda u: np.full(len(u), -np.inf))
+    assert found == Shift(np.inf, np.inf, 0.0)
+
+
+# -- quality ------------------------------------------------------------------------------------------
+
+DRAWS, SAMPLE = 10_000, 20_000
+#: Mean Wasserstein-1 distance of two samples of one normal, in sds, is below this; see `floor_of`.
+FLOOR = np.sqrt(1 / DRAWS + 1 / SAMPLE)
+
+
+def floor_of():
+    """E|B(Phi(x))| integrated over x: the limit of sqrt(n) times the distance of two samples."""
+    x = np.linspace(-8, 8, 20_001)
+    share = stats.norm.cdf(x)
+    return float(np.trapezoid(np.sqrt(2 / np.pi * share * (1 - share)), x))
+
+
+def equal(count):
+    return np.full(count, 1 / count)
+
+
+def test_a_perfect_match_is_at_the_sampling_floor():
+    rng = np.random.default_rng(5)
+    matched = normal_of([1.0, -2.0], [[4.0, 1.0], [1.0, 0.5]])
+    distances, moment = match_distances(matched.sample(rng, DRAWS), equal(DRAWS), matched, rng)
+    # The distance has an sd of less than its mean.
+    assert (distances < 5 * floor_of() * FLOOR).all()
+    # Third moments and quarters of excess kurtosis have sds of at most sqrt(15 / n).
+    assert moment < 5 * np.sqrt(15 / DRAWS)
+
+
+def test_a_displaced_margin_reads_its_displacement_in_sds():
+    rng = np.random.default_rng(6)
+    matched = normal_of([1.0, -2.0], [[4.0, 1.0], [1.0, 0.5]])
+    draws = matched.sample(rng, DRAWS) + np.array([0.0, 0.3 * np.sqrt(0.5)])
+    distances, _ = match_distances(draws, equal(DRAWS), matched, rng)
+    assert distances[0] < 5 * floor_of() * FLOOR
+    # Of two shifted samples of one shape it is the difference of the means.
+    assert distances[1] == pytest.approx(0.3, abs=5 * FLOOR)
+
+
+def test_distances_go_by_the_weights():
+    rng = np.random.default_rng(7)
+    matched = normal_of([0.0], [[1.0]])
+    first = matched.sample(rng, DRAWS)
+    draws = np.concatenate([first, first + 5])
+    weights = np.concatenate([equal(DRAWS), np.zeros(DRAWS)])
+    distances, moment = match_distances(draws, weights, matched, rng)
+    # In sds of all draws.
+    assert distances[0] * draws.std() < 5 * floor_of() * FLOOR
+    assert moment < 5 * np.sqrt(15 / DRAWS)
+    assert match_distances(draws, equal(2 * DRAWS), matched, rng)[0][0] * draws.std() > 2
+
+
+def test_the_moment_sees_a_shape_that_margins_do_not_show():
+    rng = np.random.default_rng(8)
+    # Signs that multiply to one: margins and covariance are those of a normal, the third moment is not.
+    size = np.abs(rng.standard_normal((DRAWS, 3)))
+    sign = rng.choice([-1, 1], (DRAWS, 2))
+    draws = size * np.column_stack([sign, sign.prod(axis=1)])
+    distances, moment = match_distances(draws, equal(DRAWS), normal_of(np.zeros(3), np.eye(3)), rng)
+    assert (distances < 5 * floor_of() * FLOOR).all()
+    exact = np.sqrt(2 / np.pi) ** 3
+    assert moment == pytest.approx(exact, abs=5 * np.sqrt(1 / DRAWS))
+
+
+def quality(efficiency=1.0, judged=True, distance=0.0, moment=0.0):
+    return Quality(Importance(0.9, efficiency, 0.0, 0.0), judged, np.array([0.0, distance]), moment)
+
+
+@pytest.mark.parametrize(
+    ("found", "word"),
+    [
+        (quality(efficiency=0.5), "efficiency 0.50"),
+        (quality(distance=0.3), "margin of the matched prior off by 0.300"),
+        (quality(distance=np.nan), "margin of the matched prior off by nan"),
+        (quality(judged=False, distance=0.3), "margin of the matched prior off by 0.300"),
+        (quality(judged=False, moment=0.8), "third moment 0.80"),
+        (quality(judged=False, moment=np.nan), "third moment nan"),
+    ],
+)
+def test_doubts_name_what_exceeds_its_threshold_and_only_that(found, word):
+    thresholds = Thresholds(efficiency_trust=0.9, distance_trust=0.1, moment_trust=0.5)
+    (doubt,) = found.doubts(thresholds)
+    assert word in doubt
+    assert not found.doubts(Thresholds(efficiency_trust=0.4, distance_trust=np.inf, moment_trust=np.inf)) or (
+        "nan" in doubt
+    )
+
+
+def test_both_doubts_are_named_and_a_good_match_has_none():
+    thresholds = Thresholds(efficiency_trust=0.9, distance_trust=0.1, moment_trust=0.5)
+    assert quality(efficiency=0.9, distance=0.1, moment=9.0).doubts(thresholds) == ()
+    # With local variables the efficiency is about those, and the moment decides.
+    assert quality(judged=False, efficiency=0.1, moment=0.5).doubts(thresholds) == ()
+    assert len(quality(efficiency=0.1, distance=0.2).doubts(thresholds)) == 2

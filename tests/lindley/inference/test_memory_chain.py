@@ -1,0 +1,247 @@
+"""Replay and hindsight: where an update starts, and that going further back ends in the pooled answer."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pymc as pm
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
+
+from lindley.batch.batch import batch_from_frame
+from lindley.inference.diagnostics import Thresholds
+from lindley.inference.memory_chain import Chain, advance, refit, replayed_links
+from lindley.inference.sampling import FitSettings
+from lindley.model.declaration import Declaration
+from lindley.model.policy import Policy
+from tests.support.oracles import beta_binomial
+
+SETTINGS = FitSettings(draws=600, tune=300)
+SCHEMA = pa.schema([pa.field(name, pa.int64(), nullable=False) for name in ("id", "k", "n")])
+#: Sparse batches: the first ones leave a skewed belief about a small probability.
+COUNTS = [(0, 4), (1, 12), (0, 9), (4, 15)]
+
+untrusted = Thresholds(efficiency_trust=1.1, shift_trust=np.inf)
+
+
+def trials(batch: pd.DataFrame) -> pm.Model:
+    with pm.Model() as model:
+        theta = pm.Beta("theta", 2, 3)
+        n = pm.Data("n_values", batch["n"].to_numpy())
+        pm.Binomial("y", n, theta, observed=pm.Data("k_values", batch["k"].to_numpy()))
+    return model
+
+
+def declared(build, variable, **policy) -> Declaration:
+    return Declaration(
+        name="chain",
+        build=build,
+        schema=SCHEMA,
+        row_key=("id",),
+        carried=(variable,),
+        policy=Policy(**policy),
+    )
+
+
+def run(thresholds, links=4, **policy):
+    declaration = declared(trials, "theta", **policy)
+    chain, fits = Chain(), []
+    for i, (k, n) in enumerate(COUNTS[:links]):
+        # Two rows a batch, so that rows pool in one table of another size.
+        frame = pd.DataFrame({"id": [2 * i, 2 * i + 1], "k": [0, k], "n": [1, n - 1]})
+        chain, found = advance(
+            chain,
+            batch_from_frame(frame, declaration),
+            declaration,
+            carried=("theta",),
+            seed=i,
+            settings=SETTINGS,
+            thresholds=thresholds,
+        )
+        fits.append(found)
+    return chain, fits
+
+
+def exact_score(links):
+    """Closed form of the log probability of the first batches, row by row."""
+    a, b, score = 2.0, 3.0, 0.0
+    for k, n in COUNTS[:links]:
+        for successes, count in ((0, 1), (k, n - 1)):
+            score += np.log(special.comb(count, successes))
+            score += special.betaln(a + successes, b + count - successes) - special.betaln(a, b)
+            a, b = a + successes, b + count - successes
+    return score
+
+
+def holds(found, links):
+    """Hold a fit's draws against the exact posterior of the first batches."""
+    k, n = np.array(COUNTS[:links]).T
+    exact = beta_binomial(k, n)
+    theta = found.draws.quantities["value:theta"]
+    ess = min(found.sampling.convergence.ess_bulk[0], found.sampling.convergence.ess_tail[0])
+    assert ess > 400
+    assert abs(theta.mean() - exact.mean()) < 5 * exact.std() / np.sqrt(ess)
+    kurtosis = float(exact.stats("k")) + 3
+    assert abs(theta.std() / exact.std() - 1) < 5 * np.sqrt((kurtosis - 1) / (4 * ess))
+
+
+@given(st.lists(st.sampled_from([True, False, None]), max_size=12), st.integers(0, 14))
+def test_links_are_replayed_back_to_the_newest_good_one_within_the_window(trusted, window):
+    count = replayed_links(trusted, window)
+    assert 0 <= count <= min(window, len(trusted))
+    newest = trusted[len(trusted) - count :]
+    assert all(good is False for good in newest)
+    # One more would have been good, forbidden, or outside of window and chain.
+    assert count in (window, len(trusted)) or trusted[len(trusted) - count - 1] is not False
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
+def test_segments_behind_a_belief_cover_every_batch_once(replays):
+    replays = tuple(min(count, place) for place, count in enumerate(replays))
+    names = tuple(range(len(replays)))
+    chain = Chain(names, names, replays)
+    for place in names:
+        behind = chain.behind(place)
+        covered = [batch for segment in reversed(behind) for batch in segment.batches()]
+        # What a segment starts from is what the one before it ends with.
+        assert covered == list(range(place + 1))
+        for newer, older in pairwise(behind):
+            assert newer.start() == older.batches()[-1]
+        assert behind[-1].start() is None
+        assert all(segment.count == len(segment.batches()) for segment in behind)
+
+
+@pytest.fixture(scope="module")
+def replayed():
+    return run(untrusted)
+
+
+def test_a_chain_without_a_good_match_equals_the_pooled_answer(replayed):
+    chain, fits = replayed
+    assert chain.replayed == (0, 1, 2, 3)
+    assert not any(belief.trusted for belief in chain.beliefs)
+    for links, (belief, found) in enumerate(zip(chain.beliefs, fits, strict=True), 1):
+        holds(found, links)
+        assert found.start is None
+        assert found.problem.pooled == ("rows" if links > 1 else "")
+        assert belief.covered == links
+        # No match led here, so there is none to doubt.
+        assert belief.doubt == 0
+        assert belief.drift == 0
+
+
+def test_log_predictive_densities_along_a_replayed_chain_add_up_to_the_marginal_likelihood(replayed):
+    chain, fits = replayed
+    total = 0.0
+    for links, (belief, found) in enumerate(zip(chain.beliefs, fits, strict=True), 1):
+        figures = found.verdict.figures
+        total += figures["log_predictive"]
+        assert belief.log_score == pytest.approx(total)
+        # Differences of evidences seen from genesis: only the newest one's error is left.
+        assert abs(total - exact_score(links)) < 5 * figures["log_predictive_se"] + 1e-3
+        assert figures["log_predictive_se"] < 0.05
+
+
+def test_the_window_bounds_replays_and_doubts_count_what_led_here():
+    chain, fits = run(untrusted, replay=1)
+    assert chain.replayed == (0, 1, 1, 1)
+    assert [found.start and chain.beliefs.index(found.start) for found in fits] == [None, None, 0, 1]
+    # Each start that was not trusted is one more: beliefs 0 and 1 come from genesis.
+    assert [belief.doubt for belief in chain.beliefs] == [0, 0, 1, 1]
+    warnings = fits[-1].verdict.gate.warnings
+    assert any(warning.startswith("1 match that led here could not be trusted") for warning in warnings)
+
+
+def test_a_refit_in_memory_is_the_pooled_answer_and_the_chain_goes_on_from_it():
+    chain, _ = run(untrusted, replay=0)
+    assert chain.head.doubt == 3
+    declaration = declared(trials, "theta", replay=0)
+    options = {"carried": ("theta",), "settings": SETTINGS}
+    grown, found = refit(chain, declaration, seed=9, **options)
+    holds(found, 4)
+    assert (len(grown.beliefs), grown.batches, grown.replayed) == (4, chain.batches, (0, 0, 0, 3))
+    assert (grown.head.doubt, grown.head.drift, grown.beliefs[:3]) == (0, 0.0, chain.beliefs[:3])
+    (segment,) = grown.behind(3)
+    assert (segment.start(), segment.batches()) == (None, chain.batches)
+
+
+def test_a_good_match_is_started_from():
+    trusting = Thresholds(efficiency_trust=0.0, distance_trust=np.inf, shift_trust=np.inf)
+    chain, fits = run(trusting, links=3)
+    assert chain.replayed == (0, 0, 0)
+    assert [found.start for found in fits] == [None, *chain.beliefs[:2]]
+    assert all(found.verdict.figures["shift"] > 0 for found in fits[1:])
+    assert chain.beliefs[-1].drift > 0
+
+
+@pytest.mark.parametrize("window", [12, 1])
+def test_a_match_that_moved_the_result_is_undone_within_the_window(window):
+    tiny = Thresholds(efficiency_trust=0.0, distance_trust=np.inf, shift_trust=0.0)
+    chain, fits = run(tiny, links=3, replay=window, family="normal")
+    assert [found.undone for found in fits] == [0, 1, 1 if window == 12 else 0]
+    assert chain.replayed == (0, 1, 2 if window == 12 else 0)
+    holds(fits[1], 2)
+    assert chain.beliefs[1].log_score == pytest.approx(
+        exact_score(2), abs=5 * fits[1].verdict.figures["log_predictive_se"] + 1e-3
+    )
+    if window == 12:
+        holds(fits[2], 3)
+        assert "shift" not in fits[2].verdict.figures
+    else:
+        # Two batches are behind the belief, one too many: it stands, and what it did is told.
+        assert fits[2].start is chain.beliefs[1]
+        assert fits[2].verdict.figures["shift"] > 0
+        assert chain.beliefs[2].drift == pytest.approx(fits[2].verdict.figures["shift"])
+
+
+def test_the_exact_score_is_that_of_beta_binomials():
+    """Of the oracle itself: the first row is a Bernoulli, the second a beta-binomial given it."""
+    first = stats.betabinom(1, 2, 3).logpmf(0) + stats.betabinom(3, 2, 4).logpmf(0)
+    assert exact_score(1) == pytest.approx(first)
+
+
+def with_effects(batch: pd.DataFrame) -> pm.Model:
+    """A mean under local effects: values with noise of variance 1 + 0.5^2 around it."""
+    with pm.Model(coords={"row": batch["id"].to_numpy()}) as model:
+        mu = pm.Normal("mu", 0, 2)
+        effect = pm.Normal("effect", 0, 0.5, dims="row")
+        pm.Normal("y", mu + effect, 1.0, observed=pm.Data("values", batch["k"].to_numpy().astype(float)))
+    return model
+
+
+def test_matches_that_nobody_can_judge_are_put_off_until_the_window_is_full() -> None:
+    declaration = declared(with_effects, "mu", replay=2)
+    chain, fits = Chain(), []
+    values = [[3, 4], [-2, 6], [1, 1], [8, 0], [2, 5]]
+    for i, pair in enumerate(values):
+        frame = pd.DataFrame({"id": [2 * i, 2 * i + 1], "k": pair, "n": [1, 1]})
+        batch = batch_from_frame(frame, declaration)
+        options = {"carried": ("mu",), "seed": i, "settings": SETTINGS}
+        chain, found = advance(chain, batch, declaration, **options)
+        fits.append(found)
+    # Three batches are together at most: the third link's match is the first one that is started from.
+    assert chain.replayed == (0, 1, 2, 0, 1)
+    assert [belief.trusted for belief in chain.beliefs] == [False, False, True, False, False]
+    assert [fit.belief.doubt for fit in fits] == [0] * 5
+    assert "1 of at most 2 batches were fitted again" in fits[1].verdict.doubts[0]
+    assert not any("cannot be seen" in text for text in fits[2].verdict.gate.warnings)
+    assert any("cannot be seen" in text for text in fits[3].verdict.gate.warnings)
+    for fit, count in zip(fits, range(1, 6), strict=True):
+        seen = np.concatenate(values[:count])
+        precision = 1 / 4 + len(seen) / 1.25
+        mu = fit.draws.quantities["value:mu"]
+        ess = fit.sampling.convergence.ess_min
+        assert ess > 400
+        assert abs(mu.mean() - seen.sum() / 1.25 / precision) < 5 / np.sqrt(precision * ess)
+        assert abs(mu.std() * np.sqrt(precision) - 1) < 5 / np.sqrt(2 * ess)
+
+
+def test_a_chain_that_is_not_replayed_takes_every_match_as_it_is() -> None:
+    declaration = declared(with_effects, "mu", replay=0)
+    frame = pd.DataFrame({"id": [0, 1], "k": [3, 4], "n": [1, 1]})
+    options = {"carried": ("mu",), "seed": 1, "settings": SETTINGS}
+    chain, _ = advance(Chain(), batch_from_frame(frame, declaration), declaration, **options)
+    assert chain.head.trusted

@@ -1,0 +1,386 @@
+"""The ledger on MLflow, beyond the contract: names, processes, moved folders, what MLflow shows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import mlflow
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_metric_name, _validate_param
+
+from lindley import process
+from lindley.errors import LedgerCorrupt, LedgerUnavailable
+from lindley.ledger import artifact_names
+from lindley.ledger.history import history
+from lindley.ledger.mlflow import naming, places
+from lindley.ledger.mlflow.store import HEAD, MlflowLedger
+from lindley.ledger.protocol import Run
+from lindley.ledger.reading import find_chain, read_belief
+from lindley.ledger.record import digest
+from lindley.ledger.writing import RunContext
+from lindley.model.declaration import Declaration, load_declaration
+from lindley.operations.branch import make_branch
+from lindley.verify.gather import verify_chain
+from tests.support import acts
+from tests.support.fakes import append, coins
+
+NAME = "coins"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, declaration: Declaration) -> Path:
+    """A folder with an embedded ledger: a link, a quarantined version, a link. Copy it."""
+    root = tmp_path_factory.mktemp("template")
+    ledger = MlflowLedger(f"sqlite:///{root / 'mlflow.db'}", root)
+    append(ledger, declaration, coins(declaration, 0))
+    append(ledger, declaration, coins(declaration, 10), passed=False)
+    append(ledger, declaration, coins(declaration, 20))
+    return root
+
+
+@pytest.fixture
+def ledger(template: Path, tmp_path: Path) -> MlflowLedger:
+    """The template's ledger, moved to another folder."""
+    root = tmp_path / "moved here"
+    shutil.copytree(template, root)
+    return MlflowLedger(f"sqlite:///{root / 'mlflow.db'}", root)
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("name", "key"),
+        [
+            ("r_hat_max", "r_hat_max"),
+            ("seconds/fit", "seconds/fit"),
+            ("mean/beta[north]", "mean/beta.north"),
+            ("mean/beta[north, x1]", "mean/beta.north.x1"),
+            ("Größe[Süd-West]", "Größe.Süd-West"),
+        ],
+    )
+    def test_usual_names_stay_readable(self, name: str, key: str) -> None:
+        assert naming.key(name) == key
+
+    @given(st.text(st.characters(), max_size=300) | st.text("ab[], ./-_\n", max_size=12))
+    def test_mlflow_takes_any_key(self, name: str) -> None:
+        key = naming.key(name)
+        _validate_metric_name(key)
+        _validate_param(key, "value")
+        assert len(key) <= naming.KEY_CHARACTERS
+
+    @given(st.lists(st.text("ab[], ./-_", max_size=8), unique=True, max_size=30))
+    def test_no_two_names_share_a_key(self, names: list[str]) -> None:
+        assert len({naming.key(name) for name in names}) == len(names)
+
+
+class TestProcesses:
+    def test_this_process_lives(self) -> None:
+        assert process.this_process().startswith(f"{socket.gethostname()}:{os.getpid()}:")
+        assert not process.died(process.this_process())
+        assert process.lives(process.this_process())
+
+    def test_a_killed_process_died_even_before_its_parent_waits_for_it(self) -> None:
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            started = process._started(child.pid)
+            writer = f"{socket.gethostname()}:{child.pid}:{started}"
+            assert started
+            assert not process.died(writer)
+            child.send_signal(signal.SIGKILL)
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            assert process.died(writer)
+        assert process.died(writer)
+
+    def test_a_process_of_the_same_number_is_another_one(self) -> None:
+        assert process.died(f"{socket.gethostname()}:{os.getpid()}:1")
+
+    @pytest.mark.parametrize("writer", ["", "x", "otherhost:1:1", f"otherhost:{2**22}:5", "::", "a:b:c:d"])
+    def test_others_are_never_judged(self, writer: str) -> None:
+        assert not process.died(writer)
+        assert not process.lives(writer)
+        assert not process.died(f"{socket.gethostname()}:x:1")
+
+
+class TestMovedLedger:
+    def test_everything_is_found_again(self, ledger: MlflowLedger, template: Path) -> None:
+        assert not str(ledger.root).startswith(str(template))
+        shown = [(view.number, view.status) for view in history(ledger, NAME, every=True)]
+        assert shown == [(1, "accepted"), (None, "quarantined"), (2, "accepted")]
+        head = find_chain(ledger, NAME).head
+        assert head is not None
+        record, belief = read_belief(ledger, head)
+        assert belief.matched.digest == record["posterior"]["matched"]
+        assert set(ledger.artifacts(head.version.run_id)) == {*record["artifacts"], artifact_names.RECORD}
+
+    def test_it_verifies_and_goes_on(
+        self, ledger: MlflowLedger, declaration: Declaration, template: Path
+    ) -> None:
+        """The template's folder is still there, and must neither be read nor written."""
+        held = sorted(template.rglob("*"))
+        found = append(ledger, declaration, coins(declaration, 30))
+        assert found.link == 3
+        assert sorted(template.rglob("*")) == held
+        assert len(list(ledger.root.rglob(f"{found.run_id}/artifacts/belief/MLmodel"))) == 1
+        source = ledger.client.get_model_version_by_alias(NAME, HEAD).source
+        assert Path(url2pathname(urlsplit(source).path)).is_relative_to(ledger.root)
+        report = verify_chain(ledger, NAME)
+        assert report.findings == ()
+        assert len(report.links) == 3
+
+    def test_a_copy_without_its_artifacts_reads_and_writes_nothing_of_the_original(
+        self, ledger: MlflowLedger, template: Path, tmp_path: Path
+    ) -> None:
+        held = {path: path.stat().st_mtime_ns for path in template.rglob("*")}
+        shutil.rmtree(ledger.root / places.FOLDER)
+        run_id = ledger.versions(NAME)[0].run_id
+        assert ledger.artifacts(run_id) == {}
+        with pytest.raises(LedgerCorrupt, match="is missing"):
+            ledger.download(run_id, tmp_path / "fetched", artifact_names.RECORD)
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "note.txt").write_text("x")
+        ledger.upload(run_id, tmp_path / "more")
+        assert ledger.artifacts(run_id) == {"note.txt": 1}
+        assert {path: path.stat().st_mtime_ns for path in template.rglob("*")} == held
+
+    def test_before_it_is_served_its_database_names_its_own_files(
+        self, ledger: MlflowLedger, template: Path, tmp_path: Path
+    ) -> None:
+        client, old = ledger.client, template / places.FOLDER
+        elsewhere = {
+            "bucket": "s3://bucket/mlartifacts/1",
+            "proxied": "mlflow-artifacts:/1",
+            "on purpose": (tmp_path / "big disk" / "1").as_uri(),
+        }
+        ids = {name: client.create_experiment(name, place) for name, place in elsewhere.items()}
+        served = client.create_experiment("served", (old / "7").as_uri())  # as a server names it
+        plain = client.create_experiment("plain", str(old / "8"))
+        assert places.relocate(ledger.uri, ledger.root) > 0
+        assert {name: client.get_experiment(ids[name]).artifact_location for name in ids} == elsewhere
+        own = ledger.root / places.FOLDER
+        assert client.get_experiment(served).artifact_location == (own / "7").as_uri()
+        assert client.get_experiment(plain).artifact_location == str(own / "8")
+        for version in client.search_model_versions(f"name = '{NAME}'"):
+            folder = own / NAME / version.run_id / "artifacts"
+            assert client.get_run(version.run_id).info.artifact_uri == folder.as_uri()
+            assert version.source == (folder / "belief").as_uri()
+        assert places.relocate(ledger.uri, ledger.root) == 0
+        assert verify_chain(MlflowLedger(ledger.uri, ledger.root), NAME).findings == ()
+
+    def test_a_database_elsewhere_stays_as_it_is(self, ledger: MlflowLedger, tmp_path: Path) -> None:
+        before = places.database(ledger.uri).read_bytes()
+        assert places.relocate(ledger.uri, tmp_path) == 0
+        assert places.relocate(ledger.uri, ledger.root / "below") == 0
+        assert places.database(ledger.uri).read_bytes() == before
+
+    def test_one_that_cannot_be_changed_is_not_served(self, tmp_path: Path) -> None:
+        uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+        assert places.relocate(uri, tmp_path) == 0  # MLflow has still to make its tables
+        places.database(uri).write_text("no database, but long enough to be read as the header of one " * 9)
+        with pytest.raises(LedgerUnavailable, match="not a database"):
+            places.relocate(uri, tmp_path)
+
+
+class TestTampering:
+    """The same changes as in memory, made with MLflow's own client and on disk."""
+
+    @pytest.mark.parametrize(
+        ("change", "rules"),
+        [
+            (lambda client: client.set_model_version_tag(NAME, "1", "lindley.rows", "5"), {"R05"}),
+            (lambda client: client.delete_model_version_tag(NAME, "3", "lindley.figures"), {"R05"}),
+            (lambda client: client.set_registered_model_alias(NAME, HEAD, "2"), {"R19"}),
+            (lambda client: client.delete_model_version(NAME, "2"), {"R02"}),
+            (lambda client: client.delete_model_version(NAME, "3"), {"R02", "R19"}),
+            (lambda client: client.set_registered_model_tag(NAME, "lindley.genesis", "0" * 64), None),
+        ],
+    )
+    def test_a_change_in_the_registry_is_found(
+        self, ledger: MlflowLedger, change: Callable[[Any], None], rules: set[str] | None
+    ) -> None:
+        change(ledger.client)
+        found = {finding.rule for finding in verify_chain(ledger, NAME).findings}
+        assert found == rules if rules is not None else "R01" in found
+
+    def test_a_change_of_a_run_is_found(self, ledger: MlflowLedger) -> None:
+        run_id = ledger.versions(NAME)[0].run_id
+        ledger.client.set_tag(run_id, "lindley.batch", "0" * 64)
+        assert [(f.rule, f.link) for f in verify_chain(ledger, NAME).findings] == [("R18", 1)]
+        ledger.client.log_metric(run_id, "k_hat", 0.2)
+        assert [f.rule for f in verify_chain(ledger, NAME).findings] == ["R18", "R18"]
+
+    def test_a_change_on_disk_is_found(self, ledger: MlflowLedger) -> None:
+        run_id = ledger.versions(NAME)[2].run_id
+        (path,) = ledger.root.rglob(f"{run_id}/artifacts/{artifact_names.SUMMARY}")
+        data = bytearray(path.read_bytes())
+        data[40] ^= 1
+        path.write_bytes(bytes(data))
+        assert [(f.rule, f.link) for f in verify_chain(ledger, NAME).findings] == [("R06", 2)]
+
+    def test_a_damaged_genesis_record_is_corruption(self, ledger: MlflowLedger) -> None:
+        (path,) = ledger.root.rglob("genesis.json")
+        stated = digest(path.read_bytes())
+        for damage in (lambda: path.write_bytes(b"{}"), path.unlink):
+            damage()
+            with pytest.raises(LedgerCorrupt) as caught:
+                ledger.genesis(NAME)
+            assert caught.value.expected == f"sha256 {stated}"
+            assert [f.rule for f in verify_chain(ledger, NAME).findings] == ["R01"]
+
+    def test_a_registered_model_of_someone_else_is_no_chain(self, ledger: MlflowLedger) -> None:
+        ledger.client.create_registered_model("churn", tags={"team": "x"})
+        assert ledger.chains() == [NAME]
+        with pytest.raises(LedgerCorrupt, match="no chain of Lindley"):
+            ledger.genesis("churn")
+        with pytest.raises(LedgerCorrupt, match="no chain of Lindley"):
+            ledger.claim("churn", b"{}", "")
+        assert [f.rule for f in verify_chain(ledger, "churn").findings] == ["R01"]
+
+
+class TestWhatMlflowShows:
+    def test_parameters_keep_their_full_precision_under_readable_names(self, ledger: MlflowLedger) -> None:
+        params = {"prior/beta[x1]": f"mean={1 / 3!r}", "sampler/draws": "1500"}
+        run_id = ledger.open_run(NAME, Run(name="run", params=params))
+        held = ledger.client.get_run(run_id).data.params
+        assert held == {"prior/beta.x1": f"mean={1 / 3!r}", "sampler/draws": "1500"}
+
+    def test_a_run_has_its_note_its_name_and_the_batch_as_a_dataset(self, ledger: MlflowLedger) -> None:
+        version = ledger.versions(NAME)[2]
+        run = ledger.client.get_run(version.run_id)
+        assert run.info.run_name == "coins 2: coins-020.csv"
+        assert run.data.tags["mlflow.note.content"].startswith("### `coins`, link 2")
+        (used,) = run.inputs.dataset_inputs
+        assert used.dataset.name == "coins-020.csv"
+        assert version.batch.startswith(used.dataset.digest)
+        assert ledger.client.get_experiment(run.info.experiment_id).name == "lindley/coins"
+
+    def test_a_version_has_the_note_and_points_at_the_belief(self, ledger: MlflowLedger) -> None:
+        model = ledger.client.get_registered_model(NAME)
+        version = ledger.client.get_model_version_by_alias(NAME, HEAD)
+        assert model.description == "Success probability of repeated trials."
+        assert int(version.version) == 3
+        assert version.description.startswith("### `coins`, link 2")
+        assert version.source.endswith(f"{version.run_id}/artifacts/belief")
+
+    def test_the_interface_can_be_told_where_it_is(
+        self, ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_id = ledger.versions(NAME)[0].run_id
+        assert ledger.urls(NAME, run_id, 1) == {}
+        monkeypatch.setenv("LINDLEY_MLFLOW_UI", "http://127.0.0.1:5000/")
+        urls = ledger.urls(NAME, run_id, 1)
+        assert urls["version"] == "http://127.0.0.1:5000/#/models/coins/versions/1"
+        assert urls["run"].startswith("http://127.0.0.1:5000/#/experiments/")
+        monkeypatch.setenv("LINDLEY_MLFLOW_UI", "javascript:alert(1)")
+        assert ledger.urls(NAME, run_id, 1) == {}
+
+    def test_the_belief_is_a_model_from_code_without_pickles(
+        self, ledger: MlflowLedger, tmp_path: Path, declaration: Declaration
+    ) -> None:
+        run_id = ledger.versions(NAME)[2].run_id
+        folder = ledger.download(run_id, tmp_path, "belief")
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert {"MLmodel", "belief_model.py", "artifacts/draws.nc", "artifacts/model.py"} <= files
+        assert not any(name.endswith((".pkl", ".pickle", ".cloudpickle", ".joblib")) for name in files)
+        assert (folder / "artifacts/model.py").read_text(encoding="utf-8") == declaration.source_text
+        described = mlflow.models.get_model_info(str(folder))
+        assert described.metadata == {"chain": NAME}
+        inputs = {column.name: column.required for column in described.signature.inputs}
+        assert inputs == {"id": True, "k": False, "n": True}
+        assert str(tmp_path.parent.parent) not in (folder / "MLmodel").read_text(encoding="utf-8")
+
+
+class TestUnusableLedgers:
+    def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
+        (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+        with pytest.raises(LedgerUnavailable, match="open the ledger"):
+            MlflowLedger(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+
+    def test_a_folder_in_place_of_the_database(self, tmp_path: Path) -> None:
+        with pytest.raises(LedgerUnavailable, match="open the ledger"):
+            MlflowLedger(f"sqlite:///{tmp_path}", tmp_path)
+
+    def test_a_server_that_does_not_answer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # taken, and nobody listens
+            ledger = MlflowLedger(f"http://127.0.0.1:{taken.getsockname()[1]}", tmp_path)
+            for call in (ledger.chains, lambda: ledger.genesis(NAME), lambda: ledger.versions(NAME)):
+                with pytest.raises(LedgerUnavailable) as caught:
+                    call()
+                assert caught.value.transient
+                assert "MLFLOW_TRACKING_URI" in caught.value.todo
+
+    @pytest.mark.parametrize("path", ["", "belief", "belief/MLmodel", "record.json"])
+    def test_a_store_that_fails_is_not_taken_for_missing_files(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+    ) -> None:
+        """The server was killed under the download and is back: what it lists is there."""
+        ledger = MlflowLedger(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+        held = {"record.json": 1, "belief/MLmodel": 2}
+
+        def fails(*_: object) -> None:
+            raise ConnectionError("cut off")
+
+        monkeypatch.setattr(ledger._files, "folder", lambda _: None)
+        monkeypatch.setattr(ledger._files, "sizes", lambda _: held)
+        monkeypatch.setattr(ledger.client, "download_artifacts", fails)
+        with pytest.raises(LedgerUnavailable) as caught:
+            ledger.download("a" * 32, tmp_path / "target", path)
+        assert caught.value.transient
+        held.clear()
+        with pytest.raises(LedgerCorrupt, match="missing"):
+            ledger.download("a" * 32, tmp_path / "target", path)
+
+    def test_frames_of_every_kind_can_be_datasets(self, ledger: MlflowLedger) -> None:
+        frame = pd.DataFrame(
+            {
+                "day": pd.to_datetime(["2020-01-22", "2020-01-23"]),
+                "name": ["<b>", "ü"],
+                "open": [True, False],
+                "x": [0.5, float("nan")],
+            }
+        )
+        run = Run(name="run", frame=frame, batch_digest="ab" * 32, origin="")
+        held = ledger.client.get_run(ledger.open_run(NAME, run))
+        (used,) = held.inputs.dataset_inputs
+        assert used.dataset.digest == ("ab" * 32)[:36]
+
+
+def test_a_version_whose_source_was_pointed_elsewhere_is_found(ledger: MlflowLedger) -> None:
+    with sqlite3.connect(ledger.root / "mlflow.db") as database:
+        database.execute("update model_versions set source = 's3://elsewhere/belief' where version = 3")
+    database.close()
+    report = verify_chain(ledger, NAME)
+    assert [(finding.rule, finding.link) for finding in report.findings] == [("R18", 2)]
+    assert "s3://elsewhere/belief" in report.findings[0].message
+
+
+def test_acts_and_branches_in_a_real_registry(ledger: MlflowLedger, declaration: Declaration) -> None:
+    assert (acts.retract(ledger, declaration, "coins-020.csv").link, acts.counts(ledger)) == (3, [1])
+    assert append(ledger, declaration, coins(declaration, 20)).link == 4  # it may come again
+    assert acts.correct(ledger, declaration, 4, coins(declaration, 20, k=7)).link == 5
+    assert acts.rollback(ledger, declaration, 2).link == 6
+    assert (acts.counts(ledger), ledger.head_hint(NAME)) == ([1, 2], 7)
+    assert acts.is_sound(ledger)
+    assert declaration.source is not None
+    declared = load_declaration("coins--what-if", declaration.source.parent)
+    made = make_branch(ledger, declared, NAME, "5", context=RunContext())
+    assert made.registered is not None
+    assert (made.registered.link, made.registered.version) == (6, 1)
+    assert append(ledger, declared, coins(declared, 40)).link == 7
+    assert [link.number for link in find_chain(ledger, declared.name).at_head] == [1, 5, 7]
+    assert ledger.head_hint(declared.name) == 2
+    assert verify_chain(ledger, declared.name).findings == ()
+    assert {"coins", "coins--what-if"} <= set(ledger.chains())

@@ -1,0 +1,54 @@
+"""Authors are told what to wrap in pm.Data, and only when it would save them something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pymc as pm
+import pytest
+
+from lindley.model.advice import advice, data_held_as_constants
+from lindley.model.graph import ModelGraph, build, default_carried, take_apart
+from tests.lindley.inference.test_step import declared, rows
+
+
+def wrapped(batch: pd.DataFrame) -> pm.Model:
+    with pm.Model() as model:
+        b = pm.Normal("b", 0, 1, shape=2)
+        x = pm.Data("x", np.column_stack([np.ones(len(batch)), batch["y"]]))
+        pm.Normal("y", x @ b, 1.0, observed=pm.Data("seen", batch["y"].to_numpy()))
+    return model
+
+
+def baked(batch: pd.DataFrame) -> pm.Model:
+    with pm.Model() as model:
+        b = pm.Normal("b", 0, 1, shape=2)
+        x = np.column_stack([np.ones(len(batch)), batch["y"]])
+        line = pm.Deterministic("line", x @ b)
+        pm.Normal("y", line, 1.0, observed=batch["y"].to_numpy())
+    return model
+
+
+def taken(model: Callable[[pd.DataFrame], pm.Model], count: int) -> ModelGraph:
+    frame, declaration = rows(np.arange(float(count))), declared(model)
+    built = build(declaration, frame)
+    return take_apart(declaration, built, default_carried(declaration, built, frame))
+
+
+def test_data_that_the_model_holds_are_named_by_their_use() -> None:
+    assert data_held_as_constants(taken(baked, 30)) == ["the observed values of y", "float64 30 x 2 in line"]
+    assert data_held_as_constants(taken(wrapped, 30)) == []
+
+
+@pytest.mark.parametrize(("count", "before"), [(0, False), (2, True)])
+def test_nothing_is_said_where_nothing_was_lost(count: int, before: bool) -> None:
+    assert advice(taken(baked, 30), baked=count, compiled_before=before, seconds=9.0) == ()
+
+
+def test_the_sentence_says_what_it_cost_and_what_to_do() -> None:
+    (sentence,) = advice(taken(baked, 30), baked=2, compiled_before=False, seconds=8.04)
+    assert "the observed values of y, float64 30 x 2 in line" in sentence
+    assert "took 8.0 s" in sentence
+    assert "pm.Data" in sentence

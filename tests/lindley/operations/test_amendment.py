@@ -1,0 +1,294 @@
+"""Going back, and what holds for each act: interrupted, raced, refused, done twice, tampered with."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lindley.errors import (
+    UnknownLink,
+)
+from lindley.inference.sampling import FitSettings
+from lindley.ledger import bundle
+from lindley.ledger.chain import version_tags
+from lindley.ledger.history import history
+from lindley.ledger.writing import RunContext, complete, register_link
+from lindley.model.declaration import Declaration
+from lindley.operations.amendment import fit_act, log_act
+from lindley.operations.import_trace import import_trace
+from lindley.operations.plan import fit_plan, plan_update
+from lindley.operations.rebase import plan_rebase
+from lindley.operations.retract import plan_correct, plan_retract
+from lindley.operations.rollback import plan_rollback
+from lindley.verify.gather import verify_chain
+from tests.support import acts, refits
+from tests.support.acts import NAME, chain_of, counts, is_sound
+from tests.support.acts import record_digest as record
+from tests.support.fakes import MemoryLedger, append, coins
+from tests.support.forging import Record, forge, record_of
+
+pytestmark = pytest.mark.usefixtures("read_once")
+
+
+@pytest.fixture
+def ledger(five_chain: MemoryLedger) -> MemoryLedger:
+    return five_chain.clone()
+
+
+class TestRollback:
+    def test_the_belief_is_that_of_the_link_and_what_came_after_may_come_again(
+        self, ledger: MemoryLedger, declaration: Declaration
+    ) -> None:
+        assert acts.rollback(ledger, declaration, 2).link == 6
+        made, target = record_of(ledger, NAME, 6), record_of(ledger, NAME, 2)
+        assert (made["kind"], made["prior"]) == ("rollback", record(ledger, 2))
+        for name in ("posterior", "figures", "gate", "sampler", "libraries", "policy"):
+            assert made[name] == target[name]
+        assert counts(ledger) == [1, 2]
+        assert is_sound(ledger)
+        assert append(ledger, declaration, coins(declaration, 30, k=4)).link == 7
+        assert record_of(ledger, NAME, 7)["prior"] == record(ledger, 6)
+        assert counts(ledger) == [1, 2, 7]
+        assert is_sound(ledger)
+
+    def test_back_and_forth(self, ledger: MemoryLedger, declaration: Declaration) -> None:
+        acts.retract(ledger, declaration, 2)
+        acts.rollback(ledger, declaration, 3)
+        assert counts(ledger) == [1, 2, 3]
+        acts.rollback(ledger, declaration, 6)  # the retraction
+        assert counts(ledger) == [1, 3, 4, 5]
+        acts.rollback(ledger, declaration, record(ledger, 7)[:9])  # the first rollback
+        assert counts(ledger) == [1, 2, 3]
+        acts.retract(ledger, declaration, 1)
+        assert record_of(ledger, NAME, 10)["replayed"] == [record(ledger, 2), record(ledger, 3)]
+        assert is_sound(ledger)
+
+    def test_to_the_head_itself_is_nothing_to_do(
+        self, ledger: MemoryLedger, declaration: Declaration
+    ) -> None:
+        assert "Link 5 is the head" in str(plan_rollback(ledger, declaration, "head").noop)
+        acts.rollback(ledger, declaration, 2)
+        assert "Link 2 has the belief of the head, link 6" in str(
+            plan_rollback(ledger, declaration, "2").noop
+        )
+
+    def test_a_link_that_is_none_is_told(self, ledger: MemoryLedger, declaration: Declaration) -> None:
+        for word in ("6", "0", "abcdef12", "x"):
+            with pytest.raises(UnknownLink, match="from 1 to 5"):
+                plan_rollback(ledger, declaration, word)
+
+    def test_to_an_import(self, declaration: Declaration, tmp_path: Path) -> None:
+        ledger = MemoryLedger()
+        import_trace(ledger, declaration, refits.trace(tmp_path / "trace.nc"))
+        append(ledger, declaration, coins(declaration, 0))
+        acts.rollback(ledger, declaration, 1)
+        append(ledger, declaration, coins(declaration, 0))
+        assert counts(ledger) == [4]
+        assert [link.number for link in plan_rebase(ledger, declaration).origin.links] == [4]
+        assert is_sound(ledger)
+
+
+#: Each act on the chain of five links.
+ACTS: dict[str, Any] = {
+    "retract": lambda ledger, declared: plan_retract(ledger, declared, ["3"]),
+    "retract the newest": lambda ledger, declared: plan_retract(ledger, declared, ["5"]),
+    "correct": lambda ledger, declared: plan_correct(ledger, declared, "3", coins(declared, 20, k=7)),
+    "rollback": lambda ledger, declared: plan_rollback(ledger, declared, "2"),
+}
+
+
+@pytest.mark.parametrize("name", ACTS)
+class TestEachAct:
+    def test_interrupted_before_it_is_registered_nothing_is_seen_and_it_is_done_again(
+        self, ledger: MemoryLedger, declaration: Declaration, name: str
+    ) -> None:
+        before = counts(ledger)
+        lost = acts.logged(ledger, ACTS[name](ledger, declaration))
+        ledger.kill(lost.run_id)
+        assert counts(ledger) == before
+        assert len(ledger.versions(NAME)) == 5
+        assert is_sound(ledger)
+        assert acts.done(ledger, ACTS[name](ledger, declaration)).link == 6
+        assert ledger.runs[lost.run_id].tags["lindley.state"] == "abandoned"
+        assert is_sound(ledger)
+
+    def test_killed_between_version_and_alias_it_is_whole(
+        self, ledger: MemoryLedger, declaration: Declaration, name: str
+    ) -> None:
+        made = acts.logged(ledger, ACTS[name](ledger, declaration))
+        ledger.register(NAME, made.run_id, version_tags(made.record, made.record_digest), made.note)
+        ledger.kill(made.run_id)
+        after = counts(ledger)
+        assert ledger.head_hint(NAME) == 5
+        complete(ledger, NAME, chain_of(ledger))
+        assert (ledger.head_hint(NAME), counts(ledger)) == (6, after)
+        assert is_sound(ledger)
+
+    def test_a_lost_race_changes_nothing(
+        self, ledger: MemoryLedger, declaration: Declaration, name: str
+    ) -> None:
+        late = acts.logged(ledger, ACTS[name](ledger, declaration))
+        append(ledger, declaration, coins(declaration, 90))
+        assert register_link(ledger, late).status == "superseded"
+        assert counts(ledger) == [1, 2, 3, 4, 5, 6]
+        assert acts.done(ledger, ACTS[name](ledger, declaration)).link == 7
+        assert is_sound(ledger)
+
+    def test_of_two_at_once_one_is_the_link(
+        self, ledger: MemoryLedger, declaration: Declaration, name: str
+    ) -> None:
+        both = [acts.logged(ledger, ACTS[name](ledger, declaration)) for _ in range(2)]
+        assert both[0].record_digest == both[1].record_digest  # of a copy in any ledger, here of all acts
+        assert [register_link(ledger, one).status for one in both] == ["accepted", "superseded"]
+        assert is_sound(ledger)
+
+    def test_a_fit_that_fails_the_gate_is_quarantined_and_not_tried_again_on_this_head(
+        self, ledger: MemoryLedger, declaration: Declaration, name: str
+    ) -> None:
+        plan = ACTS[name](ledger, declaration)
+        if plan.target is not None:
+            return  # nothing is fitted
+        found = acts.done(ledger, plan, passed=False)
+        assert (found.status, found.version) == ("quarantined", 6)
+        assert counts(ledger) == [1, 2, 3, 4, 5]
+        again = ACTS[name](ledger, declaration)
+        assert again.quarantined
+        assert "quarantined as version 6: R-hat" in str(again.noop)
+        assert "To do: mend the model and pass --accept-model-change" in str(again.noop)
+        append(ledger, declaration, coins(declaration, 90))
+        assert ACTS[name](ledger, declaration).noop is None
+        assert is_sound(ledger)
+
+    def test_history_says_what_counts(
+        self, ledger: MemoryLedger, declaration: Declaration, name: str
+    ) -> None:
+        acts.done(ledger, ACTS[name](ledger, declaration))
+        views = history(ledger, NAME)
+        assert [view.number for view in views if view.counted] == sorted(counts(ledger))
+        gone = {"retract": (3,), "correct": (3,), "retract the newest": (5,), "rollback": ()}[name]
+        assert views[-1].retracted == gone
+        for number in gone:
+            assert views[number - 1].taken_out_by == 6
+
+
+class TestTampering:
+    """What the rules find on acts; the cases of updates are in `tests.support.tampering`."""
+
+    @pytest.fixture
+    def acted(self, ledger: MemoryLedger, declaration: Declaration) -> MemoryLedger:
+        """Links 6 (retract 2), 7 (correct 4), 8 (rollback to 6), 9 (an update)."""
+        acts.retract(ledger, declaration, 2)
+        acts.correct(ledger, declaration, 4, coins(declaration, 30, k=9))
+        acts.rollback(ledger, declaration, 6)
+        append(ledger, declaration, coins(declaration, 90))
+        assert is_sound(ledger)
+        return ledger
+
+    @staticmethod
+    def found(ledger: MemoryLedger, number: int, edit: Any = None, **options: Any) -> set[str]:
+        # What comes after it no longer follows, and need not.
+        for later in [n for n in ledger.models[NAME].versions if n > number]:
+            run = ledger.models[NAME].versions.pop(later).run_id
+            del ledger.runs[run]
+        ledger.models[NAME].head = number
+        forge(ledger, NAME, number, edit, **options)
+        findings = verify_chain(ledger, NAME).findings
+        assert {finding.version for finding in findings} == {number}
+        return {finding.rule for finding in findings}
+
+    def test_a_retraction_that_takes_out_something_else(self, acted: MemoryLedger) -> None:
+        other = record(acted, 3)
+        assert self.found(acted, 6, lambda made: made.update(retracted=[other])) == {"R21"}
+
+    def test_a_retraction_of_nothing(self, acted: MemoryLedger) -> None:
+        assert self.found(acted, 6, lambda made: made.update(retracted=[])) == {"R21", "R22"}
+
+    def test_a_retraction_of_what_does_not_count(self, acted: MemoryLedger) -> None:
+        def edit(made: Record) -> None:
+            made["retracted"].append("f" * 64)
+
+        assert self.found(acted, 6, edit) == {"R22"}
+
+    def test_a_retraction_that_is_named_twice(self, acted: MemoryLedger) -> None:
+        assert self.found(acted, 6, lambda made: made.update(retracted=2 * made["retracted"])) == {"R22"}
+
+    def test_a_correction_of_two(self, acted: MemoryLedger) -> None:
+        def edit(made: Record) -> None:
+            made["retracted"].append(record(acted, 5))
+            made["replayed"].pop()
+            made["figures"]["replayed"] -= 1
+
+        assert self.found(acted, 7, edit) == {"R22"}
+
+    def test_a_correction_that_counts_rows_twice(self, acted: MemoryLedger, declaration: Declaration) -> None:
+        assert "R14" in self.found(
+            acted, 7, lambda made: made.update(batch=record_of(acted, NAME, 5)["batch"]),
+            files={bundle.BATCH: acted.run_of(NAME, 5).files[bundle.BATCH]},
+        )  # fmt: skip
+
+    def test_a_retraction_that_starts_from_what_it_takes_out(self, acted: MemoryLedger) -> None:
+        second = record_of(acted, NAME, 2)
+
+        def edit(made: Record) -> None:
+            made.update(prior=record(acted, 2), prior_belief=second["posterior"]["matched"])
+            made["figures"]["budget"] = second["figures"]["budget"] + 2 / 900
+
+        assert self.found(acted, 6, edit) == {"R21"}
+
+    def test_a_retraction_tag_alone(self, acted: MemoryLedger) -> None:
+        for number in (6, 7):
+            acted.models[NAME].versions[number].tags["lindley.retracted"] = "[]"
+            rules = {(f.rule, f.link) for f in verify_chain(acted, NAME).findings}
+            assert ("R05", number) in rules
+
+    @pytest.mark.parametrize("name", ["figures", "libraries", "sampler", "thresholds", "policy", "model"])
+    def test_a_rollback_that_says_something_else_of_the_fit(self, acted: MemoryLedger, name: str) -> None:
+        other = {"figures": {"k_hat": 0.0}, "policy": {"robust": 0.5}, "thresholds": {"r_hat": 1.5}}
+        change = other.get(name, {"graph" if name == "model" else "pymc": "1"})
+        assert self.found(acted, 8, lambda made: made[name].update(change)) == {"R23"}
+
+    def test_a_rollback_with_another_belief(self, acted: MemoryLedger) -> None:
+        one = record_of(acted, NAME, 1)
+        files = {
+            name: data for name, data in acted.run_of(NAME, 1).files.items()
+            if name not in (bundle.RECORD, bundle.BATCH)
+        }  # fmt: skip
+        assert self.found(acted, 8, lambda made: made.update(posterior=one["posterior"]), files=files) == {
+            "R23"
+        }
+
+    def test_a_rollback_to_genesis(self, acted: MemoryLedger) -> None:
+        def edit(made: Record) -> None:
+            made.update(prior=acted.models[NAME].genesis, prior_belief=None)
+
+        assert self.found(acted, 8, edit) == {"R22"}
+
+    def test_a_rollback_to_no_link(self, acted: MemoryLedger) -> None:
+        assert self.found(acted, 8, lambda made: made.update(prior="f" * 64)) >= {"R10"}
+
+    def test_a_rollback_with_a_batch(self, acted: MemoryLedger) -> None:
+        assert "R07" in self.found(
+            acted, 8, lambda made: made.update(batch=record_of(acted, NAME, 2)["batch"]),
+            files={bundle.BATCH: acted.run_of(NAME, 2).files[bundle.BATCH]},
+        )  # fmt: skip
+
+    def test_an_update_that_takes_out(self, acted: MemoryLedger) -> None:
+        gone = record(acted, 3)
+        assert self.found(acted, 9, lambda made: made.update(retracted=[gone])) == {"R22"}
+
+
+def test_a_real_fit_after_a_retraction(ledger: MemoryLedger, declaration: Declaration) -> None:
+    """With the sampler: plan, fit and log go together."""
+    plan = dataclasses.replace(
+        plan_retract(ledger, declaration, ["3"]), settings=FitSettings(chains=4, tune=300, draws=300)
+    )
+    outcome = fit_act(plan)
+    assert outcome is not None
+    found = register_link(ledger, log_act(ledger, plan, outcome, context=RunContext()))
+    assert found.status == "accepted"
+    assert is_sound(ledger)
+    update = plan_update(ledger, declaration, coins(declaration, 60))
+    assert fit_plan(update) is not None

@@ -1,0 +1,188 @@
+"""Pictures of links: drawn from what is stored, after the link is there; views, not evidence."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from lindley import failpoints
+from lindley.errors import ActRefused, LedgerCorrupt
+from lindley.ledger.chain import Link
+from lindley.ledger.reading import find_chain
+from lindley.ledger.writing import RunContext, register_link
+from lindley.model.declaration import Declaration
+from lindley.operations.amendment import log_act
+from lindley.operations.branch import make_branch
+from lindley.operations.plots import draw_again, draw_into, draw_missing
+from lindley.operations.rebase import log_rebase, plan_rebase
+from lindley.operations.rollback import plan_rollback
+from lindley.verify.gather import verify_chain
+from tests.support.fakes import MemoryLedger, append, coins, declare
+from tests.support.forging import forge, record_of
+from tests.support.refits import Refits
+
+NAME = "coins"
+OLD = "plots/prior_posterior.png"
+
+
+@pytest.fixture
+def ledger(coins_chain: MemoryLedger) -> MemoryLedger:
+    return coins_chain.clone()
+
+
+def runs_of(*links: Link) -> dict[str, str]:
+    return {link.version.run_id: link.version.record for link in links}
+
+
+def pictures(ledger: MemoryLedger, link: Link) -> dict[str, bytes]:
+    files = ledger.runs[link.version.run_id].files
+    return {path: data for path, data in files.items() if path.startswith("plots/")}
+
+
+def head(ledger: MemoryLedger, name: str = NAME) -> Link:
+    return find_chain(ledger, name).links[-1]
+
+
+class TestDrawing:
+    def test_a_link_has_none_until_they_are_drawn_and_its_record_lists_none(
+        self, ledger: MemoryLedger, declaration: Declaration
+    ) -> None:
+        append(ledger, declaration, coins(declaration, 60))
+        link = head(ledger)
+        assert pictures(ledger, link) == {}
+        assert draw_missing(ledger, runs_of(link)) == (link.version.run_id,)
+        drawn = pictures(ledger, link)
+        assert set(drawn) == {OLD}  # the trace of these links has neither sample statistics nor predictions
+        assert imread(io.BytesIO(drawn[OLD])).ndim == 3
+        run = ledger.runs[link.version.run_id]
+        assert run.metrics["seconds/plots"] > 0
+        assert not [
+            path for path in record_of(ledger, NAME, link.version.number)["artifacts"] if "plot" in path
+        ]
+        assert verify_chain(ledger, NAME).findings == ()
+
+    def test_what_is_drawn_is_not_drawn_again(self, ledger: MemoryLedger) -> None:
+        runs = runs_of(head(ledger))
+        assert len(draw_missing(ledger, runs)) == 1
+        pictures(ledger, head(ledger)).clear()
+        assert draw_missing(ledger, runs) == ()
+
+    def test_a_kill_between_two_pictures_leaves_none(
+        self, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def die(name: str) -> None:
+            raise KeyboardInterrupt(name)
+
+        link = head(ledger)
+        with monkeypatch.context() as patched:
+            patched.setattr(failpoints, "reach", die)
+            with pytest.raises(KeyboardInterrupt, match="drawn"):
+                draw_missing(ledger, runs_of(link))
+        assert pictures(ledger, link) == {}
+        ledger.runs[link.version.run_id].files[OLD] = b"half of it"
+        assert len(draw_missing(ledger, runs_of(link))) == 1
+        assert pictures(ledger, link)[OLD].startswith(b"\x89PNG")
+
+    def test_only_the_runs_that_are_named_are_looked_at(self, ledger: MemoryLedger) -> None:
+        first, *_, last = find_chain(ledger, NAME).links
+        draw_missing(ledger, runs_of(last))
+        assert pictures(ledger, first) == {}
+        assert draw_missing(ledger, {"f" * 32: "0" * 64}) == ()
+
+    def test_they_can_be_drawn_again_the_same(self, ledger: MemoryLedger, tmp_path: Path) -> None:
+        link = head(ledger)
+        ((run_id, record),) = runs_of(link).items()
+        draw_missing(ledger, {run_id: record})
+        first = pictures(ledger, link)
+        ledger.runs[run_id].files[OLD] = b"forged"
+        assert draw_again(ledger, run_id, record) == (OLD,)
+        assert pictures(ledger, link) == first
+        assert draw_into(ledger, run_id, record, tmp_path) == (OLD,)
+        assert (tmp_path / OLD).read_bytes() == first[OLD]
+
+    @pytest.mark.parametrize("path", ["trace.nc", "record.json"])
+    def test_nothing_is_drawn_from_what_is_not_the_recorded_evidence(
+        self, ledger: MemoryLedger, path: str
+    ) -> None:
+        link = head(ledger)
+        ledger.flip(NAME, link.version.number, path)
+        with pytest.raises(LedgerCorrupt):
+            draw_missing(ledger, runs_of(link))
+        assert pictures(ledger, link) == {}
+
+
+class TestKinds:
+    def test_a_pooled_refit_has_its_audit_drawn(self, ledger: MemoryLedger, declaration: Declaration) -> None:
+        plan = plan_rebase(ledger, declaration)
+        register_link(ledger, log_rebase(ledger, plan, Refits()(plan), context=RunContext()))
+        link = head(ledger)
+        draw_missing(ledger, runs_of(link))
+        assert set(pictures(ledger, link)) == {OLD, "plots/audit.png"}
+        ledger.flip(NAME, link.version.number, "audit.csv")
+        with pytest.raises(LedgerCorrupt, match=r"audit\.csv"):
+            draw_again(ledger, link.version.run_id, link.version.record)
+
+    def test_a_copy_has_the_pictures_of_the_link_that_it_copies(
+        self, ledger: MemoryLedger, declaration: Declaration, tmp_path: Path
+    ) -> None:
+        first = find_chain(ledger, NAME).links[0]
+        draw_missing(ledger, runs_of(first))
+        plan = plan_rollback(ledger, declaration, "1")
+        register_link(ledger, log_act(ledger, plan, None, context=RunContext()))
+        back = head(ledger)
+        assert pictures(ledger, back) == {}
+        draw_missing(ledger, runs_of(back))
+        assert pictures(ledger, back) == pictures(ledger, first)
+        branch = declare(tmp_path, "coins--what-if")
+        make_branch(ledger, branch, NAME, "1", context=RunContext())
+        start = head(ledger, "coins--what-if")
+        draw_missing(ledger, runs_of(start))
+        assert pictures(ledger, start) == pictures(ledger, first)
+        assert verify_chain(ledger, NAME).findings == verify_chain(ledger, "coins--what-if").findings == ()
+
+
+class TestPicturesThatTheRecordLists:
+    """Links of earlier versions: their pictures are artifacts like any other."""
+
+    @pytest.fixture
+    def old(self, ledger: MemoryLedger) -> MemoryLedger:
+        forge(ledger, NAME, 5, files={OLD: b"\x89PNG as it was"})
+        return ledger
+
+    def test_they_are_verified_as_before(self, old: MemoryLedger) -> None:
+        assert verify_chain(old, NAME).findings == ()
+        changed, gone, more = old.clone(), old.clone(), old.clone()
+        changed.flip(NAME, 5, OLD)
+        del gone.run_of(NAME, 5).files[OLD]
+        more.run_of(NAME, 5).files["plots/other.png"] = b"x"
+        for ledger in (changed, gone, more):
+            assert [finding.rule for finding in verify_chain(ledger, NAME).findings] == ["R06"]
+
+    def test_they_are_left_as_they_are(self, old: MemoryLedger, tmp_path: Path) -> None:
+        link = head(old)
+        assert draw_missing(old, runs_of(link)) == ()
+        with pytest.raises(ActRefused, match="part of its record") as caught:
+            draw_again(old, link.version.run_id, link.version.record)
+        assert "--out" in caught.value.todo
+        assert pictures(old, link) == {OLD: b"\x89PNG as it was"}
+        assert draw_into(old, link.version.run_id, link.version.record, tmp_path) == (OLD,)
+
+    def test_a_copy_has_them_in_its_record_too(self, ledger: MemoryLedger, declaration: Declaration) -> None:
+        forge(ledger, NAME, 5, files={OLD: b"\x89PNG as it was"})
+        append(ledger, declaration, coins(declaration, 70))
+        plan = plan_rollback(ledger, declaration, "3")
+        register_link(ledger, log_act(ledger, plan, None, context=RunContext()))
+        assert OLD in record_of(ledger, NAME, head(ledger).version.number)["artifacts"]
+        assert draw_missing(ledger, runs_of(head(ledger))) == ()
+        assert verify_chain(ledger, NAME).findings == ()
+
+
+def test_pictures_are_not_covered_where_the_record_lists_none(ledger: MemoryLedger) -> None:
+    """As the threat model says; anything beside them is found."""
+    ledger.run_of(NAME, 5).files |= {OLD: b"forged", "plots/deep/er.png": b"x"}
+    assert verify_chain(ledger, NAME).findings == ()
+    ledger.run_of(NAME, 5).files["plotsx.png"] = b"x"
+    assert [finding.rule for finding in verify_chain(ledger, NAME).findings] == ["R06"]

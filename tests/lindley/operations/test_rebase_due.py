@@ -1,0 +1,70 @@
+"""When a pooled refit follows by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from lindley.ledger.chain import Chain, Link, Version
+from lindley.model.declaration import Declaration
+from lindley.model.policy import Policy
+from lindley.operations.rebase import rebase_due
+
+
+def chain_of(*kinds: str, **figures: float) -> Chain:
+    """A chain with links of these kinds; the head has these figures."""
+    versions = [
+        Version(
+            number=n, kind=kind, record=f"r{n}", previous=f"r{n - 1}", prior=f"r{n - 1}",
+            batch="" if kind in ("rebase", "import") else f"b{n}", status="accepted", run_id=f"{n}",
+            figures=figures if n == len(kinds) else {},
+        )
+        for n, kind in enumerate(kinds, 1)
+    ]  # fmt: skip
+    return Chain("r0", tuple(Link(n, v) for n, v in enumerate(versions, 1)), (), ())
+
+
+@pytest.mark.parametrize(
+    ("policy", "kinds", "budget", "due"),
+    [
+        ({}, ["update"] * 50, 9.0, False),
+        ({"rebase_every": 3}, ["update"] * 2, 9.0, False),
+        ({"rebase_every": 3}, ["update"] * 3, 0.0, True),
+        ({"rebase_every": 3}, ["update"] * 3 + ["rebase"], 9.0, False),
+        ({"rebase_every": 3}, ["update"] * 3 + ["rebase"] + ["update"] * 2, 0.0, False),
+        ({"rebase_every": 3}, ["update"] * 3 + ["rebase"] + ["update"] * 3, 0.0, True),
+        ({"rebase_at_budget": 0.5}, ["update"], 0.49, False),
+        ({"rebase_at_budget": 0.5}, ["update"], 0.5, True),
+        ({"rebase_at_budget": 0.5}, ["update", "rebase"], 0.9, False),
+        ({"rebase_every": 1}, ["import"], 9.0, False),
+        ({"rebase_every": 1}, [], 0.0, False),
+    ],
+)
+def test_a_refit_is_due_by_links_or_budget_and_never_twice(
+    declaration: Declaration, policy: dict[str, Any], kinds: list[str], budget: float, due: bool
+) -> None:
+    declared = dataclasses.replace(declaration, policy=Policy(**policy))
+    why = rebase_due(chain_of(*kinds, budget=budget), declared)
+    assert (why is not None) == due
+    if due:
+        assert str(next(iter(policy.values()))) in str(why)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "drift", "due"),
+    [(["update"], 0.09, False), (["update"], 0.1, True), (["update", "rebase"], 0.9, False)],
+)
+def test_a_refit_is_due_where_matches_have_moved_the_chain(
+    declaration: Declaration, kinds: list[str], drift: float, due: bool
+) -> None:
+    declared = dataclasses.replace(declaration, policy=Policy(rebase_at_drift=0.1))
+    why = rebase_due(chain_of(*kinds, drift=drift, budget=9.0), declared)
+    assert why == ("drift 0.10, the policy allows 0.1" if due else None)
+
+
+def test_a_policy_without_a_limit_on_drift_is_recorded_as_it_always_was() -> None:
+    assert "rebase_at_drift" not in Policy().as_dict()
+    assert Policy(rebase_at_drift=0.2).as_dict()["rebase_at_drift"] == 0.2
+    assert [Policy().refits, Policy(rebase_at_drift=0.2).refits] == [False, True]

@@ -1,0 +1,78 @@
+"""A model is built once for the same rows, and only where rows and code have a name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lindley.batch.batch import Batch
+from lindley.model import graph as model_graph
+from lindley.model.declaration import Declaration, load_file
+from lindley.model.graph import ModelGraph
+from lindley.model.policy import Policy
+from lindley.target import prepare
+from tests.support import fakes
+
+
+@pytest.fixture
+def declaration(tmp_path: Path) -> Declaration:
+    return fakes.declare(tmp_path)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the rows that build functions are called with, from no known model on."""
+    prepare._graphs.clear()
+    rows: list[int] = []
+    build = model_graph.build
+
+    def counted(declaration, frame, **more):
+        rows.append(len(frame))
+        return build(declaration, frame, **more)
+
+    monkeypatch.setattr(model_graph, "build", counted)
+    return rows
+
+
+def graph(batches: list[Batch], declaration: Declaration) -> ModelGraph:
+    return prepare._graph(batches, declaration, ("theta",), None)
+
+
+def test_the_same_rows_are_built_once(declaration: Declaration, built: list[int]) -> None:
+    one, two = fakes.coins(declaration, 10), fakes.coins(declaration, 20)
+    first = graph([one], declaration)
+    assert graph([one], declaration) is first
+    graph([two], declaration)
+    together = graph([one, two], declaration)
+    assert graph([two, one], declaration) is not together  # the order of rows is the model's to use
+    assert built == [one.rows, two.rows, one.rows + two.rows, one.rows + two.rows]
+
+
+def test_a_known_model_has_the_declaration_that_asks(declaration: Declaration, built: list[int]) -> None:
+    """Policy and the like are no part of the model's code."""
+    batch = fakes.coins(declaration, 10)
+    graph([batch], declaration)
+    other = replace(declaration, policy=Policy(family="normal"))
+    assert graph([batch], other).declaration is other
+    assert len(built) == 1
+
+
+def test_other_code_is_built_again(declaration: Declaration, built: list[int]) -> None:
+    batch = fakes.coins(declaration, 10)
+    graph([batch], declaration)
+    assert declaration.source is not None
+    declaration.source.write_text(declaration.source.read_text().replace("2, 3", "2, 4"))
+    graph([batch], load_file(declaration.source))
+    assert len(built) == 2
+
+
+def test_what_has_no_name_is_built_each_time(declaration: Declaration, built: list[int]) -> None:
+    batch = fakes.coins(declaration, 10)
+    in_memory = replace(declaration, source=None)
+    unnamed, lagged = replace(batch, digest=""), replace(batch, context=batch.table)
+    for rows, code in ((batch, in_memory), (unnamed, declaration), (lagged, declaration)):
+        graph([rows], code)
+        graph([rows], code)
+    assert len(built) == 6

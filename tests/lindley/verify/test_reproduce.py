@@ -1,0 +1,227 @@
+"""Links fitted again: what was sampled comes out again, and draws that nobody sampled are found."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from lindley.batch.batch import batch_from_frame
+from lindley.errors import UnknownLink
+from lindley.inference.sampling import FitSettings
+from lindley.ledger import artifact_names
+from lindley.ledger.chain import Version
+from lindley.ledger.netcdf import (
+    draws_digest,
+    read_matched_prior,
+    read_trace,
+    write_matched_prior,
+    write_trace,
+)
+from lindley.ledger.writing import RunContext, register_link
+from lindley.model.declaration import Declaration, load_declaration
+from lindley.operations.plan import fit_plan, log_link, plan_update
+from lindley.operations.rebase import fit_rebase, log_rebase, plan_rebase
+from lindley.prior.matched import rematch
+from lindley.verify import reproduce
+from lindley.verify.gather import verify_chain
+from lindley.verify.reproduce import Replayed, replay_links, with_replays
+from tests.support.fakes import MemoryLedger
+from tests.support.forging import forge, record_of
+
+MODELS = Path(__file__).parents[3] / "models"
+NAME = "beta_binomial"
+SETTINGS = FitSettings(draws=500, tune=300)
+LINKS, REBASED = 3, 4
+
+
+@pytest.fixture(scope="module")
+def sampled() -> MemoryLedger:
+    """Three updates and a pooled refit, really sampled."""
+    ledger, declaration = MemoryLedger(), load_declaration(NAME, MODELS)
+    rng = np.random.default_rng(5)
+    for number in range(LINKS):
+        frame = pd.DataFrame({"id": np.arange(10) + 10 * number, "k": rng.binomial(20, 0.3, 10), "n": 20})
+        plan = plan_update(ledger, declaration, batch_from_frame(frame, declaration), settings=SETTINGS)
+        logged = log_link(ledger, plan, fit_plan(plan), context=RunContext())
+        assert register_link(ledger, logged).status == "accepted"
+    _rebase(ledger, declaration)
+    assert verify_chain(ledger, NAME).findings == ()
+    return ledger
+
+
+def _rebase(ledger: MemoryLedger, declaration: Declaration) -> None:
+    plan = plan_rebase(ledger, declaration, settings=SETTINGS)
+    logged = log_rebase(ledger, plan, fit_rebase(plan), context=RunContext())
+    assert register_link(ledger, logged).link == REBASED
+
+
+def replayed(ledger: MemoryLedger, *links: int, **options: Any) -> list[Replayed]:
+    return list(replay_links(ledger, NAME, links, **options))
+
+
+def stored(ledger: MemoryLedger) -> Any:
+    runs = {i: (run.status, run.tags, run.metrics, run.files) for i, run in ledger.runs.items()}
+    return copy.deepcopy((ledger.models, runs))
+
+
+def forge_draws(ledger: MemoryLedger, number: int, folder: Path, change: Any) -> None:
+    """Put other draws into a link and compute anew everything that the rules hold against them."""
+    run = ledger.run_of(NAME, number)
+    path = folder / "forged.nc"
+    path.write_bytes(run.files[artifact_names.TRACE])
+    tree = read_trace(path)
+    change(tree)
+    write_trace(tree, path)
+    (folder / "held.nc").write_bytes(run.files[artifact_names.MATCHED_PRIOR])
+    held = read_matched_prior(folder / "held.nc")
+    group = tree["coordinates"]
+    matched = rematch(group["u"].values.reshape(-1, 1), group["weight"].values.ravel(), held)
+    write_matched_prior(matched, folder / "matched.nc")
+
+    def edit(record: dict[str, Any]) -> None:
+        record["posterior"] |= {"draws": draws_digest(tree), "matched": matched.digest}
+
+    files = {
+        artifact_names.TRACE: path.read_bytes(),
+        artifact_names.MATCHED_PRIOR: (folder / "matched.nc").read_bytes(),
+    }
+    forge(ledger, NAME, number, edit, files=files)
+
+
+def swap_chains(tree: xr.DataTree) -> None:
+    for group in ("coordinates", "posterior"):
+        for variable in tree[group].data_vars:
+            values = tree[group][variable].values
+            tree[group][variable].values[...] = values[::-1].copy()
+
+
+def move(tree: xr.DataTree) -> None:
+    u = tree["coordinates"]["u"]
+    u.values[...] = u.values + 0.5 * u.values.std()
+    tree["posterior"]["theta"].values[...] = 1 / (1 + np.exp(-u.values[..., 0]))
+
+
+def test_a_sampled_chain_is_identical(sampled: MemoryLedger) -> None:
+    before = stored(sampled)
+    found = replayed(sampled)
+    assert [(item.link, item.verdict, item.detail) for item in found] == [
+        (number, "identical", "") for number in range(1, REBASED + 1)
+    ]
+    assert with_replays(verify_chain(sampled, NAME), found).ok
+    assert stored(sampled) == before  # nothing was written
+
+
+@pytest.mark.parametrize("change", [swap_chains, move])
+def test_forged_draws_are_found_by_fitting_again_alone(
+    sampled: MemoryLedger, tmp_path: Path, change: Any
+) -> None:
+    ledger = sampled.clone()
+    del ledger.models[NAME].versions[REBASED]
+    ledger.runs = {k: r for k, r in ledger.runs.items() if r.tags.get("lindley.kind") != "rebase"}
+    ledger.models[NAME].head = LINKS
+    forge_draws(ledger, LINKS, tmp_path, change)
+    plain = verify_chain(ledger, NAME)
+    assert plain.ok, plain.findings
+    found = replayed(ledger, LINKS)
+    assert [item.verdict for item in found] == ["differs"]
+    report = with_replays(plain, found)
+    assert [(f.rule, f.link) for f in report.findings] == [("V01", LINKS)]
+    assert not report.ok
+    # Chains in another order are draws of the same posterior, and are found bit by bit only.
+    assert (replayed(ledger, LINKS, bitwise=False)[0].verdict == "differs") is (change is move)
+
+
+def test_a_forged_figure_is_found(sampled: MemoryLedger) -> None:
+    ledger = sampled.clone()
+    forge(ledger, NAME, REBASED, lambda record: record["figures"].update(divergences=7.0))
+    assert verify_chain(ledger, NAME).ok
+    (found,) = replayed(ledger, REBASED)
+    assert (found.verdict, found.detail) == ("differs", "the same draws, but another value of divergences")
+
+
+def test_with_other_libraries_draws_agree_within_monte_carlo_error(
+    sampled: MemoryLedger, tmp_path: Path
+) -> None:
+    ledger = sampled.clone()
+
+    def other(record: dict[str, Any]) -> None:
+        record["libraries"]["nutpie"] = "0.1"
+
+    forge(ledger, NAME, REBASED, other)
+    assert replayed(ledger, REBASED)[0].verdict == "identical"
+    forge_draws(ledger, REBASED, tmp_path, swap_chains)
+    assert replayed(ledger, REBASED)[0] == Replayed(
+        REBASED, REBASED, "within Monte Carlo error", "fitted with other versions of nutpie"
+    )
+    forge_draws(ledger, REBASED, tmp_path, move)
+    (found,) = replayed(ledger, REBASED)
+    assert found.verdict == "differs"
+    assert "mean of coordinate 1" in found.detail
+
+
+def test_links_that_cannot_be_fitted_again_say_why(sampled: MemoryLedger) -> None:
+    ledger = sampled.clone()
+    ledger.models[NAME].versions[1].tags["lindley.kind"] = "import"
+    ledger.flip(NAME, 2, artifact_names.MODEL)
+    batch = artifact_names.BATCH
+    ledger.run_of(NAME, 3).files[batch] = ledger.run_of(NAME, 2).files[batch]
+    forge(ledger, NAME, REBASED, lambda record: record["sampler"].update(first_draws=0))
+    found = replayed(ledger)
+    assert {item.verdict for item in found} == {"not replayable"}
+    assert [item.failed for item in found] == [False, True, True, True]
+    assert "sampled elsewhere" in found[0].detail
+    assert "model code of link 2" in found[1].detail
+    assert "batch of link 3" in found[2].detail
+    assert "sampler settings" in found[3].detail
+    report = with_replays(verify_chain(sampled, NAME), found)
+    assert [(f.rule, f.link) for f in report.findings] == [("V02", 2), ("V02", 3), ("V02", 4)]
+
+
+def test_a_link_that_is_not_there(sampled: MemoryLedger) -> None:
+    with pytest.raises(UnknownLink, match="no link 9"):
+        replayed(sampled, 9)
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 3])
+def test_settings_of_the_first_attempt_are_those_it_began_with(attempt: int) -> None:
+    first = FitSettings(attempts=3, ess=700)
+    kept = first
+    for _ in range(attempt - 1):
+        kept = kept.harder() if attempt == 2 else kept.longer(333.0)
+    sampler = kept.as_dict() | first.as_first() | {"attempt": float(attempt), "seed": "1"}
+    assert reproduce._settings({"sampler": sampler}) == first
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 3])
+def test_records_that_do_not_state_the_first_attempt_lead_to_it(attempt: int) -> None:
+    first = FitSettings(attempts=3, ess=1)
+    kept = first
+    for _ in range(attempt - 1):
+        kept = kept.harder()
+    sampler = kept.as_dict() | {"attempt": float(attempt), "seed": "1"}
+    del sampler["ess"]
+    assert reproduce._settings({"sampler": sampler}) == first
+
+
+def test_a_view_of_the_ledger_before_a_link_cannot_be_written_to(sampled: MemoryLedger) -> None:
+    chain = reproduce.find_chain(sampled, NAME)
+    view = reproduce._Before(sampled, NAME, chain, chain.links[2])
+    seen: list[Version] = view.versions(NAME)
+    assert [version.number for version in seen] == [1, 2]
+    assert view.head_hint(NAME) == 2
+    for name in reproduce._WRITES:
+        assert callable(getattr(sampled, name))
+        with pytest.raises(AttributeError, match="writes nothing"):
+            getattr(view, name)
+
+
+def test_a_repeated_fit_keeps_the_record(sampled: MemoryLedger) -> None:
+    record = record_of(sampled, NAME, 2)
+    assert dataclasses.asdict(reproduce._thresholds(record)) == record["thresholds"]
