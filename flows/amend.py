@@ -39,7 +39,7 @@ def act_steps() -> ActSteps:
         log=tasks.log_act,
         register=register_link,
         draw=draw,
-        say=get_run_logger().info,
+        notify=get_run_logger().info,
     )
 
 

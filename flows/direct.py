@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.cli.output import say
+from flows.cli.output import notify
 from flows.sequences import files
 from flows.sequences.amend import ActResult, ActSteps, act, correct_one
 from flows.sequences.branch import branch_one
@@ -15,7 +15,7 @@ from flows.sequences.result import OnOverlap, UpdateResult
 from flows.sequences.update import Steps, in_order, registered_result, update_one
 from lindley.batch.batch import read_batch
 from lindley.errors import LindleyError
-from lindley.inference.sbc import Calibration, calibrate
+from lindley.inference.sbc import SbcResult, calibrate
 from lindley.ledger import Ledger, open_ledger
 from lindley.ledger.lineage import newest_belief
 from lindley.model.declaration import load_declaration
@@ -60,7 +60,7 @@ def update_directly(
         register=register_link,
         draw=draw_plots if plots else lambda *_: None,
         publish=lambda *_: None,
-        say=say,
+        notify=notify,
     )
 
     def one_and_refit(file: Path, overlap: OnOverlap = "refuse") -> UpdateResult:
@@ -82,7 +82,7 @@ def update_directly(
             return error
 
     with files.turn(workspace, chain):
-        in_order(workspace, chain, path, one, say)
+        in_order(workspace, chain, path, one, notify)
         return one_and_refit(path, on_overlap)
 
 
@@ -115,7 +115,7 @@ def _refit_steps(progress: Callable[[int, int], None]) -> RefitSteps:
         register=register_link,
         draw=draw_plots,
         publish=lambda *_: None,
-        say=say,
+        notify=notify,
     )
 
 
@@ -126,7 +126,7 @@ def calibrate_directly(
     simulations: int,
     seed: int,
     progress: Callable[[int, int], None],
-) -> Calibration:
+) -> SbcResult:
     """Calibrate the next updates of a chain; see `lindley.inference.sbc.calibrate`.
 
     Raises
@@ -170,7 +170,7 @@ def draw_plots(ledger: Ledger, runs: Mapping[str, str]) -> None:
     try:
         draw_missing(ledger, runs)
     except Exception as error:  # whatever the drawing raises, it is not worth a link
-        say(f"The link is registered, but its pictures were not drawn: {error}")
+        notify(f"The link is registered, but its pictures were not drawn: {error}")
 
 
 Progress = Callable[[int, int], None]
@@ -265,5 +265,5 @@ def _steps(progress: Progress) -> ActSteps:
         log=lambda ledger, plan, outcome: log_act(ledger, plan, outcome, context=RunContext()),
         register=register_link,
         draw=draw_plots,
-        say=say,
+        notify=notify,
     )

@@ -36,7 +36,7 @@ def refit_steps() -> RefitSteps:
         register=register_link,
         draw=draw,
         publish=publish_audit,
-        say=get_run_logger().info,
+        notify=get_run_logger().info,
     )
 
 

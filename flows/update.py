@@ -42,7 +42,7 @@ def _steps() -> Steps:
         register=register_link,
         draw=draw,
         publish=_publish,
-        say=get_run_logger().info,
+        notify=get_run_logger().info,
     )
 
 
@@ -100,7 +100,7 @@ def update(
         is about this file alone, not about those before it.
     """
     workspace = Workspace.from_environment()
-    say = get_run_logger().info
+    notify = get_run_logger().info
 
     def one(older: Path) -> UpdateResult | LindleyError:
         return outcome_of(update_batch(chain, older.name, accept_model_change, return_state=True))
@@ -109,8 +109,8 @@ def update(
         path = files.locate(workspace, chain, file)
         with files.turn(workspace, chain) as came:
             if not came:
-                say("Another update of %s takes long; this one goes on beside it", chain)
-            in_order(workspace, chain, path, one, say)
+                notify("Another update of %s takes long; this one goes on beside it", chain)
+            in_order(workspace, chain, path, one, notify)
             result = update_one(
                 _steps(),
                 workspace,

@@ -7,15 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lindley.api import load, runs, verify
+    from lindley.errors import LindleyError
     from lindley.ledger.history import Link
     from lindley.model.declaration import Declaration
+    from lindley.model.policy import REST, Forgetting, Policy
 
 __version__ = "0.2.0.dev0"
-__all__ = ["Declaration", "Link", "__version__", "load", "runs", "verify"]
+__all__ = [
+    "REST",
+    "Declaration",
+    "Forgetting",
+    "LindleyError",
+    "Link",
+    "Policy",
+    "__version__",
+    "load",
+    "runs",
+    "verify",
+]
 
 _HOMES = {
     "Declaration": "lindley.model.declaration",
+    "Forgetting": "lindley.model.policy",
+    "LindleyError": "lindley.errors",
     "Link": "lindley.ledger.history",
+    "Policy": "lindley.model.policy",
+    "REST": "lindley.model.policy",
     "load": "lindley.api",
     "runs": "lindley.api",
     "verify": "lindley.api",

@@ -112,7 +112,7 @@ class UnknownLink(LindleyError):
     """The chain has no link of that number or digest."""
 
 
-class ActRefused(LindleyError):
+class AmendmentRefused(LindleyError):
     """A retraction, correction, rollback or branch that the chain cannot take."""
 
 

@@ -19,7 +19,7 @@ def verify_chain(ledger: Ledger, chain: str, asked: Asked) -> Checked:
     """Hold a chain against everything that is asked for; see `lindley.verify.check.check`."""
     from lindley.verify.check import check
 
-    checked = check(ledger, chain, asked, say=get_run_logger().info)
+    checked = check(ledger, chain, asked, notify=get_run_logger().info)
     (get_run_logger().error if checked.first else get_run_logger().info)(checked.message)
     return checked
 

@@ -8,7 +8,7 @@ from hypothesis import settings
 from lindley.ledger.chain import Version
 from lindley.model.declaration import Declaration
 from lindley.verify import gather as evidence_module
-from lindley.verify.case import Evidence
+from lindley.verify.case import GatheredVersion
 from tests.support.fakes import MemoryLedger, append, coins, declare
 
 # No deadline: a busy machine is no failure.
@@ -39,17 +39,17 @@ def coins_chain(declaration: Declaration) -> MemoryLedger:
 
 
 @pytest.fixture(scope="session")
-def read() -> dict[str, Evidence]:
+def read() -> dict[str, GatheredVersion]:
     """What `read_once` has read."""
     return {}
 
 
 @pytest.fixture
-def read_once(monkeypatch: pytest.MonkeyPatch, read: dict[str, Evidence]) -> None:
+def read_once(monkeypatch: pytest.MonkeyPatch, read: dict[str, GatheredVersion]) -> None:
     """Read a version again only when something of it was changed: reading takes all the time there is."""
     gather_version = evidence_module._gather_version
 
-    def once(ledger: MemoryLedger, version: Version) -> Evidence:
+    def once(ledger: MemoryLedger, version: Version) -> GatheredVersion:
         run = ledger.runs.get(version.run_id)
         what = repr((version, run and (run.tags, run.metrics, sorted(run.files.items()))))
         if what not in read:

@@ -21,7 +21,7 @@ from scipy import stats
 from benchmarks.fidelity.methods import labelled
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.inference.fit import Fit
-from lindley.inference.memory_chain import Chain, advance
+from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.trace import prior_draws
 from lindley.model.declaration import Declaration, load_declaration
 from lindley.seeds import derive_seed
@@ -69,16 +69,16 @@ def main() -> int:
 
 def _chain(declaration: Declaration, frames: list[pd.DataFrame]) -> tuple[Fit, dict[str, np.ndarray]]:
     """Run the chain; returns its last fit, and the prior that the country that joins met."""
-    chain, joining = Chain(), {}
+    chain, joining = MemoryChain(), {}
     for month, frame in enumerate(frames, start=1):
         batch: Batch = batch_from_frame(frame, declaration, f"month {month}")
         before = chain.head
         seed = derive_seed("covid_hierarchical", str(month))
         chain, last = advance(chain, batch, declaration, carried=declaration.carried or (), seed=seed)
-        figures = last.verdict.figures
+        metrics = last.verdict.metrics
         print(
-            f"month {month:2d}: {last.problem.pooled or 'one':5s} R-hat {figures['r_hat_max']:.3f} "
-            f"ESS {figures['ess_bulk_min']:.0f} log predictive {figures.get('log_predictive', np.nan):.1f} "
+            f"month {month:2d}: {last.problem.pooled or 'one':5s} R-hat {metrics['r_hat_max']:.3f} "
+            f"ESS {metrics['ess_bulk_min']:.0f} log predictive {metrics.get('log_predictive', np.nan):.1f} "
             f"{chain.head.matched.family} {'trusted' if chain.head.trusted else 'not trusted'} "
             f"{'; '.join(last.verdict.gate.reasons)}",
             flush=True,

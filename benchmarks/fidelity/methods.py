@@ -26,7 +26,7 @@ from lindley.batch.batch import Batch, batch_from_frame
 from lindley.inference import trace
 from lindley.inference.diagnostics import Thresholds
 from lindley.inference.fit import Fit, fit
-from lindley.inference.memory_chain import Chain, advance, refit
+from lindley.inference.memory_chain import MemoryChain, advance, refit
 from lindley.inference.sampling import FitSettings
 from lindley.model.declaration import Declaration
 from lindley.model.graph import carried_variables
@@ -113,10 +113,10 @@ class Run:
         Pooled refits that the policy asked for.
     """
 
-    chain: Chain
+    chain: MemoryChain
     last: Fit
     refused: dict[int, str]
-    figures: tuple[dict[str, float], ...]
+    metrics: tuple[dict[str, float], ...]
     refits: int = 0
 
 
@@ -136,9 +136,9 @@ def run(case: Case, method: str, settings: Settings | None = None) -> Outcome:
 
 def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame], settings: Settings) -> Run:
     """Run Lindley's chain over frames as the pipeline would; seeds follow from the name and the place."""
-    chain, last = Chain(), None
+    chain, last = MemoryChain(), None
     refused: dict[int, str] = {}
-    figures = []
+    metrics = []
     carried: tuple[str, ...] = ()
     refits = 0
     for place, frame in enumerate(frames):
@@ -159,7 +159,7 @@ def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame
         if not last.verdict.gate.passed:
             refused[place] = "; ".join(last.verdict.gate.reasons)
         chain = grown
-        figures.append(last.verdict.figures)
+        metrics.append(last.verdict.metrics)
         limit = declaration.policy.rebase_at_drift
         if limit is not None and grown.head.drift >= limit:
             options = {"settings": settings.fit, "thresholds": settings.thresholds}
@@ -168,7 +168,7 @@ def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame
                 chain, last, refits = grown, found, refits + 1
     if last is None:
         raise ValueError(f"{name} has no batch")
-    return Run(chain, last, refused, tuple(figures), refits)
+    return Run(chain, last, refused, tuple(metrics), refits)
 
 
 def flags_of(found: Run, thresholds: Thresholds) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ def flags_of(found: Run, thresholds: Thresholds) -> tuple[str, ...]:
         flags.append(f"drift {head.drift:.2f}")
     if head.budget > thresholds.budget_warn:
         flags.append(f"budget {head.budget:.2f}")
-    error = found.last.verdict.figures.get("sd_error", 0.0)
+    error = found.last.verdict.metrics.get("sd_error", 0.0)
     if error > thresholds.sd_warn:
         flags.append(f"an sd known to {error:.0%}")
     place = len(found.chain.beliefs) - 1

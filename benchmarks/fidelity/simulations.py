@@ -22,7 +22,7 @@ from benchmarks.fidelity.methods import Settings, run_chain
 from lindley.inference.diagnostics import Thresholds, importance
 from lindley.inference.hindsight import in_sight, shift, to_undo
 from lindley.inference.match_quality import Quality, match_distances
-from lindley.inference.memory_chain import Chain, replayed_links
+from lindley.inference.memory_chain import MemoryChain, replayed_links
 from lindley.inference.sampling import FitSettings
 from lindley.model.coordinates import Block, Coordinates
 from lindley.model.declaration import Declaration
@@ -210,7 +210,7 @@ def long_chain(updates: int) -> list[Row]:
                 row("long chain", kind, updates, name, float(value), bar=(0.95, 1.05) if held else None)
             )
         rows.append(row("long chain", kind, updates, "largest mean error in sds", float(error.max())))
-    ess = float(np.median([figures["ess_bulk_min"] for figures in found.figures]))
+    ess = float(np.median([metrics["ess_bulk_min"] for metrics in found.metrics]))
     replayed = float(np.mean(found.chain.replayed))
     return [
         *rows,
@@ -304,7 +304,7 @@ def rate_coverage(streams: int) -> list[Row]:
     for stream in range(streams):
         rng = np.random.default_rng(derive_seed("rate", str(streams), str(stream)))
         events = rng.poisson(RATE * RATE_ROWS, UPDATES)
-        chain, normal = Chain(), None
+        chain, normal = MemoryChain(), None
         for update in range(UPDATES):
             batch = (RATE_ROWS, int(events[update]))
             chain, posterior = _advance(chain, batch, rng)
@@ -336,7 +336,7 @@ def rate_coverage(streams: int) -> list[Row]:
     return rows
 
 
-def _advance(chain: Chain, batch: Batch, rng: np.random.Generator) -> tuple[Chain, Posterior]:
+def _advance(chain: MemoryChain, batch: Batch, rng: np.random.Generator) -> tuple[MemoryChain, Posterior]:
     """Update as `lindley.inference.memory_chain.advance` does, with an exact sampler."""
     thresholds = Thresholds()
     count = replayed_links([belief.trusted for belief in chain.beliefs], WINDOW)
@@ -371,7 +371,7 @@ def _advance(chain: Chain, batch: Batch, rng: np.random.Generator) -> tuple[Chai
     belief = Belief(matched=matched, budget=0.0, trusted=trusted, doubt=doubt, drift=float(drift))
     replayed = (*chain.replayed, len(fitted) - 1)
     grown: tuple[Any, ...] = (*chain.batches, batch)
-    return Chain((*chain.beliefs, belief), grown, replayed), posterior
+    return MemoryChain((*chain.beliefs, belief), grown, replayed), posterior
 
 
 def _look_back(

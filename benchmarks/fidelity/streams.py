@@ -74,7 +74,7 @@ def run_stream(folder: Path, name: str, method: str, thin: int = 1, together: in
     declaration = replace(declaration, policy=replace(declaration.policy, **POLICIES[method]))
     frames = batches_of(folder, name, declaration.schema.names, thin, together)
     found = run_chain(f"{name}/{method}/{thin}/{together}", declaration, frames, SETTINGS)
-    scores = [figures.get("log_predictive", np.nan) for figures in found.figures[1:]]
+    scores = [metrics.get("log_predictive", np.nan) for metrics in found.metrics[1:]]
     counted = sum(len(frame) for frame in frames[1:])
     row = dict.fromkeys(COLUMNS, np.nan) | {
         "stream": name if thin == together == 1 else f"{name} (1 row of {thin}, {together} batches in one)",

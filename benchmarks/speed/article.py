@@ -35,7 +35,7 @@ def cold(bench: Bench, references: Sequence[Reference]) -> None:
 def _measure(bench: Bench, references: Sequence[Reference], scenario: str, process: str) -> None:
     python = os.environ.get(PYTHON, "")
     if not python:
-        bench.say(f"SKIPPED: {ARTICLE}, for lack of a Python 3.9 with PyMC3 ({PYTHON})")
+        bench.notify(f"SKIPPED: {ARTICLE}, for lack of a Python 3.9 with PyMC3 ({PYTHON})")
         return
     source, folder = bench.shared / "baseline", bench.fresh("article")
     # It writes beside itself.

@@ -135,7 +135,7 @@ def everything_up(bench: Bench, workspace: Workspace) -> Iterator[None]:
     }
     inherited = {name: value for name, value in os.environ.items() if name not in cold.ELSEWHERE}
     command = ["flows.cli", "up", "--mlflow-port", "0", "--prefect-port", "0", "--no-watch", "--json"]
-    bench.say("orchestration: starting the servers and the worker")
+    bench.notify("orchestration: starting the servers and the worker")
     log = workspace.root / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for row in read(options.out) if row.scenario not in wanted]
     how = options.out.with_name(f"{options.out.stem}-runs.json")
     runs = {name: ran for name, ran in read_runs(how).items() if name not in wanted}
-    say = partial(console.print, markup=False, highlight=False)
+    notify = partial(console.print, markup=False, highlight=False)
     for name in wanted:
-        part = measure(name, options, deadline, say)
+        part = measure(name, options, deadline, notify)
         rows += medians(part.rows)
         runs[name] = Ran(
             date=datetime.now(UTC).date().isoformat(),
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if _report(console, ordered(rows), runs, wanted) else 1
 
 
-def measure(name: str, options: argparse.Namespace, deadline: float, say: Callable[[str], None]) -> Part:
+def measure(name: str, options: argparse.Namespace, deadline: float, notify: Callable[[str], None]) -> Part:
     """Run a scenario in a process of its own, until the deadline."""
     part = Part(name)
     begun = time.monotonic()
@@ -89,18 +89,18 @@ def measure(name: str, options: argparse.Namespace, deadline: float, say: Callab
         part.outcome = LATE
         return part
     scratch = Path(tempfile.mkdtemp(prefix="lindley-speed-"))
-    say(f"{name} begins")
+    notify(f"{name} begins")
     try:
-        _run(part, scratch, options, deadline, say)
+        _run(part, scratch, options, deadline, notify)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         part.minutes = (time.monotonic() - begun) / 60
-    say(f"{name}: {part.outcome}, {part.minutes:.1f} minutes")
+    notify(f"{name}: {part.outcome}, {part.minutes:.1f} minutes")
     return part
 
 
 def _run(
-    part: Part, scratch: Path, options: argparse.Namespace, deadline: float, say: Callable[[str], None]
+    part: Part, scratch: Path, options: argparse.Namespace, deadline: float, notify: Callable[[str], None]
 ) -> None:
     """Take a scenario's rows and sentences as they come; end it when its time is over."""
     lines, log = scratch / "lines.jsonl", scratch / "log.txt"
@@ -121,29 +121,29 @@ def _run(
         )
         try:
             while process.poll() is None and time.monotonic() < deadline:
-                _take(part, source.readlines(), say)
+                _take(part, source.readlines(), notify)
                 time.sleep(0.5)
             if process.poll() is None:
                 part.outcome = LATE
         finally:
             end_tree(process.pid)
             process.wait()
-        _take(part, source.readlines(), say)
+        _take(part, source.readlines(), notify)
     if part.outcome == FINISHED and process.returncode:
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         part.outcome = f"failed (exit code {process.returncode})"
-        say("\n".join(said[-25:]))
+        notify("\n".join(said[-25:]))
 
 
-def _take(part: Part, lines: Sequence[str], say: Callable[[str], None]) -> None:
+def _take(part: Part, lines: Sequence[str], notify: Callable[[str], None]) -> None:
     for line in lines:
         document = json.loads(line)
         if "say" in document:
-            say(document["say"])
+            notify(document["say"])
             continue
         row = from_dict(document["row"])
         part.rows.append(row)
-        say(
+        notify(
             f"  {row.scenario} {row.process} link {row.link} {row.method}: {row.seconds:.2f} s, "
             f"CPU {row.cpu_seconds:.2f} s, ESS {row.ess_min:.0f}, error {row.mean_error_sd:.3f} sd, "
             f"{row.mean_error_mcse:.1f} mcse, {row.gate}"

@@ -52,7 +52,7 @@ def warm(bench: Bench) -> None:
     warm_up = dealt(frames, repeats)[: 2 if bench.quick else WARM_UP]
     _all_ways(bench, warm_up, begin=len(warm_up) + 1)
     for turn in range(repeats):
-        bench.say(f"warm: run {turn + 1} of {repeats}")
+        bench.notify(f"warm: run {turn + 1} of {repeats}")
         _all_ways(bench, dealt(frames, turn), turn=turn)
     article.warm(bench, pooled_references(frames))
 
@@ -143,7 +143,7 @@ def _grown(bench: Bench, marks: Sequence[int], around: int, files: Sequence[Path
             )
             made += 1
             if made % 50 == 0:
-                bench.say(f"growth: {made} links")
+                bench.notify(f"growth: {made} links")
         copied = bench.workspace(REGRESSION.models)
         shutil.copytree(workspace.root, copied.root, dirs_exist_ok=True)
         ours = Lindley(copied, REGRESSION.chain, REGRESSION.variables)
@@ -198,7 +198,7 @@ def hierarchical(bench: Bench) -> None:
     for turn in range(-1, repeats):
         # Other groups each time, as in `dealt`; the first ones only make the process warm.
         frames = simulated_groups(2 if turn < 0 else many, seed=50 + turn)
-        bench.say(f"hierarchical: reference fits of all rows, {turn + 1} of {repeats}")
+        bench.notify(f"hierarchical: reference fits of all rows, {turn + 1} of {repeats}")
         references = [long_fit(pd.concat(frames[: place + 1])) for place in range(len(frames))]
         ways, files = all_ways(bench, GROUPS, pooled=False), bench.files(GROUPS.chain, frames)
         begin = len(files) + 1 if turn < 0 else 1

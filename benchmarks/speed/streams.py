@@ -42,7 +42,7 @@ class Bench:
     shared: Path
     quick: bool
     emit: Callable[[Row], None]
-    say: Callable[[str], None]
+    notify: Callable[[str], None]
     _made: int = field(default=0, init=False)
 
     def fresh(self, name: str) -> Path:

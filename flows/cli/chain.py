@@ -84,12 +84,12 @@ def acts_of(view: LinkView) -> list[str]:
 
 def _fit(view: LinkView) -> str:
     """Return the log predictive of the batch and the worst diagnostics."""
-    figures = view.metrics
-    ess = [figures[name] for name in ("ess_bulk_min", "ess_tail_min") if name in figures]
+    metrics = view.metrics
+    ess = [metrics[name] for name in ("ess_bulk_min", "ess_tail_min") if name in metrics]
     parts = {
-        "log predictive": number(figures.get("log_predictive"), 4),
-        "in all": number(figures.get("log_score"), 5),
-        "R-hat": number(figures.get("r_hat_max"), 4),
+        "log predictive": number(metrics.get("log_predictive"), 4),
+        "in all": number(metrics.get("log_score"), 5),
+        "R-hat": number(metrics.get("r_hat_max"), 4),
         "ESS": number(min(ess, default=None)),
     }
     return "  ".join(f"{name} {value}" for name, value in parts.items() if value != "-")
@@ -153,8 +153,8 @@ def _print_link(link: Link) -> None:
     out.print()
     out.print(table(rows, right=[name for name in rows[0] if name != "parameter"] if rows else ()))
     out.print()
-    figures = [{"figure": name, "value": number(value, 4)} for name, value in record["figures"].items()]
-    out.print(table(figures, right=("value",)))
+    metrics = [{"figure": name, "value": number(value, 4)} for name, value in record["metrics"].items()]
+    out.print(table(metrics, right=("value",)))
     sizes = [{"artifact": path, "bytes": f"{size:,}"} for path, size in link.artifacts().items()]
     out.print()
     out.print(table(sizes, right=("bytes",)))

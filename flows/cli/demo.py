@@ -10,7 +10,7 @@ import typer
 
 from flows import environment
 from flows.cli.chain import print_log
-from flows.cli.output import FAILURE, out, print_json, progress_bar, say
+from flows.cli.output import FAILURE, notify, out, print_json, progress_bar
 from flows.cli.verify import print_report
 from flows.sequences.split import drop_batches
 from lindley.errors import UnknownChain
@@ -35,14 +35,14 @@ def show(folder: Path, as_json: bool) -> None:
     workspace = prepare(folder)
     source = _examples() / "data" / f"{CHAIN}.csv"
     paths = drop_batches(workspace, CHAIN, str(source))
-    say(f"{len(paths)} batches of two days; starting the embedded Prefect server")
+    notify(f"{len(paths)} batches of two days; starting the embedded Prefect server")
     from flows.inprocess import run_update  # Prefect, now that its environment is prepared
 
     results = []
     for path in paths:
         with progress_bar(f"{CHAIN} <- {path.name}") as progress:
             results.append(run_update(workspace, CHAIN, path, False, progress))
-        say(results[-1].message)
+        notify(results[-1].message)
     _report(workspace, [result.as_dict() for result in results], as_json)
 
 

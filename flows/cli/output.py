@@ -75,7 +75,7 @@ def print_result(result: UpdateResult | ActResult, as_json: bool) -> None:
         raise typer.Exit(QUARANTINED)
 
 
-def say(sentence: str) -> None:
+def notify(sentence: str) -> None:
     """Print a sentence about what goes on, beside the result; a terminal that is gone stops nothing."""
     with suppress(OSError):
         err.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)

@@ -91,7 +91,7 @@ def profile(
 def _rows(found: Profile) -> list[dict[str, str]]:
     shown = _shown(found)
     rows = [
-        {"link": str(line.link), "kind": line.kind} | _cells(line.figures(), shown) for line in found.lines
+        {"link": str(line.link), "kind": line.kind} | _cells(line.metrics(), shown) for line in found.lines
     ]
     return [*rows, {"link": "median", "kind": ""} | _cells(found.medians(), shown)]
 
@@ -105,12 +105,12 @@ def _shown(found: Profile) -> list[str]:
     return phases
 
 
-def _cells(figures: dict[str, Any], shown: list[str]) -> dict[str, str]:
-    seconds = figures["seconds"]
+def _cells(metrics: dict[str, Any], shown: list[str]) -> dict[str, str]:
+    seconds = metrics["seconds"]
     rest = [value for name, value in seconds.items() if name not in shown and value is not None]
     cells = {name: _seconds(seconds.get(name)) for name in shown}
-    cells |= {"other": _seconds(sum(rest) if rest else None), "total": _seconds(figures["total"])}
-    return cells | {"ESS min": number(figures["ess_min"]), "ESS/s": number(figures["ess_per_second"])}
+    cells |= {"other": _seconds(sum(rest) if rest else None), "total": _seconds(metrics["total"])}
+    return cells | {"ESS min": number(metrics["ess_min"]), "ESS/s": number(metrics["ess_per_second"])}
 
 
 def _seconds(value: float | None) -> str:

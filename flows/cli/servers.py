@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Json, out, print_json, reported, say
+from flows.cli.output import Json, notify, out, print_json, reported
 from flows.server.residents import RUNS, Bounds, default_memory
 from flows.server.up import POOL, RUNS_AT_ONCE, Options, Stack, StartFailed, stack, stop_signals
 from lindley.addresses import public
@@ -51,12 +51,12 @@ def _run(options: Options, as_json: bool) -> None:
     workspace = Workspace.from_environment()
     # The error is reported when everything has ended, so that its paragraph is the last word.
     with reported(as_json), stop_signals() as stop:
-        with stack(workspace, options, say, stop) as running:
+        with stack(workspace, options, notify, stop) as running:
             if not stop.is_set():
                 _print_addresses(running, as_json)
             running.supervise()
-            say("Stopping")
-        say("Stopped")
+            notify("Stopping")
+        notify("Stopped")
 
 
 def _print_addresses(running: Stack, as_json: bool) -> None:

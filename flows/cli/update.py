@@ -15,12 +15,12 @@ from flows.cli.output import (
     QUARANTINED,
     Json,
     err,
+    notify,
     out,
     print_json,
     print_result,
     progress_bar,
     reported,
-    say,
     table,
 )
 from flows.sequences.result import OnOverlap
@@ -137,7 +137,7 @@ def split(
         return
     for path in paths:
         out.print(escape(str(path)), soft_wrap=True)
-    say(f"{len(paths)} batches; `lindley sweep {chain}` takes them, or `lindley up` does")
+    notify(f"{len(paths)} batches; `lindley sweep {chain}` takes them, or `lindley up` does")
 
 
 def import_trace(

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from flows.cli.chain import Chain, open_here
-from flows.cli.output import FAILURE, Json, fail, out, print_json, progress_bar, reported, say
+from flows.cli.output import FAILURE, Json, fail, notify, out, print_json, progress_bar, reported
 from lindley.errors import UnknownChain, UnknownLink
 from lindley.names import KEY_VARIABLE
 from lindley.verify.check import Asked, Checked, check
@@ -74,7 +74,7 @@ def verify(
         found = []
         for name in [chain] if chain else ledger.chains():
             with ExitStack() as bars:
-                found.append(check(ledger, name, asked, progress=_bars(bars, name), say=say))
+                found.append(check(ledger, name, asked, progress=_bars(bars, name), notify=notify))
     if as_json:
         documents = [checked.as_dict() for checked in found]
         ok = all(checked.report.ok for checked in found)

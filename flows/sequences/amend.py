@@ -44,7 +44,7 @@ class ActSteps:
     log: Callable[[Ledger, ActPlan, Outcome | None], LoggedLink]
     register: Callable[[Ledger, LoggedLink], Registered]
     draw: Callable[[Ledger, Mapping[str, str]], object]
-    say: Callable[[str], object]
+    notify: Callable[[str], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ def act(
 
     result, head = until_won(
         attempt,
-        steps.say,
+        steps.notify,
         again="this is done again on the new head",
         lost=f"The race for the head of {chain} was lost",
         run="it",
@@ -174,7 +174,7 @@ def correct_one(
         return plan_correct(ledger, declaration, batch)  # what read the batch also fits it
 
     def archive(result: ActResult) -> ActResult:
-        stored = files.store(workspace, chain, path, batch, seen, steps.say)
+        stored = files.store(workspace, chain, path, batch, seen, steps.notify)
         return replace(result, stored=str(stored))
 
     return act(steps, workspace, chain, plan, archive=archive)

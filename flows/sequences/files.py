@@ -97,7 +97,7 @@ def has_landed(workspace: Workspace, chain: str, path: Path) -> bool:
     return not path.is_symlink() and path.parent.resolve() == (workspace.landing / chain).resolve()
 
 
-def finished(path: Path, say: Callable[[str], object] = _warn) -> bool:
+def finished(path: Path, notify: Callable[[str], object] = _warn) -> bool:
     """Return whether the file's writer has finished; waits a second for one that just changed.
 
     One that cannot be looked at counts as finished, and `say` is told: whoever reads it then fails, and its
@@ -106,7 +106,7 @@ def finished(path: Path, say: Callable[[str], object] = _warn) -> bool:
     try:
         return is_complete(path, clock=time.time, sleep=time.sleep)
     except OSError as error:
-        say(f"{shown_name(path)} cannot be looked at: {error.strerror or error}")
+        notify(f"{shown_name(path)} cannot be looked at: {error.strerror or error}")
         return True
 
 
@@ -149,7 +149,7 @@ def store(
     path: Path,
     batch: Batch,
     seen: Identity | None,
-    say: Callable[[str], object],
+    notify: Callable[[str], object],
 ) -> Path:
     """Archive a file under its batch's digest: moved when it has landed, copied from elsewhere.
 
@@ -181,10 +181,10 @@ def store(
             stored = archive(path, workspace.store, chain, batch.digest, keep=not landed, seen=seen)
         except (FileNotFoundError, Replaced):
             stored = _store_batch(workspace, chain, batch)
-            say(f"The file that {path.name} was is gone; what was read of it is in the store")
+            notify(f"The file that {path.name} was is gone; what was read of it is in the store")
         failpoints.reach("archived")
         if landed and path.exists():
-            say(f"{path.name} is another file by now, which is left for the next run")
+            notify(f"{path.name} is another file by now, which is left for the next run")
         return stored
 
 

@@ -41,7 +41,7 @@ class RefitSteps:
     register: Callable[[Ledger, LoggedLink], Registered]
     draw: Callable[[Ledger, Mapping[str, str]], object]
     publish: Callable[[str, Outcome], object]
-    say: Callable[[str], object]
+    notify: Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RefitResult:
     chain: str
     message: str
     batches: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
     rows: list[dict[str, Any]] = field(default_factory=list)
     link: int | None = None
     version: int | None = None
@@ -112,7 +112,7 @@ def refit(
         if audit:
             steps.publish(chain, outcome)
             found = _result("audited", chain, len(plan.batches), outcome, None)
-            _measured(ledger, plan.head_link.version.run_id, found.figures, steps.say)
+            _measured(ledger, plan.head_link.version.run_id, found.metrics, steps.notify)
             return found
         registered = steps.register(ledger, steps.log(ledger, plan, outcome))
         if registered.status == "superseded":
@@ -126,19 +126,21 @@ def refit(
 
     return until_won(
         attempt,
-        steps.say,
+        steps.notify,
         again="the refit is made again with its batch",
         lost=f"The refit lost the race for the head of {chain}",
         run="it",
     )
 
 
-def _measured(ledger: Ledger, run_id: str, figures: dict[str, float], say: Callable[[str], object]) -> None:
+def _measured(
+    ledger: Ledger, run_id: str, metrics: dict[str, float], notify: Callable[[str], object]
+) -> None:
     """Add an audit's figures to the metrics of the head's run, as ``audit/error`` and so on."""
     try:
-        ledger.log_metrics(run_id, {k.replace("audit_", "audit/", 1): v for k, v in figures.items()})
+        ledger.log_metrics(run_id, {k.replace("audit_", "audit/", 1): v for k, v in metrics.items()})
     except LindleyError as error:  # who may only read may audit
-        say(f"The audit is not among the metrics of the head's run: {error}")
+        notify(f"The audit is not among the metrics of the head's run: {error}")
 
 
 def follow_up(steps: RefitSteps, workspace: Workspace, result: UpdateResult) -> RefitResult | None:
@@ -152,7 +154,7 @@ def follow_up(steps: RefitSteps, workspace: Workspace, result: UpdateResult) -> 
     try:
         return _if_due(steps, workspace, result.chain)
     except LindleyError as error:
-        steps.say(f"The update stands, but the pooled refit failed: {error}")
+        steps.notify(f"The update stands, but the pooled refit failed: {error}")
         return None
 
 
@@ -167,9 +169,9 @@ def _if_due(steps: RefitSteps, workspace: Workspace, chain: str) -> RefitResult 
     why = rebase_due(find_chain(steps.open_ledger(workspace), chain), declaration)
     if why is None:
         return None
-    steps.say(f"A pooled refit is due: {why}")
+    steps.notify(f"A pooled refit is due: {why}")
     found = refit(steps, workspace, chain)
-    steps.say(found.message)
+    steps.notify(found.message)
     return found
 
 
@@ -183,7 +185,7 @@ def _result(
     """Collect what became of a refit."""
     from lindley.operations.rebase import audit_document  # imports the numerical stack
 
-    figures = {k: v for k, v in outcome.metrics.items() if k.startswith("audit_")}
+    metrics = {k: v for k, v in outcome.metrics.items() if k.startswith("audit_")}
     table = outcome.audit
     worst = ""
     if table is not None and len(table):
@@ -202,7 +204,7 @@ def _result(
         chain=chain,
         message=what + worst,
         batches=batches,
-        figures=figures,
+        metrics=metrics,
         rows=audit_document(table) if table is not None else [],
         link=registered.link if registered else None,
         version=registered.version if registered else None,

@@ -62,7 +62,7 @@ class Steps:
     register: Callable[[Ledger, LoggedLink], Registered]
     draw: Callable[[Ledger, Mapping[str, str]], object]
     publish: Callable[[Plan, Outcome, Registered], object]
-    say: Callable[[str], object]
+    notify: Callable[[str], object]
 
 
 def in_order(
@@ -70,7 +70,7 @@ def in_order(
     chain: str,
     path: Path,
     one: Callable[[Path], UpdateResult | LindleyError],
-    say: Callable[[str], object],
+    notify: Callable[[str], object],
 ) -> None:
     """Take the files that wait in the landing folder since before `path`, oldest first.
 
@@ -94,7 +94,7 @@ def in_order(
     if not has_landed(workspace, chain, path):
         return
     for older in earlier(workspace, chain, path):
-        say(f"{older.name} arrived before and comes first")
+        notify(f"{older.name} arrived before and comes first")
         found = one(older)
         if isinstance(found, LindleyError) and not at_fault(found):
             raise found
@@ -126,7 +126,7 @@ def update_one(
         landed = has_landed(workspace, chain, path)
         if landed and not path.exists():
             return _nothing(chain, path, "gone", "is no longer in the landing folder; another run took it")
-        if landed and not finished(path, steps.say):
+        if landed and not finished(path, steps.notify):
             return _nothing(chain, path, "unfinished", "is still being written; the next sweep takes it")
         seen = identity(path)
     try:
@@ -136,9 +136,9 @@ def update_one(
             return _nothing(chain, path, "gone", "left the landing folder meanwhile; another run took it")
         aside = set_aside(workspace, chain, path, error, seen)
         if aside is not None:
-            steps.say(f"{path.name} was moved to {aside.parent.parent.name}/{chain}/{aside.name}")
+            steps.notify(f"{path.name} was moved to {aside.parent.parent.name}/{chain}/{aside.name}")
         elif landed and at_fault(error):
-            steps.say(f"What was refused was {error}")
+            steps.notify(f"What was refused was {error}")
             return _nothing(
                 chain,
                 path,
@@ -182,7 +182,7 @@ def _update(
             return result
         outcome = steps.fit(plan)
         for sentence in outcome.info.advice:
-            steps.say(sentence)
+            steps.notify(sentence)
         registered = _write(steps, ledger, plan, outcome)
         if registered is None:
             return None
@@ -195,7 +195,7 @@ def _update(
 
     return until_won(
         attempt,
-        steps.say,
+        steps.notify,
         again="the batch is fitted again on the new head",
         lost=f"{batch.origin} lost the race for the head of {chain}",
         run="the update",
@@ -219,7 +219,7 @@ def _at_head(plan: Plan) -> dict[str, str]:
 
 
 def until_won[R](
-    attempt: Callable[[], R | None], say: Callable[[str], object], *, again: str, lost: str, run: str
+    attempt: Callable[[], R | None], notify: Callable[[str], object], *, again: str, lost: str, run: str
 ) -> R:
     """Return what an attempt at a new head came to; it is made again while other writers are first.
 
@@ -241,7 +241,7 @@ def until_won[R](
         found = attempt()
         if found is not None:
             return found
-        say(f"Another writer moved the head first; {again}")
+        notify(f"Another writer moved the head first; {again}")
     raise LostRace(
         f"{lost} {MOST_RACES} times",
         expected="one writer per chain most of the time",
@@ -296,5 +296,5 @@ def _archived(
     batch: Batch,
     seen: Identity | None,
 ) -> UpdateResult:
-    stored = store(workspace, result.chain, path, batch, seen, steps.say)
+    stored = store(workspace, result.chain, path, batch, seen, steps.notify)
     return replace(result, stored=str(stored))

@@ -162,7 +162,7 @@ class Residents:
     bounds: Bounds
     environment: Mapping[str, str]
     folder: Path
-    say: Callable[[str], object]
+    notify: Callable[[str], object]
     code: Callable[[], object] = lambda: None
     command: Sequence[str] = _COMMAND
     all: list[Resident] = field(default_factory=list, init=False)
@@ -282,7 +282,7 @@ class Residents:
                 resident.attempt = None
             return True
         self._failed = 0
-        self._judge(resident, int(report["ready"]["memory"]))
+        self._assess(resident, int(report["ready"]["memory"]))
         if resident.ending:
             resident.leave()
         else:
@@ -291,7 +291,7 @@ class Residents:
             self._changed.notify_all()
         return True
 
-    def _judge(self, resident: Resident, memory: int) -> None:
+    def _assess(self, resident: Resident, memory: int) -> None:
         """Choose whether a resident that has done a run is to end."""
         if resident.ending or not resident.runs:
             return
@@ -314,14 +314,14 @@ class Residents:
         if not started:
             self._failed += 1
         if self.usable:
-            self.say(f"Resident {resident.pid} is replaced after {_counted(resident.runs)}: {why}")
+            self.notify(f"Resident {resident.pid} is replaced after {_counted(resident.runs)}: {why}")
             await self._start()
         else:
             self._give_up(why)
 
     def _give_up(self, why: str) -> None:
         self._failed = FAILED_STARTS
-        self.say(f"Residents do not start ({why}): flow runs get processes of their own")
+        self.notify(f"Residents do not start ({why}): flow runs get processes of their own")
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

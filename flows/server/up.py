@@ -84,7 +84,7 @@ class Stack:
 
     workspace: Workspace
     options: Options
-    say: Callable[[str], object]
+    notify: Callable[[str], object]
     stop_wanted: threading.Event
     family: Family = field(init=False)
     servers: running.Servers = field(init=False)
@@ -186,7 +186,7 @@ class Stack:
         database = self.workspace.tracking_uri
         self._make_database(database)
         if places.relocate(database, self.workspace.root):
-            self.say("This ledger came from another folder; its artifacts are read and written here")
+            self.notify("This ledger came from another folder; its artifacts are read and written here")
         artifacts = (self.workspace.root / places.FOLDER).as_uri()
         # Artifacts by path, not through the server: the embedded mode reads the same ledger without it.
         self._start(
@@ -211,11 +211,11 @@ class Stack:
         """Say of the runs of a worker that is gone that they are; only on our own server, with one worker."""
         if not self._own_prefect:
             for name in mark_crashed(self.servers.prefect, POOL):
-                self.say(f"{name} was cut off; its file is taken again")
+                self.notify(f"{name} was cut off; its file is taken again")
 
     def _deploy(self) -> None:
         file = deployments_file(self.workspace)
-        self.say("Deploying the flows")
+        self.notify("Deploying the flows")
         prefect = ("prefect", "--no-prompt")
         self._run("pool", *prefect, "work-pool", "create", POOL, "--type", "process", "--overwrite")
         self._run("deploy", *prefect, "deploy", "--all", "--prefect-file", str(file))
@@ -251,7 +251,7 @@ class Stack:
 
     def _await(self, name: str, answers: Callable[[], bool], elsewhere: bool) -> None:
         """Wait until a server answers."""
-        self.say(f"Waiting for {name}")
+        self.notify(f"Waiting for {name}")
         deadline = time.monotonic() + (10 if elsewhere else START_SECONDS)
         while not answers() and not self.stop_wanted.wait(0.3):
             child = self.family.dead()
@@ -289,7 +289,7 @@ def deployments_file(workspace: Workspace) -> Path:
 
 @contextmanager
 def stack(
-    workspace: Workspace, options: Options, say: Callable[[str], object], stop_wanted: threading.Event
+    workspace: Workspace, options: Options, notify: Callable[[str], object], stop_wanted: threading.Event
 ) -> Iterator[Stack]:
     """Start everything for the length of a block, once per working folder.
 
@@ -311,8 +311,8 @@ def stack(
             todo="use those, or stop it first",
         ) from None
     try:
-        _end_leftovers(workspace, say)
-        made = Stack(workspace, options, say, stop_wanted)
+        _end_leftovers(workspace, notify)
+        made = Stack(workspace, options, notify, stop_wanted)
         try:
             made.start()
             yield made
@@ -322,12 +322,12 @@ def stack(
         lock.release()
 
 
-def _end_leftovers(workspace: Workspace, say: Callable[[str], object]) -> None:
+def _end_leftovers(workspace: Workspace, notify: Callable[[str], object]) -> None:
     """End what a killed run left behind; first of all, because it still has the ports."""
     running.forget(workspace)
     ended = Family(workspace.root / ".lindley").end_leftovers()
     if ended:
-        say(f"Ended what an earlier run left behind: {', '.join(ended)}")
+        notify(f"Ended what an earlier run left behind: {', '.join(ended)}")
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class Watcher:
     announce: Callable[[Arrival], None]
     finished: Callable[[Arrival], bool]
     clock: Callable[[], float]
-    say: Callable[[str], object]
+    notify: Callable[[str], object]
     _announced: dict[_Identity, float] = field(default_factory=dict)
     _silent: bool = False
     _said: set[str] = field(default_factory=set)
@@ -128,7 +128,7 @@ class Watcher:
     def _tell(self, troubles: set[str]) -> None:
         """Say what was not said at the last look."""
         for trouble in sorted(troubles - self._said):
-            self.say(trouble)
+            self.notify(trouble)
         self._said = troubles
 
     def _try(self, arrival: Arrival, identity: _Identity) -> None:
@@ -136,12 +136,12 @@ class Watcher:
             self.announce(arrival)
         except NotDelivered as error:
             if not self._silent:
-                self.say(f"Prefect does not take events ({error}); they are sent when it does")
+                self.notify(f"Prefect does not take events ({error}); they are sent when it does")
             self._silent = True
             return
         self._silent = False
         self._announced[identity] = self.clock()
-        self.say(f"{arrival.chain}/{arrival.path.name} arrived, {arrival.size:,} bytes")
+        self.notify(f"{arrival.chain}/{arrival.path.name} arrived, {arrival.size:,} bytes")
 
 
 def watch(workspace: Workspace, stop: threading.Event) -> None:
@@ -161,7 +161,7 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
         announce=announce,
         finished=lambda arrival: is_complete(arrival.path, clock=time.time, sleep=time.sleep),
         clock=time.monotonic,
-        say=logging.getLogger("lindley.watch").info,
+        notify=logging.getLogger("lindley.watch").info,
     )
     watcher.look()
     for _ in watchfiles.watch(

@@ -82,13 +82,13 @@ class ResidentWorker(ProcessWorker):
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
         """Carry out a flow run, in a resident where that changes nothing; see `ProcessWorker.run`."""
-        say = self.get_flow_run_logger(flow_run).info
+        notify = self.get_flow_run_logger(flow_run).info
         why = await self._unfit(flow_run, configuration)
         resident = None if why else await self.residents.take(str(flow_run.parameters.get("chain", "")))
         if resident is None:
-            say("In a process of its own: %s", why or "residents do not start")
+            notify("In a process of its own: %s", why or "residents do not start")
             return await super().run(flow_run, configuration, task_status)
-        say("In the resident %s, after %s other run(s)", resident.pid, resident.runs)
+        notify("In the resident %s, after %s other run(s)", resident.pid, resident.runs)
         try:
             return await self._run_in(resident, flow_run, configuration, task_status)
         finally:
@@ -257,15 +257,15 @@ async def _serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
 
     for number in _STOP:
         loop.add_signal_handler(number, stop)
-    async with Residents(bounds, _environment(), workspace.root, say, installed_code) as residents:
+    async with Residents(bounds, _environment(), workspace.root, notify, installed_code) as residents:
         worker = ResidentWorker(residents, pool, bounds.limit)
         try:
-            await worker.start(printer=say)
+            await worker.start(printer=notify)
         except asyncio.CancelledError:
-            say("Stopped")
+            notify("Stopped")
 
 
-def say(sentence: str) -> None:
+def notify(sentence: str) -> None:
     """Print a sentence for the log."""
     print(sentence, flush=True)
 

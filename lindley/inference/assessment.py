@@ -16,7 +16,7 @@ from lindley.model import graph
 from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.matching import match_map
-from lindley.prior.stein import Calibration, calibrate, equal_weights
+from lindley.prior.stein import CalibratedWeights, calibrate, equal_weights
 from lindley.prior.triangular import TriangularMap
 from lindley.seeds import derive_seed
 from lindley.target.problem import Problem
@@ -64,12 +64,12 @@ class Verdict:
     """
 
     gate: Gate
-    figures: dict[str, float]
+    metrics: dict[str, float]
     quality: Quality
     doubts: tuple[str, ...]
 
 
-def judge_sampling(problem: Problem, draws: Draws, thresholds: Thresholds) -> Sampling:
+def assess_sampling(problem: Problem, draws: Draws, thresholds: Thresholds) -> Sampling:
     """Hold convergence and divergences of a fit against the thresholds."""
     # On the coordinates themselves; whitening only bends and scales them.
     points = problem.points(draws.x)
@@ -81,7 +81,7 @@ def judge_sampling(problem: Problem, draws: Draws, thresholds: Thresholds) -> Sa
 
 def calibrated(
     problem: Problem, draws: Draws, sampling: Sampling
-) -> tuple[Calibration, tuple[Calibration, Calibration]]:
+) -> tuple[CalibratedWeights, tuple[CalibratedWeights, CalibratedWeights]]:
     """Return the weights under which the draws fulfil Stein's identities, chains one after the other.
 
     Returns
@@ -103,12 +103,12 @@ def calibrated(
     )
 
 
-def judge(
+def assess(
     problem: Problem,
     draws: Draws,
     passing: np.ndarray,
     sampling: Sampling,
-    calibration: Calibration,
+    calibration: CalibratedWeights,
     matched: MatchedPrior,
     *,
     start: Belief | None,
@@ -161,7 +161,7 @@ def judge(
     doubts = (*quality.doubts(thresholds), *_unseen(problem, judged, replayed))
     ess = max(sampling.convergence.ess_min, 1.0) * calibration.gain
     known_worst = _known_worst(draws)
-    figures = {
+    metrics = {
         "r_hat_max": float(sampling.convergence.r_hat.max()),
         "ess_bulk_min": float(sampling.convergence.ess_bulk.min()),
         "ess_tail_min": float(sampling.convergence.ess_tail.min()),
@@ -182,15 +182,15 @@ def judge(
     }
     blind = start is not None and shift is None and not problem.graph.declaration.policy.forget
     if shift is not None:
-        figures |= {"shift": shift.largest, "shift_efficiency": shift.efficiency}
+        metrics |= {"shift": shift.largest, "shift_efficiency": shift.efficiency}
     if evidence_before is None and before is not None and judged:
         evidence_before = importance.log_evidence - _direct_predictive(problem, matched, before, rng)
-    figures |= _predictive(problem, importance, start, before, evidence_before)
+    metrics |= _predictive(problem, importance, start, before, evidence_before)
     if before is not None:
-        figures["conflict_p"] = _conflict(problem, draws.quantities["u"], before, calibration.weights, ess)
+        metrics["conflict_p"] = _conflict(problem, draws.quantities["u"], before, calibration.weights, ess)
     return Verdict(
-        gate=_gate(problem, sampling, quality, figures, known_worst, blind, thresholds),
-        figures={name: value for name, value in figures.items() if np.isfinite(value)},
+        gate=_gate(problem, sampling, quality, metrics, known_worst, blind, thresholds),
+        metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
         quality=quality,
         doubts=doubts,
     )
@@ -242,7 +242,7 @@ def _gate(
     problem: Problem,
     sampling: Sampling,
     quality: Quality,
-    figures: dict[str, float],
+    metrics: dict[str, float],
     known_worst: tuple[str, float],
     blind: bool,
     thresholds: Thresholds,
@@ -251,10 +251,10 @@ def _gate(
     warnings = diagnostics.cautions(
         divergences=sampling.divergence_rate,
         match_quality=quality.importance if quality.judged else None,
-        budget=figures["budget"],
-        doubt=figures["doubt"],
-        drift=figures["drift"],
-        conflict_p=figures.get("conflict_p"),
+        budget=metrics["budget"],
+        doubt=metrics["doubt"],
+        drift=metrics["drift"],
+        conflict_p=metrics.get("conflict_p"),
         sd_error=known_worst,
         thresholds=thresholds,
     )
@@ -267,11 +267,11 @@ def _gate(
     reasons = sampling.reasons
     if (
         problem.graph.declaration.policy.conflict == "quarantine"
-        and figures.get("conflict_p", 1.0) < thresholds.conflict_warn
+        and metrics.get("conflict_p", 1.0) < thresholds.conflict_warn
     ):
         reasons = (
             *reasons,
-            f"the batch conflicts with the belief before it (p = {figures['conflict_p']:.1e})",
+            f"the batch conflicts with the belief before it (p = {metrics['conflict_p']:.1e})",
         )
     return Gate(passed=not reasons, reasons=reasons, warnings=warnings)
 
@@ -289,21 +289,21 @@ def _predictive(
     theirs from the fit before.
     """
     evidence = importance.log_evidence
-    figures = {"log_evidence": evidence, "log_predictive_se": importance.log_evidence_se}
+    metrics = {"log_evidence": evidence, "log_predictive_se": importance.log_evidence_se}
     if start is None and not proper(problem):
         # Only differences mean something then.
         if before is not None and evidence_before is not None:
-            figures["log_predictive"] = evidence - evidence_before
-        return figures
+            metrics["log_predictive"] = evidence - evidence_before
+        return metrics
     origin = start.log_score if start is not None else 0.0
     scored = before.log_score if before is not None else origin
     if evidence_before is not None:
-        figures["log_predictive"] = evidence - evidence_before
+        metrics["log_predictive"] = evidence - evidence_before
         if scored is not None:
-            figures["log_score"] = scored + figures["log_predictive"]
-    if "log_score" not in figures and origin is not None:
-        figures["log_score"] = origin + evidence
-    return figures
+            metrics["log_score"] = scored + metrics["log_predictive"]
+    if "log_score" not in metrics and origin is not None:
+        metrics["log_score"] = origin + evidence
+    return metrics
 
 
 def _direct_predictive(
@@ -338,7 +338,7 @@ def _conflict(problem: Problem, u: np.ndarray, before: Belief, weights: np.ndarr
 
 
 def _map_of(
-    problem: Problem, sampling: Sampling, calibration: Calibration, matched: MatchedPrior
+    problem: Problem, sampling: Sampling, calibration: CalibratedWeights, matched: MatchedPrior
 ) -> TriangularMap:
     """Return the map matched to this fit's own draws: what passes on, unless state or locals differ."""
     if not problem.local_names and not problem.graph.declaration.carry:

@@ -19,7 +19,7 @@ from lindley.model.declaration import Declaration
 from lindley.prior.belief import Belief
 from lindley.prior.information import information_map
 from lindley.prior.matched import MatchedPrior, match
-from lindley.prior.stein import Calibration
+from lindley.prior.stein import CalibratedWeights
 from lindley.seeds import derive_seed
 from lindley.target.prepare import prepare
 from lindley.target.problem import Problem, passing_draws
@@ -58,7 +58,7 @@ class Fit:
     draws: Draws
     passing: np.ndarray
     sampling: Sampling
-    calibration: Calibration
+    calibration: CalibratedWeights
     verdict: Verdict
     settings: FitSettings
     attempts: int
@@ -102,7 +102,7 @@ def fit(
     remaining = list(behind)
     evidence = _evidence_before(batches, head)
     while True:
-        tops = prior.forgetting.get("ceilings", {}) if prior is not None else {}
+        tops = prior.forgetting.get("prior_sd_caps", {}) if prior is not None else {}
         used = forgetting.widened(prior.matched, known, tops) if prior is not None else None
         start = replace(prior, matched=used) if prior is not None and used is not None else None
         whitener = near.matched.straightened() if near is not None and prior is None else None
@@ -127,7 +127,7 @@ def fit(
         calibration, halves = assessment.calibrated(problem, draws, sampling)
         matched = _matched(problem, draws, passing, sampling, calibration, halves)
     with phases("diagnose"):
-        verdict = assessment.judge(
+        verdict = assessment.assess(
             problem,
             draws,
             passing,
@@ -144,16 +144,16 @@ def fit(
             thresholds=thresholds,
         )
         forgotten = _forgotten(problem, declaration, prior, used, known, matched, batches[-1], seed)
-    figures = verdict.figures
+    metrics = verdict.metrics
     belief = Belief(
         matched=matched,
-        budget=figures["budget"],
+        budget=metrics["budget"],
         trusted=not verdict.doubts,
-        doubt=int(figures["doubt"]),
-        drift=figures["drift"],
-        log_evidence=figures.get("log_evidence"),
+        doubt=int(metrics["doubt"]),
+        drift=metrics["drift"],
+        log_evidence=metrics.get("log_evidence"),
         covered=len(fitted),
-        log_score=figures.get("log_score"),
+        log_score=metrics.get("log_score"),
         forgetting=forgotten,
     )
     return Fit(
@@ -193,7 +193,7 @@ def _sampled(
                 progress=progress,
             )
         with phases("diagnose"):
-            sampling = assessment.judge_sampling(problem, draws, thresholds)
+            sampling = assessment.assess_sampling(problem, draws, thresholds)
         found = sampling.convergence.ess_min
         if attempt == settings.attempts or (not sampling.reasons and found >= chosen.ess):
             break
@@ -259,8 +259,8 @@ def _matched(
     draws: Draws,
     passing: np.ndarray,
     sampling: Sampling,
-    calibration: Calibration,
-    halves: tuple[Calibration, Calibration],
+    calibration: CalibratedWeights,
+    halves: tuple[CalibratedWeights, CalibratedWeights],
 ) -> MatchedPrior:
     """Match what passes on, by the family that the policy asks for."""
     declaration = problem.graph.declaration
@@ -309,8 +309,10 @@ def _forgotten(
             lambda points: assessment.likelihood_of_coordinates(problem, points),
             matched,
             np.random.default_rng(derive_seed(str(seed), "forgetting")),
-            prior.forgetting.get("ceilings", {}),
+            prior.forgetting.get("prior_sd_caps", {}),
         )
     known = forgetting.carried_on(declaration, prior, batch, scores)
-    ceilings = forgetting.ceilings(problem.graph, prior, derive_seed(str(seed), "ceilings") % 2**31)
-    return {"discounts": found, "scores": scores} | known | ceilings
+    prior_sd_caps = forgetting.prior_sd_caps(
+        problem.graph, prior, derive_seed(str(seed), "prior_sd_caps") % 2**31
+    )
+    return {"discounts": found, "scores": scores} | known | prior_sd_caps

@@ -103,7 +103,7 @@ def newest(batch: Batch, column: str) -> str:
 
 
 def widened(
-    matched: MatchedPrior, found: Mapping[str, float], ceilings: Mapping[str, float] | None = None
+    matched: MatchedPrior, found: Mapping[str, float], prior_sd_caps: Mapping[str, float] | None = None
 ) -> MatchedPrior:
     """Return a matched prior whose groups' covariances are divided by their discounts.
 
@@ -113,19 +113,19 @@ def widened(
         The belief.
     found
         Discounts by group.
-    ceilings
+    prior_sd_caps
         Spread of the model's own prior by coordinate, in its units: nothing is widened beyond it. Where
         batches say nothing about a coordinate its belief would widen without end otherwise.
     """
     factors = 1 / np.sqrt(by_coordinate(matched.coordinates, found))
-    if ceilings and not np.all(factors == 1):
+    if prior_sd_caps and not np.all(factors == 1):
         sds = np.linalg.norm(matched.straightened().map.jacobian(np.zeros(len(factors))), axis=-1)
-        tops = np.array([ceilings.get(name, np.inf) for name in matched.coordinates.names])
+        tops = np.array([prior_sd_caps.get(name, np.inf) for name in matched.coordinates.names])
         factors = np.minimum(factors, np.maximum(tops / sds, 1.0))
     return matched if np.all(factors == 1) else matched.widened(factors)
 
 
-def ceilings(graph: ModelGraph, belief: Belief | None, seed: int) -> dict[str, Any]:
+def prior_sd_caps(graph: ModelGraph, belief: Belief | None, seed: int) -> dict[str, Any]:
     """Return the spread of the model's own prior by coordinate, as far as the chain has met them.
 
     It is half the distance between the quantiles at 16% and 84%: the sd of a normal prior, and finite
@@ -134,20 +134,20 @@ def ceilings(graph: ModelGraph, belief: Belief | None, seed: int) -> dict[str, A
     Returns
     -------
     dict
-        ``ceilings`` by coordinate, and ``ceilings_of``, the digest of the model that they were last taken
+        ``prior_sd_caps`` by coordinate, and ``prior_sd_caps_of``, the digest of the model they were taken
         from; empty where there are none.
     """
     before = belief.forgetting if belief else {}
-    known: dict[str, float] = dict(before.get("ceilings", {}))
+    known: dict[str, float] = dict(before.get("prior_sd_caps", {}))
     names = graph.coordinates.names
     code = "" if graph.declaration.in_memory else graph.declaration.model_digest
-    if set(names) <= set(known) and before.get("ceilings_of") == code:
-        return {"ceilings": known, "ceilings_of": code}
+    if set(names) <= set(known) and before.get("prior_sd_caps_of") == code:
+        return {"prior_sd_caps": known, "prior_sd_caps_of": code}
     drawn = prior_coordinates(graph, size=_PRIOR_DRAWS, seed=seed)
     if drawn is not None:
         low, high = np.quantile(drawn[:, : len(names)], [0.16, 0.84], axis=0)
         known |= dict(zip(names, ((high - low) / 2).tolist(), strict=True))
-    return {"ceilings": known, "ceilings_of": code} if known else {}
+    return {"prior_sd_caps": known, "prior_sd_caps_of": code} if known else {}
 
 
 def by_coordinate(coordinates: Coordinates, found: Mapping[str, float]) -> np.ndarray:

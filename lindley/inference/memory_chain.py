@@ -43,7 +43,7 @@ def replayed_links(trusted: Sequence[bool | None], window: int) -> int:
 
 
 @dataclass(frozen=True)
-class Chain:
+class MemoryChain:
     """A chain in memory, without a ledger.
 
     Parameters
@@ -85,14 +85,14 @@ class Chain:
 
 
 def advance(
-    chain: Chain,
+    chain: MemoryChain,
     batch: Batch,
     declaration: Declaration,
     *,
     carried: tuple[str, ...],
     seed: int,
     **options: Any,
-) -> tuple[Chain, Fit]:
+) -> tuple[MemoryChain, Fit]:
     """Update a chain in memory as the pipeline would; see `lindley.inference.fit.fit` for the options."""
     window = declaration.policy.window
     count = replayed_links([b.trusted for b in chain.beliefs], window)
@@ -107,7 +107,7 @@ def advance(
         head=chain.head,
         **options,
     )
-    grown = Chain(
+    grown = MemoryChain(
         (*chain.beliefs, found.belief),
         (*chain.batches, batch),
         (*chain.replayed, found.replayed),
@@ -117,13 +117,13 @@ def advance(
 
 
 def refit(
-    chain: Chain,
+    chain: MemoryChain,
     declaration: Declaration,
     *,
     carried: tuple[str, ...],
     seed: int,
     **options: Any,
-) -> tuple[Chain, Fit]:
+) -> tuple[MemoryChain, Fit]:
     """Fit all batches of a chain in memory together; the newest belief becomes that of this pooled refit.
 
     See `lindley.inference.fit.fit` for the options.
@@ -131,7 +131,7 @@ def refit(
     found = fit(
         chain.root, chain.batches, declaration, carried=carried, seed=seed, near=chain.head, **options
     )
-    grown = Chain(
+    grown = MemoryChain(
         (*chain.beliefs[:-1], found.belief),
         chain.batches,
         (*chain.replayed[:-1], found.replayed),

@@ -17,7 +17,7 @@ from scipy import stats
 
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import ModelRefused
-from lindley.inference.memory_chain import Chain, advance
+from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.predictive import predictive_draws
 from lindley.inference.sampling import FitSettings
 from lindley.model import graph as model_graph
@@ -35,7 +35,7 @@ LEVEL = 0.01
 
 
 @dataclass(frozen=True)
-class Calibration:
+class SbcResult:
     """Ranks of true values among posterior draws.
 
     Parameters
@@ -99,7 +99,7 @@ def calibrate(
     constants: dict[str, float] | None = None,
     settings: FitSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Calibration:
+) -> SbcResult:
     """Rank true values among the posteriors of simulated chains.
 
     Parameters
@@ -137,7 +137,7 @@ def calibrate(
         rng = np.random.default_rng([seed, simulation])
         truth = _truth(graph, belief, rng)
         values = _values(declaration, template, graph, belief, carried, constants, truth)
-        chain = Chain(root=belief)
+        chain = MemoryChain(root=belief)
         for update in range(updates):
             batch, ends = _simulated(declaration, graph, template, values, rng)
             values |= ends
@@ -156,7 +156,7 @@ def calibrate(
         places = [fit.problem.coordinates.names.index(name) for name in names]
         chosen = u[np.linspace(0, len(u) - 1, RANKED).astype(int)][:, places]
         ranks[simulation] = (chosen < truth[kept]).sum(axis=0)
-    return Calibration(names, ranks, updates)
+    return SbcResult(names, ranks, updates)
 
 
 def _require_simulable(declaration: Declaration, belief: Belief | None) -> None:

@@ -46,7 +46,7 @@ class Info:
         The model in words: distribution of each observed variable; genesis priors and hyperpriors.
     graph_digest
         Sha256 of the target's structure.
-    baked_constants
+    inlined_constants
         Arrays that the model holds as constants: pm.Data would let batches of other sizes reuse the
         compiled function.
     compiled_before
@@ -76,11 +76,11 @@ class Info:
     settings: FitSettings
     first: FitSettings
     attempts: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
     likelihood: dict[str, str]
     genesis: dict[str, dict[str, str]]
     graph_digest: str
-    baked_constants: int
+    inlined_constants: int
     compiled_before: bool
     pooled: str = ""
     undone: int = 0
@@ -180,11 +180,11 @@ def step(
         settings=found.settings,
         first=settings,
         attempts=found.attempts,
-        figures=verdict.figures,
+        metrics=verdict.metrics,
         likelihood=trace.likelihood_text(problem.graph.model),
         genesis=trace.genesis_text(problem.graph),
         graph_digest=problem.digest,
-        baked_constants=problem.baked,
+        inlined_constants=problem.inlined,
         compiled_before=problem.compiled_before,
         pooled=problem.pooled,
         undone=found.undone,
@@ -195,7 +195,7 @@ def step(
         seconds=phases.seconds,
         advice=advice(
             problem.graph,
-            baked=problem.baked,
+            inlined=problem.inlined,
             compiled_before=problem.compiled_before,
             seconds=phases.seconds.get("compile", 0.0),
         ),

@@ -82,7 +82,7 @@ class Content:
     trace: xr.DataTree
     summary: pd.DataFrame
     gate: Gate
-    figures: dict[str, float]
+    metrics: dict[str, float]
     sampler: dict[str, Any]
     thresholds: dict[str, float]
     model: dict[str, Any]
@@ -214,7 +214,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         "forgetting": content.forgetting,
         "sampler": content.sampler,
         "thresholds": content.thresholds,
-        "figures": content.figures,
+        "metrics": content.metrics,
         "gate": content.gate.as_dict(),
         "libraries": libraries(),
         "artifacts": artifacts,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from lindley.ledger.record import CORRECT, IMPORT, MOVES, RETRACT, canonical
+from lindley.ledger.record import MOVES, Kind, canonical
 
 Status = Literal["accepted", "quarantined"]
 
@@ -63,7 +63,7 @@ class Version:
     rows: int = 0
     created: str = ""
     key_ranges: dict[str, list[str]] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     retracted: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Link:
+class ChainLink:
     """A version that is part of the chain, with its place in it (1 is the first)."""
 
     number: int
@@ -96,13 +96,13 @@ class Chain:
     """
 
     genesis: str
-    links: tuple[Link, ...]
+    links: tuple[ChainLink, ...]
     superseded: tuple[Version, ...]
     quarantined: tuple[Version, ...]
     base: int = 0
 
     @property
-    def head(self) -> Link | None:
+    def head(self) -> ChainLink | None:
         """The newest link; None before the first."""
         return self.links[-1] if self.links else None
 
@@ -112,41 +112,41 @@ class Chain:
         return self.head.version.record if self.head else self.genesis
 
     @property
-    def own(self) -> tuple[Link, ...]:
+    def own(self) -> tuple[ChainLink, ...]:
         """The links that are versions of this chain itself, not of the one that it branched from."""
         return self.links[self.base :]
 
     @cached_property
-    def _by_record(self) -> dict[str, Link]:
+    def _by_record(self) -> dict[str, ChainLink]:
         return {link.version.record: link for link in self.links}
 
-    def link_of(self, record: str) -> Link | None:
+    def link_of(self, record: str) -> ChainLink | None:
         """Return the link with a record digest."""
         return self._by_record.get(record)
 
-    def before(self, link: Link) -> Link | None:
+    def before(self, link: ChainLink) -> ChainLink | None:
         """Return the link that a link succeeds; None for the first."""
         return self.links[link.number - 2] if link.number > 1 else None
 
-    def prior(self, link: Link) -> Link | None:
+    def prior(self, link: ChainLink) -> ChainLink | None:
         """Return the earlier link whose posterior was a link's prior; None for genesis."""
         found = self.link_of(link.version.prior)
         return found if found is not None and found.number < link.number else None
 
-    def counted(self, link: Link | None) -> tuple[Link, ...]:
+    def counted(self, link: ChainLink | None) -> tuple[ChainLink, ...]:
         """Return the links whose batches a link's belief counts, in the order in which they count.
 
         None, which is genesis, counts nothing. A batch that replaces another one counts in its place.
         """
         if link is not None and link.number <= self._only_added:
             return tuple(other for other in self.links[: link.number] if other.version.batch)
-        path: list[Link] = []
+        path: list[ChainLink] = []
         while link is not None:
             path.append(link)
-            if link.version.kind == IMPORT:
+            if link.version.kind == Kind.IMPORT:
                 break
             link = self.prior(link) if link.version.kind in MOVES else self.before(link)
-        found: list[Link] = []
+        found: list[ChainLink] = []
         for step in reversed(path):
             _count(found, step)
         return tuple(found)
@@ -154,31 +154,31 @@ class Chain:
     @cached_property
     def _only_added(self) -> int:
         """How many links in a row, from the first one, did nothing but count a batch more, or none."""
-        special = (*MOVES, RETRACT, CORRECT)
+        special = (*MOVES, Kind.RETRACT, Kind.CORRECT)
         links = (link for link in self.links if link.version.kind in special or
-                 (link.version.kind == IMPORT and link.number > 1))  # fmt: skip
+                 (link.version.kind == Kind.IMPORT and link.number > 1))  # fmt: skip
         found = next(links, None)
         return len(self.links) if found is None else found.number - 1
 
     @cached_property
-    def at_head(self) -> tuple[Link, ...]:
+    def at_head(self) -> tuple[ChainLink, ...]:
         """The links whose batches the head counts."""
         return self.counted(self.head)
 
-    def with_batch(self, batch: str) -> Link | None:
+    def with_batch(self, batch: str) -> ChainLink | None:
         """Return the link whose batch of this digest the head counts."""
         return next((link for link in self.at_head if link.version.batch == batch), None)
 
-    def taken_out(self, link: Link) -> Link | None:
+    def taken_out(self, link: ChainLink) -> ChainLink | None:
         """Return the newest link that took a link's batch out; None where none did."""
         takers = (other for other in reversed(self.links) if link.version.record in other.version.retracted)
         return next(takers, None)
 
 
-def _count(counted: list[Link], link: Link) -> None:
+def _count(counted: list[ChainLink], link: ChainLink) -> None:
     """Turn what the link before counts, or for a move the link that it goes to, into what a link counts."""
     version = link.version
-    if version.kind not in (RETRACT, CORRECT):
+    if version.kind not in (Kind.RETRACT, Kind.CORRECT):
         if version.batch:
             counted.append(link)
         return
@@ -189,7 +189,7 @@ def _count(counted: list[Link], link: Link) -> None:
         counted.insert(gone[0] if gone else len(counted), link)
 
 
-def walk(genesis: str, versions: Iterable[Version], base: Sequence[Link] = ()) -> Chain:
+def walk(genesis: str, versions: Iterable[Version], base: Sequence[ChainLink] = ()) -> Chain:
     """Walk versions in number order and return the chain they define.
 
     Parameters
@@ -210,7 +210,7 @@ def walk(genesis: str, versions: Iterable[Version], base: Sequence[Link] = ()) -
         if version.status == "quarantined":
             quarantined.append(version)
         elif version.previous == head and version.record not in known:
-            links.append(Link(number=len(links) + 1, version=version))
+            links.append(ChainLink(number=len(links) + 1, version=version))
             head = version.record
             known.add(head)
         else:
@@ -236,7 +236,7 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
         "lindley.key_ranges": _text(batch.get("key_ranges", {})),
         "lindley.status": "accepted" if record["gate"]["passed"] else "quarantined",
         "lindley.reasons": _text(record["gate"]["reasons"]),
-        "lindley.figures": _text(record["figures"]),
+        "lindley.metrics": _text(record["metrics"]),
     }
 
 
@@ -256,7 +256,7 @@ def read_version(number: int, run_id: str, created: str, tags: Mapping[str, str]
         rows=int(rows) if rows.isdecimal() and rows.isascii() and len(rows) < 20 else 0,
         created=created,
         key_ranges=_pairs(_read(tags, "lindley.key_ranges", {})),
-        figures={k: v for k, v in _read(tags, "lindley.figures", {}).items() if isinstance(v, int | float)},
+        metrics={k: v for k, v in _read(tags, "lindley.metrics", {}).items() if isinstance(v, int | float)},
         reasons=tuple(map(str, _read(tags, "lindley.reasons", []))),
         retracted=tuple(map(str, _read(tags, "lindley.retracted", []))),
         tags=dict(tags),

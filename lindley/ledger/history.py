@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lindley.errors import UnknownLink
 from lindley.ledger.artifact_names import PLOTS, RECORD
-from lindley.ledger.chain import Chain, Version
-from lindley.ledger.chain import Link as ChainLink
+from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import fetch_listed, find_chain, read_record
 
@@ -116,7 +115,7 @@ def _view(version: Version, number: int | None, status: str) -> LinkView:
         run_id=version.run_id,
         created=version.created,
         reasons=version.reasons,
-        metrics=version.figures,
+        metrics=version.metrics,
     )
 
 

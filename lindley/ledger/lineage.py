@@ -18,10 +18,10 @@ from lindley.cache import Recent
 from lindley.errors import LedgerCorrupt, UnknownLink
 from lindley.inference.hindsight import Segment
 from lindley.ledger import artifact_names
-from lindley.ledger.chain import Chain, Link
+from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, read_belief
-from lindley.ledger.record import MOVES, RETRACT, UPDATE, parse
+from lindley.ledger.record import MOVES, Kind, parse
 from lindley.model.declaration import Declaration
 from lindley.prior.belief import Belief
 
@@ -47,8 +47,8 @@ class Origin:
         The links whose batches were fitted, oldest first; without the new batch.
     """
 
-    prior: Link | None
-    links: tuple[Link, ...]
+    prior: ChainLink | None
+    links: tuple[ChainLink, ...]
 
 
 def starting_point(chain: Chain, window: int) -> Origin:
@@ -63,11 +63,11 @@ def starting_point(chain: Chain, window: int) -> Origin:
     window
         Batches at most that are fitted again.
     """
-    link, links = chain.head, tuple[Link, ...]()
+    link, links = chain.head, tuple[ChainLink, ...]()
     while link is not None and not trusted(link):
         maker = maker_of(chain, link)
         made = Origin(chain.before(maker), (maker,))
-        if maker.version.kind != UPDATE:
+        if maker.version.kind != Kind.UPDATE:
             # One that is more than its own batch on the belief before it is undone whole.
             made = origin(chain, maker)
         before, own = made.prior, made.links
@@ -77,12 +77,12 @@ def starting_point(chain: Chain, window: int) -> Origin:
     return Origin(link, links)
 
 
-def trusted(link: Link) -> bool:
+def trusted(link: ChainLink) -> bool:
     """Whether a link's match is good enough to start from. Links of older versions do not say: they are."""
-    return link.version.figures.get("trusted", 1.0) > 0
+    return link.version.metrics.get("trusted", 1.0) > 0
 
 
-def origin(chain: Chain, link: Link) -> Origin:
+def origin(chain: Chain, link: ChainLink) -> Origin:
     """Return how a link's belief came about: where its fit started, and the links whose batches it had.
 
     By the rules these are what the link counts and its prior does not, itself included. A link that only
@@ -97,7 +97,7 @@ def origin(chain: Chain, link: Link) -> Origin:
     return Origin(prior, tuple(other for other in counted if other.number not in known))
 
 
-def maker_of(chain: Chain, link: Link) -> Link:
+def maker_of(chain: Chain, link: ChainLink) -> ChainLink:
     """Return the link whose fit made a link's belief: itself, unless the belief is that of its prior."""
     while is_copy(chain, link):
         prior = chain.prior(link)
@@ -107,17 +107,17 @@ def maker_of(chain: Chain, link: Link) -> Link:
     return link
 
 
-def is_copy(chain: Chain, link: Link) -> bool:
+def is_copy(chain: Chain, link: ChainLink) -> bool:
     """Whether a link's belief is that of its prior: a move, or a retraction that needs no fit."""
     kind = link.version.kind
-    if kind == RETRACT:
+    if kind == Kind.RETRACT:
         prior = chain.prior(link)
         # A retraction takes out batches that its prior does not count: as many means the same ones.
         return prior is not None and len(chain.counted(prior)) == len(chain.counted(link))
     return kind in MOVES
 
 
-def behind(chain: Chain, prior: Link | None, most: int | None = None) -> list[Origin]:
+def behind(chain: Chain, prior: ChainLink | None, most: int | None = None) -> list[Origin]:
     """Return how a link came about, and what came before it, newest first, down to genesis or an import.
 
     With `most`, only until so many batches are together.
@@ -141,7 +141,7 @@ def settled(made: Origin, before: Sequence[tuple[Origin, Segment]], undone: int)
 
 
 def segments_behind(
-    ledger: Ledger, declaration: Declaration, chain: Chain, prior: Link | None
+    ledger: Ledger, declaration: Declaration, chain: Chain, prior: ChainLink | None
 ) -> tuple[tuple[Origin, Segment], ...]:
     """Return how a prior came about, newest first, beside the same as something that can be fitted.
 
@@ -226,7 +226,7 @@ def newest_belief(ledger: Ledger, declaration: Declaration) -> Newest:
     )
 
 
-def belief_of(ledger: Ledger, link: Link | None) -> Belief | None:
+def belief_of(ledger: Ledger, link: ChainLink | None) -> Belief | None:
     """Return the belief of a link; None for genesis."""
     return None if link is None else read_belief(ledger, link)[1]
 
@@ -243,13 +243,13 @@ def batches_of(ledger: Ledger, declaration: Declaration, chain: Chain, made: Ori
     return in_context(ledger, declaration, chain.counted(made.prior), read)
 
 
-def read_batches(ledger: Ledger, declaration: Declaration, links: Sequence[Link]) -> tuple[Batch, ...]:
+def read_batches(ledger: Ledger, declaration: Declaration, links: Sequence[ChainLink]) -> tuple[Batch, ...]:
     """Return the batches of links, without context; see `batches_of`."""
     return tuple(_batch_of(ledger, declaration, link) for link in links)
 
 
 def in_context(
-    ledger: Ledger, declaration: Declaration, earlier: Sequence[Link], batches: Sequence[Batch]
+    ledger: Ledger, declaration: Declaration, earlier: Sequence[ChainLink], batches: Sequence[Batch]
 ) -> tuple[Batch, ...]:
     """Return batches that follow one another with the rows before them that their model conditions on.
 
@@ -276,7 +276,7 @@ def in_context(
     return tuple(found)
 
 
-def _last_rows(ledger: Ledger, declaration: Declaration, links: Sequence[Link]) -> list[pa.Table]:
+def _last_rows(ledger: Ledger, declaration: Declaration, links: Sequence[ChainLink]) -> list[pa.Table]:
     """Return the last rows that links counted, oldest first, no more than are needed as context."""
     wanted, tables = declaration.context, list[pa.Table]()
     for link in reversed(links):
@@ -291,7 +291,7 @@ def _tail(table: pa.Table, rows: int) -> pa.Table:
     return table.slice(max(0, table.num_rows - rows))
 
 
-def _batch_of(ledger: Ledger, declaration: Declaration, link: Link) -> Batch:
+def _batch_of(ledger: Ledger, declaration: Declaration, link: ChainLink) -> Batch:
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
         batch = load_batch(path, declaration)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lindley.errors import LedgerCorrupt, UnknownChain, UnknownLink
 from lindley.ledger import artifact_names
-from lindley.ledger.chain import Chain, Link, walk
+from lindley.ledger.chain import Chain, ChainLink, walk
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.record import digest, parse
 from lindley.names import check_chain_name
@@ -83,7 +83,7 @@ def read_chain(ledger: Ledger, chain: str, genesis: bytes, inside: tuple[str, ..
     return walk(digest(genesis), ledger.versions(chain, fresh=False), base)
 
 
-def _links_up_to(ledger: Ledger, inside: tuple[str, ...], origin: dict[str, str]) -> tuple[Link, ...]:
+def _links_up_to(ledger: Ledger, inside: tuple[str, ...], origin: dict[str, str]) -> tuple[ChainLink, ...]:
     """Return the links of the chain that the last branch of `inside` continues, up to where it starts."""
     # One that continues itself, through others or not, starts nowhere.
     genesis = ledger.genesis(origin["chain"]) if origin["chain"] not in inside else None
@@ -99,7 +99,7 @@ def _links_up_to(ledger: Ledger, inside: tuple[str, ...], origin: dict[str, str]
     return source.links[: start.number]
 
 
-def read_record(ledger: Ledger, link: Link) -> dict[str, Any]:
+def read_record(ledger: Ledger, link: ChainLink) -> dict[str, Any]:
     """Fetch a link's record and check it against the digest in the version's tag.
 
     Raises
@@ -124,7 +124,7 @@ def record_of(ledger: Ledger, run_id: str, record_digest: str, name: str) -> dic
     return parse(data)
 
 
-def read_rows(ledger: Ledger, link: Link) -> pa.Table:
+def read_rows(ledger: Ledger, link: ChainLink) -> pa.Table:
     """Fetch the rows that a link counted, as it was given them, and check them against its batch digest.
 
     Raises
@@ -152,7 +152,7 @@ def read_rows(ledger: Ledger, link: Link) -> pa.Table:
     return table
 
 
-def read_summary(ledger: Ledger, link: Link, record: dict[str, Any]) -> pd.DataFrame:
+def read_summary(ledger: Ledger, link: ChainLink, record: dict[str, Any]) -> pd.DataFrame:
     """Fetch a link's table of parameters and check it against the digest in its record.
 
     Raises
@@ -192,7 +192,7 @@ def fetch_listed(
     return path
 
 
-def read_belief(ledger: Ledger, link: Link) -> tuple[dict[str, Any], Belief]:
+def read_belief(ledger: Ledger, link: ChainLink) -> tuple[dict[str, Any], Belief]:
     """Fetch a link's record and matched prior, both checked against their digests.
 
     Raises
@@ -221,23 +221,23 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
     """Return the belief that a record and its matched prior state."""
     from lindley.prior.belief import Belief  # as the module says
 
-    figures = record["figures"]
+    metrics = record["metrics"]
     return Belief(
         matched=matched,
-        budget=float(figures.get("budget", 0.0)),
+        budget=float(metrics.get("budget", 0.0)),
         # Records of the first schema do not say how good their match is.
-        trusted=float(figures.get("trusted", 1.0)) > 0,
-        doubt=int(figures.get("doubt", 0)),
-        drift=float(figures.get("drift", 0.0)),
-        log_evidence=figures.get("log_evidence"),
+        trusted=float(metrics.get("trusted", 1.0)) > 0,
+        doubt=int(metrics.get("doubt", 0)),
+        drift=float(metrics.get("drift", 0.0)),
+        log_evidence=metrics.get("log_evidence"),
         covered=_covered(record),
-        log_score=figures.get("log_score"),
+        log_score=metrics.get("log_score"),
         forgetting=record["forgetting"],
     )
 
 
 def _covered(record: dict[str, Any]) -> int:
     """Return how many batches the fit was made on that a record's figures are of."""
-    replayed = record["figures"].get("replayed")
+    replayed = record["metrics"].get("replayed")
     # Records of the first schema and imports do not say.
     return int(record["batch"] is not None) if replayed is None else int(replayed) + 1

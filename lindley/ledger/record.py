@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from enum import StrEnum
 from typing import Any
 
 import rfc8785
@@ -24,13 +25,25 @@ from lindley.ledger.record_schema import (
 SCHEMA = "lindley-record/2"
 #: Schemas that are read, with the shapes of genesis and links.
 SHAPES = {SCHEMA: (GENESIS_SHAPE, LINK_SHAPE), "lindley-record/1": (GENESIS_SHAPE_1, LINK_SHAPE_1)}
-GENESIS, UPDATE, IMPORT, REBASE = "genesis", "update", "import", "rebase"
-RETRACT, CORRECT, ROLLBACK, BRANCH = "retract", "correct", "rollback", "branch"
-KINDS = (GENESIS, UPDATE, IMPORT, REBASE, RETRACT, CORRECT, ROLLBACK, BRANCH)
+
+
+class Kind(StrEnum):
+    """What a record records: the start of a chain, or how a link came about."""
+
+    GENESIS = "genesis"
+    UPDATE = "update"
+    IMPORT = "import"
+    REBASE = "rebase"
+    RETRACT = "retract"
+    CORRECT = "correct"
+    ROLLBACK = "rollback"
+    BRANCH = "branch"
+
+
 #: Kinds of links that go to an earlier belief: they count what that one counts.
-MOVES = (ROLLBACK, BRANCH)
+MOVES = (Kind.ROLLBACK, Kind.BRANCH)
 #: Kinds of links that have a batch of their own.
-WITH_BATCH = (UPDATE, CORRECT)
+WITH_BATCH = (Kind.UPDATE, Kind.CORRECT)
 #: Links at most that one act takes out: their digests must fit into a tag.
 MOST_RETRACTED = 50
 
@@ -66,10 +79,10 @@ def parse(data: bytes) -> dict[str, Any]:
         raise _corrupt(f"no JSON ({type(error).__name__})") from error
     if not isinstance(record, dict) or str(record.get("schema")) not in SHAPES:
         raise _corrupt(f"schema {record.get('schema')!r}" if isinstance(record, dict) else "no object")
-    if record.get("kind") not in KINDS:
+    if record.get("kind") not in list(Kind):
         raise _corrupt(f"kind {record.get('kind')!r}")
     genesis_shape, link_shape = SHAPES[record["schema"]]
-    wrong = list(misfits(record, genesis_shape if record["kind"] == GENESIS else link_shape))
+    wrong = list(misfits(record, genesis_shape if record["kind"] == Kind.GENESIS else link_shape))
     if wrong:
         raise _corrupt("; ".join(wrong[:5]))
     try:
@@ -93,7 +106,7 @@ def genesis_record(chain: str, model: dict[str, Any], branch: dict[str, str] | N
     """
     return {
         "schema": SCHEMA,
-        "kind": GENESIS,
+        "kind": Kind.GENESIS,
         "chain": chain,
         "previous": None,
         "prior": None,

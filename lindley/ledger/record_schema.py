@@ -33,7 +33,8 @@ LINK_SHAPE_1 = {
     "previous": DIGEST,
     "prior": DIGEST,
     "prior_belief": (DIGEST, None),
-    "model": _MODEL | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "baked_constants": int},
+    "model": _MODEL
+    | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "inlined_constants": int},
     "batch": (
         {"digest": DIGEST, "rows": int, "row_key": [str], "key_ranges": {ANY: [str]}, "origin": str},
         None,
@@ -56,7 +57,7 @@ LINK_SHAPE_1 = {
     },
     "sampler": {ANY: (str, float)},
     "thresholds": {"r_hat": float, "ess": float, "divergences": float} | _NUMBERS,
-    "figures": _NUMBERS,
+    "metrics": _NUMBERS,
     "gate": {"passed": bool, "reasons": [str], "warnings": [str]},
     "libraries": _TEXTS,
     "artifacts": {ANY: DIGEST},

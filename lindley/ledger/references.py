@@ -6,19 +6,19 @@ import re
 from collections.abc import Sequence
 
 from lindley.errors import UnknownLink
-from lindley.ledger.chain import Chain, Link
+from lindley.ledger.chain import Chain, ChainLink
 
 #: Characters of a digest at least that name a batch or link.
 DIGEST_CHARACTERS = 8
 _DIGEST = re.compile(rf"[0-9a-f]{{{DIGEST_CHARACTERS},64}}")
 
 
-def shown(link: Link) -> str:
+def shown(link: ChainLink) -> str:
     """Name a link for people: its number, and its file where it has one."""
     return f"link {link.number}" + (f" ({link.version.origin})" if link.version.origin else "")
 
 
-def choose_link(chain: Chain, word: str) -> Link:
+def choose_link(chain: Chain, word: str) -> ChainLink:
     """Return the link that a word means: its number (``3`` or ``@3``), ``head``, or its record's digest.
 
     Raises
@@ -42,7 +42,7 @@ def choose_link(chain: Chain, word: str) -> Link:
     )
 
 
-def choose_batch(chain: Chain, word: str) -> Link:
+def choose_batch(chain: Chain, word: str) -> ChainLink:
     """Return the link whose batch a word means: the link's number, the batch's digest or its file's name.
 
     Batches that the head counts come before those that it does not count any more.
@@ -81,14 +81,14 @@ def choose_batch(chain: Chain, word: str) -> Link:
     return found
 
 
-def _numbered(chain: Chain, word: str) -> Link | None:
+def _numbered(chain: Chain, word: str) -> ChainLink | None:
     number = word.removeprefix("@")
     if not (number.isdecimal() and number.isascii()) or not 0 < len(number) < 10:
         return None
     return chain.links[int(number) - 1] if 1 <= int(number) <= len(chain.links) else None
 
 
-def _only(word: str, links: Sequence[Link]) -> Link | None:
+def _only(word: str, links: Sequence[ChainLink]) -> ChainLink | None:
     """Return the one link, or None where there is none."""
     if len(links) > 1:
         raise UnknownLink(

@@ -279,7 +279,7 @@ def _run(
     """Collect what the run shows: parameters, metrics, tags, note, dataset."""
     batch = content.batch
     # What is being logged at this moment is known when the run is closed.
-    metrics = dict(content.figures) | phases.metrics(*(name for name in PHASES if name != LOG))
+    metrics = dict(content.metrics) | phases.metrics(*(name for name in PHASES if name != LOG))
     params = {f"sampler/{name}": str(value) for name, value in content.sampler.items()}
     params |= {f"likelihood/{name}": str(text) for name, text in content.model["likelihood"].items()}
     params |= {f"{role}/{name}": text for role, texts in content.model["genesis"].items()

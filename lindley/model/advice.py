@@ -38,25 +38,26 @@ def data_held_as_constants(graph: ModelGraph) -> list[str]:
     return found
 
 
-def advice(graph: ModelGraph, *, baked: int, compiled_before: bool, seconds: float) -> tuple[str, ...]:
+def advice(graph: ModelGraph, *, inlined: int, compiled_before: bool, seconds: float) -> tuple[str, ...]:
     """Return sentences about what compilation cost and how the next batches could do without.
 
     Parameters
     ----------
     graph
         The newest batch's model.
-    baked
+    inlined
         Arrays that the compiled target took for data although the model holds them as constants.
     compiled_before
         Whether this process had the compiled target already.
     seconds
         What compiling took.
     """
-    if not baked or compiled_before:
+    if not inlined or compiled_before:
         return ()
     arrays = data_held_as_constants(graph)
     what = ", ".join(arrays[:5]) + (f" and {len(arrays) - 5} more" if len(arrays) > 5 else "")
     return (
-        f"The model holds data as constants ({what or f'{baked} arrays'}), so that a batch of another length "
-        f"is compiled anew, which took {seconds:.1f} s here. Wrapped in pm.Data, one compilation serves all",
+        f"The model holds data as constants ({what or f'{inlined} arrays'}), so that a batch of another "
+        f"length is compiled anew, which took {seconds:.1f} s here. Wrapped in pm.Data, one compilation "
+        f"serves all",
     )

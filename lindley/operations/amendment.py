@@ -17,7 +17,7 @@ from lindley.inference.diagnostics import Thresholds
 from lindley.inference.hindsight import Segment
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.inference.step import step
-from lindley.ledger.chain import Chain, Link
+from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.lineage import Origin, settled
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_begun
@@ -66,8 +66,8 @@ class ActPlan:
     kind: str
     carried: tuple[str, ...]
     constants: dict[str, float]
-    retracted: tuple[Link, ...] = ()
-    target: Link | None = None
+    retracted: tuple[ChainLink, ...] = ()
+    target: ChainLink | None = None
     origin: Origin = field(default_factory=lambda: Origin(None, ()))
     prior: Belief | None = None
     head: Belief | None = None
@@ -82,7 +82,7 @@ class ActPlan:
     phases: Phases = field(default_factory=Phases, compare=False)
 
     @property
-    def head_link(self) -> Link:
+    def head_link(self) -> ChainLink:
         """The head that it succeeds."""
         return self.chain.links[-1]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lindley.errors import ActRefused, LostRace
-from lindley.ledger.chain import Link
+from lindley.errors import AmendmentRefused, LostRace
+from lindley.ledger.chain import ChainLink
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_begun, read_chain
-from lindley.ledger.record import BRANCH, canonical, genesis_record, parse
+from lindley.ledger.record import Kind, canonical, genesis_record, parse
 from lindley.ledger.references import choose_link
 from lindley.ledger.signer import signer_from_environment
 from lindley.ledger.writing import Registered, RunContext, complete, register_link
@@ -34,7 +34,7 @@ class Branched:
 
     name: str
     source: str
-    start: Link
+    start: ChainLink
     registered: Registered | None
 
 
@@ -88,7 +88,7 @@ def make_branch(
     genesis = canonical(genesis_record(name, parse(root)["model"], origin))
     held = ledger.genesis(name)
     if held is not None and held != genesis:
-        raise ActRefused(
+        raise AmendmentRefused(
             f"There is a chain {name} already",
             expected=f"no chain of that name, or a branch of {source} from link {start.number}",
             found="a chain that starts elsewhere",
@@ -107,7 +107,7 @@ def make_branch(
         ledger,
         start,
         chain=name,
-        kind=BRANCH,
+        kind=Kind.BRANCH,
         previous=start.version.record,
         link=start.number + 1,
         phases=phases,

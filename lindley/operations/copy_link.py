@@ -12,7 +12,7 @@ import pandas as pd
 
 from lindley.errors import LedgerCorrupt
 from lindley.ledger import artifact_names
-from lindley.ledger.chain import Link
+from lindley.ledger.chain import ChainLink
 from lindley.ledger.netcdf import file_digests
 from lindley.ledger.protocol import Ledger, Run
 from lindley.ledger.reading import read_record
@@ -25,13 +25,13 @@ from lindley.timing import FETCH, LOG, Phases
 
 def log_copy(
     ledger: Ledger,
-    target: Link,
+    target: ChainLink,
     *,
     chain: str,
     kind: str,
     previous: str,
     link: int,
-    retracted: Sequence[Link] = (),
+    retracted: Sequence[ChainLink] = (),
     phases: Phases | None = None,
     context: RunContext,
 ) -> LoggedLink:
@@ -84,7 +84,7 @@ def log_copy(
         run = Run(
             name=f"{chain} {link}: {kind}, belief of link {target.number}"[:200],
             params={"belief of": target.version.record},
-            metrics=dict(record["figures"]) | phases.metrics(),
+            metrics=dict(record["metrics"]) | phases.metrics(),
             tags=run_tags(record, digest(data), context),
             note=note,
         )
@@ -93,7 +93,7 @@ def log_copy(
     return LoggedLink(chain, run_id, record, digest(data), previous, note, phases)
 
 
-def _fetch(ledger: Ledger, target: Link, record: dict[str, Any], folder: Path) -> dict[str, str]:
+def _fetch(ledger: Ledger, target: ChainLink, record: dict[str, Any], folder: Path) -> dict[str, str]:
     """Fetch the files of a link except its batch, and check them; return their digests."""
     ledger.download(target.version.run_id, folder)
     wanted = {path: held for path, held in record["artifacts"].items() if path != artifact_names.BATCH}
@@ -119,8 +119,8 @@ def _note(
     record: dict[str, Any],
     record_digest: str,
     link: int,
-    target: Link,
-    retracted: Sequence[Link],
+    target: ChainLink,
+    retracted: Sequence[ChainLink],
 ) -> str:
     """Write the link's note."""
     gate = record["gate"]

@@ -26,7 +26,7 @@ from lindley.ledger.bundle import Content
 from lindley.ledger.netcdf import read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_chain
-from lindley.ledger.record import IMPORT, canonical, digest, genesis_record
+from lindley.ledger.record import Kind, canonical, digest, genesis_record
 from lindley.ledger.signer import signer_from_environment
 from lindley.ledger.writing import LoggedLink, Registered, RunContext, complete, log_content, register_link
 from lindley.model import graph as model_graph
@@ -146,12 +146,12 @@ def _log(
     with phases(MATCH):
         matched = _matched(u, graph, _worth(convergence))
     with phases(DIAGNOSE):
-        judged = _judge(u, graph, convergence, matched)
+        judged = _assess(u, graph, convergence, matched)
     genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried, constants)))
     _claim(ledger, declaration, genesis)
     content = Content(
         declaration=declaration,
-        kind=IMPORT,
+        kind=Kind.IMPORT,
         previous=digest(genesis),
         prior=digest(genesis),
         prior_belief=None,
@@ -161,7 +161,7 @@ def _log(
         trace=tree,
         summary=trace.summary(tree, graph),
         gate=judged.gate,
-        figures=judged.figures,
+        metrics=judged.metrics,
         sampler={"source": origin} | _provenance(found),
         thresholds=Thresholds().as_dict(),
         model={
@@ -171,7 +171,7 @@ def _log(
             "carry": dict(declaration.carry),
             "likelihood": trace.likelihood_text(model),
             "genesis": trace.genesis_text(graph),
-            "baked_constants": 0,
+            "inlined_constants": 0,
             "constants": constants,
         },
         match={"distances": judged.distances, "doubts": list(judged.doubts), "pooled": ""},
@@ -265,13 +265,13 @@ def _matched(u: np.ndarray, graph: ModelGraph, ess: float) -> MatchedPrior:
 class _Judged:
     """What a trace and the match made of it are worth; see `lindley.inference.assessment.Verdict`."""
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     gate: Gate
     distances: dict[str, float]
     doubts: tuple[str, ...]
 
 
-def _judge(u: np.ndarray, graph: ModelGraph, result: Convergence, matched: MatchedPrior) -> _Judged:
+def _assess(u: np.ndarray, graph: ModelGraph, result: Convergence, matched: MatchedPrior) -> _Judged:
     """Judge draws [chain, draw, coordinate] and match; what an update would be refused for is a warning."""
     limits, names = Thresholds(), graph.coordinates.names
     flat = u.reshape(-1, u.shape[-1])
@@ -283,7 +283,7 @@ def _judge(u: np.ndarray, graph: ModelGraph, result: Convergence, matched: Match
     )
     # The density that was sampled is not known: distances and moments are all there is to judge by.
     doubts = Quality(None, False, distances, moment).doubts(limits)
-    figures = {
+    metrics = {
         "r_hat_max": float(result.r_hat.max()),
         "ess_bulk_min": float(result.ess_bulk.min()),
         "ess_tail_min": float(result.ess_tail.min()),
@@ -294,12 +294,12 @@ def _judge(u: np.ndarray, graph: ModelGraph, result: Convergence, matched: Match
     }
     reasons = diagnostics.refusals(names, result, divergences=0.0, thresholds=limits)
     cautions = diagnostics.cautions(
-        divergences=0.0, match_quality=None, budget=figures["budget"], conflict_p=None, thresholds=limits
+        divergences=0.0, match_quality=None, budget=metrics["budget"], conflict_p=None, thresholds=limits
     )
     flags = tuple(f"what the trace was matched by is no good prior, and no batch is behind it that could "
                   f"be fitted again: {doubt}" for doubt in doubts)  # fmt: skip
     return _Judged(
-        figures={name: value for name, value in figures.items() if np.isfinite(value)},
+        metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
         gate=Gate(passed=True, warnings=(*reasons, *cautions, *flags)),
         distances=dict(zip(names, distances.tolist(), strict=True)),
         doubts=doubts,

@@ -10,7 +10,7 @@ import pyarrow as pa
 from lindley.batch.batch import Batch, Dropped, ranges_disjoint, shared_keys, split_by_keys
 from lindley.batch.digest import content_digest
 from lindley.errors import OverlapRefused
-from lindley.ledger.chain import Link
+from lindley.ledger.chain import ChainLink
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_rows
 
@@ -18,7 +18,7 @@ from lindley.ledger.reading import read_rows
 REFUSE, DROP = "refuse", "drop"
 
 
-def refuse_overlap(ledger: Ledger, links: Sequence[Link], batch: Batch) -> None:
+def refuse_overlap(ledger: Ledger, links: Sequence[ChainLink], batch: Batch) -> None:
     """Refuse rows whose key is in one of the counted links already.
 
     Raises
@@ -41,7 +41,7 @@ def refuse_overlap(ledger: Ledger, links: Sequence[Link], batch: Batch) -> None:
         )
 
 
-def without_overlap(ledger: Ledger, links: Sequence[Link], batch: Batch) -> Batch | None:
+def without_overlap(ledger: Ledger, links: Sequence[ChainLink], batch: Batch) -> Batch | None:
     """Return a batch without the rows whose key is in one of the counted links already.
 
     Returns
@@ -68,7 +68,9 @@ def without_overlap(ledger: Ledger, links: Sequence[Link], batch: Batch) -> Batc
     return replace(batch, table=kept, digest=content_digest(kept), dropped=said)
 
 
-def _overlaps(ledger: Ledger, links: Sequence[Link], batch: Batch) -> Iterator[tuple[Link, pa.Table]]:
+def _overlaps(
+    ledger: Ledger, links: Sequence[ChainLink], batch: Batch
+) -> Iterator[tuple[ChainLink, pa.Table]]:
     """Give each link that shares row keys with a batch, and these keys."""
     mine = batch.key_ranges()
     for link in links:

@@ -17,10 +17,10 @@ from lindley.inference.diagnostics import Gate, Thresholds
 from lindley.inference.sampling import Progress
 from lindley.inference.step import Info, step
 from lindley.ledger.bundle import Content
-from lindley.ledger.chain import Link
+from lindley.ledger.chain import ChainLink
 from lindley.ledger.lineage import Origin
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.record import UPDATE, digest
+from lindley.ledger.record import Kind, digest
 from lindley.ledger.signer import signer_from_environment
 from lindley.ledger.writing import LoggedLink, Registered, RunContext, log_content, register_link
 from lindley.model.declaration import Declaration
@@ -76,7 +76,7 @@ class Outcome:
     @property
     def metrics(self) -> dict[str, float]:
         """Scalar results."""
-        return self.info.figures
+        return self.info.metrics
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -142,7 +142,7 @@ def _content(plan: Plan, outcome: Outcome) -> Content:
         plan,
         outcome,
         origin=plan.settled(outcome.info.undone),
-        kind=UPDATE,
+        kind=Kind.UPDATE,
         previous=plan.previous,
         batch=plan.batch,
     )
@@ -185,7 +185,7 @@ def content_of(
     previous: str,
     batch: Batch | None,
     newest: Batch | None = None,
-    retracted: Sequence[Link] = (),
+    retracted: Sequence[ChainLink] = (),
 ) -> Content:
     """Collect what the record of a fit says, whatever its kind.
 
@@ -217,7 +217,7 @@ def content_of(
         trace=info.trace,
         summary=info.summary,
         gate=info.gate,
-        figures=info.figures,
+        metrics=info.metrics,
         # As text: a 63-bit integer has no exact form in canonical JSON.
         sampler=info.settings.as_dict()
         | info.first.as_first()
@@ -230,7 +230,7 @@ def content_of(
             "carry": dict(declaration.carry),
             "likelihood": info.likelihood,
             "genesis": info.genesis,
-            "baked_constants": info.baked_constants,
+            "inlined_constants": info.inlined_constants,
             "constants": plan.constants,
         },
         match={"distances": info.distances, "doubts": list(info.doubts), "pooled": info.pooled},

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from lindley import failpoints
-from lindley.errors import ActRefused
+from lindley.errors import AmendmentRefused
 from lindley.ledger.artifact_names import AUDIT, PLOTS, TRACE
 from lindley.ledger.history import find_link, history
 from lindley.ledger.netcdf import read_trace
@@ -113,7 +113,7 @@ def draw_again(ledger: Ledger, run_id: str, record_digest: str) -> tuple[str, ..
     """
     record = record_of(ledger, run_id, record_digest, f"run {run_id}")
     if lists_plots(record):
-        raise ActRefused(
+        raise AmendmentRefused(
             "The pictures of this link are part of its record",
             expected="a link whose record lists no pictures",
             found=f"digests of {', '.join(path for path in record['artifacts'] if path.startswith(PLOTS))}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from lindley.ledger.chain import Link
+from lindley.ledger.chain import ChainLink
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain
 from lindley.timing import PHASES, SAMPLE, TOTAL, metric
@@ -44,9 +44,9 @@ class Line:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the line as JSON-able values."""
-        return {"link": self.link, "kind": self.kind} | self.figures()
+        return {"link": self.link, "kind": self.kind} | self.metrics()
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Return everything of it that is measured."""
         return {
             "seconds": dict(self.seconds),
@@ -109,17 +109,17 @@ def profile(ledger: Ledger, name: str, last: int | None = None) -> Profile:
     return Profile(name, tuple(lines))
 
 
-def _line(link: Link, metrics: Mapping[str, float]) -> Line:
-    figures = link.version.figures
-    ess = [figures[name] for name in ("ess_bulk_min", "ess_tail_min") if name in figures]
-    seconds = {name: metrics[metric(name)] for name in PHASES if metric(name) in metrics}
-    # A copy has the figures of the link that was fitted, but no fit.
+def _line(link: ChainLink, logged: Mapping[str, float]) -> Line:
+    stated = link.version.metrics
+    ess = [stated[name] for name in ("ess_bulk_min", "ess_tail_min") if name in stated]
+    seconds = {name: logged[metric(name)] for name in PHASES if metric(name) in logged}
+    # A copy has the metrics of the link that was fitted, but no fit.
     fitted = SAMPLE in seconds or not seconds
     return Line(
         link=link.number,
         kind=link.version.kind,
         seconds=seconds,
-        total=metrics.get(metric(TOTAL)),
+        total=logged.get(metric(TOTAL)),
         ess=min(ess, default=None) if fitted else None,
     )
 

@@ -17,11 +17,11 @@ from lindley.errors import ModelRefused, UnknownLink
 from lindley.inference.diagnostics import Thresholds
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.inference.step import step
-from lindley.ledger.chain import Chain, Link
+from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.lineage import Origin, batches_of, belief_of
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, read_belief, read_summary
-from lindley.ledger.record import IMPORT, REBASE, parse
+from lindley.ledger.record import Kind, parse
 from lindley.ledger.writing import LoggedLink, RunContext, complete, log_content
 from lindley.model.declaration import Declaration
 from lindley.operations.plan import Outcome, content_of
@@ -67,7 +67,7 @@ class RebasePlan:
     phases: Phases = field(default_factory=Phases, compare=False)
 
     @property
-    def head_link(self) -> Link:
+    def head_link(self) -> ChainLink:
         """The head that it succeeds."""
         return self.chain.links[-1]
 
@@ -134,15 +134,15 @@ def _read(ledger: Ledger, declaration: Declaration, accept_model_change: bool) -
         summary=read_summary(ledger, chain.head, record),
         carried=tuple(root["model"]["carried"]),
         constants=dict(root["model"]["constants"]),
-        seed=derive_seed(head.matched.digest, REBASE, declaration.model_digest),
+        seed=derive_seed(head.matched.digest, Kind.REBASE, declaration.model_digest),
         settings=FitSettings.of(declaration.policy),
     )
 
 
-def imported_link(chain: Chain) -> Link | None:
+def imported_link(chain: Chain) -> ChainLink | None:
     """Return the link that a chain was imported as; None for a chain that starts from genesis."""
     first = chain.links[0] if chain.links else None
-    return first if first is not None and first.version.kind == IMPORT else None
+    return first if first is not None and first.version.kind == Kind.IMPORT else None
 
 
 def fit_rebase(plan: RebasePlan, *, progress: Progress | None = None) -> Outcome:
@@ -161,8 +161,8 @@ def fit_rebase(plan: RebasePlan, *, progress: Progress | None = None) -> Outcome
         progress=progress,
     )
     table = audit_table(plan.summary, info.summary)
-    figures = info.figures | audit_figures(table)
-    return Outcome(belief=belief, info=replace(info, figures=figures), audit=table)
+    metrics = info.metrics | audit_metrics(table)
+    return Outcome(belief=belief, info=replace(info, metrics=metrics), audit=table)
 
 
 def audit_table(sequential: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFrame:
@@ -199,14 +199,14 @@ def audit_table(sequential: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFrame:
     ).rename_axis("parameter")
 
 
-def audit_figures(table: pd.DataFrame) -> dict[str, float]:
+def audit_metrics(table: pd.DataFrame) -> dict[str, float]:
     """Return the worst of an audit as scalar results."""
-    figures = {
+    metrics = {
         "audit_error": table["error"].abs().max(),
         "audit_sd_ratio_min": table["sd_ratio"].min(),
         "audit_sd_ratio_max": table["sd_ratio"].max(),
     }
-    return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
+    return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
 
 
 def log_rebase(ledger: Ledger, plan: RebasePlan, outcome: Outcome, *, context: RunContext) -> LoggedLink:
@@ -223,7 +223,7 @@ def log_rebase(ledger: Ledger, plan: RebasePlan, outcome: Outcome, *, context: R
         plan,
         outcome,
         origin=origin,
-        kind=REBASE,
+        kind=Kind.REBASE,
         previous=plan.head_link.version.record,
         batch=None,
         newest=plan.batches[-1],
@@ -245,15 +245,15 @@ def rebase_due(chain: Chain, declaration: Declaration) -> str | None:
         return None
     since = 0
     for link in reversed(chain.links):
-        if link.version.kind == REBASE:
+        if link.version.kind == Kind.REBASE:
             break
         since += 1
     if policy.rebase_every is not None and since >= policy.rebase_every:
         return f"{since} links since the last pooled refit, the policy allows {policy.rebase_every}"
-    budget = head.version.figures.get("budget", 0.0)
+    budget = head.version.metrics.get("budget", 0.0)
     if policy.rebase_at_budget is not None and budget >= policy.rebase_at_budget:
         return f"budget {budget:.2f}, the policy allows {policy.rebase_at_budget}"
-    drift = head.version.figures.get("drift", 0.0)
+    drift = head.version.metrics.get("drift", 0.0)
     if policy.rebase_at_drift is not None and drift >= policy.rebase_at_drift:
         return f"drift {drift:.2f}, the policy allows {policy.rebase_at_drift}"
     return None

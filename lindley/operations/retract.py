@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lindley.batch.batch import Batch
-from lindley.errors import ActRefused
-from lindley.ledger.chain import Chain, Link, Version
+from lindley.errors import AmendmentRefused
+from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, segments_behind, trusted
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_belief
-from lindley.ledger.record import CORRECT, MOST_RETRACTED, RETRACT
+from lindley.ledger.record import MOST_RETRACTED, Kind
 from lindley.ledger.references import choose_batch, shown
 from lindley.model.declaration import Declaration
 from lindley.operations.amendment import ActPlan, opened
@@ -51,7 +51,7 @@ def plan_retract(
     LedgerCorrupt
         If what the ledger holds does not have the digests it states.
     """
-    plan = opened(ledger, declaration, RETRACT)
+    plan = opened(ledger, declaration, Kind.RETRACT)
     chain = plan.chain
     named = list(dict.fromkeys(choose_batch(chain, word).number for word in batches))
     gone = tuple(link for link in chain.at_head if link.number in named)
@@ -93,7 +93,7 @@ def plan_correct(
     UnknownChain, UnknownLink, ActRefused, ModelRefused, LedgerCorrupt
         As in `plan_retract`.
     """
-    plan = replace(opened(ledger, declaration, CORRECT, batch.seconds), batch=batch)
+    plan = replace(opened(ledger, declaration, Kind.CORRECT, batch.seconds), batch=batch)
     chain = plan.chain
     replaced = choose_batch(chain, old)
     known = chain.with_batch(batch.digest)
@@ -101,7 +101,7 @@ def plan_correct(
         said = f"{batch.origin} counts already, in link {known.number}; nothing was done"
         return replace(plan, noop=said)
     if replaced not in chain.at_head:
-        raise ActRefused(
+        raise AmendmentRefused(
             f"The batch of {shown(replaced)} does not count any more",
             expected="a batch that the head counts",
             found=_not_counted(chain, [replaced]),
@@ -118,7 +118,7 @@ def plan_correct(
     return _with_fit(ledger, plan, start, (*earlier, *later), accept_model_change, place)
 
 
-def _start(chain: Chain, wanted: Sequence[Link], *, exact: bool) -> Link | None:
+def _start(chain: Chain, wanted: Sequence[ChainLink], *, exact: bool) -> ChainLink | None:
     """Return the newest link that counts the first ones of what is wanted, as many as possible.
 
     Its match must be trusted, unless it counts all of them and `exact` says that its belief is then taken
@@ -137,8 +137,8 @@ def _start(chain: Chain, wanted: Sequence[Link], *, exact: bool) -> Link | None:
 def _with_fit(
     ledger: Ledger,
     plan: ActPlan,
-    start: Link | None,
-    left: Sequence[Link],
+    start: ChainLink | None,
+    left: Sequence[ChainLink],
     accept_model_change: bool,
     place: int | None = None,
 ) -> ActPlan:
@@ -151,8 +151,8 @@ def _with_fit(
 def _read(
     ledger: Ledger,
     plan: ActPlan,
-    start: Link | None,
-    left: Sequence[Link],
+    start: ChainLink | None,
+    left: Sequence[ChainLink],
     accept_model_change: bool,
     place: int | None,
 ) -> ActPlan:
@@ -181,13 +181,13 @@ def _read(
     )
 
 
-def _refuse_pooling(plan: ActPlan, start: Link | None) -> None:
+def _refuse_pooling(plan: ActPlan, start: ChainLink | None) -> None:
     """Refuse to fit batches together that the policy lets count for less, one after the other."""
     policy, name = plan.declaration.policy, plan.declaration.name
     if not policy.forget and not policy.robust:
         return
     back = f"`lindley rollback {name} {start.number}`" if start else "a new chain"
-    raise ActRefused(
+    raise AmendmentRefused(
         f"{name} {'forgets old data' if policy.forget else 'mixes its beliefs with the first priors'}",
         expected="a chain whose belief is that of all its batches, which can then be fitted together",
         found=f"a policy with `{'forget' if policy.forget else 'robust'}`, and batches that came later",
@@ -195,18 +195,18 @@ def _refuse_pooling(plan: ActPlan, start: Link | None) -> None:
     )
 
 
-def _refuse_too_much(plan: ActPlan, gone: Sequence[Link], left: Sequence[Link]) -> None:
+def _refuse_too_much(plan: ActPlan, gone: Sequence[ChainLink], left: Sequence[ChainLink]) -> None:
     """Refuse to leave nothing, and to take out more than a version's tag can name."""
     name = plan.declaration.name
     if not left and imported_link(plan.chain) is None:
-        raise ActRefused(
+        raise AmendmentRefused(
             f"Nothing would be left of {name}",
             expected="at least one batch that still counts",
             found=f"{len(gone)} batches, all to be taken out",
             todo="start a new chain under another name, or correct the batch instead",
         )
     if len(gone) > MOST_RETRACTED:
-        raise ActRefused(
+        raise AmendmentRefused(
             f"{len(gone)} batches are too many for one link",
             expected=f"{MOST_RETRACTED} at most",
             found=str(len(gone)),
@@ -233,7 +233,7 @@ def _tried(ledger: Ledger, plan: ActPlan) -> ActPlan | None:
     return replace(plan, noop=said, quarantined=True)
 
 
-def _not_counted(chain: Chain, links: Sequence[Link]) -> str:
+def _not_counted(chain: Chain, links: Sequence[ChainLink]) -> str:
     """Say why links do not count."""
     parts = []
     for link in links:

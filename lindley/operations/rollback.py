@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lindley.ledger.lineage import maker_of
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.record import ROLLBACK
+from lindley.ledger.record import Kind
 from lindley.ledger.references import choose_link
 from lindley.model.declaration import Declaration
 from lindley.operations.amendment import ActPlan, opened
@@ -25,7 +25,7 @@ def plan_rollback(ledger: Ledger, declaration: Declaration, link: str) -> ActPla
     UnknownChain, UnknownLink
         If there is no such chain or link.
     """
-    plan = opened(ledger, declaration, ROLLBACK)
+    plan = opened(ledger, declaration, Kind.ROLLBACK)
     target, head = choose_link(plan.chain, link), plan.head_link
     if maker_of(plan.chain, target) is maker_of(plan.chain, head):
         said = "is the head" if target is head else f"has the belief of the head, link {head.number}"

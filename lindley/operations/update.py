@@ -11,7 +11,7 @@ from lindley.errors import ModelRefused
 from lindley.inference.diagnostics import Thresholds
 from lindley.inference.hindsight import Segment
 from lindley.inference.sampling import FitSettings
-from lindley.ledger.chain import Chain, Link, Version
+from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import (
     Origin,
     batches_of,
@@ -87,7 +87,7 @@ class Plan:
     phases: Phases = field(default_factory=Phases, compare=False)
 
     @property
-    def head(self) -> Link | None:
+    def head(self) -> ChainLink | None:
         """The head it succeeds; None before the first link."""
         return self.chain.head if self.chain else None
 

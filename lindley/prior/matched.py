@@ -11,7 +11,7 @@ import numpy as np
 from lindley.errors import FitFailed
 from lindley.model.coordinates import Coordinates
 from lindley.prior.matching import NORMAL, SINH_ARCSINH, TRIANGULAR, Family, match_like, match_map
-from lindley.prior.stein import Calibration, equal_weights
+from lindley.prior.stein import CalibratedWeights, equal_weights
 from lindley.prior.triangular import ARRAYS, TriangularMap
 
 #: Draws from which the moments of a map that is not normal are computed.
@@ -92,8 +92,8 @@ def match(
     draws: np.ndarray,
     coordinates: Coordinates,
     *,
-    calibration: Calibration | None = None,
-    halves: tuple[Calibration, Calibration] | None = None,
+    calibration: CalibratedWeights | None = None,
+    halves: tuple[CalibratedWeights, CalibratedWeights] | None = None,
     ess: float | None = None,
     state: frozenset[str] = frozenset(),
     family: str = "auto",

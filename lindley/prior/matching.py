@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from lindley.errors import FitFailed
-from lindley.prior.stein import Calibration, equal_weights
+from lindley.prior.stein import CalibratedWeights, equal_weights
 from lindley.prior.triangular import TriangularMap, joint_normal
 from lindley.prior.triangular_fit import fit_bent, fit_margins
 
@@ -48,8 +48,8 @@ def match_map(
     draws: np.ndarray,
     names: list[str],
     *,
-    calibration: Calibration | None = None,
-    halves: tuple[Calibration, Calibration] | None = None,
+    calibration: CalibratedWeights | None = None,
+    halves: tuple[CalibratedWeights, CalibratedWeights] | None = None,
     ess: float | None = None,
     last: np.ndarray | None = None,
     family: Family = "auto",
@@ -200,10 +200,10 @@ def _fitted(
 
 def _choose(
     draws: np.ndarray,
-    calibration: Calibration,
+    calibration: CalibratedWeights,
     normal: TriangularMap,
     last: np.ndarray | None,
-    halves: tuple[Calibration, Calibration],
+    halves: tuple[CalibratedWeights, CalibratedWeights],
     shrinkage: float,
     names: list[str],
 ) -> Match:

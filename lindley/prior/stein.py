@@ -27,7 +27,7 @@ _WORTHWHILE = 0.9
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibratedWeights:
     """Weights of draws, and what they gain.
 
     Parameters
@@ -60,12 +60,12 @@ class Calibration:
         return float(self.weights @ values), float(np.sqrt(errors @ errors))
 
 
-def equal_weights(count: int) -> Calibration:
+def equal_weights(count: int) -> CalibratedWeights:
     """Return the calibration that changes nothing."""
-    return Calibration(np.full(count, 1 / count), 0)
+    return CalibratedWeights(np.full(count, 1 / count), 0)
 
 
-def calibrate(draws: np.ndarray, scores: np.ndarray, ess: float) -> Calibration:
+def calibrate(draws: np.ndarray, scores: np.ndarray, ess: float) -> CalibratedWeights:
     """Return the weights under which Stein's identities hold for the draws.
 
     Parameters
@@ -130,7 +130,7 @@ def _variates(x: np.ndarray, g: np.ndarray, order: int) -> np.ndarray:
     return np.column_stack(columns)
 
 
-def _weighted(variates: np.ndarray, moments: np.ndarray, order: int) -> Calibration | None:
+def _weighted(variates: np.ndarray, moments: np.ndarray, order: int) -> CalibratedWeights | None:
     """Return the weights that make the variates' means zero; None where they are not to be trusted."""
     count = len(variates)
     # The constant last: its part that the variates do not explain is the last column of the basis, and the
@@ -143,7 +143,7 @@ def _weighted(variates: np.ndarray, moments: np.ndarray, order: int) -> Calibrat
     weights = rest / rest.sum()
     if not 1 / (count * (weights**2).sum()) >= _LEAST_SHARE:
         return None
-    return Calibration(weights, order, max(1.0, _gain(basis, moments)), basis)
+    return CalibratedWeights(weights, order, max(1.0, _gain(basis, moments)), basis)
 
 
 def _gain(basis: np.ndarray, values: np.ndarray) -> float:

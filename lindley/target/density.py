@@ -39,12 +39,12 @@ class Target:
         Inputs in the order of `lindley.prior.triangular.ARRAYS`, then the weight of a robust mixture where
         there is one; empty at the first link.
     data
-        Inputs that stand for the model's data and the arrays baked into it.
+        Inputs that stand for the model's data and the arrays inlined in it.
     data_values
         Their values for this batch.
     sources
         The model's variables that they stand for.
-    baked
+    inlined
         How many of them were constants of the model, which bind it to this batch's shape.
     digest
         Sha256 of the graph's structure, data left out. It depends on PyTensor's version, which the
@@ -60,7 +60,7 @@ class Target:
     data: tuple[Variable, ...]
     data_values: tuple[np.ndarray, ...]
     sources: tuple[Variable, ...]
-    baked: int
+    inlined: int
     digest: str
     log_density: Variable
     gradient: Variable
@@ -187,7 +187,7 @@ def _derived(graph: ModelGraph, *, genesis: bool, robust: bool) -> Target:
         data=lifted.data,
         data_values=lifted.values,
         sources=lifted.sources,
-        baked=lifted.baked,
+        inlined=lifted.inlined,
         digest=graph_digest(outputs),
         log_density=outputs[0],
         gradient=outputs[1],
@@ -296,34 +296,34 @@ def total(terms: list[Variable]) -> Variable:
 
 @dataclass(frozen=True)
 class Lifted:
-    """Data that became inputs: the inputs, their values, what they stand for, how many were baked in."""
+    """Data that became inputs: the inputs, their values, what they stand for, how many were inlined."""
 
     data: tuple[Variable, ...]
     values: tuple[np.ndarray, ...]
     sources: tuple[Variable, ...]
-    baked: int
+    inlined: int
 
 
 def lift(outputs: list[Variable], graph: ModelGraph) -> tuple[list[Variable], Lifted]:
-    """Turn the model's data and the arrays baked into it into inputs.
+    """Turn the model's data and the arrays inlined in it into inputs.
 
     One compiled function then serves every batch whose graph is otherwise the same.
     """
     observed = set(graph.model.rvs_to_values.values())
     replacements: dict[Variable, Variable] = {}
     values: list[np.ndarray] = []
-    baked = 0
+    inlined = 0
     for variable in ancestors(outputs):
         if variable.owner is not None or isinstance(variable.type, RandomType):
             continue
         if isinstance(variable, SharedVariable):
             value = np.asarray(variable.get_value(borrow=True))
         elif isinstance(variable, Constant) and is_data(variable, observed):
-            value, baked = np.asarray(variable.data), baked + 1
+            value, inlined = np.asarray(variable.data), inlined + 1
         else:
             continue
         replacements[variable] = variable.type(name=f"data_{len(values)}")
         values.append(np.array(value, dtype=variable.type.dtype, order="C"))
     if replacements:
         outputs = graph_replace(outputs, replacements, strict=False)
-    return outputs, Lifted(tuple(replacements.values()), tuple(values), tuple(replacements), baked)
+    return outputs, Lifted(tuple(replacements.values()), tuple(values), tuple(replacements), inlined)

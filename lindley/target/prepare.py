@@ -159,7 +159,7 @@ def _plain(
         start=_start(lambda: _around(newest, len(layout.belief_at)), len(layout.belief_at)),
         pooled=pooled,
         digest=symbolic.digest,
-        baked=symbolic.baked,
+        inlined=symbolic.inlined,
         compiled_before=before,
     )
 
@@ -279,7 +279,7 @@ def _one_by_one(
         start=_start(lambda: _center(graphs, layout, pool.size), len(layout.belief_at)),
         pooled="terms",
         digest=terms[-1].digest,
-        baked=0,
+        inlined=0,
         compiled_before=before,
     )
 

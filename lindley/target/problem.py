@@ -37,7 +37,7 @@ class Problem:
     pooled
         How several batches were brought together: ``rows`` in one table, ``terms`` one by one;
         empty for one batch.
-    digest, baked, compiled_before
+    digest, inlined, compiled_before
         Of the target's graph.
     """
 
@@ -50,7 +50,7 @@ class Problem:
     start: Callable[[np.random.Generator], np.ndarray]
     pooled: str
     digest: str
-    baked: int
+    inlined: int
     compiled_before: bool
 
     @property

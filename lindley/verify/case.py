@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import Version
-from lindley.ledger.record import MOVES, RETRACT, parse
+from lindley.ledger.record import MOVES, Kind, parse
 from lindley.prior.matched import MatchedPrior
 
 
 @dataclass(frozen=True)
-class Evidence:
+class GatheredVersion:
     """What was read of one version.
 
     Parameters
@@ -57,7 +57,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class ChainEvidence:
+class GatheredChain:
     """What was read of a chain.
 
     Parameters
@@ -76,10 +76,10 @@ class ChainEvidence:
     name: str
     genesis: bytes | None
     genesis_digest: str
-    versions: tuple[Evidence, ...]
+    versions: tuple[GatheredVersion, ...]
     head_hint: int | None
     registered_runs: tuple[str, ...] = ()
-    base: ChainEvidence | None = None
+    base: GatheredChain | None = None
 
     def root(self) -> dict[str, Any] | None:
         """Return the genesis record; None where R01 says that it cannot be read."""
@@ -113,7 +113,7 @@ class Case:
         order; empty if it is no link.
     """
 
-    evidence: Evidence
+    evidence: GatheredVersion
     record: dict[str, Any]
     link: int | None
     previous: str | None
@@ -126,7 +126,7 @@ class Case:
     def copied(self) -> bool:
         """Whether it has its prior's belief, without a fit of its own."""
         kind = self.record["kind"]
-        return kind in MOVES or (kind == RETRACT and not self.record["replayed"])
+        return kind in MOVES or (kind == Kind.RETRACT and not self.record["replayed"])
 
     @property
     def prior(self) -> dict[str, Any] | None:
@@ -138,6 +138,6 @@ class Case:
         """Record of the head before it; None for genesis, or if it cannot be read."""
         return self.priors.get(self.record["previous"])
 
-    def prior_is_readable(self, chain: ChainEvidence) -> bool:
+    def prior_is_readable(self, chain: GatheredChain) -> bool:
         """Whether rules can compare with the prior: R10 names one that is no link, R03 one unreadable."""
         return self.record["prior"] == chain.genesis_digest or self.prior is not None

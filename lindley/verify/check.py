@@ -104,7 +104,7 @@ def check(
     asked: Asked,
     *,
     progress: Callable[[int], Progress | None] = lambda _: None,
-    say: Callable[[str], object] = lambda _: None,
+    notify: Callable[[str], object] = lambda _: None,
 ) -> Checked:
     """Verify a chain.
 
@@ -144,7 +144,7 @@ def check(
         ledger, chain, _links(report, asked), bitwise=asked.bitwise, progress=progress
     ):
         replays.append(replayed)
-        say(f"{chain} link {replayed.link}: {replayed.verdict} {replayed.detail}".rstrip())
+        notify(f"{chain} link {replayed.link}: {replayed.verdict} {replayed.detail}".rstrip())
     return Checked(with_replays(report, replays), tuple(replays))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from lindley.ledger import artifact_names
-from lindley.ledger.record import BRANCH, CORRECT, RETRACT, ROLLBACK
-from lindley.verify.case import Case, ChainEvidence
+from lindley.ledger.record import Kind
+from lindley.verify.case import Case, GatheredChain
 
 #: What a link that goes back to an earlier belief states anew; the rest is as its prior states it.
 _ANEW = frozenset(
@@ -14,7 +14,7 @@ _ANEW = frozenset(
 )
 
 
-def _replayed(case: Case, chain: ChainEvidence) -> Iterator[str]:
+def _replayed(case: Case, chain: GatheredChain) -> Iterator[str]:
     """The batches that were fitted are those that the link counts and its prior does not, each once."""
     record = case.record
     if record["kind"] == "import" or case.link is None:
@@ -32,13 +32,13 @@ def _replayed(case: Case, chain: ChainEvidence) -> Iterator[str]:
             yield f"a pooled refit starts from genesis or an import, not from a link of kind {kind}"
 
 
-def _acts(case: Case, chain: ChainEvidence) -> Iterator[str]:
+def _acts(case: Case, chain: GatheredChain) -> Iterator[str]:
     """What a link takes out or leaves out is counted by the head before it."""
     if case.link is None:
         return
     record, gone = case.record, case.record["retracted"]
     kind, stray = record["kind"], set(gone) - set(case.counted_before)
-    wanted = {RETRACT: len(gone) > 0, CORRECT: len(gone) == 1}.get(kind, not gone)
+    wanted = {Kind.RETRACT: len(gone) > 0, Kind.CORRECT: len(gone) == 1}.get(kind, not gone)
     if not wanted or len(set(gone)) != len(gone):
         yield f"a link of kind {kind} takes out {len(gone)} batches"
     for digest in sorted(stray):
@@ -46,14 +46,14 @@ def _acts(case: Case, chain: ChainEvidence) -> Iterator[str]:
     dropped = (record["batch"] or {}).get("dropped") or {"links": []}
     for digest in sorted(set(dropped["links"]) - set(case.counted_before)):
         yield f"the head before it does not count link {digest[:12]}, whose rows were left out"
-    if kind == ROLLBACK and case.prior is None and record["prior"] not in case.priors:
+    if kind == Kind.ROLLBACK and case.prior is None and record["prior"] not in case.priors:
         yield "a rollback goes to no earlier link"
     start = (chain.branch() or {}).get("record")
-    if kind == BRANCH and (record["prior"] != start or record["previous"] != start):
+    if kind == Kind.BRANCH and (record["prior"] != start or record["previous"] != start):
         yield "a branch starts from the link that its genesis names"
 
 
-def _copied(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+def _copied(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """A belief without a fit of its own is that of its prior, bit for bit."""
     if not case.copied or case.prior is None:
         return  # R10, R22 and R03 say why
@@ -66,7 +66,7 @@ def _copied(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         yield "the artifacts are not those of the link whose belief it has"
 
 
-ACT_CHECKS: dict[str, Callable[[Case, ChainEvidence], Iterator[str]]] = {
+ACT_CHECKS: dict[str, Callable[[Case, GatheredChain], Iterator[str]]] = {
     "R21": _replayed,
     "R22": _acts,
     "R23": _copied,

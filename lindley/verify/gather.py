@@ -23,7 +23,7 @@ from lindley.ledger.record import digest, parse
 from lindley.model.declaration import source_digest
 from lindley.names import check_chain_name
 from lindley.prior.matched import MatchedPrior, rematch
-from lindley.verify.case import ChainEvidence, Evidence
+from lindley.verify.case import GatheredChain, GatheredVersion
 from lindley.verify.verifier import Report, verify
 
 
@@ -38,7 +38,7 @@ def verify_chain(ledger: Ledger, chain: str) -> Report:
     return verify(gather(ledger, chain))
 
 
-def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> ChainEvidence:
+def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> GatheredChain:
     """Read everything of a chain that a rule looks at.
 
     Parameters
@@ -62,7 +62,7 @@ def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> ChainEvi
     except LedgerCorrupt as error:
         stated = error.expected.removeprefix("sha256 ") if error.expected.startswith("sha256 ") else ""
     versions = ledger.versions(chain)
-    evidence = ChainEvidence(
+    evidence = GatheredChain(
         name=chain,
         genesis=genesis,
         genesis_digest=stated,
@@ -79,7 +79,7 @@ def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> ChainEvi
     return evidence
 
 
-def _gather_version(ledger: Ledger, version: Version) -> Evidence:
+def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:
     """Read one version; what is missing or unreadable is left out and found by a rule."""
     state = ledger.run_state(version.run_id) if version.run_id else None
     tags = dict(state.tags) if state else None
@@ -89,12 +89,14 @@ def _gather_version(ledger: Ledger, version: Version) -> Evidence:
         try:
             ledger.download(version.run_id, folder)
         except LedgerCorrupt:
-            return Evidence(version=version, record=None, artifacts={}, run_tags=tags, run_metrics=metrics)
+            return GatheredVersion(
+                version=version, record=None, artifacts={}, run_tags=tags, run_metrics=metrics
+            )
         artifacts = file_digests(folder)
         artifacts.pop(artifact_names.RECORD, None)
         record = _bytes(folder / artifact_names.RECORD)
         table, content, ranges = _read_batch(folder / artifact_names.BATCH, record)
-        evidence = Evidence(
+        evidence = GatheredVersion(
             version=version,
             record=record,
             artifacts=artifacts,
@@ -107,7 +109,7 @@ def _gather_version(ledger: Ledger, version: Version) -> Evidence:
         return _with_posterior(evidence, folder)
 
 
-def _with_posterior(evidence: Evidence, folder: Path) -> Evidence:
+def _with_posterior(evidence: GatheredVersion, folder: Path) -> GatheredVersion:
     """Add the draws, the matched prior and the model's code."""
     matched: MatchedPrior | None = None
     rematched = drawn = code = None
@@ -122,7 +124,7 @@ def _with_posterior(evidence: Evidence, folder: Path) -> Evidence:
     # Code that is nested too deep is a MemoryError to Python's parser.
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         code = source_digest((folder / artifact_names.MODEL).read_text(encoding="utf-8"))
-    return Evidence(
+    return GatheredVersion(
         **{name: getattr(evidence, name) for name in evidence.__dataclass_fields__}
         | {"matched": matched, "rematched": rematched, "draws_digest": drawn, "model_digest": code}
     )

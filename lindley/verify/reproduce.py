@@ -20,12 +20,12 @@ from lindley.inference.diagnostics import Thresholds
 from lindley.inference.sampling import CHANGED, FitSettings, Progress
 from lindley.ledger import artifact_names
 from lindley.ledger.bundle import libraries
-from lindley.ledger.chain import Chain, Link, Version
+from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, is_copy, maker_of, read_batches, settled
 from lindley.ledger.netcdf import draws_digest, read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, read_record
-from lindley.ledger.record import CORRECT, IMPORT, REBASE, RETRACT, SCHEMA, UPDATE, digest
+from lindley.ledger.record import SCHEMA, Kind, digest
 from lindley.model.declaration import BRANCH_MARK, Declaration, load_file
 from lindley.operations.amendment import fit_act
 from lindley.operations.plan import Outcome, fit_plan
@@ -131,7 +131,7 @@ def with_replays(report: Report, replays: Sequence[Replayed]) -> Report:
 
 
 def _replay(
-    ledger: Ledger, name: str, chain: Chain, link: Link, bitwise: bool, progress: Progress | None
+    ledger: Ledger, name: str, chain: Chain, link: ChainLink, bitwise: bool, progress: Progress | None
 ) -> Replayed:
     """Fit one link again; what Lindley refuses on the way is the link's fault and is said."""
     number, version = link.number, link.version.number
@@ -143,7 +143,7 @@ def _replay(
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             declaration = _stored_declaration(ledger, name, link, record, Path(scratch))
             view = cast("Ledger", _Before(ledger, name, chain, link))
-            again = {UPDATE: _update, REBASE: _rebase}.get(link.version.kind, _act)
+            again = {str(Kind.UPDATE): _update, str(Kind.REBASE): _rebase}.get(link.version.kind, _act)
             outcome, origin = again(view, declaration, link, record, progress)
         verdict, detail = _compare(ledger, link, record, outcome, origin, bitwise)
     except LindleyError as error:
@@ -151,20 +151,22 @@ def _replay(
     return Replayed(number, version, verdict, detail)
 
 
-def _no_fit(chain: Chain, link: Link) -> str:
+def _no_fit(chain: Chain, link: ChainLink) -> str:
     """Return why a link's belief comes from no fit of its own; empty where it does."""
     kind = link.version.kind
-    if kind == IMPORT:
+    if kind == Kind.IMPORT:
         return "its trace was sampled elsewhere"
     if is_copy(chain, link):
         return f"its belief is that of link {maker_of(chain, link).number}"
-    return "" if kind in (UPDATE, REBASE, RETRACT, CORRECT) else f"a link of kind {kind!r}"
+    return (
+        "" if kind in (Kind.UPDATE, Kind.REBASE, Kind.RETRACT, Kind.CORRECT) else f"a link of kind {kind!r}"
+    )
 
 
 class _Before:
     """A ledger as it was before a link, that cannot be written to; see `Ledger` for the methods."""
 
-    def __init__(self, ledger: Ledger, name: str, chain: Chain, link: Link) -> None:
+    def __init__(self, ledger: Ledger, name: str, chain: Chain, link: ChainLink) -> None:
         self._ledger = ledger
         self._name = name
         # A batch that was quarantined on this very head would count as seen already.
@@ -193,7 +195,7 @@ class _Before:
 
 
 def _stored_declaration(
-    ledger: Ledger, name: str, link: Link, record: dict[str, Any], folder: Path
+    ledger: Ledger, name: str, link: ChainLink, record: dict[str, Any], folder: Path
 ) -> Declaration:
     """Load the declaration from the code that is stored beside a link. Executes it."""
     path = ledger.download(link.version.run_id, folder, artifact_names.MODEL)
@@ -209,7 +211,7 @@ def _stored_declaration(
 
 
 def _update(
-    view: Ledger, declaration: Declaration, link: Link, record: dict[str, Any], progress: Progress | None
+    view: Ledger, declaration: Declaration, link: ChainLink, record: dict[str, Any], progress: Progress | None
 ) -> tuple[Outcome, Origin]:
     """Plan and fit an update as it was planned and fitted then."""
     plan = plan_update(
@@ -226,7 +228,7 @@ def _update(
 
 
 def _rebase(
-    view: Ledger, declaration: Declaration, link: Link, record: dict[str, Any], progress: Progress | None
+    view: Ledger, declaration: Declaration, link: ChainLink, record: dict[str, Any], progress: Progress | None
 ) -> tuple[Outcome, Origin]:
     """Plan and fit a pooled refit as it was planned and fitted then."""
     plan = plan_rebase(
@@ -241,13 +243,13 @@ def _rebase(
 
 
 def _act(
-    view: Ledger, declaration: Declaration, link: Link, record: dict[str, Any], progress: Progress | None
+    view: Ledger, declaration: Declaration, link: ChainLink, record: dict[str, Any], progress: Progress | None
 ) -> tuple[Outcome, Origin]:
     """Plan and fit a retraction or correction as it was planned and fitted then."""
     chain = find_chain(view, declaration.name)
     links = [chain.link_of(taken) for taken in record["retracted"]]
     gone = [str(taken.number) for taken in links if taken is not None]
-    if link.version.kind == RETRACT:
+    if link.version.kind == Kind.RETRACT:
         plan = plan_retract(view, declaration, gone, accept_model_change=True)
     else:
         batch = read_batches(view, declaration, [link])[0]
@@ -262,7 +264,7 @@ def _act(
     return outcome, settled(plan.origin, plan.behind, outcome.info.undone)
 
 
-def _require_plan(link: Link, record: dict[str, Any], noop: str | None, previous: str) -> None:
+def _require_plan(link: ChainLink, record: dict[str, Any], noop: str | None, previous: str) -> None:
     """Refuse a plan that is not the link's."""
     if noop is not None or previous != record["previous"]:
         raise _corrupt(
@@ -306,7 +308,7 @@ def _thresholds(record: dict[str, Any]) -> Thresholds:
 
 def _compare(
     ledger: Ledger,
-    link: Link,
+    link: ChainLink,
     record: dict[str, Any],
     outcome: Outcome,
     origin: Origin,
@@ -335,7 +337,7 @@ def _compare(
     )
 
 
-def _recorded_trace(ledger: Ledger, link: Link, record: dict[str, Any]) -> xr.DataTree:
+def _recorded_trace(ledger: Ledger, link: ChainLink, record: dict[str, Any]) -> xr.DataTree:
     """Read a link's draws and check that they are the recorded ones."""
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         tree = read_trace(ledger.download(link.version.run_id, Path(scratch), artifact_names.TRACE))
@@ -357,9 +359,9 @@ def _other_results(record: dict[str, Any], outcome: Outcome, origin: Origin) -> 
         yield "list of batches fitted again"
     if outcome.gate.as_dict() != record["gate"]:
         yield "verdict of the gate"
-    figures, stated = outcome.info.figures, record["figures"]
+    metrics, stated = outcome.info.metrics, record["metrics"]
     differing = sorted(
-        name for name in figures.keys() | stated.keys() if figures.get(name) != stated.get(name)
+        name for name in metrics.keys() | stated.keys() if metrics.get(name) != stated.get(name)
     )
     if differing:
         yield f"value of {', '.join(differing[:5])}"

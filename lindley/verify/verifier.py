@@ -17,9 +17,9 @@ import pyarrow as pa
 from lindley.batch.batch import ranges_disjoint
 from lindley.batch.digest import content_digest
 from lindley.errors import LedgerCorrupt
-from lindley.ledger.chain import Chain, Link, walk
-from lindley.ledger.record import GENESIS, digest, parse
-from lindley.verify.case import Case, ChainEvidence, Evidence
+from lindley.ledger.chain import Chain, ChainLink, walk
+from lindley.ledger.record import Kind, digest, parse
+from lindley.verify.case import Case, GatheredChain, GatheredVersion
 from lindley.verify.version_rules import CHECKS
 
 RULES: dict[str, str] = {
@@ -88,7 +88,7 @@ class Report:
         return all(finding.severity != "error" for finding in self.findings)
 
 
-def verify(chain: ChainEvidence) -> Report:
+def verify(chain: GatheredChain) -> Report:
     """Check every rule on a chain.
 
     Returns
@@ -121,9 +121,9 @@ def verify(chain: ChainEvidence) -> Report:
     return Report(chain=chain.name, links=links, findings=tuple(order))
 
 
-def _walked(chain: ChainEvidence) -> Chain:
+def _walked(chain: GatheredChain) -> Chain:
     """Walk a chain; a branch after the links that it continues."""
-    base, origin = tuple[Link, ...](), chain.branch()
+    base, origin = tuple[ChainLink, ...](), chain.branch()
     if origin is not None and chain.base is not None:
         source = _walked(chain.base)
         start = source.link_of(origin["record"])
@@ -131,9 +131,9 @@ def _walked(chain: ChainEvidence) -> Chain:
     return walk(chain.genesis_digest, [item.version for item in chain.versions], base)
 
 
-def _base(chain: ChainEvidence, walked: Chain) -> tuple[list[Case], dict[str, dict[str, Any] | None]]:
+def _base(chain: GatheredChain, walked: Chain) -> tuple[list[Case], dict[str, dict[str, Any] | None]]:
     """Return cases and records of the links that a branch continues, which are verified there."""
-    items, source = dict[str, Evidence](), chain.base
+    items, source = dict[str, GatheredVersion](), chain.base
     while source is not None:
         items |= {item.version.run_id: item for item in source.versions}
         source = source.base
@@ -149,9 +149,9 @@ def _base(chain: ChainEvidence, walked: Chain) -> tuple[list[Case], dict[str, di
 
 
 def _case(
-    item: Evidence,
+    item: GatheredVersion,
     record: dict[str, Any],
-    link: Link | None,
+    link: ChainLink | None,
     walked: Chain,
     head: str,
     earlier: dict[str, dict[str, Any] | None],
@@ -171,24 +171,24 @@ def _case(
     )
 
 
-def _records(links: Iterable[Link]) -> tuple[str, ...]:
+def _records(links: Iterable[ChainLink]) -> tuple[str, ...]:
     return tuple(link.version.record for link in links)
 
 
-def _owners(chain: ChainEvidence) -> dict[str, str]:
+def _owners(chain: GatheredChain) -> dict[str, str]:
     """Return the chain of each run, those that a branch continues included."""
     found = _owners(chain.base) if chain.base is not None else {}
     return found | {item.version.run_id: chain.name for item in chain.versions}
 
 
-def _checked(case: Case, chain: ChainEvidence) -> Iterator[Finding]:
+def _checked(case: Case, chain: GatheredChain) -> Iterator[Finding]:
     """Hold one version against every rule on its own."""
     for rule, check in CHECKS.items():
         for message in check(case, chain):
             yield Finding(rule, case.link, case.evidence.version.number, message)
 
 
-def _line(link: Link, owner: str) -> dict[str, Any]:
+def _line(link: ChainLink, owner: str) -> dict[str, Any]:
     """Describe a link for the report; `owner` is the chain whose version it is."""
     version = link.version
     return {
@@ -205,7 +205,7 @@ def _line(link: Link, owner: str) -> dict[str, Any]:
     }
 
 
-def _genesis(chain: ChainEvidence) -> Iterator[Finding]:
+def _genesis(chain: GatheredChain) -> Iterator[Finding]:
     if chain.genesis is None or digest(chain.genesis) != chain.genesis_digest:
         found = "none" if chain.genesis is None else digest(chain.genesis)[:12]
         yield Finding(
@@ -217,12 +217,12 @@ def _genesis(chain: ChainEvidence) -> Iterator[Finding]:
     except LedgerCorrupt as error:
         yield Finding("R01", None, None, str(error))
         return
-    if record["kind"] != GENESIS or record["chain"] != chain.name:
+    if record["kind"] != Kind.GENESIS or record["chain"] != chain.name:
         found = f"{record['kind']} of {record['chain']}"
         yield Finding("R01", None, None, f"genesis record of {chain.name} expected, found {found}")
 
 
-def _gaps(chain: ChainEvidence) -> Iterator[Finding]:
+def _gaps(chain: GatheredChain) -> Iterator[Finding]:
     numbers = [item.version.number for item in chain.versions]
     for missing in sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers)):
         yield Finding("R02", None, missing, f"version {missing} is missing: it was deleted")
@@ -231,7 +231,7 @@ def _gaps(chain: ChainEvidence) -> Iterator[Finding]:
         yield Finding("R02", None, None, f"the version of run {run_id} is missing: it was deleted")
 
 
-def _head(chain: ChainEvidence, walked: Chain) -> Iterator[Finding]:
+def _head(chain: GatheredChain, walked: Chain) -> Iterator[Finding]:
     head = walked.own[-1] if walked.own else None
     wanted = head.version.number if head else None
     if chain.head_hint == wanted:
@@ -243,7 +243,7 @@ def _head(chain: ChainEvidence, walked: Chain) -> Iterator[Finding]:
     yield Finding("R19", link, wanted, message, "warning" if behind else "error")
 
 
-def _stray(chain: ChainEvidence, walked: Chain) -> Iterator[Finding]:
+def _stray(chain: GatheredChain, walked: Chain) -> Iterator[Finding]:
     """An accepted version that is no link must have lost a race: its previous is an earlier head."""
     # The one head that a branch is made on is the link that it starts from.
     heads = {walked.links[walked.base - 1].version.record if walked.base else chain.genesis_digest}
@@ -257,7 +257,7 @@ def _stray(chain: ChainEvidence, walked: Chain) -> Iterator[Finding]:
             yield Finding("R20", None, version.number, message)
 
 
-def _record(item: Evidence, link: int | None) -> tuple[dict[str, Any] | None, list[Finding]]:
+def _record(item: GatheredVersion, link: int | None) -> tuple[dict[str, Any] | None, list[Finding]]:
     """Parse a version's record; R03 and R04."""
     number = item.version.number
     if item.record is None:
@@ -270,12 +270,12 @@ def _record(item: Evidence, link: int | None) -> tuple[dict[str, Any] | None, li
         record = parse(item.record)
     except LedgerCorrupt as error:
         return None, [*findings, Finding("R03", link, number, error.found or str(error))]
-    if record["kind"] == GENESIS:
+    if record["kind"] == Kind.GENESIS:
         return None, [*findings, Finding("R03", link, number, "the record of a link is a genesis record")]
     return record, findings
 
 
-def _branch(chain: ChainEvidence, walked: Chain) -> Iterator[Finding]:
+def _branch(chain: GatheredChain, walked: Chain) -> Iterator[Finding]:
     """R24, and what is wrong with the links that a branch continues."""
     origin = chain.branch()
     if origin is None:
@@ -320,7 +320,7 @@ def _counted_once(cases: list[Case]) -> Iterator[Finding]:
                 yield Finding("R14", case.link, number, message)
 
 
-def _contexts(chain: ChainEvidence, cases: list[Case]) -> Iterator[Finding]:
+def _contexts(chain: GatheredChain, cases: list[Case]) -> Iterator[Finding]:
     """R07: the context of each batch are the last rows before it, as many as genesis says."""
     root = chain.root()
     if root is None:

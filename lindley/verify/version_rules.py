@@ -13,11 +13,11 @@ import numpy as np
 
 from lindley.ledger.artifact_names import PLOTS, SIGNATURE
 from lindley.ledger.chain import version_tags
-from lindley.ledger.record import CORRECT, WITH_BATCH
+from lindley.ledger.record import WITH_BATCH, Kind
 from lindley.model.coordinates import Coordinates
 from lindley.prior.triangular import ARRAYS
 from lindley.seeds import derive_seed
-from lindley.verify.case import Case, ChainEvidence
+from lindley.verify.case import Case, GatheredChain
 from lindley.verify.counting_rules import ACT_CHECKS
 
 #: Files that no record lists: what MLflow writes beside a belief when it is loaded from a local store, and
@@ -25,12 +25,12 @@ from lindley.verify.counting_rules import ACT_CHECKS
 _UNLISTED = frozenset({"belief/registered_model_meta", SIGNATURE})
 
 
-def _tags(case: Case, chain: ChainEvidence) -> Iterator[str]:
+def _tags(case: Case, chain: GatheredChain) -> Iterator[str]:
     expected = version_tags(case.record, case.evidence.version.record) | {"lindley.chain": chain.name}
     yield from _differences("tag", expected, case.evidence.version.tags)
 
 
-def _artifacts(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+def _artifacts(case: Case, _chain: GatheredChain) -> Iterator[str]:
     listed, held = case.record["artifacts"], case.evidence.artifacts
     for path in sorted(listed):
         if path not in held:
@@ -44,7 +44,7 @@ def _artifacts(case: Case, _chain: ChainEvidence) -> Iterator[str]:
             yield f"artifact {path} is not in the record"
 
 
-def _batch(case: Case, chain: ChainEvidence) -> Iterator[str]:
+def _batch(case: Case, chain: GatheredChain) -> Iterator[str]:
     stated, item, root = case.record["batch"], case.evidence, chain.root()
     kind = case.record["kind"]
     if (stated is None) == (kind in WITH_BATCH):
@@ -64,7 +64,7 @@ def _batch(case: Case, chain: ChainEvidence) -> Iterator[str]:
         yield f"key ranges {stated['key_ranges']} expected, found {item.key_ranges}"
 
 
-def _posterior(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+def _posterior(case: Case, _chain: GatheredChain) -> Iterator[str]:
     stated, item = case.record["posterior"], case.evidence
     if item.matched is None:
         yield "the matched prior cannot be read"
@@ -85,7 +85,7 @@ def _posterior(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         yield f"draws {stated['draws'][:12]} expected, found {str(item.draws_digest)[:12]}"
 
 
-def _matching(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+def _matching(case: Case, _chain: GatheredChain) -> Iterator[str]:
     held, again = case.evidence.matched, case.evidence.rematched
     if held is None or case.evidence.draws_digest is None:
         return  # R08 says so
@@ -102,7 +102,7 @@ def _matching(case: Case, _chain: ChainEvidence) -> Iterator[str]:
             yield f"{name} of the matched prior is not that of the draws"
 
 
-def _order(case: Case, chain: ChainEvidence) -> Iterator[str]:
+def _order(case: Case, chain: GatheredChain) -> Iterator[str]:
     record = case.record
     if case.link and record["previous"] != case.previous:
         yield f"previous {str(case.previous)[:12]} expected, found {record['previous'][:12]}"
@@ -112,7 +112,7 @@ def _order(case: Case, chain: ChainEvidence) -> Iterator[str]:
         yield f"prior {record['prior'][:12]} is no earlier link"
 
 
-def _prior_used(case: Case, chain: ChainEvidence) -> Iterator[str]:
+def _prior_used(case: Case, chain: GatheredChain) -> Iterator[str]:
     if not case.prior_is_readable(chain):
         return
     wanted = case.prior["posterior"]["matched"] if case.prior else None
@@ -120,7 +120,7 @@ def _prior_used(case: Case, chain: ChainEvidence) -> Iterator[str]:
         yield f"prior belief {str(wanted)[:12]} expected, found {str(case.record['prior_belief'])[:12]}"
 
 
-def _seed(case: Case, chain: ChainEvidence) -> Iterator[str]:
+def _seed(case: Case, chain: GatheredChain) -> Iterator[str]:
     record = case.record
     if record["kind"] == "import" or (record["previous"] != chain.genesis_digest and case.before is None):
         return
@@ -135,63 +135,63 @@ def _seed(case: Case, chain: ChainEvidence) -> Iterator[str]:
         yield f"seed {wanted} expected, found {record['sampler'].get('seed')}"
 
 
-def _gate(case: Case, _chain: ChainEvidence) -> Iterator[str]:
-    figures, limits, gate = case.record["figures"], case.record["thresholds"], case.record["gate"]
+def _gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    metrics, limits, gate = case.record["metrics"], case.record["thresholds"], case.record["gate"]
     if case.link and not gate["passed"]:
         yield "a fit that failed the gate is a link"
     if case.record["kind"] == "import" or case.copied:
         return
     strict = case.record["policy"].get("conflict") == "quarantine"
     bad = [
-        strict and figures.get("conflict_p", 1.0) < limits.get("conflict_warn", 0.0),
-        figures.get("r_hat_max", np.inf) > limits["r_hat"],
-        figures.get("ess_bulk_min", 0) < limits["ess"],
-        figures.get("ess_tail_min", 0) < limits["ess"],
-        figures.get("divergence_rate", 1) > limits["divergences"],
+        strict and metrics.get("conflict_p", 1.0) < limits.get("conflict_warn", 0.0),
+        metrics.get("r_hat_max", np.inf) > limits["r_hat"],
+        metrics.get("ess_bulk_min", 0) < limits["ess"],
+        metrics.get("ess_tail_min", 0) < limits["ess"],
+        metrics.get("divergence_rate", 1) > limits["divergences"],
     ]
     if gate["passed"] == any(bad) or gate["passed"] == bool(gate["reasons"]):
         yield f"gate {'passed' if gate['passed'] else 'refused'}, but the figures say otherwise"
 
 
-def _budget(case: Case, chain: ChainEvidence) -> Iterator[str]:
+def _budget(case: Case, chain: GatheredChain) -> Iterator[str]:
     record = case.record
     if record["kind"] == "import" or case.copied or not case.prior_is_readable(chain):
         return
-    figures = record["figures"]
+    metrics = record["metrics"]
     if record["schema"] != "lindley-record/1":
         yield from _accumulated(case)
     size = sum(math.prod(block["value_shape"]) for block in record["posterior"]["coordinates"])
     # A fit that did not move has no ESS, and then no budget either.
-    ess = max(min(figures.get("ess_bulk_min", np.nan), figures.get("ess_tail_min", np.nan)), 1.0)
+    ess = max(min(metrics.get("ess_bulk_min", np.nan), metrics.get("ess_tail_min", np.nan)), 1.0)
     # Calibration makes draws worth more, never less.
-    ess = max(figures.get("match_ess", ess), ess)
-    before = case.prior["figures"].get("budget", 0.0) if case.prior else 0.0
+    ess = max(metrics.get("match_ess", ess), ess)
+    before = case.prior["metrics"].get("budget", 0.0) if case.prior else 0.0
     wanted = before + (size + 1) / ess
-    if not np.isclose(figures.get("budget", np.nan), wanted, rtol=1e-9, equal_nan=True):
-        yield f"budget {wanted:.6g} expected, found {figures.get('budget')}"
+    if not np.isclose(metrics.get("budget", np.nan), wanted, rtol=1e-9, equal_nan=True):
+        yield f"budget {wanted:.6g} expected, found {metrics.get('budget')}"
 
 
 def _accumulated(case: Case) -> Iterator[str]:
     """Whether the match is trusted, and what is counted along the chain."""
-    record, figures = case.record, case.record["figures"]
+    record, metrics = case.record, case.record["metrics"]
     trusted = float(not record["posterior"]["doubts"])
-    if figures.get("trusted") != trusted:
-        yield f"trusted {trusted:.0f} expected, found {figures.get('trusted')}"
-    before = case.prior["figures"] if case.prior else {"trusted": 1.0}
+    if metrics.get("trusted") != trusted:
+        yield f"trusted {trusted:.0f} expected, found {metrics.get('trusted')}"
+    before = case.prior["metrics"] if case.prior else {"trusted": 1.0}
     doubt = before.get("doubt", 0.0) + (before.get("trusted", 1.0) == 0)
-    if figures.get("doubt") != doubt:
-        yield f"doubt {doubt:.0f} expected, found {figures.get('doubt')}"
-    if figures.get("replayed") != len(record["replayed"]) - (record["kind"] not in WITH_BATCH):
-        yield f"replayed {len(record['replayed'])} expected, found {figures.get('replayed')}"
-    base = case.prior if record["kind"] == CORRECT else case.before
-    score = base["figures"].get("log_score") if base else 0.0
-    if record["batch"] and {"log_score", "log_predictive"} <= set(figures) and score is not None:
-        wanted = score + figures["log_predictive"]
-        if not np.isclose(figures["log_score"], wanted, rtol=1e-9, atol=1e-9):
-            yield f"log score {wanted:.6g} expected, found {figures['log_score']}"
+    if metrics.get("doubt") != doubt:
+        yield f"doubt {doubt:.0f} expected, found {metrics.get('doubt')}"
+    if metrics.get("replayed") != len(record["replayed"]) - (record["kind"] not in WITH_BATCH):
+        yield f"replayed {len(record['replayed'])} expected, found {metrics.get('replayed')}"
+    base = case.prior if record["kind"] == Kind.CORRECT else case.before
+    score = base["metrics"].get("log_score") if base else 0.0
+    if record["batch"] and {"log_score", "log_predictive"} <= set(metrics) and score is not None:
+        wanted = score + metrics["log_predictive"]
+        if not np.isclose(metrics["log_score"], wanted, rtol=1e-9, atol=1e-9):
+            yield f"log score {wanted:.6g} expected, found {metrics['log_score']}"
 
 
-def _model(case: Case, chain: ChainEvidence) -> Iterator[str]:
+def _model(case: Case, chain: GatheredChain) -> Iterator[str]:
     stated = case.record["model"]["digest"]
     root = chain.root()
     if root is not None and case.record["model"]["constants"] != root["model"]["constants"]:
@@ -200,7 +200,7 @@ def _model(case: Case, chain: ChainEvidence) -> Iterator[str]:
         yield f"model {stated[:12]} expected, found {str(case.evidence.model_digest)[:12]}"
 
 
-def _run(case: Case, _chain: ChainEvidence) -> Iterator[str]:
+def _run(case: Case, _chain: GatheredChain) -> Iterator[str]:
     item = case.evidence
     if item.run_tags is None or item.run_metrics is None:
         yield f"run {item.version.run_id or 'none'} is missing"
@@ -210,7 +210,7 @@ def _run(case: Case, _chain: ChainEvidence) -> Iterator[str]:
         yield f"the version's source ends with {place} expected, found {item.version.source[-120:]!r}"
     wanted = {k: v for k, v in version_tags(case.record, item.version.record).items() if v}
     yield from _differences("run tag", wanted, item.run_tags)
-    for name, value in case.record["figures"].items():
+    for name, value in case.record["metrics"].items():
         held = item.run_metrics.get(name)
         if held is None or not np.isclose(held, value, rtol=1e-12, atol=0):
             yield f"run metric {name}: {value!r} expected, found {held!r}"
@@ -222,7 +222,7 @@ def _differences(what: str, expected: dict[str, str], held: dict[str, str]) -> I
             yield f"{what} {name}: {expected[name][:60]!r} expected, found {held.get(name, '')[:60]!r}"
 
 
-CHECKS: dict[str, Callable[[Case, ChainEvidence], Iterator[str]]] = {
+CHECKS: dict[str, Callable[[Case, GatheredChain], Iterator[str]]] = {
     "R05": _tags,
     "R06": _artifacts,
     "R07": _batch,

@@ -145,7 +145,7 @@ class TestModels:
             carried = tuple(variable.name for variable in model.free_RVs)
             links.append(target(take_apart(declaration, model, carried), genesis=False))
         assert links[0].digest == links[1].digest
-        assert links[0].baked == links[1].baked == 0
+        assert links[0].inlined == links[1].inlined == 0
 
     def test_its_batches_are_those_of_the_original_split(self, name: str) -> None:
         spec = read(name, "spec.json")

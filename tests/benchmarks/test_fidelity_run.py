@@ -39,7 +39,7 @@ def rows(
 
 class TestVerdict:
     @pytest.mark.parametrize(
-        ("figures", "regular", "word"),
+        ("metrics", "regular", "word"),
         [
             ({}, True, "right"),
             ({"flagged": True}, True, "nuisance"),
@@ -58,8 +58,8 @@ class TestVerdict:
             ({"mean": NAN, "ratio": NAN, "correlation": NAN}, True, "right"),
         ],
     )
-    def test_bars(self, figures: dict, regular: bool, word: str) -> None:
-        assert compare.verdict(compare.summarise(rows(**figures)), regular) == word
+    def test_bars(self, metrics: dict, regular: bool, word: str) -> None:
+        assert compare.verdict(compare.summarise(rows(**metrics)), regular) == word
 
     def test_a_method_without_a_result_failed(self) -> None:
         summary = compare.summarise([compare.failed_row("one", 2, "lindley")])

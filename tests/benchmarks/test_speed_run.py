@@ -181,7 +181,7 @@ class TestArticle:
     def test_it_is_skipped_loudly(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(article.PYTHON, raising=False)
         said: list[str] = []
-        article.warm(SimpleNamespace(say=said.append), [])
+        article.warm(SimpleNamespace(notify=said.append), [])
         assert said[0].startswith("SKIPPED: pymc3_article")
 
     def test_it_runs_where_a_python_is_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,10 +278,10 @@ class TestRuns:
         assert sorted(state.metrics.values()) == [float(i) for i in range(1100)]
 
     def test_figures_keep_full_precision(self, ledger: Ledger, chain: str) -> None:
-        figures = {"third": 1 / 3, "tiny": 1e-300, "large": -1.7e308, "zero": 0.0}
-        state = ledger.run_state(ledger.open_run(chain, Run(name="figures", metrics=figures)))
+        metrics = {"third": 1 / 3, "tiny": 1e-300, "large": -1.7e308, "zero": 0.0}
+        state = ledger.run_state(ledger.open_run(chain, Run(name="metrics", metrics=metrics)))
         assert state is not None
-        assert dict(state.metrics) == figures
+        assert dict(state.metrics) == metrics
 
 
 class TestRegistration:
@@ -297,7 +297,7 @@ class TestRegistration:
                 "lindley.origin": "batch one.csv",
                 "lindley.rows": str(i),
                 "lindley.key_ranges": key_ranges,
-                "lindley.figures": canonical({"r_hat_max": 1.5}).decode(),
+                "lindley.metrics": canonical({"r_hat_max": 1.5}).decode(),
                 "lindley.reasons": canonical(["one", "two"]).decode(),
             }
             assert ledger.register(chain, run_id, tags, f"note {i}") == i + 1
@@ -309,7 +309,7 @@ class TestRegistration:
         assert (last.record, last.previous, last.rows) == (f"{11:064x}", f"{10:064x}", 11)
         assert (last.kind, last.status, last.origin) == ("update", "accepted", "batch one.csv")
         assert last.key_ranges == {"id": ["int:1", "int:9"]}
-        assert last.figures == {"r_hat_max": 1.5}
+        assert last.metrics == {"r_hat_max": 1.5}
         assert last.reasons == ("one", "two")
         assert last.created.endswith("+00:00")
 
@@ -347,9 +347,9 @@ class TestRegistration:
     def test_foreign_tags_make_a_version_that_is_no_link(self, ledger: Ledger, chain: str) -> None:
         ledger.claim(chain, GENESIS, "")
         run_id = ledger.open_run(chain, Run(name="foreign"))
-        ledger.register(chain, run_id, {"team": "x", "lindley.figures": "[", "lindley.rows": "²"}, "")
+        ledger.register(chain, run_id, {"team": "x", "lindley.metrics": "[", "lindley.rows": "²"}, "")
         (version,) = ledger.versions(chain)
-        assert (version.record, version.status, version.rows, version.figures) == ("", "quarantined", 0, {})
+        assert (version.record, version.status, version.rows, version.metrics) == ("", "quarantined", 0, {})
         assert walk(digest(GENESIS), [version]).links == ()
 
     def test_no_version_without_a_chain(self, ledger: Ledger, chain: str) -> None:

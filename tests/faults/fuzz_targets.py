@@ -242,7 +242,7 @@ def declarations() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
         fields = ", ".join(f"{name}={value!r}" for name, value in (good | given[0]).items())
         policies = ", ".join(f"{name}={value!r}" for name, value in (policy | given[1]).items())
         text = (
-            "import pyarrow as pa\nfrom lindley import Declaration\nfrom lindley.policy import Policy\n"
+            "import pyarrow as pa\nfrom lindley import Declaration\nfrom lindley import Policy\n"
             "inf, nan = float('inf'), float('nan')\n\ndef build(batch):\n    raise AssertionError\n\n"
             f"declaration = Declaration(build=build, schema=pa.schema({given[2]}), {fields}, "
             f"policy=Policy({policies}))\n"

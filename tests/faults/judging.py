@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import polygamma
 
-from lindley.ledger.chain import Link
+from lindley.ledger.chain import ChainLink
 from lindley.ledger.reading import find_chain, read_belief
 from lindley.verify.gather import verify_chain
 from tests.faults.writers import Place, successes
@@ -82,7 +82,7 @@ def write(rows: Iterable[Row], path: Path) -> None:
             writer.writerow([*astuple(row)[:-1], f"{row.seconds:.2f}"])
 
 
-def judge(place: Place, numbers: Iterable[int], row: Row) -> list[Link]:
+def assess(place: Place, numbers: Iterable[int], row: Row) -> list[ChainLink]:
     """Hold a chain against the batches that it should have, once each; add what is wrong to `row`."""
     ledger = place.ledger()
     chain = find_chain(ledger, place.chain)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lindley import failpoints
 from lindley.ledger.reading import find_chain
-from tests.faults.judging import Row, judge
+from tests.faults.judging import Row, assess
 from tests.faults.writers import Place, Work, Writer, sweep
 from tests.support.servers import Service
 
@@ -60,7 +60,7 @@ def kill(place: Place, name: str, again: int = 0) -> Row:
         row.lost += _unpictured(place, 3) != 0
     row.seconds = time.monotonic() - started
     numbers = {"reason-written": [0], "drawn": [0, 1, 2]}.get(name, [0, 1])
-    judge(place, numbers, row)
+    assess(place, numbers, row)
     if name == "reason-written":
         row.lost += _refused(place) != 1
     return row
@@ -92,7 +92,7 @@ def kill_winner(place: Place, name: str) -> Row:
     row.undetected += place.ledger().head_hint(place.chain) != 3
     sweep(place)
     row.seconds = time.monotonic() - started
-    judge(place, [0, 1, 2], row)
+    assess(place, [0, 1, 2], row)
     return row
 
 
@@ -122,7 +122,7 @@ def kill_server(place: Place, server: Service, name: str, pause: float = 0.0) ->
     assert done is not None
     sweep(place)
     row.seconds = time.monotonic() - started
-    judge(place, [0, 1], row)
+    assess(place, [0, 1], row)
     # A writer that gave up said so; its file was still waiting for the sweep.
     row.undetected += sum(not text.startswith("LedgerUnavailable") for text in done.failures)
     return row, f"{done.status}, {len(done.failures)} gave up"

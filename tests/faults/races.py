@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from lindley.ledger.reading import read_belief
-from tests.faults.judging import Row, expected, judge, off_the_oracle, sequential_digest
+from tests.faults.judging import Row, assess, expected, off_the_oracle, sequential_digest
 from tests.faults.writers import Place, Writer
 from tests.support.forks import context
 
@@ -28,7 +28,7 @@ def race(place: Place, case: str, writers: int = 8, each: int = 3) -> tuple[Row,
     row.seconds = time.monotonic() - started
 
     numbers = range(writers * each)
-    links = judge(place, numbers, row)
+    links = assess(place, numbers, row)
     by_digest = {expected(place, number): number for number in numbers}
     order = [by_digest[link.version.batch] for link in links if link.version.batch in by_digest]
     ledger = place.ledger()

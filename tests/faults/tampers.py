@@ -13,7 +13,7 @@ from lindley.ledger import bundle
 from lindley.ledger.chain import read_version, version_tags
 from lindley.ledger.record import canonical, digest, parse
 from lindley.verify import gather as evidence_module
-from lindley.verify.case import ChainEvidence, Evidence
+from lindley.verify.case import GatheredChain, GatheredVersion
 from lindley.verify.gather import gather, verify_chain
 from lindley.verify.verifier import Report, verify
 from tests.faults.judging import Row
@@ -105,7 +105,7 @@ def _changes(folder: Path) -> Iterator[Change]:
         yield _change("a forged chain, by rule", case, " ".join(sorted(wanted)), verify_chain(changed, NAME))
 
 
-def _records(evidence: ChainEvidence, newest: int) -> Iterator[Change]:
+def _records(evidence: GatheredChain, newest: int) -> Iterator[Change]:
     """Change every field of the newest record: alone, with its digest, and with all that vouches for it."""
     record = parse(evidence.versions[newest].record or b"")
     for path, value in each_leaf(record):
@@ -118,7 +118,7 @@ def _records(evidence: ChainEvidence, newest: int) -> Iterator[Change]:
         whole = _with(evidence, newest, record=data, tags=tags)
         item = whole.versions[newest]
         assert item.run_tags is not None
-        item = dataclasses.replace(item, run_tags=item.run_tags | tags, run_metrics=other["figures"])
+        item = dataclasses.replace(item, run_tags=item.run_tags | tags, run_metrics=other["metrics"])
         report = verify(_set(whole, newest, item))
         listed = {path[0], ".".join(map(str, path[:2]))} & REWRITABLE and path != ("sampler", "seed")
         group = "a field of the newest record, and all that vouches for it"
@@ -147,7 +147,7 @@ def _files(ledger: MemoryLedger) -> Iterator[Change]:
     yield _change("an artifact", "belief/payload.pkl: added", "R06", verify_chain(more, NAME))
 
 
-def _tags(evidence: ChainEvidence, newest: int) -> Iterator[Change]:
+def _tags(evidence: GatheredChain, newest: int) -> Iterator[Change]:
     """Change and delete every tag of a version and of its run, and every figure of the run."""
     item = evidence.versions[newest]
     assert item.run_tags is not None
@@ -163,11 +163,11 @@ def _tags(evidence: ChainEvidence, newest: int) -> Iterator[Change]:
             continue
         other = dataclasses.replace(item, run_tags=item.run_tags | {name: f"{text}x"})
         yield _change("a tag of a run", f"{name}: changed", "R18", verify(_set(evidence, newest, other)))
-    figures = parse(item.record or b"")["figures"]
+    metrics = parse(item.record or b"")["metrics"]
     for name, value in item.run_metrics.items():
         other = dataclasses.replace(item, run_metrics=item.run_metrics | {name: value + 1e-6})
         # Timings and what is shown by parameter are not in the record.
-        rule = "R18" if name in figures else _LISTED
+        rule = "R18" if name in metrics else _LISTED
         yield _change("a figure of a run", name, rule, verify(_set(evidence, newest, other)))
 
 
@@ -216,13 +216,13 @@ def _change(group: str, what: str, expected: str, report: Report) -> Change:
 
 
 def _with(
-    evidence: ChainEvidence,
+    evidence: GatheredChain,
     position: int,
     *,
     record: bytes | None = None,
     tags: dict[str, str] | None = None,
     only: bool = False,
-) -> ChainEvidence:
+) -> GatheredChain:
     """Return evidence with another record or other tags of one version; `only` these tags."""
     item = evidence.versions[position]
     old = item.version
@@ -232,16 +232,16 @@ def _with(
     return _set(evidence, position, dataclasses.replace(item, record=record or item.record, version=version))
 
 
-def _set(evidence: ChainEvidence, position: int, item: Evidence) -> ChainEvidence:
+def _set(evidence: GatheredChain, position: int, item: GatheredVersion) -> GatheredChain:
     versions = [*evidence.versions[:position], item, *evidence.versions[position + 1 :]]
     return dataclasses.replace(evidence, versions=tuple(versions))
 
 
 def _once(read: object) -> object:
     """Read a version again only when something of it was changed: reading takes all the time there is."""
-    held: dict[str, Evidence] = {}
+    held: dict[str, GatheredVersion] = {}
 
-    def once(ledger: MemoryLedger, version: object) -> Evidence:
+    def once(ledger: MemoryLedger, version: object) -> GatheredVersion:
         run = ledger.runs.get(version.run_id)
         what = repr((version, run and (run.tags, run.metrics, sorted(run.files.items()))))
         if what not in held:

@@ -13,7 +13,7 @@ from flows.sequences.update import update_one
 from lindley import failpoints
 from lindley.errors import BatchRefused
 from tests.faults import kills, races
-from tests.faults.judging import Row, judge, read, replaced, write
+from tests.faults.judging import Row, assess, read, replaced, write
 from tests.faults.writers import Done, Place, Work, Writer, _steps, sweep
 
 
@@ -65,17 +65,17 @@ def test_a_kill_without_a_sweep_is_seen(ground: Place) -> None:
     paths = [place.land(0), place.land(1)]
     assert Writer(place, paths, Work(failpoint="uploaded", armed_from=1)).done() is None
     row = Row("kill", "unswept", runs=1)
-    judge(place, [0, 1], row)
+    assess(place, [0, 1], row)
     assert (row.lost, row.doubled, row.forked) == (1, 0, 0)
     assert row.undetected == 3  # an open run, a file not archived, a file still waiting
     assert not row.ok
     sweep(place)
     row = Row("kill", "swept", runs=1)
-    links = judge(place, [0], row)
+    links = assess(place, [0], row)
     assert (row.lost, row.doubled) == (0, 1)  # one batch more than it was told of
     place.ledger().set_head_hint(place.chain, links[0].version.number)
     row = Row("kill", "alias", runs=1)
-    judge(place, [0, 1], row)
+    assess(place, [0, 1], row)
     assert row.forked == 1
 
 

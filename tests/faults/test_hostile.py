@@ -50,8 +50,8 @@ ROOT = Path(__file__).parents[2]
 _READER = """
 import os, resource, sys
 from pathlib import Path
-from lindley.batch import read_batch
-from lindley.declaration import load_file
+from lindley.batch.batch import read_batch
+from lindley.model.declaration import load_file
 from lindley.errors import BatchRefused
 declaration = load_file(Path(sys.argv[1]))
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

@@ -204,7 +204,7 @@ def _steps(place: Place, work: Work, done: Done) -> Steps:
         register=register_link,
         draw=draw_missing,
         publish=lambda *_: None,
-        say=lambda _: None,
+        notify=lambda _: None,
     )
 
 

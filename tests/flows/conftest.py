@@ -125,5 +125,5 @@ def steps(ledger, fits, said, published, drawn) -> Steps:
         register=pipeline.register_link,
         draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
         publish=lambda *link: published.append(link),
-        say=said.append,
+        notify=said.append,
     )

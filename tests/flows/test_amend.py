@@ -17,7 +17,7 @@ from flows.cli.output import FAILURE, QUARANTINED, USER_ERROR
 from flows.sequences.amend import ActResult, ActSteps, act, correct_one
 from flows.sequences.update import MOST_RACES
 from lindley.batch.batch import read_batch
-from lindley.errors import ActRefused, FitFailed, LostRace, NameRefused, OverlapRefused, UnknownChain
+from lindley.errors import AmendmentRefused, FitFailed, LostRace, NameRefused, OverlapRefused, UnknownChain
 from lindley.ledger.reading import find_chain
 from lindley.ledger.writing import RunContext, register_link
 from lindley.model.declaration import Declaration
@@ -53,7 +53,7 @@ def steps(ledger, act_fits, said, drawn) -> ActSteps:
         log=lambda at, plan, outcome: log_act(at, plan, outcome, context=RunContext()),
         register=register_link,
         draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
-        say=said.append,
+        notify=said.append,
     )
 
 
@@ -352,7 +352,7 @@ def test_flow_runs_are_named_and_end_as_what_they_came_to(
     assert (state.is_completed(), state.name) == (True, "Quarantined")
     state, error = flow("retract", "coins", ["1", "coins-030.csv", "coins-040.csv"])
     assert state.is_failed()
-    assert isinstance(error, ActRefused)
+    assert isinstance(error, AmendmentRefused)
 
 
 def test_acts_are_deployed_with_their_parameters() -> None:

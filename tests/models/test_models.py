@@ -130,15 +130,15 @@ class TestEveryChain:
 
     def test_one_compiled_function_serves_all_its_batches(self, name: str) -> None:
         declaration = load(name)
-        digests, baked = set(), set()
+        digests, inlined = set(), set()
         for frame in FRAMES[name]():
             model = declaration.build(batch_from_frame(frame, declaration).frame())
             carried = declaration.carried or tuple(variable.name for variable in model.free_RVs)
             link = target(take_apart(declaration, model, carried), genesis=False)
             digests.add(link.digest)
-            baked.add(link.baked)
+            inlined.add(link.inlined)
         assert len(digests) == 1
-        assert len(baked) == 1
+        assert len(inlined) == 1
 
     def test_it_says_what_it_is(self, name: str) -> None:
         declaration = load(name)

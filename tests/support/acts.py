@@ -36,10 +36,10 @@ def fit(plan: ActPlan, *, passed: bool = True) -> Outcome | None:
         link=plan.head_link.number + 1,
     )
     found = fakes.fit(stand_in, passed=passed)
-    figures = {k: v for k, v in found.info.figures.items() if k != "log_predictive"}
-    figures |= {"replayed": float(len(plan.batches) - 1)}
+    metrics = {k: v for k, v in found.info.metrics.items() if k != "log_predictive"}
+    metrics |= {"replayed": float(len(plan.batches) - 1)}
     pooled = "rows" if len(plan.batches) > 1 else ""
-    return Outcome(belief=found.belief, info=replace(found.info, figures=figures, pooled=pooled))
+    return Outcome(belief=found.belief, info=replace(found.info, metrics=metrics, pooled=pooled))
 
 
 def logged(ledger: Ledger, plan: ActPlan, *, passed: bool = True) -> LoggedLink:

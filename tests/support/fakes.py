@@ -91,7 +91,7 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
     prior = plan.prior
     budget = (prior.budget if prior else 0.0) + 2 / 900
     before = plan.before.log_score if plan.before else 0.0
-    figures = {
+    metrics = {
         "r_hat_max": 1.002 if passed else 1.31,
         "ess_bulk_min": 950.0,
         "ess_tail_min": 900.0,
@@ -115,17 +115,17 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         settings=FitSettings(),
         first=FitSettings(),
         attempts=1,
-        figures=figures,
+        metrics=metrics,
         likelihood={"y": "Binomial(<constant>, theta)"},
         genesis={"genesis_prior": {"theta": "Beta(2, 3)"}, "genesis_hyperprior": {}},
         graph_digest=hashlib.sha256(b"later" if plan.prior else b"first").hexdigest(),
-        baked_constants=0,
+        inlined_constants=0,
         compiled_before=plan.prior is not None,
         started_from=prior.matched.digest if prior else None,
         distances={"theta": 0.01},
         seconds={"sample": 0.25},
     )
-    belief = Belief(matched=matched, budget=budget, log_score=figures["log_score"])
+    belief = Belief(matched=matched, budget=budget, log_score=metrics["log_score"])
     return Outcome(belief=belief, info=info)
 
 

@@ -42,7 +42,7 @@ def forge(
     run.files[bundle.RECORD] = canonical(record)
     version.tags = version_tags(record, digest(run.files[bundle.RECORD]))
     run.tags |= version.tags
-    run.metrics |= {name: float(value) for name, value in record["figures"].items()}
+    run.metrics |= {name: float(value) for name, value in record["metrics"].items()}
 
 
 def replaced(value: Any, path: tuple[str | int, ...], other: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lindley.ledger.writing import LoggedLink, Registered, RunContext, register_link
 from lindley.operations.plan import Outcome
-from lindley.operations.rebase import RebasePlan, audit_figures, audit_table, log_rebase, plan_rebase
+from lindley.operations.rebase import RebasePlan, audit_metrics, audit_table, log_rebase, plan_rebase
 from lindley.target.prepare import joined
 from tests.support import fakes
 from tests.support.fakes import MemoryLedger
@@ -30,10 +30,10 @@ def fit(plan: RebasePlan, *, passed: bool = True) -> Outcome:
     )
     found = fakes.fit(stand_in, passed=passed)
     table = audit_table(plan.summary, found.info.summary)
-    figures = {k: v for k, v in found.info.figures.items() if k != "log_predictive"}
-    figures |= {"replayed": float(len(plan.batches) - 1)} | audit_figures(table)
+    metrics = {k: v for k, v in found.info.metrics.items() if k != "log_predictive"}
+    metrics |= {"replayed": float(len(plan.batches) - 1)} | audit_metrics(table)
     pooled = "rows" if len(plan.batches) > 1 else ""
-    return Outcome(belief=found.belief, info=replace(found.info, figures=figures, pooled=pooled), audit=table)
+    return Outcome(belief=found.belief, info=replace(found.info, metrics=metrics, pooled=pooled), audit=table)
 
 
 def logged(ledger: MemoryLedger, plan: RebasePlan, *, passed: bool = True) -> LoggedLink:

@@ -180,7 +180,7 @@ class Tamper(Tools):
         def edit(record: Record) -> None:
             record["prior"] = self.model.versions[FIRST].tags["lindley.record"]
             record["prior_belief"] = first["posterior"]["matched"]
-            record["figures"]["budget"] = first["figures"]["budget"] + 2 / 900
+            record["metrics"]["budget"] = first["metrics"]["budget"] + 2 / 900
 
         forge(self.ledger, NAME, HEAD, edit)
         return {"R21"}, HEAD
@@ -188,7 +188,7 @@ class Tamper(Tools):
     def r21_a_batch_was_fitted_twice(self) -> Any:
         def edit(record: Record) -> None:
             record["replayed"] = [self.model.versions[SECOND].tags["lindley.record"]]
-            record["figures"]["replayed"] = 1
+            record["metrics"]["replayed"] = 1
 
         forge(self.ledger, NAME, HEAD, edit)
         return {"R21"}, HEAD
@@ -262,11 +262,11 @@ class Tamper(Tools):
         return {"R15", "R19"}, HEAD
 
     def r16_budget_is_another(self) -> Any:
-        forge(self.ledger, NAME, HEAD, lambda record: record["figures"].update(budget=2 / 900))
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(budget=2 / 900))
         return {"R16"}, HEAD
 
     def r16_budget_left_out(self) -> Any:
-        forge(self.ledger, NAME, HEAD, lambda record: record["figures"].pop("budget"))
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].pop("budget"))
         return {"R16"}, HEAD
 
     def r16_trust_without_reason(self) -> Any:
@@ -274,23 +274,23 @@ class Tamper(Tools):
         return {"R16"}, HEAD
 
     def r16_doubt_forgotten(self) -> Any:
-        forge(self.ledger, NAME, HEAD, lambda record: record["figures"].update(doubt=2))
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(doubt=2))
         return {"R16"}, HEAD
 
     def r16_score_improved(self) -> Any:
-        forge(self.ledger, NAME, HEAD, lambda record: record["figures"].update(log_score=-1.0))
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(log_score=-1.0))
         return {"R16"}, HEAD
 
     def r16_predictive_density_improved(self) -> Any:
-        forge(self.ledger, NAME, HEAD, lambda record: record["figures"].update(log_predictive=-1.0))
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(log_predictive=-1.0))
         return {"R16"}, HEAD
 
     def r16_trust_left_out(self) -> Any:
-        forge(self.ledger, NAME, HEAD, lambda record: record["figures"].pop("trusted"))
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].pop("trusted"))
         return {"R16"}, HEAD
 
     def r16_number_of_batches_fitted_again_is_another(self) -> Any:
-        forge(self.ledger, NAME, HEAD, lambda record: record["figures"].update(replayed=1))
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(replayed=1))
         return {"R16"}, HEAD
 
     def r17_constants_are_not_those_of_genesis(self) -> Any:
@@ -356,7 +356,7 @@ class Tamper(Tools):
     def r23_rollback_says_that_its_fit_was_better(self) -> Any:
         number = acts.rollback(self.ledger, self.declaration, 2).version
         assert number is not None
-        forge(self.ledger, NAME, number, lambda record: record["figures"].update(k_hat=0.0))
+        forge(self.ledger, NAME, number, lambda record: record["metrics"].update(k_hat=0.0))
         return {"R23"}, number
 
     def r24_branch_of_nowhere(self) -> Any:

@@ -36,7 +36,7 @@ class Tools:
 
         def edit(record: Record) -> None:
             record.update(prior=digest(self._genesis()), prior_belief=None, replayed=replayed)
-            record["figures"].update(budget=2 / 900, replayed=len(replayed))
+            record["metrics"].update(budget=2 / 900, replayed=len(replayed))
 
         return edit
 

@@ -16,7 +16,7 @@ from flows.cli.__main__ import app
 from flows.cli.output import FAILURE, QUARANTINED, USER_ERROR
 from flows.sequences import files
 from lindley.errors import FitFailed
-from lindley.inference.sbc import Calibration
+from lindley.inference.sbc import SbcResult
 from lindley.ledger.history import history
 from lindley.model.declaration import Declaration
 from lindley.operations.rebase import plan_rebase
@@ -76,7 +76,7 @@ class TestCommands:
         assert "theta" in result.stdout
         made = json.loads(command("audit", "coins", "--direct", "--json").stdout)
         assert (made["status"], made["link"], made["run_id"]) == ("audited", None, None)
-        assert made["figures"]["audit_error"] == pytest.approx(abs(made["rows"][0]["error"]))
+        assert made["metrics"]["audit_error"] == pytest.approx(abs(made["rows"][0]["error"]))
         assert (kinds(ledger), len(ledger.runs)) == (["update"] * 3, before)
 
     def test_an_audit_can_be_taken_away_and_overwrites_nothing(
@@ -124,7 +124,7 @@ class TestCommands:
         self, command, workspace, ledger, land
     ) -> None:
         code = (
-            "\nimport dataclasses\nfrom lindley.policy import Policy\n"
+            "\nimport dataclasses\nfrom lindley import Policy\n"
             "declaration = dataclasses.replace(declaration, policy=Policy(rebase_every=2))\n"
         )
         fakes.declare(workspace.models, code=code)
@@ -167,7 +167,7 @@ class TestCalibrate:
         def calibrated(workspace, *arguments):
             asked.append(arguments[:-1])
             arguments[-1](1, 2)
-            return Calibration(("theta", "[b]"), self.ranks(high), 7)
+            return SbcResult(("theta", "[b]"), self.ranks(high), 7)
 
         monkeypatch.setattr("flows.direct.calibrate_directly", calibrated)
         options = ("--updates", 7, "--simulations", 60, "--seed", 9)
@@ -194,7 +194,7 @@ class TestCalibrate:
 
         def calibrated(declaration, belief, template, **options):
             asked.append((declaration.name, belief.matched.digest, template.origin, options))
-            return Calibration(("theta",), self.ranks(100)[:, :1], options["updates"])
+            return SbcResult(("theta",), self.ranks(100)[:, :1], options["updates"])
 
         monkeypatch.setattr("flows.direct.calibrate", calibrated)
         refits.rebase(ledger, chain)

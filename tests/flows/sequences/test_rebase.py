@@ -25,7 +25,7 @@ from tests.support.refits import Refits
 
 POLICY = """
 import dataclasses
-from lindley.policy import Policy
+from lindley import Policy
 
 declaration = dataclasses.replace(declaration, policy=Policy({}))
 """
@@ -46,7 +46,7 @@ def steps(ledger, refit_fits, said, published, drawn) -> RefitSteps:
         register=register_link,
         draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
         publish=lambda *audit: published.append(audit),
-        say=said.append,
+        notify=said.append,
     )
 
 
@@ -75,9 +75,9 @@ class TestRefit:
         result = refit.refit(steps, workspace, "coins")
         assert (result.status, result.link, result.version, result.batches) == ("accepted", 4, 4, 3)
         assert result.run_id == ledger.versions("coins")[3].run_id
-        assert set(result.figures) == {"audit_error", "audit_sd_ratio_min", "audit_sd_ratio_max"}
+        assert set(result.metrics) == {"audit_error", "audit_sd_ratio_min", "audit_sd_ratio_max"}
         assert "3 batches of coins were fitted together and are link 4 (version 4)" in result.message
-        assert f"{result.figures['audit_error']:.3f} pooled sds (theta)" in result.message
+        assert f"{result.metrics['audit_error']:.3f} pooled sds (theta)" in result.message
         assert [row["parameter"] for row in result.rows] == ["theta"]
         assert ledger.head_hint("coins") == 4
         assert [chain for chain, _ in published] == ["coins"]
@@ -91,7 +91,7 @@ class TestRefit:
         assert len(result.rows) == len(published) == 1
         assert (len(ledger.runs), len(ledger.versions("coins"))) == (before, 3)
         metrics = ledger.runs[ledger.versions("coins")[2].run_id].metrics
-        assert metrics["audit/error"] == result.figures["audit_error"]
+        assert metrics["audit/error"] == result.metrics["audit_error"]
         assert {"audit/sd_ratio_min", "audit/sd_ratio_max"} <= set(metrics)
 
     def test_an_audit_by_somebody_who_may_only_read_says_so(

@@ -137,10 +137,10 @@ def test_children_end_although_nobody_can_be_told(workspace, stop, monkeypatch):
     """The terminal is gone, and there is a flow run to speak of."""
     monkeypatch.setattr(up, "mark_crashed", lambda *_: ["a run"])
 
-    def say(_: str) -> None:
+    def notify(_: str) -> None:
         raise OSError("Input/output error")
 
-    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), say, stop)
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), notify, stop)
     child = made.family.start("mlflow", [sys.executable, "-c", SERVER], os.environ, workspace.root)
     with pytest.raises(OSError, match="Input/output"):
         made.stop()

@@ -13,7 +13,7 @@ from scipy import stats
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import DeclarationRefused
 from lindley.inference import forgetting
-from lindley.inference.memory_chain import Chain, advance
+from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings
 from lindley.model.coordinates import Block, Coordinates
 from lindley.model.declaration import Declaration
@@ -72,7 +72,7 @@ def rows(rng, mean, start=0, count=4, day="2020-01-01") -> pd.DataFrame:
 
 
 def run(declaration, frames, settings=SETTINGS):
-    chain, fits = Chain(), []
+    chain, fits = MemoryChain(), []
     for seed, frame in enumerate(frames):
         batch = batch_from_frame(frame, declaration)
         chain, found = advance(chain, batch, declaration, carried=CARRIED, seed=seed, settings=settings)
@@ -355,5 +355,5 @@ def test_a_robust_mixture_is_the_exact_two_component_posterior_of_a_conflicting_
     kurtosis = (((points - mean) / sd) ** 4).mean(axis=0)
     assert (np.abs(points.mean(axis=0) - mean) < 5 * sd / np.sqrt(ess)).all()
     assert (np.abs(points.std(axis=0) / sd - 1) < 5 * np.sqrt((kurtosis - 1) / (4 * ess))).all()
-    figures = found.verdict.figures
-    assert abs(figures["log_predictive"] - np.logaddexp(*log_weights)) < 5 * figures["log_predictive_se"]
+    metrics = found.verdict.metrics
+    assert abs(metrics["log_predictive"] - np.logaddexp(*log_weights)) < 5 * metrics["log_predictive_se"]

@@ -15,7 +15,7 @@ from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import DeclarationRefused
 from lindley.inference import forgetting
 from lindley.inference.fit import Fit
-from lindley.inference.memory_chain import Chain, advance
+from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings
 from lindley.model.declaration import Declaration
 from lindley.model.policy import REST, Forgetting, Policy
@@ -61,8 +61,8 @@ def batch(declaration: Declaration, number: int, *, seen: int = 0, mean: float =
     return batch_from_frame(pd.DataFrame(frame), declaration)
 
 
-def run(declaration: Declaration, batches: list[Batch]) -> tuple[Chain, list[Fit]]:
-    chain, fits = Chain(), []
+def run(declaration: Declaration, batches: list[Batch]) -> tuple[MemoryChain, list[Fit]]:
+    chain, fits = MemoryChain(), []
     for seed, item in enumerate(batches):
         chain, found = advance(chain, item, declaration, carried=("mu", "nu"), seed=seed, settings=SETTINGS)
         fits.append(found)
@@ -79,12 +79,12 @@ def test_what_no_batch_speaks_of_never_gets_wider_than_the_first_prior() -> None
     batches = [batch(declaration, i, seen=2 if i == 0 else 0) for i in range(6)]
     chain, fits = run(declaration, batches)
     # Without a ceiling the sd of nu would be 0.35 / 0.3^(5/2) = 7.1.
-    ceiling = fits[-1].forgetting["ceilings"]["nu"]
+    ceiling = fits[-1].forgetting["prior_sd_caps"]["nu"]
     # Half the distance of two quantiles of 2,000 normal draws has a standard error of 2.7%.
     assert ceiling == pytest.approx(WIDTH, rel=0.12)
     assert sds(chain.head)[1] == pytest.approx(ceiling, rel=1e-6)  # type: ignore[arg-type]
     assert sds(chain.beliefs[1])[1] == pytest.approx(sds(chain.beliefs[0])[1] / np.sqrt(0.3), rel=1e-6)
-    assert [set(f.forgetting["ceilings"]) for f in fits] == [{"mu", "nu"}] * 6
+    assert [set(f.forgetting["prior_sd_caps"]) for f in fits] == [{"mu", "nu"}] * 6
 
 
 def test_a_belief_wider_than_the_ceiling_stays_as_it_is() -> None:
@@ -103,13 +103,13 @@ def test_ceilings_follow_a_model_that_was_changed_and_stay_for_labels_that_left(
     declaration = declared(forget={REST: Forgetting(discount=0.5)})
     chain, (first,) = run(declaration, [batch(declaration, 0)])
     assert chain.head is not None
-    graph, same = first.problem.graph, forgetting.ceilings(first.problem.graph, chain.head, 5)
-    assert same == {name: first.forgetting[name] for name in ("ceilings", "ceilings_of")}
-    older = {"ceilings": {"mu": 0.1, "nu": 0.1, "left": 0.7}, "ceilings_of": "another model"}
-    found = forgetting.ceilings(graph, replace(chain.head, forgetting=older), 5)
-    assert found["ceilings_of"] == ""  # a declaration in memory has no code with a name
-    assert found["ceilings"]["left"] == 0.7
-    assert found["ceilings"]["mu"] == pytest.approx(WIDTH, rel=0.12)
+    graph, same = first.problem.graph, forgetting.prior_sd_caps(first.problem.graph, chain.head, 5)
+    assert same == {name: first.forgetting[name] for name in ("prior_sd_caps", "prior_sd_caps_of")}
+    older = {"prior_sd_caps": {"mu": 0.1, "nu": 0.1, "left": 0.7}, "prior_sd_caps_of": "another model"}
+    found = forgetting.prior_sd_caps(graph, replace(chain.head, forgetting=older), 5)
+    assert found["prior_sd_caps_of"] == ""  # a declaration in memory has no code with a name
+    assert found["prior_sd_caps"]["left"] == 0.7
+    assert found["prior_sd_caps"]["mu"] == pytest.approx(WIDTH, rel=0.12)
 
 
 def test_a_half_life_does_not_go_by_bare_numbers() -> None:
@@ -156,7 +156,7 @@ def test_a_grid_with_a_robust_mixture_has_the_mixtures_own_predictive_densities(
     scores = found.forgetting["scores"]["mu"]
     # The batch is where both components matter, so that the discounts differ by little.
     assert 0.1 < exact["0.4"] - exact["1.0"] < 3
-    error = 5 * found.verdict.figures["log_predictive_se"] + 0.05
+    error = 5 * found.verdict.metrics["log_predictive_se"] + 0.05
     assert scores == {name: pytest.approx(value, abs=error) for name, value in exact.items()}
 
 
@@ -174,7 +174,7 @@ def test_a_grid_is_scored_where_a_label_has_left() -> None:
     grid = (0.4, 1.0)
     declaration = replace(declared(forget={REST: Forgetting(grid=grid)}), build=groups, carried=("theta",))
     first, second = batch(declaration, 0, seen=2, mean=0.0), batch(declaration, 1, mean=1.0)
-    chain = Chain()
+    chain = MemoryChain()
     for seed, item in enumerate((first, second)):
         chain, found = advance(chain, item, declaration, carried=("theta",), seed=seed, settings=SETTINGS)
     assert found.problem.coordinates.names == ["theta[a]", "theta[b]"]
@@ -188,5 +188,5 @@ def test_a_grid_is_scored_where_a_label_has_left() -> None:
         )
         for d in grid
     }
-    error = 5 * found.verdict.figures["log_predictive_se"] + 0.05
+    error = 5 * found.verdict.metrics["log_predictive_se"] + 0.05
     assert found.forgetting["scores"][REST] == {k: pytest.approx(v, abs=error) for k, v in exact.items()}

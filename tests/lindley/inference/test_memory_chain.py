@@ -13,7 +13,7 @@ from scipy import special, stats
 
 from lindley.batch.batch import batch_from_frame
 from lindley.inference.diagnostics import Thresholds
-from lindley.inference.memory_chain import Chain, advance, refit, replayed_links
+from lindley.inference.memory_chain import MemoryChain, advance, refit, replayed_links
 from lindley.inference.sampling import FitSettings
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
@@ -48,7 +48,7 @@ def declared(build, variable, **policy) -> Declaration:
 
 def run(thresholds, links=4, **policy):
     declaration = declared(trials, "theta", **policy)
-    chain, fits = Chain(), []
+    chain, fits = MemoryChain(), []
     for i, (k, n) in enumerate(COUNTS[:links]):
         # Two rows a batch, so that rows pool in one table of another size.
         frame = pd.DataFrame({"id": [2 * i, 2 * i + 1], "k": [0, k], "n": [1, n - 1]})
@@ -102,7 +102,7 @@ def test_links_are_replayed_back_to_the_newest_good_one_within_the_window(truste
 def test_segments_behind_a_belief_cover_every_batch_once(replays):
     replays = tuple(min(count, place) for place, count in enumerate(replays))
     names = tuple(range(len(replays)))
-    chain = Chain(names, names, replays)
+    chain = MemoryChain(names, names, replays)
     for place in names:
         behind = chain.behind(place)
         covered = [batch for segment in reversed(behind) for batch in segment.batches()]
@@ -137,12 +137,12 @@ def test_log_predictive_densities_along_a_replayed_chain_add_up_to_the_marginal_
     chain, fits = replayed
     total = 0.0
     for links, (belief, found) in enumerate(zip(chain.beliefs, fits, strict=True), 1):
-        figures = found.verdict.figures
-        total += figures["log_predictive"]
+        metrics = found.verdict.metrics
+        total += metrics["log_predictive"]
         assert belief.log_score == pytest.approx(total)
         # Differences of evidences seen from genesis: only the newest one's error is left.
-        assert abs(total - exact_score(links)) < 5 * figures["log_predictive_se"] + 1e-3
-        assert figures["log_predictive_se"] < 0.05
+        assert abs(total - exact_score(links)) < 5 * metrics["log_predictive_se"] + 1e-3
+        assert metrics["log_predictive_se"] < 0.05
 
 
 def test_the_window_bounds_replays_and_doubts_count_what_led_here():
@@ -173,7 +173,7 @@ def test_a_good_match_is_started_from():
     chain, fits = run(trusting, links=3)
     assert chain.replayed == (0, 0, 0)
     assert [found.start for found in fits] == [None, *chain.beliefs[:2]]
-    assert all(found.verdict.figures["shift"] > 0 for found in fits[1:])
+    assert all(found.verdict.metrics["shift"] > 0 for found in fits[1:])
     assert chain.beliefs[-1].drift > 0
 
 
@@ -185,16 +185,16 @@ def test_a_match_that_moved_the_result_is_undone_within_the_window(window):
     assert chain.replayed == (0, 1, 2 if window == 12 else 0)
     holds(fits[1], 2)
     assert chain.beliefs[1].log_score == pytest.approx(
-        exact_score(2), abs=5 * fits[1].verdict.figures["log_predictive_se"] + 1e-3
+        exact_score(2), abs=5 * fits[1].verdict.metrics["log_predictive_se"] + 1e-3
     )
     if window == 12:
         holds(fits[2], 3)
-        assert "shift" not in fits[2].verdict.figures
+        assert "shift" not in fits[2].verdict.metrics
     else:
         # Two batches are behind the belief, one too many: it stands, and what it did is told.
         assert fits[2].start is chain.beliefs[1]
-        assert fits[2].verdict.figures["shift"] > 0
-        assert chain.beliefs[2].drift == pytest.approx(fits[2].verdict.figures["shift"])
+        assert fits[2].verdict.metrics["shift"] > 0
+        assert chain.beliefs[2].drift == pytest.approx(fits[2].verdict.metrics["shift"])
 
 
 def test_the_exact_score_is_that_of_beta_binomials():
@@ -214,7 +214,7 @@ def with_effects(batch: pd.DataFrame) -> pm.Model:
 
 def test_matches_that_nobody_can_judge_are_put_off_until_the_window_is_full() -> None:
     declaration = declared(with_effects, "mu", replay=2)
-    chain, fits = Chain(), []
+    chain, fits = MemoryChain(), []
     values = [[3, 4], [-2, 6], [1, 1], [8, 0], [2, 5]]
     for i, pair in enumerate(values):
         frame = pd.DataFrame({"id": [2 * i, 2 * i + 1], "k": pair, "n": [1, 1]})
@@ -243,5 +243,5 @@ def test_a_chain_that_is_not_replayed_takes_every_match_as_it_is() -> None:
     declaration = declared(with_effects, "mu", replay=0)
     frame = pd.DataFrame({"id": [0, 1], "k": [3, 4], "n": [1, 1]})
     options = {"carried": ("mu",), "seed": 1, "settings": SETTINGS}
-    chain, _ = advance(Chain(), batch_from_frame(frame, declaration), declaration, **options)
+    chain, _ = advance(MemoryChain(), batch_from_frame(frame, declaration), declaration, **options)
     assert chain.head.trusted

@@ -19,9 +19,9 @@ from lindley.errors import ModelRefused
 from lindley.inference import fit as fitting
 from lindley.inference import sbc
 from lindley.inference.fit import Fit
-from lindley.inference.memory_chain import Chain, advance
+from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings
-from lindley.inference.sbc import LEVEL, RANKED, Calibration, calibrate
+from lindley.inference.sbc import LEVEL, RANKED, SbcResult, calibrate
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
 from lindley.prior.matched import MatchedPrior
@@ -85,7 +85,7 @@ def line() -> Batch:
     return batch_from_frame(pd.DataFrame({"id": np.arange(20), "x": x, "y": 0.0}), LINE)
 
 
-def run(declaration: Declaration, template: Batch, **options: Any) -> Calibration:
+def run(declaration: Declaration, template: Batch, **options: Any) -> SbcResult:
     given: dict[str, Any] = {
         "carried": declaration.carried,
         "updates": 5,
@@ -166,7 +166,9 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
     """Keep the fits of simulated chains."""
     fits: list[Fit] = []
 
-    def advance_and_keep(chain: Chain, batch: Batch, *args: Any, **options: Any) -> tuple[Chain, Fit]:
+    def advance_and_keep(
+        chain: MemoryChain, batch: Batch, *args: Any, **options: Any
+    ) -> tuple[MemoryChain, Fit]:
         grown, found = advance(chain, batch, *args, **options)
         fits.append(found)
         return grown, found
@@ -180,7 +182,7 @@ def test_chains_start_from_the_belief_that_is_given(monkeypatch: pytest.MonkeyPa
     declaration = dataclasses.replace(TRIALS, policy=Policy())
     # A belief that many more rows than the template's have made.
     many = batch_from_frame(pd.DataFrame({"id": range(40), "k": 3, "n": 10}), TRIALS)
-    chain, made = advance(Chain(), many, declaration, carried=("theta",), seed=1, settings=PASSING)
+    chain, made = advance(MemoryChain(), many, declaration, carried=("theta",), seed=1, settings=PASSING)
     belief = chain.head
     assert belief is not None
     for trusted in (True, False):
@@ -271,8 +273,8 @@ def test_outcomes_that_cannot_be_told_are_refused(
 # -- the test of uniformity ---------------------------------------------------------------------------
 
 
-def made_of(ranks: np.ndarray, level: float = LEVEL) -> Calibration:
-    return Calibration(tuple(f"c{i}" for i in range(ranks.shape[1])), ranks, 5, level)
+def made_of(ranks: np.ndarray, level: float = LEVEL) -> SbcResult:
+    return SbcResult(tuple(f"c{i}" for i in range(ranks.shape[1])), ranks, 5, level)
 
 
 @pytest.mark.parametrize(("level", "coordinates"), [(0.01, 1), (0.2, 1), (0.2, 4)])

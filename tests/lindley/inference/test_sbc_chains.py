@@ -17,7 +17,7 @@ from lindley.errors import ModelRefused
 from lindley.inference import sbc
 from lindley.inference.fit import fit
 from lindley.inference.sampling import FitSettings
-from lindley.inference.sbc import Calibration, calibrate
+from lindley.inference.sbc import SbcResult, calibrate
 from lindley.model.declaration import Declaration
 from lindley.model.policy import REST, Forgetting, Policy
 from lindley.prior.belief import Belief
@@ -58,7 +58,7 @@ def template(declaration: Declaration, letters: str = "aab") -> Batch:
     return batch_from_frame(pd.DataFrame(frame), declaration)
 
 
-def run(declaration: Declaration, batch: Batch, belief: Belief | None = None, **options: Any) -> Calibration:
+def run(declaration: Declaration, batch: Batch, belief: Belief | None = None, **options: Any) -> SbcResult:
     given: dict[str, Any] = {"updates": 1, "simulations": 1, "seed": 1, "settings": SETTINGS} | options
     assert declaration.carried is not None
     return calibrate(declaration, belief, batch, carried=declaration.carried, **given)

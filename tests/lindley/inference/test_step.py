@@ -92,12 +92,12 @@ def test_a_step_reaches_the_exact_posterior_within_monte_carlo_error(two_links):
 def test_the_log_predictive_density_of_a_batch_is_the_closed_form(two_links):
     frames, _, (_, info_first), (_, info_second) = two_links
     exact = [exact_normal(frames[:n])[2] for n in (1, 2)]
-    figures = info_first.figures
-    assert abs(figures["log_predictive"] - exact[0]) < 5 * figures["log_predictive_se"] + 1e-3
+    metrics = info_first.metrics
+    assert abs(metrics["log_predictive"] - exact[0]) < 5 * metrics["log_predictive_se"] + 1e-3
     # The second one inherits the Monte Carlo error of the prior's two moments of two coordinates.
     inherited = np.sqrt(4 / info_first.summary["ess_bulk"].min())
-    figures = info_second.figures
-    assert abs(figures["log_predictive"] - exact[1]) < 5 * (figures["log_predictive_se"] + inherited)
+    metrics = info_second.metrics
+    assert abs(metrics["log_predictive"] - exact[1]) < 5 * (metrics["log_predictive_se"] + inherited)
 
 
 def test_the_prior_of_a_link_is_the_posterior_before_it(two_links):
@@ -113,10 +113,10 @@ def test_the_prior_of_a_link_is_the_posterior_before_it(two_links):
 def test_the_budget_adds_up(two_links):
     _, _, (first, info_first), (second, info_second) = two_links
     for before, after, info in ((0.0, first, info_first), (first.budget, second, info_second)):
-        figures = info.figures
+        metrics = info.metrics
         # Calibration makes draws worth more, never less.
-        assert figures["match_ess"] >= min(figures["ess_bulk_min"], figures["ess_tail_min"])
-        assert after.budget == pytest.approx(before + 3 / figures["match_ess"])
+        assert metrics["match_ess"] >= min(metrics["ess_bulk_min"], metrics["ess_tail_min"])
+        assert after.budget == pytest.approx(before + 3 / metrics["match_ess"])
 
 
 def test_the_same_seed_gives_the_same_belief_bit_by_bit(two_links):
@@ -145,7 +145,7 @@ def test_labels_are_matched_by_name_not_by_position(two_links):
     aligned = swapped.matched.ordered(second.matched.coordinates)
     z = np.random.default_rng(1).standard_normal((100_000, 2))
     one, two = (matched.map.forward(z) for matched in (aligned, second.matched))
-    error = two.std(axis=0) * np.sqrt(2 / info.figures["ess_bulk_min"])
+    error = two.std(axis=0) * np.sqrt(2 / info.metrics["ess_bulk_min"])
     assert (np.abs(one.mean(axis=0) - two.mean(axis=0)) < 5 * error).all()
 
 
@@ -226,10 +226,10 @@ def test_an_improper_genesis_prior_has_no_prior_draws_and_no_predictive_density(
     declaration = declared(flat)
     first, info = run(None, rows([1.0, 2.0, 3.0]), declaration, ("mu",))
     assert "prior" not in info.trace.children
-    assert "log_predictive" not in info.figures
+    assert "log_predictive" not in info.metrics
     assert info.summary["prior_mean"].isna().all()
     _, info = run(first, rows([2.0], start=3), declaration, ("mu",))
-    assert "log_predictive" in info.figures
+    assert "log_predictive" in info.metrics
 
 
 def per_row_noise(batch: pd.DataFrame) -> pm.Model:
@@ -291,9 +291,9 @@ def test_a_fit_goes_on_until_the_asked_effective_draws_are_there():
     _, quick = run(None, batch, declared(one_mean), ("mu",), settings=short)
     _, info = run(None, batch, declared(one_mean), ("mu",), settings=long)
     assert quick.attempts == 1
-    assert quick.figures["ess_bulk_min"] < 2000
+    assert quick.metrics["ess_bulk_min"] < 2000
     assert info.attempts > 1
-    assert info.figures["ess_bulk_min"] >= 2000
+    assert info.metrics["ess_bulk_min"] >= 2000
     assert info.settings.tune == short.tune
     assert info.settings.target_accept == short.target_accept
     assert info.first == long

@@ -154,7 +154,7 @@ class TestTags:
         assert second.batch == record["batch"]["digest"]
         assert second.origin == "coins-010.csv"
         assert second.key_ranges == {"id": ["int:10", "int:13"]}
-        assert second.figures == record["figures"]
+        assert second.metrics == record["metrics"]
         assert second.reasons == ()
 
     def test_the_tags_of_a_quarantined_version_have_its_reasons(self, coins_chain: MemoryLedger) -> None:
@@ -191,9 +191,9 @@ class TestTags:
             ("lindley.key_ranges", '{"id":["int:1"]}'),
             ("lindley.key_ranges", '{"id":[1,2]}'),
             ("lindley.key_ranges", '{"id":"int:1"}'),
-            ("lindley.figures", '{"a":"x","b":null}'),
-            ("lindley.figures", "null"),
-            ("lindley.figures", "[" * 100_000),
+            ("lindley.metrics", '{"a":"x","b":null}'),
+            ("lindley.metrics", "null"),
+            ("lindley.metrics", "[" * 100_000),
             ("lindley.reasons", '"x"'),
             ("lindley.rows", "-1"),
             ("lindley.rows", "²"),
@@ -203,7 +203,7 @@ class TestTags:
     )
     def test_broken_tags_read_as_empty(self, name: str, text: str) -> None:
         read = read_version(1, "run", "", {name: text})
-        assert (read.key_ranges, read.figures, read.reasons, read.rows) == ({}, {}, (), 0)
+        assert (read.key_ranges, read.metrics, read.reasons, read.rows) == ({}, {}, (), 0)
         assert read.tags == {name: text}
 
     @pytest.mark.parametrize("status", ["", "Accepted", "accepted ", "superseded", "x"])

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from lindley.ledger.chain import Chain, Version, walk
 from lindley.ledger.lineage import behind, origin, starting_point
-from lindley.ledger.record import BRANCH, CORRECT, REBASE, RETRACT, ROLLBACK, UPDATE
+from lindley.ledger.record import Kind
 
 GENESIS = "genesis"
-KINDS = (UPDATE, UPDATE, UPDATE, RETRACT, CORRECT, ROLLBACK, REBASE)
+KINDS = (Kind.UPDATE, Kind.UPDATE, Kind.UPDATE, Kind.RETRACT, Kind.CORRECT, Kind.ROLLBACK, Kind.REBASE)
 
 
 @dataclass
@@ -30,24 +30,24 @@ class Oracle:
         number = len(self.versions) + 1
         (head, counted), record, batch = self.line[-1], f"r{number}", f"b{number}"
         prior, retracted, after = head, list[str](), list(counted)
-        if kind == UPDATE or not counted:
-            kind, after = UPDATE, [*counted, batch]
-        elif kind == ROLLBACK:
+        if kind == Kind.UPDATE or not counted:
+            kind, after = Kind.UPDATE, [*counted, batch]
+        elif kind == Kind.ROLLBACK:
             prior, after = choose(self.line[1:])
-        elif kind == REBASE:
+        elif kind == Kind.REBASE:
             prior = GENESIS
         else:
-            gone = sorted(set(choose.some(counted))) if kind == RETRACT else [choose(counted)]
-            if kind == RETRACT and len(gone) == len(counted):
+            gone = sorted(set(choose.some(counted))) if kind == Kind.RETRACT else [choose(counted)]
+            if kind == Kind.RETRACT and len(gone) == len(counted):
                 gone = gone[:-1]
-            kind = kind if gone else UPDATE
+            kind = kind if gone else Kind.UPDATE
             retracted = [self.brought[name] for name in gone]
             place = counted.index(gone[0]) if gone else len(counted)
             after = [name for name in counted if name not in gone]
-            if kind != RETRACT:
+            if kind != Kind.RETRACT:
                 after.insert(place, batch)
             prior = self._before(after, counted[: min((counted.index(g) for g in gone), default=place)])
-        own = batch if kind in (UPDATE, CORRECT) else ""
+        own = batch if kind in (Kind.UPDATE, Kind.CORRECT) else ""
         self.versions.append(
             Version(
                 number=number,
@@ -59,7 +59,7 @@ class Oracle:
                 status="accepted",
                 run_id=str(number),
                 retracted=tuple(retracted),
-                figures={"trusted": float(choose([0, 1, 1]))},
+                metrics={"trusted": float(choose([0, 1, 1]))},
             )
         )
         if wins:
@@ -137,34 +137,34 @@ def test_what_a_fit_starts_from_and_what_it_fits_are_together_what_counts(
 
 def test_tags_that_name_no_link_or_a_later_one_count_nothing_and_end() -> None:
     def version(number: int, **fields: Any) -> Version:
-        known = {"kind": UPDATE, "batch": f"b{number}", "prior": f"r{number - 1}"} | fields
+        known = {"kind": Kind.UPDATE, "batch": f"b{number}", "prior": f"r{number - 1}"} | fields
         return Version(
             number=number, record=f"r{number}", previous=f"r{number - 1}" if number > 1 else GENESIS,
             status="accepted", run_id=str(number), **known,
         )  # fmt: skip
 
-    later = walk(GENESIS, [version(1), version(2, kind=ROLLBACK, batch="", prior="r3"), version(3)])
+    later = walk(GENESIS, [version(1), version(2, kind=Kind.ROLLBACK, batch="", prior="r3"), version(3)])
     assert names(later, later.at_head) == ["b3"]
-    itself = walk(GENESIS, [version(1), version(2, kind=BRANCH, batch="", prior="r2")])
+    itself = walk(GENESIS, [version(1), version(2, kind=Kind.BRANCH, batch="", prior="r2")])
     assert itself.at_head == ()
-    stray = walk(GENESIS, [version(1), version(2, kind=RETRACT, batch="", retracted=("x",))])
+    stray = walk(GENESIS, [version(1), version(2, kind=Kind.RETRACT, batch="", retracted=("x",))])
     assert names(stray, stray.at_head) == ["b1"]
-    added = walk(GENESIS, [version(1), version(2, kind=CORRECT, retracted=("x",))])
+    added = walk(GENESIS, [version(1), version(2, kind=Kind.CORRECT, retracted=("x",))])
     assert names(added, added.at_head) == ["b1", "b2"]
 
 
 def test_a_branch_counts_on_after_the_links_that_it_continues() -> None:
     def version(number: int, record: str, previous: str, **fields: Any) -> Version:
-        known = {"kind": UPDATE, "batch": f"b-{record}", "prior": previous} | fields
+        known = {"kind": Kind.UPDATE, "batch": f"b-{record}", "prior": previous} | fields
         return Version(
             number=number, record=record, previous=previous, status="accepted", run_id=record, **known
         )
 
     source = walk(GENESIS, [version(1, "r1", GENESIS), version(2, "r2", "r1"), version(3, "r3", "r2")])
     own = [
-        version(1, "w1", "r2", kind=BRANCH, batch=""),
+        version(1, "w1", "r2", kind=Kind.BRANCH, batch=""),
         version(2, "w2", "w1"),
-        version(3, "w3", "w2", kind=RETRACT, batch="", prior=GENESIS, retracted=("r1",)),
+        version(3, "w3", "w2", kind=Kind.RETRACT, batch="", prior=GENESIS, retracted=("r1",)),
     ]
     chain = walk("other genesis", own, source.links[:2])
     assert [link.number for link in chain.links] == [1, 2, 3, 4, 5]

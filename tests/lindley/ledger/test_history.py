@@ -32,7 +32,7 @@ def test_a_view_says_what_the_record_says(coins_chain: MemoryLedger) -> None:
     assert view.kind == record["kind"] == "update"
     assert view.batch_digest == record["batch"]["digest"]
     assert (view.rows, view.prior) == (4, record["prior"])
-    assert view.metrics == record["figures"]
+    assert view.metrics == record["metrics"]
     assert view.reasons == ()
     assert view.run_id == coins_chain.versions(NAME)[1].run_id
     assert view.created == "2020-01-22T06:00:00+00:00"

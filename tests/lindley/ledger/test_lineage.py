@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lindley.batch.batch import Batch
 from lindley.errors import LedgerCorrupt
 from lindley.inference.memory_chain import replayed_links
-from lindley.ledger.chain import Chain, Link, Version
+from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, batches_of, behind, in_context, origin, starting_point, trusted
 from lindley.ledger.reading import find_chain
 from lindley.model.declaration import Declaration
@@ -40,7 +40,7 @@ def chain_of(letters: str, priors: dict[int, str] | None = None) -> Chain:
     links = []
     start = "r1" if letters[:1] in ("i", "I") else GENESIS
     for number, letter in enumerate(letters, 1):
-        kind, figures = KINDS[letter]
+        kind, metrics = KINDS[letter]
         prior = {"rebase": start, "import": GENESIS}.get(kind, f"r{number - 1}")
         version = Version(
             number=number + 10,
@@ -51,9 +51,9 @@ def chain_of(letters: str, priors: dict[int, str] | None = None) -> Chain:
             batch=f"b{number}" if kind == "update" else "",
             status="accepted",
             run_id=str(number),
-            figures=figures,
+            metrics=metrics,
         )
-        links.append(Link(number, version))
+        links.append(ChainLink(number, version))
     return Chain(GENESIS, tuple(links), (), ())
 
 

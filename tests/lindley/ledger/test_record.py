@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lindley.errors import LedgerCorrupt
-from lindley.ledger.record import GENESIS, SCHEMA, canonical, digest, genesis_record, parse
+from lindley.ledger.record import SCHEMA, Kind, canonical, digest, genesis_record, parse
 from lindley.ledger.record_schema import ANY, LINK_SHAPE, misfits
 from tests.support.fakes import MemoryLedger
 from tests.support.forging import each_leaf, replaced
@@ -45,7 +45,7 @@ class TestCanonicalForm:
         assert canonical(value) == expected.encode()
 
     def test_large_numbers_survive_reading_back(self, record: dict[str, Any]) -> None:
-        figures = {
+        metrics = {
             "a": 1e15,
             "b": 2.0**53,
             "c": -1e16,
@@ -54,8 +54,8 @@ class TestCanonicalForm:
             "f": 1e300,
             "g": -0.0,
         }
-        data = canonical(record | {"figures": record["figures"] | figures})
-        assert parse(data)["figures"] == record["figures"] | figures
+        data = canonical(record | {"metrics": record["metrics"] | metrics})
+        assert parse(data)["metrics"] == record["metrics"] | metrics
         assert canonical(parse(data)) == data
 
     def test_the_digest_is_the_sha256_of_the_bytes(self) -> None:
@@ -67,7 +67,7 @@ class TestParsing:
         record = genesis_record("chain", MODEL)
         assert parse(canonical(record)) == record
         assert (record["kind"], record["schema"], record["previous"], record["prior"]) == (
-            GENESIS, SCHEMA, None, None,
+            Kind.GENESIS, SCHEMA, None, None,
         )  # fmt: skip
 
     def test_the_record_of_a_link_reads_back(self, record: dict[str, Any]) -> None:
@@ -117,7 +117,7 @@ class TestParsing:
 
     def test_true_is_no_number(self, record: dict[str, Any]) -> None:
         assert "rows is True" in refusal(canonical(replaced(record, ("batch", "rows"), True)))
-        assert "r_hat_max is False" in refusal(canonical(replaced(record, ("figures", "r_hat_max"), False)))
+        assert "r_hat_max is False" in refusal(canonical(replaced(record, ("metrics", "r_hat_max"), False)))
 
     @pytest.mark.parametrize("bad", ["A" * 64, "a" * 63, "a" * 65, "g" * 64, "a" * 64 + "\n", ""])
     def test_digests_are_64_hexadecimal_digits(self, record: dict[str, Any], bad: str) -> None:

@@ -34,8 +34,8 @@ def as_schema_1(record: Record) -> Record:
     for name, (fields, _) in (_ADDED_GENESIS if record["kind"] == "genesis" else _ADDED).items():
         for field in fields:
             del (found[name] if name else found)[field]
-    for name in LATER_FIGURES if "figures" in found else ():
-        found["figures"].pop(name, None)
+    for name in LATER_FIGURES if "metrics" in found else ():
+        found["metrics"].pop(name, None)
     return found
 
 
@@ -164,7 +164,7 @@ def test_it_is_continued_by_a_link_of_the_second_schema(
     assert plan.constants == {}
     assert append(ledger, declaration, coins(declaration, 30)).link == 3
     record = record_of(ledger, NAME, 4)
-    assert (record["schema"], record["figures"]["trusted"], record["figures"]["doubt"]) == (SCHEMA, 1, 0)
+    assert (record["schema"], record["metrics"]["trusted"], record["metrics"]["doubt"]) == (SCHEMA, 1, 0)
     assert record["prior"] == record["previous"] == ledger.models[NAME].versions[2].tags["lindley.record"]
     assert verify_chain(ledger, NAME).findings == ()
     assert "link 1" in str(plan_update(ledger, declaration, coins(declaration, 0)).noop)

@@ -22,7 +22,7 @@ def wrapped(batch: pd.DataFrame) -> pm.Model:
     return model
 
 
-def baked(batch: pd.DataFrame) -> pm.Model:
+def inlined(batch: pd.DataFrame) -> pm.Model:
     with pm.Model() as model:
         b = pm.Normal("b", 0, 1, shape=2)
         x = np.column_stack([np.ones(len(batch)), batch["y"]])
@@ -38,17 +38,20 @@ def taken(model: Callable[[pd.DataFrame], pm.Model], count: int) -> ModelGraph:
 
 
 def test_data_that_the_model_holds_are_named_by_their_use() -> None:
-    assert data_held_as_constants(taken(baked, 30)) == ["the observed values of y", "float64 30 x 2 in line"]
+    assert data_held_as_constants(taken(inlined, 30)) == [
+        "the observed values of y",
+        "float64 30 x 2 in line",
+    ]
     assert data_held_as_constants(taken(wrapped, 30)) == []
 
 
 @pytest.mark.parametrize(("count", "before"), [(0, False), (2, True)])
 def test_nothing_is_said_where_nothing_was_lost(count: int, before: bool) -> None:
-    assert advice(taken(baked, 30), baked=count, compiled_before=before, seconds=9.0) == ()
+    assert advice(taken(inlined, 30), inlined=count, compiled_before=before, seconds=9.0) == ()
 
 
 def test_the_sentence_says_what_it_cost_and_what_to_do() -> None:
-    (sentence,) = advice(taken(baked, 30), baked=2, compiled_before=False, seconds=8.04)
+    (sentence,) = advice(taken(inlined, 30), inlined=2, compiled_before=False, seconds=8.04)
     assert "the observed values of y, float64 30 x 2 in line" in sentence
     assert "took 8.0 s" in sentence
     assert "pm.Data" in sentence

@@ -77,7 +77,7 @@ def test_two_loads_of_one_object_keep_their_code_apart(tmp_path: Path, monkeypat
     made = fakes.declare(tmp_path)
     monkeypatch.setattr(fakes, "shared", made, raising=False)
     path = tmp_path / "again.py"
-    text = "from tests.fakes import shared\n"
+    text = "from tests.support.fakes import shared\n"
     path.write_text(text, encoding="utf-8")
     assert load_file(path).source_text == text
     assert made.source_text != text

@@ -45,7 +45,7 @@ class TestRollback:
         assert acts.rollback(ledger, declaration, 2).link == 6
         made, target = record_of(ledger, NAME, 6), record_of(ledger, NAME, 2)
         assert (made["kind"], made["prior"]) == ("rollback", record(ledger, 2))
-        for name in ("posterior", "figures", "gate", "sampler", "libraries", "policy"):
+        for name in ("posterior", "metrics", "gate", "sampler", "libraries", "policy"):
             assert made[name] == target[name]
         assert counts(ledger) == [1, 2]
         assert is_sound(ledger)
@@ -219,7 +219,7 @@ class TestTampering:
         def edit(made: Record) -> None:
             made["retracted"].append(record(acted, 5))
             made["replayed"].pop()
-            made["figures"]["replayed"] -= 1
+            made["metrics"]["replayed"] -= 1
 
         assert self.found(acted, 7, edit) == {"R22"}
 
@@ -234,7 +234,7 @@ class TestTampering:
 
         def edit(made: Record) -> None:
             made.update(prior=record(acted, 2), prior_belief=second["posterior"]["matched"])
-            made["figures"]["budget"] = second["figures"]["budget"] + 2 / 900
+            made["metrics"]["budget"] = second["metrics"]["budget"] + 2 / 900
 
         assert self.found(acted, 6, edit) == {"R21"}
 
@@ -244,9 +244,9 @@ class TestTampering:
             rules = {(f.rule, f.link) for f in verify_chain(acted, NAME).findings}
             assert ("R05", number) in rules
 
-    @pytest.mark.parametrize("name", ["figures", "libraries", "sampler", "thresholds", "policy", "model"])
+    @pytest.mark.parametrize("name", ["metrics", "libraries", "sampler", "thresholds", "policy", "model"])
     def test_a_rollback_that_says_something_else_of_the_fit(self, acted: MemoryLedger, name: str) -> None:
-        other = {"figures": {"k_hat": 0.0}, "policy": {"robust": 0.5}, "thresholds": {"r_hat": 1.5}}
+        other = {"metrics": {"k_hat": 0.0}, "policy": {"robust": 0.5}, "thresholds": {"r_hat": 1.5}}
         change = other.get(name, {"graph" if name == "model" else "pymc": "1"})
         assert self.found(acted, 8, lambda made: made[name].update(change)) == {"R23"}
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lindley.errors import ActRefused, LedgerCorrupt, NameRefused, OverlapRefused, UnknownChain, UnknownLink
+from lindley.errors import (
+    AmendmentRefused,
+    LedgerCorrupt,
+    NameRefused,
+    OverlapRefused,
+    UnknownChain,
+    UnknownLink,
+)
 from lindley.ledger.history import find_link, history
 from lindley.ledger.reading import find_chain
 from lindley.ledger.record import canonical, digest, parse
@@ -149,7 +156,7 @@ class TestBranches:
 
     def test_a_name_that_is_taken_is_refused(self, ledger: MemoryLedger, declared: Declaration) -> None:
         branch(ledger, declared)
-        with pytest.raises(ActRefused, match="There is a chain coins--what-if already"):
+        with pytest.raises(AmendmentRefused, match="There is a chain coins--what-if already"):
             branch(ledger, declared, "2")
 
     def test_a_start_that_is_none_is_told(self, ledger: MemoryLedger, declared: Declaration) -> None:
@@ -257,7 +264,7 @@ class TestTampering:
 
     def test_a_first_link_with_another_belief(self, ledger: MemoryLedger, declared: Declaration) -> None:
         branch(ledger, declared)
-        forge(ledger, NAME, 1, lambda made: made["figures"].update(k_hat=0.0))
+        forge(ledger, NAME, 1, lambda made: made["metrics"].update(k_hat=0.0))
         assert self.found(ledger) == {("R23", 4)}
 
     @staticmethod

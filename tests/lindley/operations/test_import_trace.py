@@ -226,11 +226,11 @@ def doubtful(record: dict[str, Any]) -> list[str]:
 
 def test_a_good_trace_is_trusted_and_says_how_good_its_match_is(tmp_path: Path) -> None:
     record = imported(tmp_path, thousands(np.random.default_rng(9).normal(size=(4, 1000, 6))))
-    figures, held = record["figures"], record["posterior"]
-    assert (figures["trusted"], held["doubts"], doubtful(record), held["shrinkage"]) == (1, [], [], 0)
+    metrics, held = record["metrics"], record["posterior"]
+    assert (metrics["trusted"], held["doubts"], doubtful(record), held["shrinkage"]) == (1, [], [], 0)
     assert set(held["distances"]) >= {"table[young, west]", "effect[north]", "start[south]"}
-    assert figures["match_distance"] == max(held["distances"].values()) < 0.1
-    assert 0 < figures["match_moment"] < 0.5
+    assert metrics["match_distance"] == max(held["distances"].values()) < 0.1
+    assert 0 < metrics["match_moment"] < 0.5
 
 
 def test_correlations_are_shrunk_by_what_the_draws_are_worth(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_correlations_are_shrunk_by_what_the_draws_are_worth(tmp_path: Path) -> 
     for draw in range(1, 1000):  # worth about one draw in a hundred
         table[:, draw] = 0.98 * table[:, draw - 1] + rng.normal(size=(4, 6))
     record = imported(tmp_path, thousands(table))
-    assert record["figures"]["ess_bulk_min"] < 100
+    assert record["metrics"]["ess_bulk_min"] < 100
     assert record["posterior"]["shrinkage"] > 0.01
     assert "correlations shrunk" in record["posterior"]["reason"]
 
@@ -254,7 +254,7 @@ def test_the_match_is_of_the_family_that_the_policy_asks_for(
 ) -> None:
     skewed = np.random.default_rng(11).gamma(2, size=(4, 1000, 6))
     text = MODEL.replace("schema=", f"policy=Policy(family={family!r}), schema=")
-    text = text.replace("import Declaration", "import Declaration\nfrom lindley.policy import Policy")
+    text = text.replace("import Declaration", "import Declaration\nfrom lindley import Policy")
     held = imported(tmp_path, thousands(skewed), text)["posterior"]
     assert held["reason"].startswith(reason)
     assert (held["family"] == "normal") == (family != "auto")
@@ -269,8 +269,8 @@ def test_a_trace_of_two_modes_is_not_trusted_and_what_starts_from_it_says_so(
     draws = xr.Dataset({"theta": (("chain", "draw"), modes)})
     assert import_trace(ledger, declaration, written(tmp_path, draws)).link == 1
     start = record_of(ledger, name, 1)
-    assert start["figures"]["trusted"] == 0
-    assert start["figures"]["match_distance"] == start["posterior"]["distances"]["theta"] > 0.1
+    assert start["metrics"]["trusted"] == 0
+    assert start["metrics"]["match_distance"] == start["posterior"]["distances"]["theta"] > 0.1
     assert "margin of the matched prior off by" in start["posterior"]["doubts"][0]
     assert start["posterior"]["doubts"][0] in doubtful(start)[0]
     assert start["gate"]["passed"]
@@ -281,7 +281,7 @@ def test_a_trace_of_two_modes_is_not_trusted_and_what_starts_from_it_says_so(
         link = register_link(ledger, log_link(ledger, plan, fit_plan(plan), context=RunContext()))
         assert (link.status, link.link) == ("accepted", number)
         record = record_of(ledger, name, number)
-        assert record["figures"]["doubt"] == 1
+        assert record["metrics"]["doubt"] == 1
         assert any("could not be trusted" in warning for warning in record["gate"]["warnings"])
     assert record_of(ledger, name, 2)["prior"] == start_of(ledger, name)
     assert verify_chain(ledger, name).findings == ()

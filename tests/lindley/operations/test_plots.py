@@ -9,8 +9,8 @@ import pytest
 from matplotlib.image import imread
 
 from lindley import failpoints
-from lindley.errors import ActRefused, LedgerCorrupt
-from lindley.ledger.chain import Link
+from lindley.errors import AmendmentRefused, LedgerCorrupt
+from lindley.ledger.chain import ChainLink
 from lindley.ledger.reading import find_chain
 from lindley.ledger.writing import RunContext, register_link
 from lindley.model.declaration import Declaration
@@ -33,16 +33,16 @@ def ledger(coins_chain: MemoryLedger) -> MemoryLedger:
     return coins_chain.clone()
 
 
-def runs_of(*links: Link) -> dict[str, str]:
+def runs_of(*links: ChainLink) -> dict[str, str]:
     return {link.version.run_id: link.version.record for link in links}
 
 
-def pictures(ledger: MemoryLedger, link: Link) -> dict[str, bytes]:
+def pictures(ledger: MemoryLedger, link: ChainLink) -> dict[str, bytes]:
     files = ledger.runs[link.version.run_id].files
     return {path: data for path, data in files.items() if path.startswith("plots/")}
 
 
-def head(ledger: MemoryLedger, name: str = NAME) -> Link:
+def head(ledger: MemoryLedger, name: str = NAME) -> ChainLink:
     return find_chain(ledger, name).links[-1]
 
 
@@ -164,7 +164,7 @@ class TestPicturesThatTheRecordLists:
     def test_they_are_left_as_they_are(self, old: MemoryLedger, tmp_path: Path) -> None:
         link = head(old)
         assert draw_missing(old, runs_of(link)) == ()
-        with pytest.raises(ActRefused, match="part of its record") as caught:
+        with pytest.raises(AmendmentRefused, match="part of its record") as caught:
             draw_again(old, link.version.run_id, link.version.record)
         assert "--out" in caught.value.todo
         assert pictures(old, link) == {OLD: b"\x89PNG as it was"}

@@ -23,7 +23,7 @@ from lindley.operations.import_trace import import_trace
 from lindley.operations.plan import fit_plan, log_link, plan_update
 from lindley.operations.rebase import (
     audit_document,
-    audit_figures,
+    audit_metrics,
     audit_table,
     fit_rebase,
     log_rebase,
@@ -107,7 +107,7 @@ class TestPlans:
 
     def test_a_chain_that_forgets_is_refused(self, ledger: MemoryLedger, tmp_path: Path) -> None:
         code = (
-            "\nimport dataclasses\nfrom lindley.policy import Forgetting, Policy\ndeclaration = "
+            "\nimport dataclasses\nfrom lindley import Forgetting, Policy\ndeclaration = "
             "dataclasses.replace(declaration, policy=Policy(forget={'theta': Forgetting(discount=0.9)}))\n"
         )
         forgetful = declare(tmp_path, code=code)
@@ -143,14 +143,14 @@ class TestLinks:
         assert record["prior"] == digest(genesis)
         assert record["replayed"] == records(refitted, *LINKS)
         assert "audit.csv" in record["artifacts"]
-        assert {"audit_error", "audit_sd_ratio_min", "audit_sd_ratio_max"} <= set(record["figures"])
+        assert {"audit_error", "audit_sd_ratio_min", "audit_sd_ratio_max"} <= set(record["metrics"])
         files = refitted.run_of(NAME, REFIT).files
         table = pd.read_csv(io.BytesIO(files["audit.csv"]), index_col="parameter")
         assert table.loc["theta", "error"] == pytest.approx(
             (table.loc["theta", "sequential_mean"] - table.loc["theta", "pooled_mean"])
             / table.loc["theta", "pooled_sd"]
         )
-        assert abs(table.loc["theta", "error"]) == pytest.approx(record["figures"]["audit_error"])
+        assert abs(table.loc["theta", "error"]) == pytest.approx(record["metrics"]["audit_error"])
         assert "batch.parquet" not in files
         assert refitted.head_hint(NAME) == REFIT
         assert verify_chain(refitted, NAME).findings == ()
@@ -162,7 +162,7 @@ class TestLinks:
         assert [record["prior"]] == records(ledger, 1)
         assert record["prior_belief"] == start["posterior"]["matched"]
         assert record["replayed"] == records(ledger, 2, 3)
-        assert record["figures"]["budget"] == pytest.approx(start["figures"]["budget"] + 2 / 900)
+        assert record["metrics"]["budget"] == pytest.approx(start["metrics"]["budget"] + 2 / 900)
         assert verify_chain(ledger, NAME).findings == ()
 
     def test_the_next_update_starts_from_it(self, refitted: MemoryLedger, declaration: Declaration) -> None:
@@ -171,7 +171,7 @@ class TestLinks:
         assert [record["prior"], record["previous"]] == records(refitted, REFIT, REFIT)
         refit = record_of(refitted, NAME, REFIT)
         assert record["prior_belief"] == refit["posterior"]["matched"]
-        assert record["figures"]["budget"] == pytest.approx(refit["figures"]["budget"] + 2 / 900)
+        assert record["metrics"]["budget"] == pytest.approx(refit["metrics"]["budget"] + 2 / 900)
         assert record["replayed"] == []
         assert verify_chain(refitted, NAME).findings == ()
 
@@ -228,7 +228,7 @@ class TestTampering:
     def test_a_refit_that_leaves_a_batch_out(self, refitted: MemoryLedger, place: int) -> None:
         def edit(record: Record) -> None:
             del record["replayed"][place]
-            record["figures"]["replayed"] -= 1
+            record["metrics"]["replayed"] -= 1
 
         rules, said = self.found(refitted, edit)
         assert rules == {"R21"}
@@ -240,7 +240,7 @@ class TestTampering:
         def edit(record: Record) -> None:
             record.update(prior=records(refitted, 1)[0], prior_belief=first["posterior"]["matched"])
             record["replayed"] = record["replayed"][1:]
-            record["figures"].update(replayed=1, budget=first["figures"]["budget"] + 2 / 900)
+            record["metrics"].update(replayed=1, budget=first["metrics"]["budget"] + 2 / 900)
 
         rules, said = self.found(refitted, edit)
         assert rules == {"R21"}
@@ -284,14 +284,14 @@ class TestAudits:
         assert table.loc["b", ["sequential_mean", "sequential_sd", "pooled_mean", "pooled_sd"]].tolist() == [
             5, 1, 4, 2,
         ]  # fmt: skip
-        assert audit_figures(table) == {
+        assert audit_metrics(table) == {
             "audit_error": 0.5, "audit_sd_ratio_min": 0.5, "audit_sd_ratio_max": 0.5,
         }  # fmt: skip
 
     def test_what_does_not_vary_has_no_error(self) -> None:
         table = audit_table(summary(a=(1.0, 0.0), b=(1.0, 1.0)), summary(a=(1.0, 0.0), b=(1.0, 2.0)))
         assert np.isnan(table.loc["a", ["error", "sd_ratio", "error_q05", "error_q95"]].astype(float)).all()
-        assert audit_figures(table) == {
+        assert audit_metrics(table) == {
             "audit_error": 0.0, "audit_sd_ratio_min": 0.5, "audit_sd_ratio_max": 0.5,
         }  # fmt: skip
         rows = audit_document(table)
@@ -303,7 +303,7 @@ class TestAudits:
     def test_nothing_in_common_gives_no_figures(self) -> None:
         table = audit_table(summary(a=(1.0, 1.0)), summary(b=(1.0, 1.0)))
         assert table.empty
-        assert audit_figures(table) == {}
+        assert audit_metrics(table) == {}
         assert audit_document(table) == []
 
 
@@ -340,7 +340,7 @@ def test_a_sampled_refit_is_the_pooled_answer_and_the_chain_goes_on_from_it() ->
         assert abs(row["sd"] / exact.std() - 1) < 5 * np.sqrt((1 + (links == 4)) / (2 * ess))
     record = record_of(ledger, "beta_binomial", 4)
     assert record["posterior"]["pooled"] == "rows"
-    assert record["figures"]["replayed"] == 2
+    assert record["metrics"]["replayed"] == 2
     assert outcome.audit is not None
     assert list(outcome.audit.index) == ["theta"]
     assert verify_chain(ledger, "beta_binomial").findings == ()

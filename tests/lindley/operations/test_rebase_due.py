@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 
-from lindley.ledger.chain import Chain, Link, Version
+from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
 from lindley.operations.rebase import rebase_due
 
 
-def chain_of(*kinds: str, **figures: float) -> Chain:
+def chain_of(*kinds: str, **metrics: float) -> Chain:
     """A chain with links of these kinds; the head has these figures."""
     versions = [
         Version(
             number=n, kind=kind, record=f"r{n}", previous=f"r{n - 1}", prior=f"r{n - 1}",
             batch="" if kind in ("rebase", "import") else f"b{n}", status="accepted", run_id=f"{n}",
-            figures=figures if n == len(kinds) else {},
+            metrics=metrics if n == len(kinds) else {},
         )
         for n, kind in enumerate(kinds, 1)
     ]  # fmt: skip
-    return Chain("r0", tuple(Link(n, v) for n, v in enumerate(versions, 1)), (), ())
+    return Chain("r0", tuple(ChainLink(n, v) for n, v in enumerate(versions, 1)), (), ())
 
 
 @pytest.mark.parametrize(

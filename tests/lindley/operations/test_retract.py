@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lindley.errors import (
-    ActRefused,
+    AmendmentRefused,
     LedgerCorrupt,
     ModelRefused,
     OverlapRefused,
@@ -33,7 +33,7 @@ from tests.support.forging import Record, forge, record_of
 
 FORGETS = """
 import dataclasses
-from lindley.policy import Forgetting, Policy
+from lindley import Forgetting, Policy
 declaration = dataclasses.replace(declaration, policy=Policy({}))
 """
 
@@ -112,7 +112,7 @@ class TestRetract:
     ) -> None:
         def edit(made: Record) -> None:
             made["posterior"]["doubts"] = ["a bad match"]
-            made["figures"]["trusted"] = 0
+            made["metrics"]["trusted"] = 0
 
         forge(ledger, NAME, 5, edit)  # the newest one: what is before it need not follow
         append(ledger, declaration, coins(declaration, 60))
@@ -173,7 +173,7 @@ class TestRetract:
         assert len(ledger.runs) == before
 
     def test_nothing_left_is_refused(self, ledger: MemoryLedger, declaration: Declaration) -> None:
-        with pytest.raises(ActRefused, match="Nothing would be left"):
+        with pytest.raises(AmendmentRefused, match="Nothing would be left"):
             plan_retract(ledger, declaration, list("12345"))
 
     def test_back_to_an_import_is_something(self, declaration: Declaration, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ class TestRetract:
         self, ledger: MemoryLedger, tmp_path: Path, policy: str, word: str
     ) -> None:
         declared = declare(tmp_path, code=FORGETS.format(policy))
-        with pytest.raises(ActRefused, match=word) as caught:
+        with pytest.raises(AmendmentRefused, match=word) as caught:
             plan_retract(ledger, declared, ["3"], accept_model_change=True)
         assert "lindley rollback coins 2" in caught.value.todo
         assert plan_retract(ledger, declared, ["5"]).target is not None
@@ -343,7 +343,7 @@ class TestCorrect:
 
     def test_one_that_does_not_count_is_refused(self, ledger: MemoryLedger, declaration: Declaration) -> None:
         acts.correct(ledger, declaration, 3, coins(declaration, 20, k=7))
-        with pytest.raises(ActRefused, match="taken out by link 6"):
+        with pytest.raises(AmendmentRefused, match="taken out by link 6"):
             plan_correct(ledger, declaration, "3", coins(declaration, 20, k=8))
 
     def test_rows_of_other_batches_are_refused(self, ledger: MemoryLedger, declaration: Declaration) -> None:

@@ -12,7 +12,7 @@ from scipy.integrate import trapezoid
 from lindley.model.coordinates import Block, Coordinates
 from lindley.prior.matched import MatchedPrior, array_bytes, match, rematch
 from lindley.prior.matching import MOST_BENT, match_like, match_map
-from lindley.prior.stein import Calibration, equal_weights
+from lindley.prior.stein import CalibratedWeights, equal_weights
 from lindley.prior.triangular import ARRAYS, TriangularMap, joint_normal, margins_at_rest
 from tests.lindley.prior.test_triangular import random_map
 
@@ -146,7 +146,7 @@ def test_the_family_that_is_asked_for_is_matched(draws, family):
 @pytest.mark.parametrize("family", ["auto", *FAMILIES])
 def test_a_verifier_finds_the_same_match_from_draws_and_weights(draws, family):
     weights = np.random.default_rng(6).uniform(0.5, 1.5, len(draws))
-    calibration = Calibration(weights / weights.sum(), 3, 2.0)
+    calibration = CalibratedWeights(weights / weights.sum(), 3, 2.0)
     found = match(draws, coordinates(3), calibration=calibration, family=family)
     assert found.moments == "stein 3"
     assert rematch(draws, calibration.weights, found).digest == found.digest
@@ -186,7 +186,7 @@ def test_weights_are_honoured():
     rng = np.random.default_rng(9)
     draws, weights = rng.normal(0, 1, (500, 3)), rng.uniform(0, 1, 500)
     weights /= weights.sum()
-    found = match_map(draws, names(3), calibration=Calibration(weights, 3, 2.0), family="normal").map
+    found = match_map(draws, names(3), calibration=CalibratedWeights(weights, 3, 2.0), family="normal").map
     z = np.concatenate([np.zeros((1, 3)), np.eye(3)])
     u = found.forward(z)
     np.testing.assert_allclose(u[0], np.average(draws, axis=0, weights=weights))
@@ -200,7 +200,7 @@ def test_weights_move_the_quantiles_of_a_warped_margin():
     # Half of the draws from elsewhere, with weight nothing.
     draws = np.where(np.arange(20_000) % 2, z, z + 7)[:, None]
     weights = (np.arange(20_000) % 2) / 10_000
-    found = match_map(draws, ["u"], calibration=Calibration(weights, 3, 2.0), family="sinh-arcsinh").map
+    found = match_map(draws, ["u"], calibration=CalibratedWeights(weights, 3, 2.0), family="sinh-arcsinh").map
     low, middle, high = found.forward(np.array([[-1.6449], [0.0], [1.6449]]))[:, 0]
     error = np.sqrt(0.05 * 0.95 / 10_000) / 0.103  # of the 5 % quantile of a standard normal
     assert np.abs([low + 1.6449, middle, high - 1.6449]).max() < 5 * error

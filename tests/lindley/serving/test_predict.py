@@ -13,7 +13,7 @@ import xarray as xr
 from pymc.distributions import transforms
 
 from lindley.errors import BatchRefused
-from lindley.inference.memory_chain import Chain
+from lindley.inference.memory_chain import MemoryChain
 from lindley.inference.step import step
 from lindley.model import graph
 from lindley.model.coordinates import Block, Coordinates
@@ -139,12 +139,12 @@ def test_other_transforms_are_not_undone(text: str) -> None:
 def test_a_belief_predicts_for_a_label_that_the_newest_batch_does_not_have() -> None:
     declaration = declared(hierarchy, ("top", "theta"), replay=0, family="normal")
     batches = batches_of(declaration, ["aabb", "bbcc"], np.random.default_rng(6), means=[0, 4])
-    chain = Chain()
+    chain = MemoryChain()
     for seed, batch in enumerate(batches):
         belief, info = step(
             chain.head, batch, declaration, carried=("top", "theta"), seed=seed, settings=SETTINGS
         )
-        chain = Chain((*chain.beliefs, belief), (*chain.batches, batch), (*chain.replayed, 0))
+        chain = MemoryChain((*chain.beliefs, belief), (*chain.batches, batch), (*chain.replayed, 0))
     assert info.trace["posterior"]["group"].values.tolist() == ["b", "c"]
     draws = serving_draws(info.trace, declaration, belief.matched.coordinates)
     assert sorted(draws["group"].values.tolist()) == ["a", "b", "c"]
@@ -153,7 +153,7 @@ def test_a_belief_predicts_for_a_label_that_the_newest_batch_does_not_have() -> 
     where = [3, 1, 2]
     sd = np.sqrt(np.diag(covariance)[where] + NOISE**2)
     # 1,000 draws out of the fit's, whose bulk ESS is above 400.
-    assert info.figures["ess_bulk_min"] > 400
+    assert info.metrics["ess_bulk_min"] > 400
     assert (np.abs(table["mean"] - mean[where]) < 5 * sd / np.sqrt(400)).all()
     assert (np.abs(table["sd"] / sd - 1) < 5 / np.sqrt(2 * 400)).all()
     with pytest.raises(BatchRefused, match=r"has no draws for.*Found: d\."):

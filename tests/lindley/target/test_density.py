@@ -139,7 +139,7 @@ def test_whitened_points_of_the_engine_are_those_of_the_matched_prior(graph, lat
     np.testing.assert_allclose(u, prior.map.forward(x[:, : graph.coordinates.size]), rtol=1e-12, atol=1e-13)
 
 
-def baked(batch: pd.DataFrame) -> pm.Model:
+def inlined(batch: pd.DataFrame) -> pm.Model:
     """A model that holds its data as constants."""
     with pm.Model() as model:
         mu = pm.Normal("mu", 0, 1)
@@ -168,15 +168,15 @@ def test_a_bent_map_of_the_engine_is_that_of_the_core(graph, later):
     np.testing.assert_allclose(u, bent.forward(x[:, : graph.coordinates.size]), rtol=1e-10, atol=1e-12)
 
 
-def test_another_batch_reuses_the_compiled_target_even_with_constants_baked_in():
+def test_another_batch_reuses_the_compiled_target_even_with_constants_inlined():
     other = FRAME.assign(y=[9.0, 8.0, 7.0])
-    first = target_of(baked, FRAME)
+    first = target_of(inlined, FRAME)
     functions, _ = compiled(first)
-    again = target_of(baked, other)
+    again = target_of(inlined, other)
     reused, before = compiled(again)
     assert before
     assert reused is functions
-    assert again.baked > 0
+    assert again.inlined > 0
     assert again.digest == first.digest
     arguments = joint_normal(np.zeros(1), np.eye(1)).arrays()
     x = np.array([0.3])
@@ -187,7 +187,7 @@ def test_another_batch_reuses_the_compiled_target_even_with_constants_baked_in()
 
 
 def test_another_model_is_compiled_anew():
-    one, other = target_of(baked, FRAME), target_of(shifted, FRAME)
+    one, other = target_of(inlined, FRAME), target_of(shifted, FRAME)
     compiled(one)
     assert not compiled(other)[1]
     assert other.digest != one.digest

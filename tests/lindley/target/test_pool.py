@@ -11,7 +11,7 @@ from lindley.batch.batch import batch_from_frame
 from lindley.cache import Recent
 from lindley.errors import CoordinatesMismatch, ModelRefused
 from lindley.inference.fit import fit
-from lindley.inference.memory_chain import Chain, advance
+from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import step
 from lindley.model.coordinates import Coordinates
@@ -327,7 +327,7 @@ def test_labels_come_and_go_and_the_chain_is_the_joint_posterior():
     declaration = declared(hierarchy, ("top", "theta"), replay=0, family="normal")
     batches = batches_of(declaration, ["aabb", "bbcc", "aacc"], np.random.default_rng(6), means=[0, 4, -3])
     options = {"carried": ("top", "theta"), "settings": SETTINGS}
-    chain = Chain()
+    chain = MemoryChain()
     for seed, batch in enumerate(batches):
         chain, found = advance(chain, batch, declaration, seed=seed, **options)
         matches(chain.head, *exact_hierarchy(batches[: seed + 1]))

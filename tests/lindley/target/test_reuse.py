@@ -120,11 +120,11 @@ def test_a_reused_target_is_the_one_that_would_be_derived(
     target(taken(build, frame(1)), **kind)
     found = target(taken(build, frame(2)), **kind)
     assert len(calls) == 1
-    assert (found.baked > 0) == (build is with_constants)
+    assert (found.inlined > 0) == (build is with_constants)
     reuse._known.clear()
     wanted = target(taken(build, frame(2)), **kind)
     assert len(calls) == 2
-    assert (found.digest, found.baked) == (wanted.digest, wanted.baked)
+    assert (found.digest, found.inlined) == (wanted.digest, wanted.inlined)
     for one, two in zip(found.data_values, wanted.data_values, strict=True):
         np.testing.assert_array_equal(one, two)
     for one, two in zip(evaluated(found), evaluated(wanted), strict=True):

@@ -54,7 +54,7 @@ class TestGathering:
         assert item.run_tags is not None
         assert item.run_tags["lindley.record"] == item.version.record
         assert item.run_metrics is not None
-        assert item.run_metrics["r_hat_max"] == record["figures"]["r_hat_max"]
+        assert item.run_metrics["r_hat_max"] == record["metrics"]["r_hat_max"]
         path = single.download(item.version.run_id, tmp_path, bundle.BATCH)
         assert item.batch == load_batch(path, declaration).table.replace_schema_metadata(
             pq.read_schema(path).metadata

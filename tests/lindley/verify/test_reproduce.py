@@ -140,7 +140,7 @@ def test_forged_draws_are_found_by_fitting_again_alone(
 
 def test_a_forged_figure_is_found(sampled: MemoryLedger) -> None:
     ledger = sampled.clone()
-    forge(ledger, NAME, REBASED, lambda record: record["figures"].update(divergences=7.0))
+    forge(ledger, NAME, REBASED, lambda record: record["metrics"].update(divergences=7.0))
     assert verify_chain(ledger, NAME).ok
     (found,) = replayed(ledger, REBASED)
     assert (found.verdict, found.detail) == ("differs", "the same draws, but another value of divergences")

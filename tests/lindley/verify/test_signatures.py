@@ -194,7 +194,7 @@ class TestTampering:
         self, signed: MemoryLedger, folder: Path
     ) -> None:
         envelope = signed.run_of(NAME, 3).files.pop(SIGNATURE)
-        forge(signed, NAME, 3, lambda record: record["figures"].update(divergences=5.0))
+        forge(signed, NAME, 3, lambda record: record["metrics"].update(divergences=5.0))
         signed.run_of(NAME, 3).files[SIGNATURE] = envelope
         assert found_with(signed, keys_of(folder, "old", "new")) == [("S04", 3)]
 

@@ -102,7 +102,7 @@ class TestFitsThatDidNotMove:
 
         def edit(record: Record) -> None:
             for name in ("r_hat_max", "ess_bulk_min", "ess_tail_min", "budget"):
-                del record["figures"][name]
+                del record["metrics"][name]
 
         forge(ledger, NAME, QUARANTINED, edit)
         assert verify_chain(ledger, NAME).findings == ()

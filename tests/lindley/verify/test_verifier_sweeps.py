@@ -13,7 +13,7 @@ from lindley.ledger import bundle
 from lindley.ledger.chain import read_version, version_tags
 from lindley.ledger.record import canonical, digest, parse
 from lindley.model.declaration import Declaration
-from lindley.verify.case import ChainEvidence
+from lindley.verify.case import GatheredChain
 from lindley.verify.gather import gather, verify_chain
 from lindley.verify.verifier import Report, verify
 from tests.support.fakes import MemoryLedger, append, coins
@@ -24,14 +24,14 @@ from tests.support.tampering import FIRST, HEAD, NAME, QUARANTINED, SECOND, TWIC
 #: it, and no rule finds: what is said of a fit and cannot be computed anew from its batch and draws.
 REWRITABLE = {
     "batch.origin",
-    "figures.divergences",
-    "figures.drift",
-    "figures.ess_bulk_min",  # where the tail's is smaller; the budget follows from the smaller one
-    "figures.k_hat",
+    "metrics.divergences",
+    "metrics.drift",
+    "metrics.ess_bulk_min",  # where the tail's is smaller; the budget follows from the smaller one
+    "metrics.k_hat",
     "forgetting",
     "gate.warnings",
     "libraries",
-    "model.baked_constants",
+    "model.inlined_constants",
     "model.carry",
     "model.genesis",
     "model.graph",
@@ -55,7 +55,7 @@ def pair(declaration: Declaration) -> MemoryLedger:
 
 
 @pytest.fixture(scope="module")
-def evidence(pair: MemoryLedger) -> ChainEvidence:
+def evidence(pair: MemoryLedger) -> GatheredChain:
     return gather(pair, NAME)
 
 
@@ -67,13 +67,13 @@ class TestRecords:
     """Every leaf of a record, changed alone."""
 
     @pytest.mark.parametrize("position", [0, 1])
-    def test_a_changed_leaf_is_found_by_the_digest(self, evidence: ChainEvidence, position: int) -> None:
+    def test_a_changed_leaf_is_found_by_the_digest(self, evidence: GatheredChain, position: int) -> None:
         for path, other in self._changes(evidence, position):
             report = verify(self._with(evidence, position, other))
             assert ("R04", position + 1) in {(f.rule, f.link) for f in report.findings}, path
 
     @pytest.mark.parametrize("position", [0, 1])
-    def test_fitting_the_digest_tag_to_it_does_not_help(self, evidence: ChainEvidence, position: int) -> None:
+    def test_fitting_the_digest_tag_to_it_does_not_help(self, evidence: GatheredChain, position: int) -> None:
         for path, other in self._changes(evidence, position):
             tags = {"lindley.record": digest(canonical(other))}
             report = verify(self._with(evidence, position, other, tags))
@@ -82,7 +82,7 @@ class TestRecords:
             assert {f.version for f in report.findings} & {position + 1}, path
 
     def test_what_a_whole_rewrite_of_the_newest_link_can_change_is_known(
-        self, evidence: ChainEvidence
+        self, evidence: GatheredChain
     ) -> None:
         """The threat model of docs/ledger-format.md lists these fields; only signatures protect them."""
         unseen = set()
@@ -93,7 +93,7 @@ class TestRecords:
             tags = version_tags(other, digest(data))
             item = self._with(evidence, 1, other, tags).versions[1]
             assert item.run_tags is not None
-            item = dataclasses.replace(item, run_tags=item.run_tags | tags, run_metrics=other["figures"])
+            item = dataclasses.replace(item, run_tags=item.run_tags | tags, run_metrics=other["metrics"])
             if verify(dataclasses.replace(evidence, versions=(evidence.versions[0], item))).ok:
                 whole = path[0] in {"forgetting", "libraries", "policy", "sampler", "thresholds"}
                 unseen.add(path[0] if whole else ".".join(map(str, path[:2])))
@@ -106,7 +106,7 @@ class TestRecords:
         assert {("R10", 2), ("R20", 2)} <= {(f.rule, f.version) for f in report.findings}
 
     @staticmethod
-    def _changes(evidence: ChainEvidence, position: int) -> Any:
+    def _changes(evidence: GatheredChain, position: int) -> Any:
         data = evidence.versions[position].record
         assert data is not None
         record = parse(data)
@@ -115,8 +115,8 @@ class TestRecords:
 
     @staticmethod
     def _with(
-        evidence: ChainEvidence, position: int, record: Record, tags: dict[str, str] | None = None
-    ) -> ChainEvidence:
+        evidence: GatheredChain, position: int, record: Record, tags: dict[str, str] | None = None
+    ) -> GatheredChain:
         versions = list(evidence.versions)
         item = versions[position]
         old = item.version
@@ -142,7 +142,7 @@ class TestFilesAndTags:
 
     @pytest.mark.parametrize("change", [lambda text: f"{text}x", lambda text: text[1:], None])
     def test_any_tag_of_a_version_is_found(
-        self, evidence: ChainEvidence, change: Callable[[str], str] | None
+        self, evidence: GatheredChain, change: Callable[[str], str] | None
     ) -> None:
         item = evidence.versions[1]
         for name in item.version.tags:
@@ -160,7 +160,7 @@ class TestFilesAndTags:
 
     @pytest.mark.parametrize("change", [lambda text: f"{text}x", lambda text: text[1:], None])
     def test_any_tag_of_a_run_is_found(
-        self, evidence: ChainEvidence, change: Callable[[str], str] | None
+        self, evidence: GatheredChain, change: Callable[[str], str] | None
     ) -> None:
         item = evidence.versions[1]
         assert item.run_tags is not None
@@ -175,17 +175,17 @@ class TestFilesAndTags:
             report = verify(dataclasses.replace(evidence, versions=changed))
             assert [(f.rule, f.link) for f in report.findings] == [("R18", 2)], name
 
-    def test_any_figure_of_a_run_is_found(self, evidence: ChainEvidence) -> None:
+    def test_any_figure_of_a_run_is_found(self, evidence: GatheredChain) -> None:
         item = evidence.versions[1]
         assert item.run_metrics is not None
         record = parse(item.record or b"")
-        for name in record["figures"]:
+        for name in record["metrics"]:
             metrics = item.run_metrics | {name: float(np.nextafter(item.run_metrics[name], 1e9) + 1e-9)}
             changed = (evidence.versions[0], dataclasses.replace(item, run_metrics=metrics))
             report = verify(dataclasses.replace(evidence, versions=changed))
             assert [(f.rule, f.link) for f in report.findings] == [("R18", 2)], name
 
-    def test_a_missing_run_is_found(self, evidence: ChainEvidence) -> None:
+    def test_a_missing_run_is_found(self, evidence: GatheredChain) -> None:
         item = dataclasses.replace(evidence.versions[1], run_tags=None, run_metrics=None)
         report = verify(dataclasses.replace(evidence, versions=(evidence.versions[0], item)))
         assert [(f.rule, f.link) for f in report.findings] == [("R18", 2)]

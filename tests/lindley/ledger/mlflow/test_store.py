@@ -199,7 +199,7 @@ class TestTampering:
         ("change", "rules"),
         [
             (lambda client: client.set_model_version_tag(NAME, "1", "lindley.rows", "5"), {"R05"}),
-            (lambda client: client.delete_model_version_tag(NAME, "3", "lindley.figures"), {"R05"}),
+            (lambda client: client.delete_model_version_tag(NAME, "3", "lindley.metrics"), {"R05"}),
             (lambda client: client.set_registered_model_alias(NAME, HEAD, "2"), {"R19"}),
             (lambda client: client.delete_model_version(NAME, "2"), {"R02"}),
             (lambda client: client.delete_model_version(NAME, "3"), {"R02", "R19"}),
