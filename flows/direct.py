@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.cli.output import notify
 from flows.sequences import files
 from flows.sequences.amend import ActResult, ActSteps, act, correct_one
 from flows.sequences.branch import branch_one
@@ -29,6 +28,13 @@ from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.rollback import plan_rollback
 from lindley.workspace import Workspace
 
+Progress = Callable[[int, int], None]
+Notify = Callable[[str], object]
+
+
+def _silent(_sentence: str) -> None:
+    """Report nothing."""
+
 
 def update_directly(
     workspace: Workspace,
@@ -39,6 +45,7 @@ def update_directly(
     on_overlap: OnOverlap = "refuse",
     *,
     plots: bool = True,
+    notify: Notify = _silent,
 ) -> UpdateResult:
     """Turn a file into a link; files that landed before it come first, as in the flow `update`.
 
@@ -58,7 +65,7 @@ def update_directly(
         fit=lambda plan: fit_plan(plan, progress=progress),
         log=lambda ledger, plan, outcome: log_link(ledger, plan, outcome, context=RunContext()),
         register=register_link,
-        draw=draw_plots if plots else lambda *_: None,
+        draw=_drawing(notify) if plots else lambda *_: None,
         publish=lambda *_: None,
         notify=notify,
     )
@@ -72,7 +79,7 @@ def update_directly(
             accept_model_change=accept_model_change,
             on_overlap=overlap,
         )
-        follow_up(_refit_steps(progress), workspace, result)
+        follow_up(_refit_steps(progress, notify), workspace, result)
         return result
 
     def one(older: Path) -> UpdateResult | LindleyError:
@@ -92,6 +99,7 @@ def refit_directly(
     audit: bool,
     accept_model_change: bool,
     progress: Callable[[int, int], None],
+    notify: Notify = _silent,
 ) -> RefitResult:
     """Fit all batches of a chain together, as in the flow `rebase`.
 
@@ -102,18 +110,22 @@ def refit_directly(
     """
     with files.turn(workspace, chain):
         return refit(
-            _refit_steps(progress), workspace, chain, audit=audit, accept_model_change=accept_model_change
+            _refit_steps(progress, notify),
+            workspace,
+            chain,
+            audit=audit,
+            accept_model_change=accept_model_change,
         )
 
 
-def _refit_steps(progress: Callable[[int, int], None]) -> RefitSteps:
+def _refit_steps(progress: Callable[[int, int], None], notify: Notify) -> RefitSteps:
     return RefitSteps(
         open_ledger=open_ledger,
         plan=lambda ledger, declaration, accept: plan_rebase(ledger, declaration, accept_model_change=accept),
         fit=lambda plan: fit_rebase(plan, progress=progress),
         log=lambda ledger, plan, outcome: log_rebase(ledger, plan, outcome, context=RunContext()),
         register=register_link,
-        draw=draw_plots,
+        draw=_drawing(notify),
         publish=lambda *_: None,
         notify=notify,
     )
@@ -149,7 +161,7 @@ def calibrate_directly(
     )
 
 
-def import_directly(workspace: Workspace, chain: str, trace: Path) -> UpdateResult:
+def import_directly(workspace: Workspace, chain: str, trace: Path, notify: Notify = _silent) -> UpdateResult:
     """Start a chain from a trace.
 
     Raises
@@ -161,23 +173,29 @@ def import_directly(workspace: Workspace, chain: str, trace: Path) -> UpdateResu
     ledger = open_ledger(workspace)
     with files.turn(workspace, chain):
         registered = import_trace(ledger, declaration, trace)
-    draw_plots(ledger, {registered.run_id: registered.record_digest})
+    _drawing(notify)(ledger, {registered.run_id: registered.record_digest})
     return registered_result(trace, registered)
 
 
-def draw_plots(ledger: Ledger, runs: Mapping[str, str]) -> None:
-    """Draw the pictures of links that have none; that the links are registered already is not undone."""
-    try:
-        draw_missing(ledger, runs)
-    except Exception as error:  # whatever the drawing raises, it is not worth a link
-        notify(f"The link is registered, but its pictures were not drawn: {error}")
+def _drawing(notify: Notify) -> Callable[[Ledger, Mapping[str, str]], None]:
+    """Return a step that draws the plots of links that have none; a failure does not undo the link."""
 
+    def draw(ledger: Ledger, runs: Mapping[str, str]) -> None:
+        try:
+            draw_missing(ledger, runs)
+        except Exception as error:  # whatever the drawing raises, it is not worth a link
+            notify(f"The link is registered, but its pictures were not drawn: {error}")
 
-Progress = Callable[[int, int], None]
+    return draw
 
 
 def retract_directly(
-    workspace: Workspace, chain: str, batches: list[str], accept_model_change: bool, progress: Progress
+    workspace: Workspace,
+    chain: str,
+    batches: list[str],
+    accept_model_change: bool,
+    progress: Progress,
+    notify: Notify = _silent,
 ) -> ActResult:
     """Let batches no longer count, as in the flow `retract`.
 
@@ -188,7 +206,7 @@ def retract_directly(
     """
     with files.turn(workspace, chain):
         return act(
-            _steps(progress),
+            _steps(progress, notify),
             workspace,
             chain,
             lambda ledger, declaration: plan_retract(
@@ -198,7 +216,13 @@ def retract_directly(
 
 
 def correct_directly(
-    workspace: Workspace, chain: str, old: str, path: Path, accept_model_change: bool, progress: Progress
+    workspace: Workspace,
+    chain: str,
+    old: str,
+    path: Path,
+    accept_model_change: bool,
+    progress: Progress,
+    notify: Notify = _silent,
 ) -> ActResult:
     """Let a file count in the place of a batch, as in the flow `correct`.
 
@@ -209,7 +233,7 @@ def correct_directly(
     """
     with files.turn(workspace, chain):
         return correct_one(
-            _steps(progress),
+            _steps(progress, notify),
             workspace,
             chain,
             path,
@@ -219,7 +243,9 @@ def correct_directly(
         )
 
 
-def rollback_directly(workspace: Workspace, chain: str, link: str, progress: Progress) -> ActResult:
+def rollback_directly(
+    workspace: Workspace, chain: str, link: str, progress: Progress, notify: Notify = _silent
+) -> ActResult:
     """Go back to an earlier link, as in the flow `rollback`.
 
     Raises
@@ -229,14 +255,16 @@ def rollback_directly(workspace: Workspace, chain: str, link: str, progress: Pro
     """
     with files.turn(workspace, chain):
         return act(
-            _steps(progress),
+            _steps(progress, notify),
             workspace,
             chain,
             lambda ledger, declaration: plan_rollback(ledger, declaration, link),
         )
 
 
-def branch_directly(workspace: Workspace, chain: str, link: str, name: str, progress: Progress) -> ActResult:
+def branch_directly(
+    workspace: Workspace, chain: str, link: str, name: str, progress: Progress, notify: Notify = _silent
+) -> ActResult:
     """Start a branch, as in the flow `branch`; nothing is fitted, so that there is no progress.
 
     Raises
@@ -249,7 +277,7 @@ def branch_directly(workspace: Workspace, chain: str, link: str, name: str, prog
         return make_branch(*found, context=RunContext())
 
     with files.turn(workspace, chain):
-        return branch_one(open_ledger, make, draw_plots, workspace, chain, link, name)
+        return branch_one(open_ledger, make, _drawing(notify), workspace, chain, link, name)
 
 
 def diff_directly(workspace: Workspace, a: str, b: str) -> Difference:
@@ -257,13 +285,13 @@ def diff_directly(workspace: Workspace, a: str, b: str) -> Difference:
     return diff(open_ledger(workspace), a, b)
 
 
-def _steps(progress: Progress) -> ActSteps:
+def _steps(progress: Progress, notify: Notify) -> ActSteps:
     return ActSteps(
         open_ledger=open_ledger,
         read=read_batch,
         fit=lambda plan: fit_act(plan, progress=progress),
         log=lambda ledger, plan, outcome: log_act(ledger, plan, outcome, context=RunContext()),
         register=register_link,
-        draw=draw_plots,
+        draw=_drawing(notify),
         notify=notify,
     )

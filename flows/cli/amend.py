@@ -10,7 +10,17 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Json, number, out, print_json, print_result, progress_bar, reported, table
+from flows.cli.output import (
+    Json,
+    notify,
+    number,
+    out,
+    print_json,
+    print_result,
+    progress_bar,
+    reported,
+    table,
+)
 from flows.cli.rebase import Direct
 from flows.cli.update import AcceptChange, Chain, existing
 from flows.sequences.amend import ActResult
@@ -40,10 +50,12 @@ def retract(
 
     def run(workspace: Workspace, progress: Any) -> ActResult:
         if direct:
-            from flows.direct import retract_directly as take  # imports the numerical stack
-        else:
-            from flows.inprocess import run_retract as take  # imports Prefect
-        return take(workspace, chain, batches, accept_model_change, progress)
+            from flows.direct import retract_directly  # imports the numerical stack
+
+            return retract_directly(workspace, chain, batches, accept_model_change, progress, notify)
+        from flows.inprocess import run_retract  # imports Prefect
+
+        return run_retract(workspace, chain, batches, accept_model_change, progress)
 
     _act(f"retract {chain}", chain, run, as_json)
 
@@ -66,10 +78,12 @@ def correct(
     def run(workspace: Workspace, progress: Any) -> ActResult:
         path = existing(new)
         if direct:
-            from flows.direct import correct_directly as put  # imports the numerical stack
-        else:
-            from flows.inprocess import run_correct as put  # imports Prefect
-        return put(workspace, chain, old, path, accept_model_change, progress)
+            from flows.direct import correct_directly  # imports the numerical stack
+
+            return correct_directly(workspace, chain, old, path, accept_model_change, progress, notify)
+        from flows.inprocess import run_correct  # imports Prefect
+
+        return run_correct(workspace, chain, old, path, accept_model_change, progress)
 
     _act(f"correct {chain}", chain, run, as_json)
 
@@ -84,10 +98,12 @@ def rollback(
 
     def run(workspace: Workspace, progress: Any) -> ActResult:
         if direct:
-            from flows.direct import rollback_directly as go  # imports the numerical stack
-        else:
-            from flows.inprocess import run_rollback as go  # imports Prefect
-        return go(workspace, chain, link, progress)
+            from flows.direct import rollback_directly  # imports the numerical stack
+
+            return rollback_directly(workspace, chain, link, progress, notify)
+        from flows.inprocess import run_rollback  # imports Prefect
+
+        return run_rollback(workspace, chain, link, progress)
 
     _act(f"rollback {chain}", chain, run, as_json)
 
@@ -103,10 +119,12 @@ def branch(
 
     def run(workspace: Workspace, progress: Any) -> ActResult:
         if direct:
-            from flows.direct import branch_directly as start  # imports the numerical stack
-        else:
-            from flows.inprocess import run_branch as start  # imports Prefect
-        return start(workspace, chain, place or "head", name, progress)
+            from flows.direct import branch_directly  # imports the numerical stack
+
+            return branch_directly(workspace, chain, place or "head", name, progress, notify)
+        from flows.inprocess import run_branch  # imports Prefect
+
+        return run_branch(workspace, chain, place or "head", name, progress)
 
     _act(f"branch {chain}", chain, run, as_json)
 

@@ -13,6 +13,7 @@ from flows.cli.output import (
     FAILURE,
     QUARANTINED,
     Json,
+    notify,
     number,
     out,
     print_json,
@@ -68,10 +69,13 @@ def _refit(
             _made_ready(folder)
         with progress_bar(f"{'audit' if only else 'rebase'} {chain}") as progress:
             if direct:
-                from flows.direct import refit_directly as run  # imports the numerical stack
+                from flows.direct import refit_directly  # imports the numerical stack
+
+                result = refit_directly(workspace, chain, only, accept, progress, notify)
             else:
-                from flows.inprocess import run_rebase as run  # imports Prefect
-            result = run(workspace, chain, only, accept, progress)
+                from flows.inprocess import run_rebase  # imports Prefect
+
+                result = run_rebase(workspace, chain, only, accept, progress)
         if folder is not None:
             _write(result.rows, chain, folder)
     if as_json:

@@ -69,7 +69,14 @@ def update(
                 from flows.direct import update_directly  # imports the numerical stack
 
                 result = update_directly(
-                    workspace, chain, path, accept_model_change, progress, on_overlap, plots=plots
+                    workspace,
+                    chain,
+                    path,
+                    accept_model_change,
+                    progress,
+                    on_overlap,
+                    plots=plots,
+                    notify=notify,
                 )
             else:
                 from flows.inprocess import run_update  # imports Prefect
@@ -150,7 +157,7 @@ def import_trace(
         workspace = environment.prepare(Workspace.from_environment(), quiet=True)
         from flows.direct import import_directly  # imports the numerical stack
 
-        print_result(import_directly(workspace, chain, trace), as_json)
+        print_result(import_directly(workspace, chain, trace, notify), as_json)
 
 
 def demo(
