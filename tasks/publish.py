@@ -33,28 +33,23 @@ def publish(plan: Plan, outcome: Outcome, registered: Registered) -> None:
 
 def summary_text(plan: Plan, outcome: Outcome, registered: Registered) -> str:
     """Return the note of the link, as it became, with links to its MLflow run and version."""
-    from lindley.report.note import link_note
+    from lindley.report.note import NotedLink, link_note
 
     addresses = {
         "MLflow run": registered.run_url or "",
         "MLflow version": registered.version_url or "",
         "flow run": flow_run_url() or "",
     }
-    return link_note(
-        outcome.summary,
+    link = NotedLink(
         chain=registered.chain,
         kind="update",
-        link_number=registered.link,
-        prior_link=plan.head.number if plan.head else None,
+        number=registered.link,
+        prior=plan.head.number if plan.head else None,
         status=registered.status,
-        origin=plan.batch.origin,
-        rows=plan.batch.rows,
-        passed=outcome.gate.passed,
-        reasons=outcome.gate.reasons,
-        warnings=outcome.gate.warnings,
-        digests={"record": registered.record_digest, "batch": plan.batch.digest, "previous": plan.previous},
-        links=addresses,
+        batch=plan.batch,
     )
+    digests = {"record": registered.record_digest, "batch": plan.batch.digest, "previous": plan.previous}
+    return link_note(outcome.summary, link, outcome.gate, digests=digests, addresses=addresses)
 
 
 def picture_text(outcome: Outcome) -> str:

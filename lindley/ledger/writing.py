@@ -22,7 +22,7 @@ from lindley.ledger.netcdf import file_digests
 from lindley.ledger.protocol import Ledger, Run
 from lindley.ledger.reading import read_chain
 from lindley.ledger.signer import sign_record, signer_from_environment
-from lindley.report.note import link_note
+from lindley.report.note import NotedLink, link_note
 from lindley.timing import LOG, PHASES, REGISTER, TOTAL, WRITE, Phases, as_metrics
 
 
@@ -314,23 +314,17 @@ def _note(
     digests = {"record": record_digest, "previous": content.previous, "prior": content.prior}
     if content.batch is not None:
         digests["batch"] = content.batch.digest
-    return link_note(
-        content.summary,
+    noted = NotedLink(
         chain=content.declaration.name,
         kind=content.kind,
-        link_number=link if content.gate.passed else None,
-        prior_link=prior_link,
+        number=link if content.gate.passed else None,
+        prior=prior_link,
         status="accepted" if content.gate.passed else "quarantined",
-        origin=content.batch.origin if content.batch else None,
-        rows=content.batch.rows if content.batch else None,
+        batch=content.batch,
         taken_out=taken_out,
-        dropped=content.batch.dropped.rows if content.batch and content.batch.dropped else 0,
-        passed=content.gate.passed,
-        reasons=content.gate.reasons,
-        warnings=content.gate.warnings,
-        digests=digests,
-        links={"flow run": context.flow_run_url} if context.flow_run_url else None,
     )
+    addresses = {"flow run": context.flow_run_url} if context.flow_run_url else None
+    return link_note(content.summary, noted, content.gate, digests=digests, addresses=addresses)
 
 
 def _registered(

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lindley.errors import LedgerCorrupt
+from lindley.inference.diagnostics import Gate
 from lindley.ledger import artifact_names
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.netcdf import file_digests
@@ -19,7 +20,7 @@ from lindley.ledger.reading import read_record
 from lindley.ledger.record import SCHEMA, canonical, digest
 from lindley.ledger.references import shown
 from lindley.ledger.writing import LoggedLink, RunContext, run_tags, store_run
-from lindley.report.note import link_note
+from lindley.report.note import NotedLink, link_note
 from lindley.timing import FETCH, LOG, Phases
 
 
@@ -123,15 +124,16 @@ def _note(
     retracted: Sequence[ChainLink],
 ) -> str:
     """Write the link's note."""
-    gate = record["gate"]
-    return link_note(
-        pd.read_csv(folder / artifact_names.SUMMARY, index_col="parameter"),
+    noted = NotedLink(
         chain=record["chain"],
         kind=record["kind"],
-        link_number=link,
-        prior_link=target.number,
+        number=link,
+        prior=target.number,
         taken_out=[shown(gone) for gone in retracted],
-        passed=gate["passed"],
-        warnings=gate["warnings"],
+    )
+    return link_note(
+        pd.read_csv(folder / artifact_names.SUMMARY, index_col="parameter"),
+        noted,
+        Gate(**record["gate"]),
         digests={"record": record_digest, "previous": record["previous"], "prior": record["prior"]},
     )

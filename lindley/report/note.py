@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from lindley.report.markdown import code, escape, link, table
+from lindley.report.markdown import code, escape, table
+from lindley.report.markdown import link as markdown_link
 from lindley.report.numbers import format_interval, format_pair, format_ratio, format_shift
-from lindley.report.tables import SHORT_DIGEST, prior_text, summary_values
+from lindley.report.tables import prior_text, summary_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,29 +21,90 @@ NOTE_LIMIT = 5000
 #: (parameters in the table, characters of each reason or warning), tried until the note fits.
 _BUDGETS = ((30, 300), (20, 200), (10, 120), (5, 60), (0, 30))
 _MOST_SENTENCES = 5
-_MOST_LINKS = 4
+_MOST_ADDRESSES = 4
+#: Digits of a digest that people see; the record has the whole digest.
+_SHORT_DIGEST = 12
 
 _COLUMNS = ["parameter", "prior mean ± sd", "posterior mean ± sd", "90% interval", "movement"]
 _Values = Mapping[str, float]
 
 
+class GateResult(Protocol):
+    """What the note states of a gate; `lindley.inference.diagnostics.Gate` has it."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the fit passed."""
+
+    @property
+    def reasons(self) -> Sequence[str]:
+        """Why it did not."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What to watch although it passed."""
+
+
+class DroppedRows(Protocol):
+    """Rows of a file that are not in its batch."""
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+
+
+class BatchSource(Protocol):
+    """What the note states of a batch; `lindley.batch.batch.Batch` has it."""
+
+    @property
+    def origin(self) -> str:
+        """File name."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    def dropped(self) -> DroppedRows | None:
+        """Rows of the file that were left out because the chain already counts their keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotedLink:
+    """A link as its note presents it.
+
+    Parameters
+    ----------
+    chain, kind
+        Name of the chain, and kind of the link; see `lindley.ledger.record.KINDS`.
+    number
+        Number of the link, None while it is not registered.
+    prior
+        Number of the link whose posterior was the prior; None for the model's own priors.
+    status
+        ``accepted``, ``quarantined`` or ``superseded``.
+    batch
+        The link's own batch; None for a link without one.
+    taken_out
+        The links whose batches no longer count, in words.
+    """
+
+    chain: str
+    kind: str
+    number: int | None = None
+    prior: int | None = None
+    status: str = "accepted"
+    batch: BatchSource | None = None
+    taken_out: Sequence[str] = ()
+
+
 def link_note(
     summary: pd.DataFrame,
+    link: NotedLink,
+    gate: GateResult,
     *,
-    chain: str,
-    kind: str,
-    link_number: int | None = None,
-    prior_link: int | None = None,
-    status: str = "accepted",
-    origin: str | None = None,
-    rows: int | None = None,
-    taken_out: Sequence[str] = (),
-    dropped: int = 0,
-    passed: bool = True,
-    reasons: Sequence[str] = (),
-    warnings: Sequence[str] = (),
     digests: Mapping[str, str] | None = None,
-    links: Mapping[str, str] | None = None,
+    addresses: Mapping[str, str] | None = None,
     limit: int = NOTE_LIMIT,
 ) -> str:
     """Return the note of a link, as Markdown that is safe to show anywhere.
@@ -50,28 +113,14 @@ def link_note(
     ----------
     summary
         Indexed by parameter label; columns as in `lindley.report.tables.parameter_rows`.
-    chain
-        Name of the chain.
-    kind
-        Kind of the link; see `lindley.ledger.record.KINDS`.
-    link_number
-        Number of the link, None while it is not registered.
-    prior_link
-        Number of the link whose posterior was the prior; None for the model's own priors.
-    status
-        ``accepted``, ``quarantined`` or ``superseded``.
-    origin, rows
-        File name and number of rows of the batch, None for a link without a batch.
-    taken_out
-        The links whose batches no longer count, in words.
-    dropped
-        Rows of the file that were left out, because they were counted already.
-    passed, reasons, warnings
-        The gate's verdict: whether the fit passed, why not, and what to watch.
+    link
+        The link.
+    gate
+        Whether the fit passed its gate, why not, and what to watch.
     digests
         Name -> hex digest, shown in short form.
-    links
-        Label -> http(s) address; the first four are shown.
+    addresses
+        Label -> http(s) address, shown as links; the first four.
     limit
         Number of characters of the note at most. Rows of the table go first, those of the
         parameters that moved least before the others.
@@ -79,59 +128,65 @@ def link_note(
     Returns
     -------
     str
-        A heading, one paragraph, the table, the digests and the links.
+        A heading, one paragraph, the table, the digests and the addresses.
     """
     values = summary_values(summary)
-    heading = f"### {code(chain, 70)}, {_which(link_number, status)}: {escape(kind, 20)}"
-    opening = " ".join(
-        part for part in (_opening(kind, prior_link, origin, rows), _left_out(taken_out, dropped)) if part
-    )
+    heading = f"### {code(link.chain, 70)}, {_which(link)}: {escape(link.kind, 20)}"
+    opening = [_opening(link), _taken_out(link), _dropped(link)]
+    closing = [_digests(digests or {}), _addresses(addresses or {})]
     note = ""
     for most_rows, characters in _BUDGETS:
-        verdict = _verdict(status, passed, reasons, warnings, characters)
-        paragraph = " ".join(
-            part for part in (opening, _movement(values), _sharpness(values), verdict) if part
-        )
-        parts = [heading, paragraph, _table(values, most_rows), _digests(digests or {}), _links(links or {})]
-        note = "\n\n".join(part for part in parts if part)
+        sentences = [*opening, _movement(values), _sharpness(values), _outcome(link.status, gate, characters)]
+        paragraph = " ".join(filter(None, sentences))
+        note = "\n\n".join(filter(None, [heading, paragraph, _table(values, most_rows), *closing]))
         if len(note) <= limit:
             return note
     return note[: max(limit - 1, 0)] + "…"
 
 
-def _which(number: int | None, status: str) -> str:
-    """Name the link; a fit that is no part of the chain has no number and never will."""
-    if number is not None:
-        return f"link {number}"
-    return "a link not yet registered" if status == "accepted" else f"a {escape(status, 20)} version"
+def _which(link: NotedLink) -> str:
+    """Name the link; only links of the chain have numbers."""
+    if link.number is not None:
+        return f"link {link.number}"
+    if link.status == "accepted":
+        return "a link not yet registered"
+    return f"a {escape(link.status, 20)} version"
 
 
-def _opening(kind: str, prior_link: int | None, origin: str | None, rows: int | None) -> str:
-    """Say what kind of change this is and where its data came from."""
-    counted = "" if rows is None else f" ({rows:,} row{'' if rows == 1 else 's'})"
-    batch = "" if origin is None else f"batch {code(origin, 80)}{counted}"
-    before = "the model's own priors" if prior_link is None else f"the posterior of link {prior_link}"
-    if kind == "update" and batch:
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _opening(link: NotedLink) -> str:
+    """State what kind of change this is and where its data came from."""
+    batch = f"batch {code(link.batch.origin, 80)} ({_rows(link.batch.rows)})" if link.batch else ""
+    before = "the model's own priors" if link.prior is None else f"the posterior of link {link.prior}"
+    if link.kind == "update" and batch:
         return f"{batch[0].upper()}{batch[1:]} updated {before}."
     sentence = {
         "genesis": "The chain starts from the model's own priors, without data.",
-        "retract": f"The chain is as if batches had never come; the belief starts again from {before}.",
+        "retract": f"Retracted batches no longer count; the belief starts again from {before}.",
         "correct": f"A batch was replaced; the belief starts again from {before}.",
         "rollback": f"The chain goes back to {before}.",
         "branch": f"A what-if chain starts from {before}.",
         "rebase": "All batches that count were fitted together from the model's own priors.",
         "import": "The belief was imported from an earlier trace.",
-        "migrate": "The belief passed to a new version of the model.",
-    }.get(kind, f"The prior was {before}.")
+    }.get(link.kind, f"The prior was {before}.")
     return f"{sentence} The data are {batch}." if batch else sentence
 
 
-def _left_out(taken_out: Sequence[str], dropped: int) -> str:
-    """Name the batches that no longer count, and the rows that were left out."""
-    named = f"Taken out: {_list(taken_out, 100)}." if taken_out else ""
-    rows = f"{dropped:,} row{'' if dropped == 1 else 's'} of the file" if dropped else ""
-    left = f"{rows} counted already and {'was' if dropped == 1 else 'were'} left out." if dropped else ""
-    return " ".join(part for part in (named, left) if part)
+def _taken_out(link: NotedLink) -> str:
+    """Name the batches that no longer count."""
+    return f"Taken out: {_list(link.taken_out, 100)}." if link.taken_out else ""
+
+
+def _dropped(link: NotedLink) -> str:
+    """State how many rows of the file are not in the batch."""
+    dropped = link.batch.dropped if link.batch else None
+    if not dropped or not dropped.rows:
+        return ""
+    one = dropped.rows == 1
+    return f"{_rows(dropped.rows)} of the file {'was' if one else 'were'} already counted and left out."
 
 
 def _movement(values: list[tuple[str, dict[str, float]]]) -> str:
@@ -152,7 +207,7 @@ def _movement(values: list[tuple[str, dict[str, float]]]) -> str:
 
 
 def _sharpness(values: list[tuple[str, dict[str, float]]]) -> str:
-    """Say how much narrower or wider the belief became, by the ratio of standard deviations."""
+    """State how much narrower or wider the belief became, by the ratio of standard deviations."""
     ratios = {
         label: v["sd_ratio"] for label, v in values if math.isfinite(v["sd_ratio"]) and v["sd_ratio"] > 0
     }
@@ -170,27 +225,25 @@ def _sharpness(values: list[tuple[str, dict[str, float]]]) -> str:
 
 
 def _times(ratio: float) -> str:
-    """Say a ratio of new to old width in words, always with a factor above one."""
+    """Return a ratio of new to old width in words, always with a factor of at least one."""
     factor = max(ratio, 1 / ratio)
     if factor < 1.005:
         return "as wide as before"
     return f"{factor:.3g} times {'narrower' if ratio < 1 else 'wider'}"
 
 
-def _verdict(
-    status: str, passed: bool, reasons: Sequence[str], warnings: Sequence[str], characters: int
-) -> str:
-    """Say what the gate decided, and what became of the link."""
-    said = (
+def _outcome(status: str, gate: GateResult, characters: int) -> str:
+    """State whether the fit passed its gate, and what became of the link."""
+    text = (
         "The fit passed its gate."
-        if passed
-        else f"**The fit failed its gate:** {_list(reasons, characters)}."
+        if gate.passed
+        else f"**The fit failed its gate:** {_list(gate.reasons, characters)}."
     )
     if status == "quarantined":
-        said += " The link is quarantined: it is kept, and the head did not move."
+        text += " The link is quarantined: it is kept, and the head did not move."
     elif status == "superseded":
-        said += " Another writer moved the head first, so the link is superseded and not part of the chain."
-    return f"{said} Warnings: {_list(warnings, characters)}." if warnings else said
+        text += " Another writer moved the head first, so the link is superseded and not part of the chain."
+    return f"{text} Warnings: {_list(gate.warnings, characters)}." if gate.warnings else text
 
 
 def _list(sentences: Sequence[str], characters: int) -> str:
@@ -231,11 +284,11 @@ def _row(label: str, values: _Values) -> list[str]:
 
 
 def _digests(digests: Mapping[str, str]) -> str:
-    shown = [
-        f"{escape(name, 30)} {code(str(digest)[:SHORT_DIGEST])}" for name, digest in digests.items() if digest
-    ]
-    return f"Digests: {', '.join(shown[:8])}" if shown else ""
+    shown = {escape(name, 30): str(digest)[:_SHORT_DIGEST] for name, digest in digests.items() if digest}
+    texts = [f"{name} {code(digest)}" for name, digest in shown.items()]
+    return f"Digests: {', '.join(texts[:8])}" if texts else ""
 
 
-def _links(links: Mapping[str, str]) -> str:
-    return " · ".join(link(label, address) for label, address in list(links.items())[:_MOST_LINKS] if address)
+def _addresses(addresses: Mapping[str, str]) -> str:
+    shown = list(addresses.items())[:_MOST_ADDRESSES]
+    return " · ".join(markdown_link(label, address) for label, address in shown if address)

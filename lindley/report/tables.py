@@ -1,10 +1,10 @@
-"""Tables of parameters and of links, as plain rows for a terminal, a page or a Prefect artifact."""
+"""Tables of parameters and of audits, as plain rows for a terminal, a page or a Prefect artifact."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from lindley.report.numbers import (
     format_interval,
@@ -18,62 +18,6 @@ from lindley.report.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Digits of a digest that people see; the whole digest is in the record.
-SHORT_DIGEST = 12
-
-
-class LinkLine(Protocol):
-    """What `log_rows` reads of one link; `lindley.ledger.history.LinkView` has it."""
-
-    @property
-    def number(self) -> int | None:
-        """Number of the link in the chain; None when it is not part of it."""
-
-    @property
-    def version(self) -> int | None:
-        """Number of the registered version."""
-
-    @property
-    def kind(self) -> str:
-        """Kind of the link, e.g. ``update``."""
-
-    @property
-    def status(self) -> str:
-        """``accepted``, ``quarantined`` or ``superseded``."""
-
-    @property
-    def record_digest(self) -> str | None:
-        """Sha256 of the record."""
-
-    @property
-    def previous(self) -> str | None:
-        """Record digest of the head this link succeeds."""
-
-    @property
-    def batch_digest(self) -> str | None:
-        """Digest of the batch; None for a link without one."""
-
-    @property
-    def origin(self) -> str | None:
-        """File name of the batch, for people."""
-
-    @property
-    def rows(self) -> int | None:
-        """Number of rows of the batch."""
-
-    @property
-    def created(self) -> str | None:
-        """When the version was registered, ISO 8601."""
-
-    @property
-    def reasons(self) -> Sequence[str]:
-        """Why the gate refused the fit; empty when it passed."""
-
-
-def short(digest: str | None) -> str:
-    """Return the beginning of a digest, or a dash when there is none."""
-    return one_line(digest, 200)[:SHORT_DIGEST] if digest else "-"
 
 
 def audit_rows(table: pd.DataFrame) -> list[dict[str, str]]:
@@ -164,44 +108,6 @@ def parameter_values(summary: pd.DataFrame) -> list[dict[str, Any]]:
         {"parameter": label, **{k: v if math.isfinite(v) else None for k, v in values.items()}}
         for label, values in summary_values(summary)
     ]
-
-
-def log_rows(history: Iterable[LinkLine]) -> list[dict[str, str]]:
-    """Return one row of text per link, newest first, like ``git log``.
-
-    Parameters
-    ----------
-    history
-        The links, oldest first.
-
-    Returns
-    -------
-    list of dict
-        The columns ``link``, ``version``, ``kind``, ``status``, ``record``, ``previous``,
-        ``batch``, ``rows``, ``created`` and ``why``, the gate's reasons. Digests are in short form.
-        The text is not escaped for markup.
-    """
-    return [_log_row(link) for link in reversed(list(history))]
-
-
-def _log_row(link: LinkLine) -> dict[str, str]:
-    origin = one_line(link.origin, 60) if link.origin else ""
-    return {
-        "link": _dash(link.number),
-        "version": _dash(link.version),
-        "kind": link.kind,
-        "status": link.status,
-        "record": short(link.record_digest),
-        "previous": short(link.previous),
-        "batch": f"{origin} {short(link.batch_digest)}".strip() if link.batch_digest else origin or "-",
-        "rows": _dash(link.rows),
-        "created": (link.created or "-")[:19].replace("T", " "),
-        "why": "; ".join(one_line(reason, 200) for reason in link.reasons),
-    }
-
-
-def _dash(value: int | None) -> str:
-    return "-" if value is None else str(value)
 
 
 def _whole(value: float) -> str:

@@ -26,6 +26,7 @@ from lindley.addresses import public
 from lindley.batch.batch import batch_from_frame, read_batch
 from lindley.errors import BatchRefused, KeyRefused, LedgerCorrupt, LedgerUnavailable
 from lindley.inference import trace
+from lindley.inference.diagnostics import Gate
 from lindley.ledger import artifact_names, bundle
 from lindley.ledger.mlflow.failures import translated
 from lindley.ledger.mlflow.store import MlflowLedger
@@ -34,7 +35,7 @@ from lindley.ledger.signing import generate
 from lindley.model.declaration import Declaration
 from lindley.names import KEY_VARIABLE
 from lindley.operations.rebase import audit_table
-from lindley.report.note import link_note
+from lindley.report.note import NotedLink, link_note
 from lindley.verify.gather import verify_chain
 from lindley.workspace import Workspace
 from tests.support.fakes import MemoryLedger, append, coins
@@ -202,7 +203,8 @@ def test_no_cell_of_an_exported_table_begins_a_formula(label: str, tmp_path: Pat
 
 @pytest.mark.parametrize("label", [MARKUP, "</td><script>x</script>", "a|b`c", "[x](javascript:1)"])
 def test_a_hostile_label_is_only_text_in_a_note(label: str) -> None:
-    note = link_note(trace.summary(labelled(label), GRAPH), chain=NAME, kind="update")
+    summary = trace.summary(labelled(label), GRAPH)
+    note = link_note(summary, NotedLink(chain=NAME, kind="update"), Gate(passed=True))
     assert "<" not in note
     assert "](javascript" not in outside_code(note)
 

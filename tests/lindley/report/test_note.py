@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,29 +12,47 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from lindley.report.note import NOTE_LIMIT, link_note
+from lindley.report.note import NOTE_LIMIT, NotedLink, link_note
 
 PARSER = MarkdownIt("commonmark").enable("table")
 Make = Callable[..., pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Gate:
+    passed: bool = True
+    reasons: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    rows: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    origin: str
+    rows: int
+    dropped: Dropped | None = None
+
+
+def note_of(summary: pd.DataFrame, gate: Gate | None = None, *, kind: str = "update", **link: Any) -> str:
+    return link_note(summary, NotedLink(**{"chain": "c", "kind": kind} | link), gate or Gate())
 
 
 def paragraph(note: str) -> str:
     return note.split("\n\n")[1]
 
 
-def test_a_note_says_what_changed(make_summary: Make) -> None:
+def test_a_note_states_what_changed(make_summary: Make) -> None:
     summary = make_summary(["beta", "R0"], sd_ratio=[0.5, 0.25], sd=[0.2, 0.1])
     note = link_note(
         summary,
-        chain="covid_sir",
-        kind="update",
-        link_number=3,
-        prior_link=2,
-        origin="week_03.csv",
-        rows=7,
-        warnings=["k-hat 0.62 is above 0.5"],
+        NotedLink(chain="covid_sir", kind="update", number=3, prior=2, batch=Batch("week_03.csv", 7)),
+        Gate(warnings=["k-hat 0.62 is above 0.5"]),
         digests={"record": "ab" * 32, "batch": "cd" * 32},
-        links={"MLflow run": "http://127.0.0.1:5000/#/experiments/1/runs/a_b"},
+        addresses={"MLflow run": "http://127.0.0.1:5000/#/experiments/1/runs/a_b"},
     )
     assert note == (
         "### `covid_sir`, link 3: update\n\n"
@@ -49,15 +69,9 @@ def test_a_note_says_what_changed(make_summary: Make) -> None:
     )
 
 
-def test_a_failed_gate_is_said_first_and_why(make_summary: Make) -> None:
-    note = link_note(
-        make_summary(["mu"]),
-        chain="normal_mean",
-        kind="update",
-        status="quarantined",
-        passed=False,
-        reasons=["17 divergences", "R-hat 1.20 of mu is above 1.01."],
-    )
+def test_a_failed_gate_comes_first_with_its_reasons(make_summary: Make) -> None:
+    gate = Gate(passed=False, reasons=["17 divergences", "R-hat 1.20 of mu is above 1.01."])
+    note = note_of(make_summary(["mu"]), gate, status="quarantined")
     assert "**The fit failed its gate:** 17 divergences; R-hat 1.20 of mu is above 1.01. " in note
     assert "quarantined: it is kept, and the head did not move" in note
     assert "passed" not in note
@@ -72,19 +86,19 @@ def test_a_failed_gate_is_said_first_and_why(make_summary: Make) -> None:
     ],
 )
 def test_a_heading_names_the_link(make_summary: Make, number: int | None, status: str, name: str) -> None:
-    note = link_note(make_summary(["mu"]), chain="c", kind="update", link_number=number, status=status)
+    note = note_of(make_summary(["mu"]), number=number, status=status)
     assert note.startswith(f"### `c`, {name}: update\n")
 
 
 def test_a_superseded_link_is_no_part_of_the_chain(make_summary: Make) -> None:
-    note = link_note(make_summary(["mu"]), chain="c", kind="update", status="superseded")
+    note = note_of(make_summary(["mu"]), status="superseded")
     assert "superseded and not part of the chain" in note
 
 
 def test_an_improper_prior_has_no_movement(make_summary: Make) -> None:
     nan = [math.nan]
     summary = make_summary(["mu"], prior_mean=nan, prior_sd=nan, sd_ratio=nan, shift=nan)
-    note = link_note(summary, chain="c", kind="update", origin="a.csv", rows=1)
+    note = note_of(summary, batch=Batch("a.csv", 1))
     assert "Batch `a.csv` (1 row) updated the model's own priors." in note
     assert "movement is not measured" in note
     assert "| `mu` | improper | 3.00 ± 0.11 | 2.80 to 3.40 | n/a |" in note
@@ -100,37 +114,36 @@ def test_an_improper_prior_has_no_movement(make_summary: Make) -> None:
     ],
 )
 def test_one_parameter_speaks_for_itself(make_summary: Make, ratio: float, words: str) -> None:
-    note = link_note(make_summary(["mu"], sd_ratio=[ratio], shift=[-0.5]), chain="c", kind="update")
+    note = note_of(make_summary(["mu"], sd_ratio=[ratio], shift=[-0.5]))
     assert "`mu` moved down by 0.50 prior sd" in note
     assert f"The interval of `mu` is {words}." in note
 
 
 @pytest.mark.parametrize(
     "kind",
-    ["genesis", "retract", "correct", "rollback", "branch", "rebase", "import", "migrate", "update"],
+    ["genesis", "retract", "correct", "rollback", "branch", "rebase", "import", "update"],
 )
 def test_every_kind_has_its_sentence(make_summary: Make, kind: str) -> None:
-    said = paragraph(link_note(make_summary(["mu"], shift=[0.0]), chain="c", kind=kind, prior_link=4))
-    alone = {"genesis": "own priors", "rebase": "together", "import": "imported", "migrate": "new version"}
-    assert alone.get(kind, "posterior of link 4") in said.split(".")[0]
-    assert "No parameter moved." in said
+    text = paragraph(note_of(make_summary(["mu"], shift=[0.0]), kind=kind, prior=4))
+    alone = {"genesis": "own priors", "rebase": "together", "import": "imported"}
+    assert alone.get(kind, "posterior of link 4") in text.split(".")[0]
+    assert "No parameter moved." in text
 
 
 def test_what_no_longer_counts_is_named(make_summary: Make) -> None:
-    said = paragraph(
-        link_note(make_summary(["mu"]), chain="c", kind="retract", taken_out=["link 3 (a_b.csv)", "link 4"])
-    )
-    assert "Taken out: link 3" in said
-    assert "link 4." in said
+    text = paragraph(note_of(make_summary(["mu"]), kind="retract", taken_out=["link 3 (a_b.csv)", "link 4"]))
+    assert "Taken out: link 3" in text
+    assert "link 4." in text
     for dropped, words in (
-        (1, "1 row of the file counted already and was"),
-        (1200, "1,200 rows of the file"),
+        (1, "1 row of the file was already counted and left out."),
+        (1200, "1,200 rows of the file were"),
     ):
-        assert words in paragraph(link_note(make_summary(["mu"]), chain="c", kind="update", dropped=dropped))
+        batch = Batch("a.csv", 3, Dropped(dropped))
+        assert words in paragraph(note_of(make_summary(["mu"]), batch=batch))
 
 
 def test_an_empty_summary_has_no_table() -> None:
-    note = link_note(pd.DataFrame(), chain="c", kind="genesis")
+    note = note_of(pd.DataFrame(), kind="genesis")
     assert "|" not in note
     assert "not measured" not in note
 
@@ -138,7 +151,7 @@ def test_an_empty_summary_has_no_table() -> None:
 def test_many_parameters_leave_those_that_moved_most_in_their_order(make_summary: Make) -> None:
     shift = np.arange(200.0)
     shift[[3, 150]] = [-999, np.nan]
-    note = link_note(make_summary([f"x[{i}]" for i in range(200)], shift=shift), chain="c", kind="update")
+    note = note_of(make_summary([f"x[{i}]" for i in range(200)], shift=shift))
     rows = [line.split("`")[1] for line in note.splitlines() if line.startswith("| `")]
     assert len(note) <= NOTE_LIMIT
     assert rows == ["x[3]", *(f"x[{i}]" for i in range(201 - len(rows), 200))]
@@ -148,15 +161,10 @@ def test_many_parameters_leave_those_that_moved_most_in_their_order(make_summary
 def test_a_hostile_name_changes_nothing_but_its_own_text(make_summary: Make, hostile: str) -> None:
     note = link_note(
         make_summary([hostile, "ok"]),
-        chain="c",
-        kind=hostile,
-        origin=hostile,
-        rows=2,
-        passed=False,
-        reasons=[hostile],
-        warnings=[hostile],
+        NotedLink(chain="c", kind=hostile, batch=Batch(hostile, 2)),
+        Gate(passed=False, reasons=[hostile], warnings=[hostile]),
         digests={hostile: "ab" * 32},
-        links={hostile: "https://host.example/"},
+        addresses={hostile: "https://host.example/"},
     )
     parsed = PARSER.parse(note)
     blocks = [token.type for token in parsed if token.type.endswith("_open")]
@@ -174,12 +182,9 @@ def test_a_hostile_name_changes_nothing_but_its_own_text(make_summary: Make, hos
 def test_a_note_is_never_longer_than_its_limit(make_summary: Make, names: list[str], limit: int) -> None:
     note = link_note(
         make_summary(names),
-        chain="c",
-        kind="update",
-        passed=False,
-        reasons=["&" * 400, *names],
-        warnings=names,
-        links=dict.fromkeys(names, "https://host.example/" + "x" * 350),
+        NotedLink(chain="c", kind="update"),
+        Gate(passed=False, reasons=["&" * 400, *names], warnings=names),
+        addresses=dict.fromkeys(names, "https://host.example/" + "x" * 350),
         limit=limit,
     )
     assert len(note) <= limit
@@ -189,16 +194,10 @@ def test_the_worst_note_fits_the_registry_whole(make_summary: Make) -> None:
     worst = "&" * 500
     note = link_note(
         make_summary([worst] * 50),
-        chain="c" * 63,
-        kind="update",
-        origin=worst,
-        rows=10**9,
-        status="superseded",
-        passed=False,
-        reasons=[worst] * 9,
-        warnings=[worst] * 9,
+        NotedLink(chain="c" * 63, kind="update", batch=Batch(worst, 10**9), status="superseded"),
+        Gate(passed=False, reasons=[worst] * 9, warnings=[worst] * 9),
         digests={f"digest {i}": "f" * 64 for i in range(9)},
-        links={f"link {i}": "https://host.example/" + "x" * 370 for i in range(9)},
+        addresses={f"link {i}": "https://host.example/" + "x" * 370 for i in range(9)},
     )
     assert len(note) <= NOTE_LIMIT
     assert note.count("](https://") == 4

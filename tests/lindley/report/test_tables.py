@@ -3,29 +3,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from lindley.report.tables import log_rows, parameter_rows, parameter_values, short
+from lindley.report.tables import parameter_rows, parameter_values
 
 Make = Callable[..., pd.DataFrame]
-
-
-@dataclass
-class Line:
-    number: int | None = 1
-    version: int | None = 1
-    kind: str = "update"
-    status: str = "accepted"
-    record_digest: str | None = "ab" * 32
-    previous: str | None = "cd" * 32
-    batch_digest: str | None = "ef" * 32
-    origin: str | None = "week_01.csv"
-    rows: int | None = 7
-    created: str | None = "2026-01-02T03:04:05.678+00:00"
-    reasons: tuple[str, ...] = field(default=())
 
 
 def test_a_parameter_row_is_readable(make_summary: Make) -> None:
@@ -68,39 +52,3 @@ def test_values_are_json_at_full_precision(make_summary: Make) -> None:
     assert row["parameter"] == "R0"
     assert row["shift"] is None
     assert row["r_hat"] is None
-
-
-def test_a_log_is_newest_first() -> None:
-    lines = [
-        Line(number=1),
-        Line(number=None, version=2, status="quarantined", reasons=("17 divergences", "R-hat 1.2\nof mu")),
-    ]
-    newest, oldest = log_rows(iter(lines))
-    assert oldest == {
-        "link": "1",
-        "version": "1",
-        "kind": "update",
-        "status": "accepted",
-        "record": "abababababab",
-        "previous": "cdcdcdcdcdcd",
-        "batch": "week_01.csv efefefefefef",
-        "rows": "7",
-        "created": "2026-01-02 03:04:05",
-        "why": "",
-    }
-    assert (newest["link"], newest["why"]) == ("-", "17 divergences; R-hat 1.2 of mu")
-
-
-def test_a_link_without_a_batch_has_dashes() -> None:
-    line = Line(
-        version=None,
-        record_digest=None,
-        previous=None,
-        batch_digest=None,
-        origin=None,
-        rows=None,
-        created=None,
-    )
-    row = log_rows([line])[0]
-    assert {row[name] for name in ("version", "record", "previous", "batch", "rows", "created")} == {"-"}
-    assert short("") == "-"
