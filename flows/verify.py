@@ -13,7 +13,7 @@ from prefect.states import Completed, Failed
 
 from lindley.errors import LindleyError, NotAsRecorded
 from lindley.ledger import open_ledger
-from lindley.verify.check import Asked, Checked
+from lindley.verification.check import Asked, Checked
 from lindley.workspace import Workspace
 from tasks.verify import publish_report, verify_chain
 

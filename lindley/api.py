@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lindley.ledger.history import Link
-    from lindley.verify.verifier import Report
+    from lindley.verification.verifier import Report
 
 
 def load(reference: str, *, workspace: Workspace | None = None) -> Link:
@@ -58,6 +58,6 @@ def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:
 def verify(chain: str, *, workspace: Workspace | None = None) -> Report:
     """Verify a chain: all digests and rules; see `lindley.verify`."""
     from lindley.ledger import open_ledger
-    from lindley.verify.gather import verify_chain  # imports the numerical stack
+    from lindley.verification.gather import verify_chain  # imports the numerical stack
 
     return verify_chain(open_ledger(workspace or Workspace.from_environment()), chain)

@@ -11,13 +11,13 @@ from tasks.options import artifact_key, step
 
 if TYPE_CHECKING:
     from lindley.ledger import Ledger
-    from lindley.verify.check import Asked, Checked
+    from lindley.verification.check import Asked, Checked
 
 
 @step("verify chain")
 def verify_chain(ledger: Ledger, chain: str, asked: Asked) -> Checked:
-    """Hold a chain against everything that is asked for; see `lindley.verify.check.check`."""
-    from lindley.verify.check import check
+    """Hold a chain against everything that is asked for; see `lindley.verification.check.check`."""
+    from lindley.verification.check import check
 
     checked = check(ledger, chain, asked, notify=get_run_logger().info)
     (get_run_logger().error if checked.first else get_run_logger().info)(checked.message)

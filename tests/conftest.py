@@ -7,8 +7,8 @@ from hypothesis import settings
 
 from lindley.ledger.chain import Version
 from lindley.model.declaration import Declaration
-from lindley.verify import gather as evidence_module
-from lindley.verify.case import GatheredVersion
+from lindley.verification import gather as evidence_module
+from lindley.verification.case import GatheredVersion
 from tests.support.fakes import MemoryLedger, append, coins, declare
 
 # No deadline: a busy machine is no failure.

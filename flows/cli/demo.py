@@ -73,7 +73,7 @@ def _report(workspace: Workspace, results: list[dict[str, object]], as_json: boo
     from lindley.ledger import open_ledger
     from lindley.ledger.history import history
     from lindley.operations.plots import draw_chain  # with the ledger's libraries
-    from lindley.verify.gather import verify_chain
+    from lindley.verification.gather import verify_chain
 
     ledger = open_ledger(workspace)
     views = history(ledger, CHAIN)

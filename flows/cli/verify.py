@@ -14,11 +14,11 @@ from flows.cli.chain import Chain, open_here
 from flows.cli.output import FAILURE, Json, fail, notify, out, print_json, progress_bar, reported
 from lindley.errors import UnknownChain, UnknownLink
 from lindley.names import KEY_VARIABLE
-from lindley.verify.check import Asked, Checked, check
+from lindley.verification.check import Asked, Checked, check
 
 if TYPE_CHECKING:
     from lindley.inference.sampling import Progress
-    from lindley.verify.verifier import Report
+    from lindley.verification.verifier import Report
 
 _VERDICTS = {"identical": "green", "within Monte Carlo error": "green", "differs": "red"}
 
@@ -155,7 +155,7 @@ def head(
     """
     with reported(as_json):
         from lindley.ledger.signer import signer_from_environment
-        from lindley.verify.signatures import head_of, no_key
+        from lindley.verification.signatures import head_of, no_key
 
         signer = signer_from_environment() if sign_it else None
         if sign_it and signer is None:
@@ -170,7 +170,7 @@ def sign(chain: Chain, as_json: Json = False) -> None:
     """
     with reported(as_json):
         from lindley.ledger.signer import signer_from_environment
-        from lindley.verify.signatures import no_key, sign_links
+        from lindley.verification.signatures import no_key, sign_links
 
         signer = signer_from_environment()
         if signer is None:

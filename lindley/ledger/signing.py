@@ -1,6 +1,6 @@
 """Ed25519 signatures over record digests: in-toto statements in DSSE envelopes.
 
-Only what is signed and how; which links of a chain must carry a signature is `lindley.verify.signatures`.
+Only what is signed and how; which links of a chain must carry a signature is `lindley.verification.signatures`.
 A private key is read from the environment and is never shown, logged or recorded.
 """
 

@@ -23,7 +23,7 @@ from lindley.errors import AccessRefused, LedgerUnavailable
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.protocol import Ledger, Run
 from lindley.model.declaration import Declaration
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support import servers
 from tests.support.fakes import append, coins, declare, logged
 from tests.support.refits import plan_rebase

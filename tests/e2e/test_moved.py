@@ -14,7 +14,7 @@ from flows.server.up import Options, Stack
 from lindley.ledger.artifact_names import RECORD
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.model.declaration import Declaration
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
 from tests.support import fakes
 

@@ -176,8 +176,8 @@ def rules() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
 
     from lindley.ledger.chain import version_tags
     from lindley.ledger.record import canonical, digest, parse
-    from lindley.verify.gather import gather
-    from lindley.verify.verifier import verify
+    from lindley.verification.gather import gather
+    from lindley.verification.verifier import verify
     from tests.support.forging import each_leaf, replaced
 
     ledger, _ = _chain()
@@ -259,8 +259,8 @@ def envelopes() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     """Signatures and witnesses."""
     from lindley.ledger import signing
     from lindley.names import KEY_VARIABLE
-    from lindley.verify import signatures
-    from lindley.verify.gather import verify_chain
+    from lindley.verification import signatures
+    from lindley.verification.gather import verify_chain
 
     folder = Path(tempfile.mkdtemp(prefix="lindley-fuzz-"))
     signing.generate(folder / "key")

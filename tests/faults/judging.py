@@ -13,7 +13,7 @@ from scipy.special import polygamma
 
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.reading import find_chain, read_belief
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.faults.writers import Place, successes
 from tests.support import fakes
 

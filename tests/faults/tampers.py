@@ -12,12 +12,12 @@ from pathlib import Path
 from lindley.ledger import bundle
 from lindley.ledger.chain import read_version, version_tags
 from lindley.ledger.record import canonical, digest, parse
-from lindley.verify import gather as evidence_module
-from lindley.verify.case import GatheredChain, GatheredVersion
-from lindley.verify.gather import gather, verify_chain
-from lindley.verify.verifier import Report, verify
+from lindley.verification import gather as evidence_module
+from lindley.verification.case import GatheredChain, GatheredVersion
+from lindley.verification.gather import gather, verify_chain
+from lindley.verification.verifier import Report, verify
 from tests.faults.judging import Row
-from tests.lindley.verify.test_verifier_sweeps import REWRITABLE
+from tests.lindley.verification.test_verifier_sweeps import REWRITABLE
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import another, each_leaf, replaced
 from tests.support.tampering import CASES, FIRST, HEAD, NAME, QUARANTINED, SECOND, Tamper

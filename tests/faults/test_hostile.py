@@ -36,7 +36,7 @@ from lindley.model.declaration import Declaration
 from lindley.names import KEY_VARIABLE
 from lindley.operations.rebase import audit_table
 from lindley.report.note import NotedLink, link_note
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
 from tests.support.fakes import MemoryLedger, append, coins
 from tests.support.forging import forge

@@ -16,7 +16,7 @@ import pytest
 import lindley
 from lindley.ledger.history import history
 from lindley.ledger.mlflow.store import MlflowLedger
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.faults import kills, races
 from tests.faults.run import Ground, postgres
 from tests.support.oracles import beta_binomial

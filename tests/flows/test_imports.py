@@ -22,7 +22,7 @@ OF_MLFLOW = {"mlflow", "scipy", "pandas", "numpy", "pyarrow", "sqlalchemy"}
 SCRIPT = """
 import json, sys
 from typer.testing import CliRunner
-from flows.cli import app
+from flows.cli.__main__ import app
 result = CliRunner().invoke(app, sys.argv[1:])
 print(json.dumps({"code": result.exit_code, "out": result.output, "modules": sorted(sys.modules)}))
 """

@@ -18,10 +18,10 @@ from lindley.errors import KeyRefused, NotAsRecorded, UnknownChain
 from lindley.ledger.artifact_names import SIGNATURE
 from lindley.ledger.signing import public_key
 from lindley.names import KEY_VARIABLE
-from lindley.verify import reproduce
-from lindley.verify.check import Asked, check
-from lindley.verify.reproduce import Replayed
-from lindley.verify.verifier import RULES
+from lindley.verification import reproduce
+from lindley.verification.check import Asked, check
+from lindley.verification.reproduce import Replayed
+from lindley.verification.verifier import RULES
 from tests.support import fakes
 
 SIGNED_RULES, WITNESS_RULES, REPLAY_RULES = 4, 1, 2

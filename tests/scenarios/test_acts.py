@@ -15,7 +15,7 @@ from lindley.model.declaration import load_declaration, load_file
 from lindley.operations.amendment import fit_act, log_act
 from lindley.operations.plan import RunContext, fit_plan, log_link, plan_update, register_link
 from lindley.operations.retract import plan_correct, plan_retract
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
 from tests.support.oracles import beta_binomial
 

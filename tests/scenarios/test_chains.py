@@ -16,7 +16,7 @@ from lindley.ledger import open_ledger
 from lindley.ledger.history import find_link, history
 from lindley.model.declaration import load_declaration, load_file
 from lindley.operations.plan import RunContext, fit_plan, import_trace, log_link, plan_update, register_link
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]

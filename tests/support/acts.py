@@ -18,7 +18,7 @@ from lindley.operations.plan import Outcome
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.rollback import plan_rollback
 from lindley.target.prepare import joined
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support import fakes
 
 NAME = "coins"

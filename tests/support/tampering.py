@@ -9,7 +9,7 @@ from typing import Any
 from lindley.ledger import bundle
 from lindley.ledger.netcdf import write_matched_prior
 from lindley.ledger.record import canonical, digest, genesis_record, parse
-from lindley.verify.gather import gather
+from lindley.verification.gather import gather
 from tests.support import acts
 from tests.support.fakes import coins
 from tests.support.forging import Record, forge, record_of, replaced

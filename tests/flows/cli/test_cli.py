@@ -18,7 +18,7 @@ from flows.cli.output import FAILURE, QUARANTINED, USER_ERROR
 from flows.server.up import ProcessEnded, StartFailed
 from flows.sweep import Swept
 from lindley.errors import BatchUnreadable, FitFailed, LedgerCorrupt, LedgerUnavailable, LostRace
-from lindley.verify.verifier import RULES
+from lindley.verification.verifier import RULES
 from tests.support import fakes
 
 

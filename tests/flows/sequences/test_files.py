@@ -83,7 +83,7 @@ def test_nothing_is_before_a_file_that_is_not_there(workspace, land):
 
 HOLD = """
 import sys, time
-from flows import files
+from flows.sequences import files
 from lindley.workspace import Workspace
 from pathlib import Path
 with files.turn(Workspace.from_environment(Path(sys.argv[1])), "coins"):

@@ -18,7 +18,7 @@ from lindley.ledger.record_schema import _ADDED, _ADDED_GENESIS
 from lindley.model.declaration import Declaration
 from lindley.operations.plan import plan_update
 from lindley.seeds import derive_seed
-from lindley.verify.gather import gather, verify_chain
+from lindley.verification.gather import gather, verify_chain
 from tests.support import refits
 from tests.support.fakes import MemoryLedger, append, coins
 from tests.support.forging import Record, record_of

@@ -20,7 +20,7 @@ from lindley.ledger.record import canonical, digest, parse
 from lindley.ledger.writing import RunContext, complete, register_link
 from lindley.model.declaration import Declaration
 from lindley.operations.plan import log_link, plan_update
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support.fakes import MemoryLedger, append, coins, declare, fit, logged
 
 pytestmark = pytest.mark.usefixtures("read_once")

@@ -24,7 +24,7 @@ from lindley.operations.diff import diff
 from lindley.operations.plan import plan_update
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.update import refuse_model_change
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support import acts, refits
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import forge, record_of

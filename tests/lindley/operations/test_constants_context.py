@@ -30,7 +30,7 @@ from lindley.operations.import_trace import import_trace
 from lindley.operations.plan import Plan, fit_plan, log_link, plan_update
 from lindley.operations.rebase import fit_rebase, log_rebase, plan_rebase
 from lindley.serving.predict import predict
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
 from tests.support.fakes import MemoryLedger
 

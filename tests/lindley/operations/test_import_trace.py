@@ -20,7 +20,7 @@ from lindley.model.declaration import Declaration, load_file
 from lindley.model.relabelling import in_order
 from lindley.operations.import_trace import import_trace
 from lindley.operations.plan import fit_plan, log_link, plan_update
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support import fakes, refits
 from tests.support.fakes import MemoryLedger, append, coins
 from tests.support.forging import record_of

@@ -19,7 +19,7 @@ from lindley.operations.branch import make_branch
 from lindley.operations.plots import draw_again, draw_into, draw_missing
 from lindley.operations.rebase import log_rebase, plan_rebase
 from lindley.operations.rollback import plan_rollback
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import forge, record_of
 from tests.support.refits import Refits

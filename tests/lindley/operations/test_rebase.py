@@ -30,7 +30,7 @@ from lindley.operations.rebase import (
     plan_rebase,
 )
 from lindley.seeds import derive_seed
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support import refits
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import Record, forge, record_of

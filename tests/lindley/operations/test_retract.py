@@ -24,7 +24,7 @@ from lindley.operations.plan import plan_update
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.rollback import plan_rollback
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support import acts, refits
 from tests.support.acts import NAME, chain_of, counts, is_sound
 from tests.support.acts import record_digest as record

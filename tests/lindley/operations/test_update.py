@@ -17,7 +17,7 @@ from lindley.ledger.writing import RunContext, register_link
 from lindley.model.declaration import Declaration, load_file
 from lindley.operations.plan import log_link, plan_update
 from lindley.seeds import derive_seed
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support.fakes import MODEL, MemoryLedger, append, coins, declare, fit, logged
 from tests.support.forging import record_of
 

@@ -17,7 +17,7 @@ from lindley.model.declaration import Declaration
 from lindley.operations.plan import log_link, plan_update
 from lindley.operations.plots import draw_missing
 from lindley.operations.profile import profile
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support.fakes import append, coins, fit
 
 NAME = "coins"

@@ -34,7 +34,7 @@ from lindley.ledger.record import digest
 from lindley.ledger.writing import RunContext
 from lindley.model.declaration import Declaration, load_declaration
 from lindley.operations.branch import make_branch
-from lindley.verify.gather import verify_chain
+from lindley.verification.gather import verify_chain
 from tests.support import acts
 from tests.support.fakes import append, coins
 

@@ -13,8 +13,8 @@ from lindley.report.text import one_line
 if TYPE_CHECKING:
     from lindley.inference.sampling import Progress
     from lindley.ledger import Ledger
-    from lindley.verify.reproduce import Replayed
-    from lindley.verify.verifier import Finding, Report
+    from lindley.verification.reproduce import Replayed
+    from lindley.verification.verifier import Finding, Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Asked:
     newest
         Fit only so many of the newest links again; 0 for no limit.
     bitwise
-        See `lindley.verify.reproduce.replay_links`.
+        See `lindley.verification.reproduce.replay_links`.
     """
 
     keys: tuple[Path, ...] = ()
@@ -122,22 +122,22 @@ def check(
     LindleyError
         If there is no such chain or link, or a key or a witness cannot be used.
     """
-    from lindley.verify.gather import verify_chain  # imports the numerical stack
+    from lindley.verification.gather import verify_chain  # imports the numerical stack
 
     keys = [_key(path) for path in asked.keys]
     witnesses = [_witness(path) for path in asked.witnesses]
     report = verify_chain(ledger, chain)
     if keys:
-        from lindley.verify.signatures import envelopes, with_signatures
+        from lindley.verification.signatures import envelopes, with_signatures
 
         report = with_signatures(report, envelopes(ledger, report), keys)
     for witness in witnesses:
-        from lindley.verify.signatures import with_witness
+        from lindley.verification.signatures import with_witness
 
         report = with_witness(report, witness, keys)
     if not asked.replay:
         return Checked(report)
-    from lindley.verify.reproduce import replay_links, with_replays  # imports the sampler
+    from lindley.verification.reproduce import replay_links, with_replays  # imports the sampler
 
     replays = []
     for replayed in replay_links(

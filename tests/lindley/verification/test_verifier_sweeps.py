@@ -13,9 +13,9 @@ from lindley.ledger import bundle
 from lindley.ledger.chain import read_version, version_tags
 from lindley.ledger.record import canonical, digest, parse
 from lindley.model.declaration import Declaration
-from lindley.verify.case import GatheredChain
-from lindley.verify.gather import gather, verify_chain
-from lindley.verify.verifier import Report, verify
+from lindley.verification.case import GatheredChain
+from lindley.verification.gather import gather, verify_chain
+from lindley.verification.verifier import Report, verify
 from tests.support.fakes import MemoryLedger, append, coins
 from tests.support.forging import Record, another, each_leaf, forge, replaced
 from tests.support.tampering import FIRST, HEAD, NAME, QUARANTINED, SECOND, TWICE

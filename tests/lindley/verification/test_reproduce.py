@@ -29,9 +29,9 @@ from lindley.model.declaration import Declaration, load_declaration
 from lindley.operations.plan import fit_plan, log_link, plan_update
 from lindley.operations.rebase import fit_rebase, log_rebase, plan_rebase
 from lindley.prior.matched import rematch
-from lindley.verify import reproduce
-from lindley.verify.gather import verify_chain
-from lindley.verify.reproduce import Replayed, replay_links, with_replays
+from lindley.verification import reproduce
+from lindley.verification.gather import verify_chain
+from lindley.verification.reproduce import Replayed, replay_links, with_replays
 from tests.support.fakes import MemoryLedger
 from tests.support.forging import forge, record_of
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from lindley.ledger import artifact_names
 from lindley.ledger.record import Kind
-from lindley.verify.case import Case, GatheredChain
+from lindley.verification.case import Case, GatheredChain
 
 #: What a link that goes back to an earlier belief states anew; the rest is as its prior states it.
 _ANEW = frozenset(

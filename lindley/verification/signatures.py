@@ -1,6 +1,6 @@
 """Which links of a chain must be signed, and what a witness says of it: findings S01 to S04, W01, W02.
 
-Pure over what was read, like `lindley.verify.verifier`, and only asked for: a chain without signatures is
+Pure over what was read, like `lindley.verification.verifier`, and only asked for: a chain without signatures is
 whole.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, Key
 
     from lindley.ledger.protocol import Ledger
-    from lindley.verify.verifier import Finding, Report
+    from lindley.verification.verifier import Finding, Report
 
 SIGNED_RULES: dict[str, str] = {
     "S01": "every link carries a signature",
@@ -193,7 +193,7 @@ def _history(report: Report, predicate: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _finding(rule: str, line: Mapping[str, Any] | None, message: str) -> Finding:
-    from lindley.verify.verifier import Finding  # imports the numerical stack
+    from lindley.verification.verifier import Finding  # imports the numerical stack
 
     return Finding(rule, line["link"] if line else None, line["version"] if line else None, message)
 
@@ -260,7 +260,7 @@ def no_key() -> KeyRefused:
 
 def _sound(ledger: Ledger, chain: str) -> Report:
     """Verify a chain before anything vouches for it."""
-    from lindley.verify.gather import verify_chain  # imports the numerical stack
+    from lindley.verification.gather import verify_chain  # imports the numerical stack
 
     report = verify_chain(ledger, chain)
     wrong = next((f for f in report.findings if f.severity == "error"), None)

@@ -16,8 +16,8 @@ from lindley.ledger.artifact_names import SIGNATURE
 from lindley.ledger.writing import RunContext, register_link
 from lindley.model.declaration import Declaration
 from lindley.operations.branch import make_branch
-from lindley.verify import signatures
-from lindley.verify.gather import verify_chain
+from lindley.verification import signatures
+from lindley.verification.gather import verify_chain
 from tests.support import acts
 from tests.support.fakes import MemoryLedger, append, coins, logged
 from tests.support.forging import forge

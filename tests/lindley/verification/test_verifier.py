@@ -10,9 +10,9 @@ import pytest
 
 from lindley.ledger.chain import version_tags
 from lindley.model.declaration import Declaration
-from lindley.verify.gather import gather, verify_chain
-from lindley.verify.verifier import RULES, Finding, Report, verify
-from lindley.verify.version_rules import CHECKS
+from lindley.verification.gather import gather, verify_chain
+from lindley.verification.verifier import RULES, Finding, Report, verify
+from lindley.verification.version_rules import CHECKS
 from tests.support.fakes import MemoryLedger, append, coins, logged
 from tests.support.forging import Record, forge
 from tests.support.tampering import CASES, FIRST, HEAD, NAME, QUARANTINED, SECOND, Tamper

@@ -1,6 +1,6 @@
 """The verifier: `verify(evidence) -> findings`, pure, over what was read from a ledger.
 
-It knows no registry: records and artifacts come in as bytes and digests (see `lindley.verify.gather`), so
+It knows no registry: records and artifacts come in as bytes and digests (see `lindley.verification.gather`), so
 that it can be run by anyone, against anything that kept them. Every rule has a number; the numbers are
 specified in docs/ledger-format.md and each has a tamper test.
 """
@@ -19,8 +19,8 @@ from lindley.batch.digest import content_digest
 from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import Chain, ChainLink, walk
 from lindley.ledger.record import Kind, digest, parse
-from lindley.verify.case import Case, GatheredChain, GatheredVersion
-from lindley.verify.version_rules import CHECKS
+from lindley.verification.case import Case, GatheredChain, GatheredVersion
+from lindley.verification.version_rules import CHECKS
 
 RULES: dict[str, str] = {
     "R01": "the genesis record is readable and has the digest that the registry states",

@@ -1,7 +1,7 @@
 """The verifier's rules on one version: what its record states against what is there.
 
 Rules R05 to R12 and R15 to R18 of docs/ledger-format.md; those on what a link counts are in
-`lindley.verify.counting_rules`, those on the chain as a whole in `lindley.verify.verifier`.
+`lindley.verification.counting_rules`, those on the chain as a whole in `lindley.verification.verifier`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from lindley.ledger.record import WITH_BATCH, Kind
 from lindley.model.coordinates import Coordinates
 from lindley.prior.triangular import ARRAYS
 from lindley.seeds import derive_seed
-from lindley.verify.case import Case, GatheredChain
-from lindley.verify.counting_rules import ACT_CHECKS
+from lindley.verification.case import Case, GatheredChain
+from lindley.verification.counting_rules import ACT_CHECKS
 
 #: Files that no record lists: what MLflow writes beside a belief when it is loaded from a local store, and
-#: the signature, which is made over the record's digest (`lindley.verify.signatures` checks it).
+#: the signature, which is made over the record's digest (`lindley.verification.signatures` checks it).
 _UNLISTED = frozenset({"belief/registered_model_meta", SIGNATURE})
 
 

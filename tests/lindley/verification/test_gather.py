@@ -16,8 +16,8 @@ from lindley.errors import NameRefused, UnknownChain
 from lindley.ledger import bundle
 from lindley.ledger.record import canonical, digest, parse
 from lindley.model.declaration import Declaration
-from lindley.verify.gather import gather, verify_chain
-from lindley.verify.verifier import verify
+from lindley.verification.gather import gather, verify_chain
+from lindley.verification.verifier import verify
 from tests.support.fakes import MemoryLedger, append, coins
 from tests.support.forging import forge, record_of
 

@@ -32,9 +32,9 @@ from lindley.operations.plan import Outcome, fit_plan
 from lindley.operations.rebase import fit_rebase, plan_rebase
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.update import plan_update
-from lindley.verify.agreement import disagreements
-from lindley.verify.signatures import extended
-from lindley.verify.verifier import Finding, Report
+from lindley.verification.agreement import disagreements
+from lindley.verification.signatures import extended
+from lindley.verification.verifier import Finding, Report
 
 REPLAY_RULES: dict[str, str] = {
     "V01": "the link's fit gives the recorded draws when it is made again",

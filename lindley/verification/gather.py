@@ -23,8 +23,8 @@ from lindley.ledger.record import digest, parse
 from lindley.model.declaration import source_digest
 from lindley.names import check_chain_name
 from lindley.prior.matched import MatchedPrior, rematch
-from lindley.verify.case import GatheredChain, GatheredVersion
-from lindley.verify.verifier import Report, verify
+from lindley.verification.case import GatheredChain, GatheredVersion
+from lindley.verification.verifier import Report, verify
 
 
 def verify_chain(ledger: Ledger, chain: str) -> Report:
