@@ -1,6 +1,6 @@
 """Ed25519 signatures over record digests: in-toto statements in DSSE envelopes.
 
-Only what is signed and how; which links of a chain must carry a signature is `lindley.verification.signatures`.
+Only what is signed and how; `lindley.verification.signatures` states which links must carry a signature.
 A private key is read from the environment and is never shown, logged or recorded.
 """
 

@@ -1,7 +1,7 @@
 """Which links of a chain must be signed, and what a witness says of it: findings S01 to S04, W01, W02.
 
-Pure over what was read, like `lindley.verification.verifier`, and only asked for: a chain without signatures is
-whole.
+Pure over what was read, like `lindley.verification.verifier`. Only checked on request: a chain without
+signatures is whole.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The verifier: `verify(evidence) -> findings`, pure, over what was read from a ledger.
 
-It knows no registry: records and artifacts come in as bytes and digests (see `lindley.verification.gather`), so
+It knows no registry: records and artifacts come in as bytes and digests (`lindley.verification.gather`), so
 that it can be run by anyone, against anything that kept them. Every rule has a number; the numbers are
 specified in docs/ledger-format.md and each has a tamper test.
 """

@@ -360,7 +360,7 @@ def test_acts_are_deployed_with_their_parameters() -> None:
 
     document = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
     for name in ("retract", "correct", "rollback"):
-        assert document.count(f"- name: {name}\n") == document.count(f"entrypoint: flows.acts.{name}\n") == 1
+        assert document.count(f"- name: {name}\n") == document.count(f"entrypoint: flows.amend.{name}\n") == 1
         assert getattr(flows.acts, name).name == name
 
 
