@@ -21,7 +21,6 @@ from lindley.ledger.history import find_link, history
 from lindley.ledger.netcdf import read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import fetch_listed, record_of
-from lindley.report.figures import chain_figure, save
 from lindley.timing import PLOTS as PHASE
 from lindley.timing import Phases, metric
 
@@ -53,6 +52,8 @@ def draw_chain(
     UnknownChain
         If there is no such chain.
     """
+    from lindley.report.figures import chain_figure, save  # matplotlib is slow to import
+
     rows: list[dict[str, Any]] = []
     for view in history(ledger, chain):
         trace = find_link(ledger, f"{chain}@{view.number}").trace()
