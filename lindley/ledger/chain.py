@@ -221,10 +221,7 @@ def walk(genesis: str, versions: Iterable[Version], base: Sequence[ChainLink] = 
 def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
     """Return the tags that a version of this record is created with, in the one call that creates it."""
     batch = record["batch"] or {}
-    # A chain that was made before there were retractions has no such tag, and neither has an update.
-    gone = record.get("retracted")
-    retracted = {"lindley.retracted": _text(gone)} if gone else {}
-    return retracted | {
+    return {
         "lindley.chain": record["chain"],
         "lindley.kind": record["kind"],
         "lindley.record": record_digest,
@@ -234,6 +231,7 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
         "lindley.origin": batch.get("origin", ""),
         "lindley.rows": str(batch.get("rows", 0)),
         "lindley.key_ranges": _text(batch.get("key_ranges", {})),
+        "lindley.retracted": _text(record["retracted"]),
         "lindley.status": "accepted" if record["gate"]["passed"] else "quarantined",
         "lindley.reasons": _text(record["gate"]["reasons"]),
         "lindley.metrics": _text(record["metrics"]),

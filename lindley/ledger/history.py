@@ -187,15 +187,15 @@ class Link:
     def download(self, path: str, folder: Path) -> Path:
         """Fetch one artifact into `folder`, checked against its digest; return where it is.
 
-        Pictures (``plots/...``) are no part of most records and have no digest there: `lindley plots` draws
-        them again from the trace, which has one.
+        Plots (``plots/...``) are not part of the record and have no digest there; `lindley plots` draws them
+        again from the trace, which has one.
         """
         return self._fetch(path, folder)
 
     def _fetch(self, path: str, folder: Path) -> Path:
         """Fetch an artifact and compare its digest with the record's."""
         run_id = self.view.run_id
-        if path == RECORD or (path.startswith(PLOTS) and path not in self.record["artifacts"]):
+        if path == RECORD or path.startswith(PLOTS):
             return self.ledger.download(run_id, folder, path)
         what = f"The artifact {path} of {self.chain} link {self.view.number}"
         return fetch_listed(self.ledger, run_id, self.record, path, folder, what)

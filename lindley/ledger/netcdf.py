@@ -62,17 +62,16 @@ def read_matched_prior(path: Path) -> MatchedPrior:
     try:
         # Not through xarray, whose dimensions and coordinates take ten times as long as the arrays.
         with h5py.File(path, "r") as file:
-            held = {name: file[name] for name in ARRAYS if name != "margins" or name in file}
+            held = {name: file[name] for name in ARRAYS}
             _check_size(sum(data.size * data.dtype.itemsize for data in held.values()))
             coordinates = Coordinates.from_list(json.loads(_text(file.attrs["blocks"])))
             kinds: dict[str, type] = dict.fromkeys(ARRAYS, float) | {"order": int}
-            # Files of the first schema have no margins and say nothing of moments.
             arrays: dict[str, np.ndarray] = {
                 name: np.ascontiguousarray(data[()], kinds[name]) for name, data in held.items()
             }
             reason = _text(file.attrs["reason"])
-            moments = _text(file.attrs.get("moments", "draws"))
-            shrinkage = float(np.ravel(file.attrs.get("shrinkage", 0.0))[0])
+            moments = _text(file.attrs["moments"])
+            shrinkage = float(np.ravel(file.attrs["shrinkage"])[0])
         sizes = {array.shape[1] if name == "margins" else len(array) for name, array in arrays.items()}
         if sizes != {coordinates.size}:
             raise ValueError(f"arrays of another size than {coordinates.size} coordinates")

@@ -225,8 +225,8 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
     return Belief(
         matched=matched,
         budget=float(metrics.get("budget", 0.0)),
-        # Records of the first schema do not say how good their match is.
-        trusted=float(metrics.get("trusted", 1.0)) > 0,
+        trusted=metrics.get("trusted", 0.0) > 0,
+        # Imports have none of these.
         doubt=int(metrics.get("doubt", 0)),
         drift=float(metrics.get("drift", 0.0)),
         log_evidence=metrics.get("log_evidence"),
@@ -237,7 +237,6 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
 
 
 def _covered(record: dict[str, Any]) -> int:
-    """Return how many batches the fit was made on that a record's figures are of."""
+    """Return on how many batches the fit of a record was made: none for an import."""
     replayed = record["metrics"].get("replayed")
-    # Records of the first schema and imports do not say.
-    return int(record["batch"] is not None) if replayed is None else int(replayed) + 1
+    return 0 if replayed is None else int(replayed) + 1

@@ -13,18 +13,9 @@ from typing import Any
 import rfc8785
 
 from lindley.errors import LedgerCorrupt
-from lindley.ledger.record_schema import (
-    GENESIS_SHAPE,
-    GENESIS_SHAPE_1,
-    LINK_SHAPE,
-    LINK_SHAPE_1,
-    completed,
-    misfits,
-)
+from lindley.ledger.record_schema import GENESIS_SHAPE, LINK_SHAPE, misfits
 
-SCHEMA = "lindley-record/2"
-#: Schemas that are read, with the shapes of genesis and links.
-SHAPES = {SCHEMA: (GENESIS_SHAPE, LINK_SHAPE), "lindley-record/1": (GENESIS_SHAPE_1, LINK_SHAPE_1)}
+SCHEMA = "lindley-record/1"
 
 
 class Kind(StrEnum):
@@ -61,28 +52,21 @@ def digest(data: bytes) -> str:
 def parse(data: bytes) -> dict[str, Any]:
     """Read the bytes of a record.
 
-    Returns
-    -------
-    dict
-        A record of an earlier schema has the fields that came later, as they were then: nothing fitted
-        again, nothing forgotten, draws that counted equally.
-
     Raises
     ------
     LedgerCorrupt
-        If they are not the canonical bytes of a record of a known schema and kind with all its fields,
-        each of its type (see `lindley.ledger.record_schema`).
+        If the bytes are not the canonical form of a record of this schema and a known kind, with exactly
+        the fields and types of `lindley.ledger.record_schema`.
     """
     try:
         record = json.loads(data, parse_int=_number)
     except (ValueError, RecursionError) as error:
         raise _corrupt(f"no JSON ({type(error).__name__})") from error
-    if not isinstance(record, dict) or str(record.get("schema")) not in SHAPES:
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise _corrupt(f"schema {record.get('schema')!r}" if isinstance(record, dict) else "no object")
     if record.get("kind") not in list(Kind):
         raise _corrupt(f"kind {record.get('kind')!r}")
-    genesis_shape, link_shape = SHAPES[record["schema"]]
-    wrong = list(misfits(record, genesis_shape if record["kind"] == Kind.GENESIS else link_shape))
+    wrong = list(misfits(record, GENESIS_SHAPE if record["kind"] == Kind.GENESIS else LINK_SHAPE))
     if wrong:
         raise _corrupt("; ".join(wrong[:5]))
     try:
@@ -91,7 +75,7 @@ def parse(data: bytes) -> dict[str, Any]:
         raise _corrupt(f"values without a canonical form ({error})") from error
     if again != data:
         raise _corrupt("bytes that are not in canonical form")
-    return completed(record)
+    return record
 
 
 def genesis_record(chain: str, model: dict[str, Any], branch: dict[str, str] | None = None) -> dict[str, Any]:

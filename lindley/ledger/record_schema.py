@@ -1,8 +1,8 @@
-"""The shape of a record: which fields it has and of what type each one is.
+"""The shape of a record: its fields and their types, as data.
 
-A shape is a type, a tuple of alternatives, a list with the one shape of its items, or a dict: of fields
-by name, or with `ANY` for a mapping whose names are free. Fields of a record are never optional; where
-more is allowed than the shape names, it says so with `ANY`.
+A shape is a type, a tuple of alternatives, a list with the one shape of its items, or a dict of fields by
+name. The name `ANY` in a dict stands for every name that the dict does not list. No field of a record is
+optional.
 """
 
 from __future__ import annotations
@@ -17,31 +17,48 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 _TEXTS = {ANY: str}
 _NUMBERS = {ANY: float}
 
-_MODEL = {"digest": DIGEST, "carried": [str], "carry": _TEXTS}
-GENESIS_SHAPE_1 = {
+#: What is fixed for the life of a chain, as genesis and every link state it.
+_FIXED_MODEL = {"digest": DIGEST, "carried": [str], "carry": _TEXTS, "constants": _NUMBERS}
+GENESIS_SHAPE = {
     "schema": str,
     "kind": str,
     "chain": str,
     "previous": None,
     "prior": None,
-    "model": _MODEL | {"observed": [str], "row_key": [str]},
+    "model": _FIXED_MODEL | {"observed": [str], "row_key": [str], "context": int},
+    "branch": ({"chain": str, "record": DIGEST}, None),
 }
-LINK_SHAPE_1 = {
+LINK_SHAPE = {
     "schema": str,
     "kind": str,
     "chain": str,
     "previous": DIGEST,
     "prior": DIGEST,
     "prior_belief": (DIGEST, None),
-    "model": _MODEL
+    "replayed": [DIGEST],
+    "retracted": [DIGEST],
+    "model": _FIXED_MODEL
     | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "inlined_constants": int},
     "batch": (
-        {"digest": DIGEST, "rows": int, "row_key": [str], "key_ranges": {ANY: [str]}, "origin": str},
+        {
+            "digest": DIGEST,
+            "rows": int,
+            "row_key": [str],
+            "key_ranges": {ANY: [str]},
+            "origin": str,
+            "context": ({"rows": int, "digest": DIGEST}, None),
+            "dropped": ({"rows": int, "digest": DIGEST, "links": [DIGEST]}, None),
+        },
         None,
     ),
     "posterior": {
         "family": str,
         "reason": str,
+        "moments": str,
+        "shrinkage": float,
+        "distances": _NUMBERS,
+        "doubts": [str],
+        "pooled": str,
         "coordinates": [
             {
                 "name": str,
@@ -55,6 +72,17 @@ LINK_SHAPE_1 = {
         "matched": DIGEST,
         "draws": DIGEST,
     },
+    "policy": {
+        "family": str,
+        "replay": int,
+        "rebase_every": (int, None),
+        "rebase_at_budget": (float, None),
+        "rebase_at_drift": (float, None),
+        "robust": float,
+        "conflict": str,
+        "forget": {ANY: dict},
+    },
+    "forgetting": dict,
     "sampler": {ANY: (str, float)},
     "thresholds": {"r_hat": float, "ess": float, "divergences": float} | _NUMBERS,
     "metrics": _NUMBERS,
@@ -62,67 +90,6 @@ LINK_SHAPE_1 = {
     "libraries": _TEXTS,
     "artifacts": {ANY: DIGEST},
 }
-
-
-_POLICY = {
-    "family": str,
-    "replay": int,
-    "rebase_every": (int, None),
-    "rebase_at_budget": (float, None),
-    "robust": float,
-    "conflict": str,
-    "forget": {ANY: dict},
-}
-_REFITTED = _POLICY | {"rebase_at_drift": float}
-#: What schema 2 added, and what it is in a record of schema 1.
-_ADDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "": (
-        # Empty where a link goes back to one of schema 1, which had no policy.
-        {"replayed": [DIGEST], "retracted": [DIGEST], "policy": (_POLICY, _REFITTED, {}), "forgetting": dict},
-        {"replayed": [], "retracted": [], "policy": {}, "forgetting": {}},
-    ),
-    "model": ({"constants": _NUMBERS}, {"constants": {}}),
-    "batch": (
-        {
-            "context": ({"rows": int, "digest": DIGEST}, None),
-            "dropped": ({"rows": int, "digest": DIGEST, "links": [DIGEST]}, None),
-        },
-        {"context": None, "dropped": None},
-    ),
-    "posterior": (
-        {"moments": str, "shrinkage": float, "distances": _NUMBERS, "doubts": [str], "pooled": str},
-        {"moments": "draws", "shrinkage": 0.0, "distances": {}, "doubts": [], "pooled": ""},
-    ),
-}
-_ADDED_GENESIS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "": ({"branch": ({"chain": str, "record": DIGEST}, None)}, {"branch": None}),
-    "model": ({"constants": _NUMBERS, "context": int}, {"constants": {}, "context": 0}),
-}
-
-
-def _grown(shape: dict[str, Any], added: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
-    """Return a shape with fields added."""
-    found = shape | added.get("", ({}, {}))[0]
-    for name, (fields, _) in added.items():
-        if name == "batch":
-            found[name] = (shape[name][0] | fields, None)
-        elif name:
-            found[name] = shape[name] | fields
-    return found
-
-
-GENESIS_SHAPE = _grown(GENESIS_SHAPE_1, _ADDED_GENESIS)
-LINK_SHAPE = _grown(LINK_SHAPE_1, _ADDED)
-
-
-def completed(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with the fields that later schemas added, as they were before."""
-    added = _ADDED_GENESIS if record["kind"] == "genesis" else _ADDED
-    found = added.get("", ({}, {}))[1] | record
-    for name, (_, before) in added.items():
-        if name and record[name] is not None:
-            found[name] = before | record[name]
-    return found
 
 
 def misfits(value: Any, shape: Any, where: str = "") -> Iterator[str]:

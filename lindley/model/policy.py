@@ -151,8 +151,7 @@ class Policy:
             "replay": self.replay,
             "rebase_every": self.rebase_every,
             "rebase_at_budget": self.rebase_at_budget,
-            # Later than the others: a policy without it keeps its form.
-            **({} if self.rebase_at_drift is None else {"rebase_at_drift": self.rebase_at_drift}),
+            "rebase_at_drift": self.rebase_at_drift,
             "robust": self.robust,
             "conflict": self.conflict,
             "forget": {name: group.as_dict() for name, group in self.forget.items()},

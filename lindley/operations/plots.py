@@ -15,7 +15,6 @@ import pandas as pd
 import xarray as xr
 
 from lindley import failpoints
-from lindley.errors import AmendmentRefused
 from lindley.ledger.artifact_names import AUDIT, PLOTS, TRACE
 from lindley.ledger.history import find_link, history
 from lindley.ledger.netcdf import read_trace
@@ -96,8 +95,6 @@ def _draw_once(ledger: Ledger, run_id: str, record_digest: str) -> bool:
     if state is None or metric(PHASE) in state.metrics:
         return False
     record = record_of(ledger, run_id, record_digest, f"run {run_id}")
-    if lists_plots(record):
-        return False
     _draw_into_run(ledger, run_id, record)
     return True
 
@@ -107,19 +104,10 @@ def draw_again(ledger: Ledger, run_id: str, record_digest: str) -> tuple[str, ..
 
     Raises
     ------
-    ActRefused
-        If its record lists pictures: drawn again they would have other digests.
     LedgerCorrupt
         If record, trace or audit are not what was registered.
     """
     record = record_of(ledger, run_id, record_digest, f"run {run_id}")
-    if lists_plots(record):
-        raise AmendmentRefused(
-            "The pictures of this link are part of its record",
-            expected="a link whose record lists no pictures",
-            found=f"digests of {', '.join(path for path in record['artifacts'] if path.startswith(PLOTS))}",
-            todo="draw them into a folder instead, with --out",
-        )
     return _draw_into_run(ledger, run_id, record)
 
 
@@ -134,11 +122,6 @@ def draw_into(ledger: Ledger, run_id: str, record_digest: str, folder: Path) -> 
     record = record_of(ledger, run_id, record_digest, f"run {run_id}")
     trace, audit = _evidence(ledger, run_id, record)
     return _draw(trace, audit, folder)
-
-
-def lists_plots(record: Mapping[str, Any]) -> bool:
-    """Whether a record lists pictures among its artifacts, as those of earlier versions do."""
-    return any(path.startswith(PLOTS) for path in record["artifacts"])
 
 
 def _draw_into_run(ledger: Ledger, run_id: str, record: dict[str, Any]) -> tuple[str, ...]:

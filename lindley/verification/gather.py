@@ -137,7 +137,7 @@ def _rematch(tree: xr.DataTree, matched: MatchedPrior | None) -> MatchedPrior | 
     group = tree["coordinates"]
     u = np.asarray(group["u"].values)
     flat = u.reshape(-1, u.shape[-1])
-    # Records of the first schema have no weights: their draws counted equally.
+    # Imported draws have no weights: they count equally.
     if "weight" in group:
         return rematch(flat, np.asarray(group["weight"].values).ravel(), matched)
     return rematch(flat, np.full(len(flat), 1 / len(flat)), matched)

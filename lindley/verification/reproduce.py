@@ -25,7 +25,7 @@ from lindley.ledger.lineage import Origin, is_copy, maker_of, read_batches, sett
 from lindley.ledger.netcdf import draws_digest, read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, read_record
-from lindley.ledger.record import SCHEMA, Kind, digest
+from lindley.ledger.record import Kind, digest
 from lindley.model.declaration import BRANCH_MARK, Declaration, load_file
 from lindley.operations.amendment import fit_act
 from lindley.operations.plan import Outcome, fit_plan
@@ -275,35 +275,20 @@ def _require_plan(link: ChainLink, record: dict[str, Any], noop: str | None, pre
 def _settings(record: dict[str, Any]) -> FitSettings:
     """Return the settings of the first attempt: the record has those of the attempt that was kept too."""
     stated = record["sampler"]
-    names = ("chains", "tune", "draws", "target_accept", "attempts", "ess")
+    fixed = ("chains", "attempts", "ess")
     try:
-        # Records of earlier versions ask for no ESS.
-        kept = FitSettings(**{name: stated.get(name, 1) if name == "ess" else stated[name] for name in names})
-        if "first_draws" not in stated:
-            return _halved(kept, int(stated["attempt"]) - 1)
-        return replace(kept, **{name: stated[f"first_{name}"] for name in CHANGED})
+        return FitSettings(
+            **{name: stated[name] for name in fixed}, **{name: stated[f"first_{name}"] for name in CHANGED}
+        )
     except (KeyError, TypeError, ValueError, FitFailed) as error:
         raise _corrupt("The sampler settings cannot be read", "numbers", type(error).__name__) from error
 
 
-def _halved(kept: FitSettings, times: int) -> FitSettings:
-    """Return the settings that lead to others by so many harder attempts: records that do not state them."""
-    rate = round(1 - (1 - kept.target_accept) * 4**times, 12)
-    if not 0 < rate < 1:
-        raise ValueError(rate)
-    first = replace(kept, tune=kept.tune >> times, draws=kept.draws >> times, target_accept=rate)
-    again = first
-    for _ in range(times):
-        again = again.harder()
-    if again != kept:
-        raise ValueError(again)
-    return first
-
-
 def _thresholds(record: dict[str, Any]) -> Thresholds:
-    """Return the thresholds of a record; those that came later are as they are now."""
-    known = Thresholds.__dataclass_fields__
-    return Thresholds(**{name: value for name, value in record["thresholds"].items() if name in known})
+    try:
+        return Thresholds(**record["thresholds"])
+    except TypeError as error:
+        raise _corrupt("The thresholds cannot be read", "those of this version", str(error)[:200]) from error
 
 
 def _compare(
@@ -318,8 +303,6 @@ def _compare(
     held = _recorded_trace(ledger, link, record)
     same_draws = draws_digest(outcome.trace) == record["posterior"]["draws"]
     others = {name for name, version in libraries().items() if record["libraries"].get(name) != version}
-    if record["schema"] != SCHEMA:
-        others.add("the record's schema")  # its draws had no weights
     if same_draws:
         wrong = list(_other_results(record, outcome, origin)) if not others else []
         return (DIFFERS, "the same draws, but another " + ", ".join(wrong)) if wrong else (IDENTICAL, "")

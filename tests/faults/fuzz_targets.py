@@ -223,8 +223,8 @@ def declarations() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
         "potentials": {}, "order_by": None, "constants": None, "context": 0, "description": "",
     }  # fmt: skip
     policy = {
-        "family": "auto", "replay": 12, "rebase_every": None, "rebase_at_budget": None, "robust": 0.0,
-        "conflict": "warn", "forget": {},
+        "family": "auto", "replay": 12, "rebase_every": None, "rebase_at_budget": None,
+        "rebase_at_drift": None, "robust": 0.0, "conflict": "warn", "forget": {},
     }  # fmt: skip
     columns = st.lists(st.tuples(_TEXT, st.sampled_from(["int64", "string", "float64", "list_", "nothing"])))
     schema = st.just("[('id', pa.int64()), ('k', pa.int64()), ('n', pa.int64())]") | columns.map(

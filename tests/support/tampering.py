@@ -90,16 +90,6 @@ class Tamper(Tools):
         self.ledger.flip(NAME, SECOND, "summary.csv")
         return {"R06"}, SECOND
 
-    def r06_picture_that_the_record_lists_changed(self) -> Any:
-        forge(self.ledger, NAME, HEAD, files={"plots/ranks.png": b"as it was"})
-        self._run(HEAD).files["plots/ranks.png"] = b"as it is"
-        return {"R06"}, HEAD
-
-    def r06_picture_added_to_those_that_the_record_lists(self) -> Any:
-        forge(self.ledger, NAME, HEAD, files={"plots/ranks.png": b"as it was"})
-        self._run(HEAD).files["plots/other.png"] = b"x"
-        return {"R06"}, HEAD
-
     def r06_file_named_like_the_pictures_added(self) -> Any:
         self._run(SECOND).files["plots.png"] = b"x"
         return {"R06"}, SECOND

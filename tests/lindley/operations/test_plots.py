@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from lindley import failpoints
-from lindley.errors import AmendmentRefused, LedgerCorrupt
+from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.reading import find_chain
 from lindley.ledger.writing import RunContext, register_link
@@ -21,7 +21,7 @@ from lindley.operations.rebase import log_rebase, plan_rebase
 from lindley.operations.rollback import plan_rollback
 from lindley.verification.gather import verify_chain
 from tests.support.fakes import MemoryLedger, append, coins, declare
-from tests.support.forging import forge, record_of
+from tests.support.forging import record_of
 from tests.support.refits import Refits
 
 NAME = "coins"
@@ -142,42 +142,6 @@ class TestKinds:
         draw_missing(ledger, runs_of(start))
         assert pictures(ledger, start) == pictures(ledger, first)
         assert verify_chain(ledger, NAME).findings == verify_chain(ledger, "coins--what-if").findings == ()
-
-
-class TestPicturesThatTheRecordLists:
-    """Links of earlier versions: their pictures are artifacts like any other."""
-
-    @pytest.fixture
-    def old(self, ledger: MemoryLedger) -> MemoryLedger:
-        forge(ledger, NAME, 5, files={OLD: b"\x89PNG as it was"})
-        return ledger
-
-    def test_they_are_verified_as_before(self, old: MemoryLedger) -> None:
-        assert verify_chain(old, NAME).findings == ()
-        changed, gone, more = old.clone(), old.clone(), old.clone()
-        changed.flip(NAME, 5, OLD)
-        del gone.run_of(NAME, 5).files[OLD]
-        more.run_of(NAME, 5).files["plots/other.png"] = b"x"
-        for ledger in (changed, gone, more):
-            assert [finding.rule for finding in verify_chain(ledger, NAME).findings] == ["R06"]
-
-    def test_they_are_left_as_they_are(self, old: MemoryLedger, tmp_path: Path) -> None:
-        link = head(old)
-        assert draw_missing(old, runs_of(link)) == ()
-        with pytest.raises(AmendmentRefused, match="part of its record") as caught:
-            draw_again(old, link.version.run_id, link.version.record)
-        assert "--out" in caught.value.todo
-        assert pictures(old, link) == {OLD: b"\x89PNG as it was"}
-        assert draw_into(old, link.version.run_id, link.version.record, tmp_path) == (OLD,)
-
-    def test_a_copy_has_them_in_its_record_too(self, ledger: MemoryLedger, declaration: Declaration) -> None:
-        forge(ledger, NAME, 5, files={OLD: b"\x89PNG as it was"})
-        append(ledger, declaration, coins(declaration, 70))
-        plan = plan_rollback(ledger, declaration, "3")
-        register_link(ledger, log_act(ledger, plan, None, context=RunContext()))
-        assert OLD in record_of(ledger, NAME, head(ledger).version.number)["artifacts"]
-        assert draw_missing(ledger, runs_of(head(ledger))) == ()
-        assert verify_chain(ledger, NAME).findings == ()
 
 
 def test_pictures_are_not_covered_where_the_record_lists_none(ledger: MemoryLedger) -> None:

@@ -199,17 +199,6 @@ def test_settings_of_the_first_attempt_are_those_it_began_with(attempt: int) -> 
     assert reproduce._settings({"sampler": sampler}) == first
 
 
-@pytest.mark.parametrize("attempt", [1, 2, 3])
-def test_records_that_do_not_state_the_first_attempt_lead_to_it(attempt: int) -> None:
-    first = FitSettings(attempts=3, ess=1)
-    kept = first
-    for _ in range(attempt - 1):
-        kept = kept.harder()
-    sampler = kept.as_dict() | {"attempt": float(attempt), "seed": "1"}
-    del sampler["ess"]
-    assert reproduce._settings({"sampler": sampler}) == first
-
-
 def test_a_view_of_the_ledger_before_a_link_cannot_be_written_to(sampled: MemoryLedger) -> None:
     chain = reproduce.find_chain(sampled, NAME)
     view = reproduce._Before(sampled, NAME, chain, chain.links[2])
