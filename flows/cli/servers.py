@@ -11,8 +11,8 @@ from rich.markup import escape
 
 from flows import environment
 from flows.cli.output import Json, notify, out, print_json, reported
-from flows.server.residents import RUNS, Bounds, default_memory
 from flows.server.up import POOL, RUNS_AT_ONCE, Options, Stack, StartFailed, stack, stop_signals
+from flows.server.warm_pool import RUNS, Bounds, default_memory
 from lindley.addresses import public
 from lindley.workspace import Workspace
 

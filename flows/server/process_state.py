@@ -1,7 +1,7 @@
-"""What a flow run leaves behind in a process that goes on: put back, or at least noticed.
+"""What a flow run changes in a process that outlives it: restored, or at least detected.
 
-Environment, working folder, import path, log handlers and global generators of random numbers are put back.
-What cannot be put back safely is compared; a process in which it has changed is to end.
+Environment, working folder, import path, log handlers and global random number generators are restored. What
+cannot be restored safely is compared; a process in which it has changed must end.
 """
 
 from __future__ import annotations
@@ -29,54 +29,48 @@ _PYTENSOR = (
 )
 
 
-@dataclass(frozen=True)
-class _Log:
-    """How a logger is set."""
+def _log_state(logger: logging.Logger) -> dict[str, Any]:
+    """Return how a logger is set; the lists are copies."""
+    lists = {"handlers": list(logger.handlers), "filters": list(logger.filters)}
+    return lists | {name: getattr(logger, name) for name in ("level", "propagate", "disabled")}
 
-    level: int
-    handlers: tuple[logging.Handler, ...]
-    filters: tuple[Any, ...]
-    propagate: bool
-    disabled: bool
 
-    @classmethod
-    def of(cls, logger: logging.Logger) -> _Log:
-        return cls(
-            logger.level, tuple(logger.handlers), tuple(logger.filters), logger.propagate, logger.disabled
-        )
-
-    def restore(self, logger: logging.Logger) -> None:
-        logger.setLevel(self.level)
-        logger.handlers[:], logger.filters[:] = self.handlers, self.filters
-        logger.propagate, logger.disabled = self.propagate, self.disabled
+def _restore_log(logger: logging.Logger, state: dict[str, Any]) -> None:
+    logger.setLevel(state["level"])
+    logger.handlers[:], logger.filters[:] = state["handlers"], state["filters"]
+    logger.propagate, logger.disabled = state["propagate"], state["disabled"]
 
 
 @dataclass(frozen=True)
 class Before:
-    """How the process is before a run; made once everything is imported."""
+    """The state of the process before a run; made once everything is imported."""
 
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     folder: str = field(default_factory=os.getcwd)
     path: list[str] = field(default_factory=lambda: list(sys.path))
-    logs: dict[str, _Log] = field(default_factory=lambda: {n: _Log.of(one) for n, one in _loggers().items()})
-    rest: dict[str, Any] = field(default_factory=lambda: {name: look() for name, look in _REST.items()})
+    logs: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {name: _log_state(logger) for name, logger in _loggers().items()}
+    )
+    compared: dict[str, Any] = field(
+        default_factory=lambda: {name: read() for name, read in _COMPARED.items()}
+    )
 
     def restore(self) -> None:
-        """Put back what can be put back; generators start from fresh entropy, as in a new process."""
+        """Restore what can be restored; generators are seeded from fresh entropy, as in a new process."""
         if dict(os.environ) != self.environment:
             os.environ.clear()
             os.environ.update(self.environment)
         os.chdir(self.folder)
         sys.path[:] = self.path
         loggers = _loggers()
-        for name, log in self.logs.items():
-            log.restore(loggers[name])
+        for name, state in self.logs.items():
+            _restore_log(loggers[name], state)
         random.seed()
-        np.random.seed(None)  # noqa: NPY002  (it is the global generator that may have been touched)
+        np.random.seed(None)  # noqa: NPY002  (a run may have seeded the global generator)
 
     def changed(self) -> list[str]:
-        """Return what is not as it was and stays so."""
-        return [name for name, look in _REST.items() if look() != self.rest[name]]
+        """Return the names of what differs from before and is not restored."""
+        return [name for name, read in _COMPARED.items() if read() != self.compared[name]]
 
 
 def _loggers() -> dict[str, logging.Logger]:
@@ -89,7 +83,7 @@ def _setting(module: str, read: Callable[[Any], Any]) -> Callable[[], Any]:
     return lambda: read(sys.modules[module]) if module in sys.modules else None
 
 
-_REST: dict[str, Callable[[], Any]] = {
+_COMPARED: dict[str, Callable[[], Any]] = {
     "signal handlers": lambda: [signal.getsignal(number) for number in _SIGNALS],
     "locale": lambda: locale.setlocale(locale.LC_ALL),
     "numpy.errstate": np.geterr,

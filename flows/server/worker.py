@@ -1,9 +1,9 @@
-"""A process worker of Prefect that gives flow runs to residents.
+"""A Prefect process worker that carries out flow runs in warm processes.
 
-It serves pools of type ``process`` as Prefect's own worker does. A run of Lindley's flows goes to a resident
-(`flows.server.residents`), in which Prefect's engine runs it as it would in a process of its own. States,
-crashes and cancellation are seen to by what Prefect's own worker uses. Any other run gets a process of its
-own from Prefect's code.
+It serves pools of type ``process``, as Prefect's own worker does. A run of Lindley's flows goes to a warm
+process (`flows.server.warm_pool`), in which Prefect's engine runs it as in a process of its own.
+`flows.server._compat` handles states, crashes and cancellation with the code of Prefect's own worker. Any
+other run gets a process of its own from that worker.
 """
 
 from __future__ import annotations
@@ -14,30 +14,26 @@ import signal
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any
 
 import anyio
 import anyio.abc
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
-
-# No public names, but what Prefect's own process worker is made of; the lock holds Prefect's version.
-from prefect.runner._flow_run_executor import FlowRunExecutorContext
-from prefect.runner._process_manager import ProcessHandle
 from prefect.settings import get_current_settings
+from prefect.utilities.processutils import command_to_string, get_sys_executable
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
-from flows.server.residents import Attempt, Bounds, Resident, Residents
+from flows.server._compat import carry_out
+from flows.server.warm_pool import Bounds, WarmPool, WarmProcess
 from lindley.workspace import Workspace
 
-if TYPE_CHECKING:
-    from prefect.runner._control_channel import ControlChannel
-
+#: The command of a job that configures none.
+ENGINE = command_to_string([get_sys_executable(), "-m", "prefect.engine"])
 #: Flow runs of these modules may share a process one after the other.
 _OURS = "flows."
-#: The pull step of Lindley's deployments, which leaves nothing but another working folder.
+#: The pull step of Lindley's deployments; its only effect is the working folder.
 _PULL_STEPS: list[dict[str, Any]] = [{"flows.environment.enter_workspace": {}}]
 #: Variables that Prefect sets anew for each run.
 _OF_RUN = "PREFECT__"
@@ -46,34 +42,27 @@ _PACKAGES = ("flows", "tasks", "lindley")
 _STOP = (signal.SIGINT, signal.SIGTERM)
 
 
-class _Started(Protocol):
-    """Takes the handle of what was started."""
-
-    def started(self, value: ProcessHandle) -> None:
-        """Take it."""
-
-
-class ResidentWorker(ProcessWorker):
-    """A process worker with residents.
+class WarmWorker(ProcessWorker):
+    """A process worker with warm processes.
 
     Parameters
     ----------
-    residents
-        Who do the runs; see to their start and end outside.
+    warm
+        The warm processes; the caller starts and ends them.
     pool
         Name of the work pool.
     limit
         Flow runs at the same time.
     """
 
-    def __init__(self, residents: Residents, pool: str, limit: int) -> None:
+    def __init__(self, warm: WarmPool, pool: str, limit: int) -> None:
         super().__init__(work_pool_name=pool, limit=limit)
-        self.residents = residents
+        self.warm = warm
 
     @classmethod
     def __dispatch_key__(cls) -> str:
-        """Leave Prefect's own worker in its place in the list of workers."""
-        return "lindley-resident"
+        """Register under another key than Prefect's own worker, which stays registered."""
+        return "lindley-warm"
 
     async def run(
         self,
@@ -81,59 +70,49 @@ class ResidentWorker(ProcessWorker):
         configuration: ProcessJobConfiguration,
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        """Carry out a flow run, in a resident where that changes nothing; see `ProcessWorker.run`."""
+        """Carry out a flow run, in a warm process where that changes nothing; see `ProcessWorker.run`."""
         notify = self.get_flow_run_logger(flow_run).info
         why = await self._unfit(flow_run, configuration)
-        resident = None if why else await self.residents.take(str(flow_run.parameters.get("chain", "")))
-        if resident is None:
-            notify("In a process of its own: %s", why or "residents do not start")
+        process = None if why else await self.warm.take(str(flow_run.parameters.get("chain", "")))
+        if process is None:
+            notify("In a process of its own: %s", why or "warm processes do not start")
             return await super().run(flow_run, configuration, task_status)
-        notify("In the resident %s, after %s other run(s)", resident.pid, resident.runs)
+        notify("In the warm process %s, after %s other run(s)", process.pid, process.runs)
         try:
-            return await self._run_in(resident, flow_run, configuration, task_status)
+            return await _run_in(process, flow_run, configuration, task_status or anyio.TASK_STATUS_IGNORED)
         finally:
-            await self.residents.give_back(resident)
+            await self.warm.give_back(process)
 
     async def _unfit(self, flow_run: FlowRun, configuration: ProcessJobConfiguration) -> str:
-        """Return why a run cannot be given to a resident; empty if it can."""
+        """Return why a run cannot be given to a warm process; empty if it can."""
         if flow_run.deployment_id is None:
             return "it has no deployment"
-        return unfit(
-            await self.client.read_deployment(flow_run.deployment_id),
-            configuration,
-            self.residents.environment,
-        )
+        deployment = await self.client.read_deployment(flow_run.deployment_id)
+        return unfit(deployment, configuration, self.warm.environment)
 
-    async def _run_in(
-        self,
-        resident: Resident,
-        flow_run: FlowRun,
-        configuration: ProcessJobConfiguration,
-        task_status: anyio.abc.TaskStatus[int] | None,
-    ) -> ProcessWorkerResult:
-        """Carry out a flow run in a resident, as `ProcessWorker.run` does in a process of its own."""
-        given = configuration.working_dir
-        place = nullcontext(str(given)) if given else tempfile.TemporaryDirectory(suffix="lindley")
-        with place as folder:
-            async with FlowRunExecutorContext() as context:
-                starter = _Starter(resident, _variables(configuration), folder, context.control_channel)
-                executor = context.create_executor(
-                    flow_run, cast("Any", starter), propose_submitting=False, hook_runner=_NoHooks()
-                )
-                async with anyio.create_task_group() as group:
-                    submitted = _Submitted(executor.submit)
-                    await group.start(submitted.run)
-                    if task_status is not None:
-                        task_status.started(resident.pid)
-        if submitted.result is None or submitted.result.status_code is None:
-            raise RuntimeError("Failed to start the flow run")
-        return ProcessWorkerResult(status_code=submitted.result.status_code, identifier=str(resident.pid))
+
+async def _run_in(
+    process: WarmProcess,
+    flow_run: FlowRun,
+    configuration: ProcessJobConfiguration,
+    task_status: anyio.abc.TaskStatus[int],
+) -> ProcessWorkerResult:
+    """Carry out a flow run in a warm process, in the job's working folder or a temporary one."""
+    given = configuration.working_dir
+    of_run = {name: v for name, v in configuration.env.items() if name.startswith(_OF_RUN) and v is not None}
+    with nullcontext(str(given)) if given else tempfile.TemporaryDirectory(suffix="lindley") as folder:
+        code = await carry_out(
+            flow_run,
+            lambda variables: process.begin({"environment": of_run | dict(variables), "folder": folder}),
+            task_status,
+        )
+    return ProcessWorkerResult(status_code=code, identifier=str(process.pid))
 
 
 def unfit(
     deployment: DeploymentResponse, configuration: ProcessJobConfiguration, environment: Mapping[str, str]
 ) -> str:
-    """Return why a run needs a process of its own; empty if a resident can do it.
+    """Return why a run needs a process of its own; empty if a warm process can do it.
 
     Parameters
     ----------
@@ -142,14 +121,14 @@ def unfit(
     configuration
         The job, with the run's environment.
     environment
-        Of the residents.
+        Of the warm processes.
     """
     entrypoint = deployment.entrypoint or ""
     if not entrypoint.startswith(_OURS) or ":" in entrypoint:
         return f"{entrypoint or 'its deployment'} is none of Lindley's flows"
     if deployment.pull_steps != _PULL_STEPS:
         return "its deployment has other pull steps than Lindley's"
-    if configuration._command_configured:
+    if configuration.command not in {None, ENGINE}:
         return "its job has a command"
     if not configuration.stream_output:
         return "its job does not show its output"
@@ -164,83 +143,17 @@ def unfit(
     return ""
 
 
-@dataclass
-class _Submitted:
-    """A flow run that is being carried out, and what came of it."""
-
-    submit: Any
-    result: Any = None
-
-    async def run(self, *, task_status: anyio.abc.TaskStatus[ProcessHandle]) -> None:
-        self.result = await self.submit(task_status=task_status)
-
-
-@dataclass
-class _Starter:
-    """Starts a flow run in a resident; what Prefect calls a process starter."""
-
-    resident: Resident
-    variables: Mapping[str, str]
-    folder: str
-    channel: ControlChannel
-
-    async def start(self, flow_run: FlowRun, task_status: _Started) -> None:
-        """Give the order, say so, and wait until the run is over."""
-        variables = dict(self.variables) | {
-            "PREFECT__FLOW_RUN_ID": str(flow_run.id),
-            "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",  # the worker's part
-        }
-        try:
-            port, token = self.channel.register(flow_run.id)
-            variables |= {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}
-        except RuntimeError:
-            pass  # Prefect's worker does without as well: it then ends a cancelled run by a signal alone
-        attempt = self.resident.begin({"environment": variables, "folder": self.folder})
-        task_status.started(ProcessHandle(cast("Any", attempt), termination_scope=_Scope(attempt)))
-        await attempt.wait()
-
-
-@dataclass
-class _Scope:
-    """How Prefect ends a run in a resident: with the resident."""
-
-    attempt: Attempt
-    wait_after_graceful_kill: bool = True
-
-    def is_alive(self, pid: int) -> bool:
-        return self.attempt.returncode is None
-
-    def graceful_kill(self, pid: int) -> None:
-        self.attempt.send(signal.SIGTERM)
-
-    def hard_kill(self, pid: int) -> None:
-        self.attempt.send(signal.SIGKILL)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class _NoHooks:
-    """Lindley's flows have no hooks for crashes and cancellation; others do not come here."""
-
-    async def run_cancellation_hooks(self, flow_run: FlowRun, state: State) -> None:
-        """Do nothing."""
-
-    async def run_crashed_hooks(self, flow_run: FlowRun, state: State) -> None:
-        """Do nothing."""
-
-
 def serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
     """Run a worker until SIGINT or SIGTERM.
 
     Parameters
     ----------
     workspace
-        Whose working folder the residents start in.
+        Whose working folder the warm processes start in.
     pool
         Name of the work pool; made if there is none.
     bounds
-        Of the residents; their limit is also that of the worker.
+        Of the warm processes; their limit is also that of the worker.
     """
     asyncio.run(_serve(workspace, pool, bounds))
 
@@ -252,13 +165,13 @@ async def _serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
 
     def stop() -> None:
         for number in _STOP:
-            loop.remove_signal_handler(number)  # a second one ends it at once, and the residents with it
+            loop.remove_signal_handler(number)  # a second signal ends worker and warm processes at once
         working.cancel()
 
     for number in _STOP:
         loop.add_signal_handler(number, stop)
-    async with Residents(bounds, _environment(), workspace.root, notify, installed_code) as residents:
-        worker = ResidentWorker(residents, pool, bounds.limit)
+    async with WarmPool(bounds, _environment(), workspace.root, notify, installed_code) as warm:
+        worker = WarmWorker(warm, pool, bounds.limit)
         try:
             await worker.start(printer=notify)
         except asyncio.CancelledError:
@@ -277,11 +190,6 @@ def installed_code() -> float:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of the residents: what Prefect gives to each run that asks for nothing else."""
+    """Return the environment of the warm processes: what Prefect gives to a run by default."""
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     return {name: v for name, v in (dict(os.environ) | settings).items() if not name.startswith(_OF_RUN)}
-
-
-def _variables(configuration: ProcessJobConfiguration) -> dict[str, str]:
-    """Return the variables of one run."""
-    return {name: v for name, v in configuration.env.items() if name.startswith(_OF_RUN) and v is not None}

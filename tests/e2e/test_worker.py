@@ -1,4 +1,4 @@
-"""The resident worker: runs share a process, nothing else is shared, and nothing is lost or left behind."""
+"""The warm worker: runs share a process and nothing else; no batch is lost, no process is left behind."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_process_that_has_done_its_runs_is_replaced_and_none_outlives_its_work
         until("the end of the sweep", lambda run=run: ask(f"{address}/flow_runs/{run['id']}")["end_time"])
         pids.append(int(ask(f"{address}/flow_runs/{run['id']}")["infrastructure_pid"]))
     assert pids[0] != pids[1]
-    assert f"Resident {pids[0]} is replaced after 1 run: it has done its 1 run" in log.read_text()
+    assert f"Warm process {pids[0]} is replaced after 1 run: it has done its 1 run" in log.read_text()
     children = until("a third process", lambda: psutil.Process(worker.pid).children(recursive=True))
     worker.kill()
     worker.wait()

@@ -1,4 +1,4 @@
-"""Which flow runs a resident can do."""
+"""Which flow runs a warm process can do."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ import yaml
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from flows.server import up
-from flows.server.resident import FLOWS
-from flows.server.worker import ResidentWorker, installed_code, unfit
+from flows.server.warm_process import FLOWS
+from flows.server.worker import ENGINE, WarmWorker, installed_code, unfit
 
 ENVIRONMENT = {"PATH": "/bin", "LINDLEY_HOME": "/work"}
 
 
-def job(
-    env: dict[str, str] | None = None, *, configured: bool = False, **how: Any
-) -> ProcessJobConfiguration:
-    made = ProcessJobConfiguration(env=ENVIRONMENT | {"PREFECT__FLOW_RUN_ID": "1"} | (env or {}), **how)
-    made._command_configured = configured
-    return made
+def job(env: dict[str, str] | None = None, **how: Any) -> ProcessJobConfiguration:
+    variables = ENVIRONMENT | {"PREFECT__FLOW_RUN_ID": "1"} | (env or {})
+    return ProcessJobConfiguration(env=variables, **({"command": ENGINE} | how))
 
 
 def deployment(**other: Any) -> Any:
@@ -30,7 +27,7 @@ def deployment(**other: Any) -> Any:
     return SimpleNamespace(**(ours | other))
 
 
-def test_a_run_of_lindleys_flows_that_asks_for_nothing_else_can_be_done():
+def test_a_run_of_lindleys_flows_with_the_usual_job_fits():
     assert unfit(deployment(), job(), ENVIRONMENT) == ""
 
 
@@ -42,24 +39,24 @@ def test_a_run_of_lindleys_flows_that_asks_for_nothing_else_can_be_done():
         ({"entrypoint": None}, {}, "its deployment is none of Lindley's flows"),
         ({"pull_steps": [{"prefect.deployments.steps.git_clone": {}}]}, {}, "other pull steps"),
         ({"pull_steps": None}, {}, "other pull steps"),
-        ({}, {"configured": True}, "its job has a command"),
+        ({}, {"command": "python mine.py"}, "its job has a command"),
         ({}, {"stream_output": False}, "does not show its output"),
         ({}, {"env": {"OMP_NUM_THREADS": "1", "PATH": "secret"}}, "differs in OMP_NUM_THREADS, PATH"),
     ],
 )
 def test_any_other_run_needs_a_process_of_its_own(what, how, why):
-    said = unfit(deployment(**what), job(**how), ENVIRONMENT)
-    assert why in said
-    assert "secret" not in said
+    found = unfit(deployment(**what), job(**how), ENVIRONMENT)
+    assert why in found
+    assert "secret" not in found
 
 
-def test_a_variable_that_is_missing_counts_as_well():
+def test_a_missing_variable_counts_as_a_difference():
     assert unfit(deployment(), job(), ENVIRONMENT | {"A": "1"}) == "its environment differs in A"
 
 
-def test_prefects_own_worker_stays_in_its_place():
+def test_prefects_own_worker_stays_registered():
     assert ProcessWorker.get_worker_class_from_type("process") is ProcessWorker
-    assert ResidentWorker.type == "process"
+    assert WarmWorker.type == "process"
 
 
 def test_the_deployed_flows_have_no_hooks_and_are_imported_beforehand():

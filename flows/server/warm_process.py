@@ -1,9 +1,9 @@
-"""The program of a resident: everything imported, then one flow run after the other.
+"""The program of a warm process: it imports everything, then carries out one flow run after the other.
 
 Orders come as lines of JSON on standard input: ``{"run": {"environment": ..., "folder": ...}}``. Reports go
 to standard output: ``{"ready": {"memory": bytes}}`` and ``{"ended": {"code": ..., "left": [...]}}``. What the
-flows print goes to standard error. When the other end of the orders is gone, so is the worker, and the
-process ends at once with everything that it started.
+flows print goes to standard error. When standard input is closed the worker is gone, and the process ends at
+once with everything that it started.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import IO, Any, NoReturn
 
 import prefect.engine
 import psutil  # type: ignore[import-untyped]
-from prefect._internal import control_listener
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import TerminationSignal
 from prefect.logging.handlers import APILogWorker
+from prefect.utilities.engine import capture_sigterm
 
 import lindley
 import tasks
@@ -41,7 +41,7 @@ FLUSH_SECONDS = 10.0
 
 
 def main() -> None:
-    """Do runs until there is nobody to give more."""
+    """Carry out runs until standard input is closed."""
     orders, reports = _channels()
     waiting: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders, waiting), daemon=True, name="orders").start()
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def import_all() -> None:
-    """Import what a run may import on use; nothing that a run imports first then counts as left behind."""
+    """Import what a run may import on use; otherwise a run would leave changed settings behind."""
     for package in (lindley, tasks):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
@@ -65,7 +65,7 @@ def import_all() -> None:
 
 
 def _channels() -> tuple[IO[str], IO[str]]:
-    """Take standard input and output for orders and reports; give whatever runs here others."""
+    """Take standard input and output for orders and reports; runs get an empty input and standard error."""
     orders, reports = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -75,14 +75,14 @@ def _channels() -> tuple[IO[str], IO[str]]:
 
 
 def _listen(orders: IO[str], waiting: queue.SimpleQueue[Mapping[str, Any]]) -> None:
-    """Pass orders on; end everything when there will be no more."""
+    """Queue orders; end this process when standard input is closed."""
     for line in orders:
         waiting.put(json.loads(line))
     _end_at_once()
 
 
 def _end_at_once() -> NoReturn:
-    """End this process and what it started, without a word to anybody."""
+    """End this process and what it started, without a report."""
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
@@ -97,9 +97,9 @@ def _report(reports: IO[str], what: str, **values: Any) -> None:
 
 
 def _run(order: Mapping[str, Any], before: Before) -> int:
-    """Do a run as a process of its own would, and return what its exit code had been.
+    """Carry out a run as a process of its own would, and return the exit code of that process.
 
-    Ends the process where the run was told to end: what is left of it then is not known.
+    Ends this process if the run was terminated: the state that it leaves behind is then unknown.
     """
     if sys.stdin.closed:  # Python's `exit`, with which the engine ends, closes it
         sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123  (it stays open)
@@ -117,10 +117,18 @@ def _run(order: Mapping[str, Any], before: Before) -> int:
         _flush()
     if terminated:
         os._exit(code)
-    # A run that ends before its engine starts leaves the address of its own control channel.
-    control_listener.stop()
+    forget_control_channel()
     before.restore()
     return code
+
+
+def forget_control_channel() -> None:
+    """Forget the control channel of a run that ended before its flow started; the next run brings its own.
+
+    Prefect forgets the address when the outermost `capture_sigterm` ends, which a flow enters when it starts.
+    """
+    with capture_sigterm():
+        pass
 
 
 def _engine() -> None:
@@ -135,7 +143,7 @@ def _engine() -> None:
 
 
 def _flush() -> None:
-    """Send what was logged and what happened; a process of its own does at its end."""
+    """Send the logs and events of the run, as a process of its own does at its end."""
     APILogWorker.drain_all(timeout=FLUSH_SECONDS)
     EventsWorker.drain_all(timeout=FLUSH_SECONDS)
 
