@@ -17,6 +17,8 @@ from lindley.errors import LindleyError
 from lindley.model.declaration import Declaration, load_file
 
 MODELS = Path(__file__).parent / "models"
+#: The reference cases; its README states their origin and licence.
+CASES = Path(__file__).parent / "posteriordb"
 #: What makes a folder a case.
 FILES = ("data.parquet", "spec.json", "reference.json")
 #: Families whose posterior is close to normal once a batch determines it; all others are hard.
@@ -146,7 +148,7 @@ def _load_case(folder: Path) -> Case:
         name=folder.name,
         declaration=declaration,
         batches=tuple(rows[columns].reset_index(drop=True) for rows in _cut(folder.name, data, spec)),
-        reference=_reference(folder.name, _read_json(folder / "reference.json")),
+        reference=load_reference(folder),
         regular=_is_regular(spec),
     )
 
@@ -230,8 +232,15 @@ def _covers(bounds: list[int], rows: int) -> bool:
     return len(bounds) > 1 and (bounds[0], bounds[-1]) == (0, rows) and bounds == sorted(set(bounds))
 
 
-def _reference(name: str, content: dict[str, Any]) -> Reference:
-    """Return the reference in the order of its `param_order`."""
+def load_reference(folder: Path) -> Reference:
+    """Return the reference of the case in `folder`, in the order of its `param_order`.
+
+    Raises
+    ------
+    CaseRefused
+        If it cannot be read or lacks a field.
+    """
+    name, content = folder.name, _read_json(folder / "reference.json")
     try:
         names = tuple(content["param_order"])
         marginal = {

@@ -28,7 +28,7 @@ from lindley.seeds import derive_seed
 from tests.models.covid_pooled import pooled
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT.parent / "shared/data/covid/raw/time_series_covid19_confirmed_global.csv.gz"
+SOURCE = ROOT / "data/reference/covid/time_series_covid19_confirmed_global.csv.gz"
 NEW, JOINS = "South Africa", 5
 #: Means within 0.2 pooled sds and sds within a tenth: the bars of hard cases.
 BARS = (0.2, 0.9, 1.1)

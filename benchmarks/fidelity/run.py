@@ -20,10 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fidelity import compare, methods, simulations, streams
-from benchmarks.fidelity.cases import FILES, CaseRefused, load_cases, regular_case
+from benchmarks.fidelity.cases import CASES, FILES, CaseRefused, load_cases, regular_case
 
-ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared" / "data"
 RESULTS = Path(__file__).parent / "results.csv"
 #: Cases of --quick, by the start of their names; elsewhere the four with the smallest data.
 QUICK = ("sblri", "earnings", "eight_schools", "dogs")
@@ -130,15 +128,17 @@ def run_stream(folder: Path, name: str, method: str, thin: int, together: int) -
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity.run", description=__doc__)
-    parser.add_argument("--cases", type=Path, default=SHARED / "posteriordb", help="folder of cases")
-    parser.add_argument("--streams", type=Path, default=SHARED / "streams", help="folder of the four streams")
+    parser.add_argument("--cases", type=Path, default=CASES, help="folder of cases")
+    parser.add_argument("--streams", type=Path, default=streams.FOLDER, help="folder of the four streams")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="cases whose names start with one of these")
     parser.add_argument("--quick", action="store_true", help="few cases, small simulations and streams")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results.csv; the others go beside it")
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 runs everything in this one")
     parser.add_argument("--minutes", type=float, default=60, help="what is not done then counts as failed")
     parser.add_argument("--thin", type=int, default=1, metavar="N", help="every N-th row of elec2 alone")
-    parser.add_argument("--refitted", action="store_true", help="also streams that are refitted by drift")
+    parser.add_argument(
+        "--refitted", action="store_true", help="also streams refitted when drift exceeds its budget"
+    )
     parser.add_argument("--skip-cases", action="store_true")
     parser.add_argument("--skip-simulations", action="store_true")
     parser.add_argument("--skip-streams", action="store_true")

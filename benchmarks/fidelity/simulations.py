@@ -71,7 +71,7 @@ def regression_coverage(streams: int) -> list[Row]:
     """Return coverage after each batch of `streams` simulated streams, Lindley's beside the marginal way's.
 
     Lindley's must be 0.90 within 2.6 standard errors at every batch; the marginal way's is known to fall to
-    0.42 (shared/data/baseline, 2,000 streams in closed form).
+    0.42 (data/reference/article/marginal_way_coverage.json, 2,000 streams in closed form).
     """
     rng = np.random.default_rng(derive_seed("correlated regression", str(streams)))
     kinds = {"lindley": _match_calibrated, "marginal": _match_margins}

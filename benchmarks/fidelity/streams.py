@@ -26,6 +26,8 @@ from lindley.model.policy import REST, Forgetting
 
 STREAMS = ("nes_waves", "trump_approval", "bike_hourly", "elec2")
 MODELS = Path(__file__).parent / "streams_models"
+#: The data and their reference posteriors; its README states their origin and licences.
+FOLDER = Path(__file__).parent / "streams_data"
 #: What a chain's policy says, by method. The first two learn all batches alike; the others forget.
 POLICIES: dict[str, dict[str, Any]] = {
     "static": {},

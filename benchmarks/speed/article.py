@@ -37,7 +37,7 @@ def _measure(bench: Bench, references: Sequence[Reference], scenario: str, proce
     if not python:
         bench.notify(f"SKIPPED: {ARTICLE}, for lack of a Python 3.9 with PyMC3 ({PYTHON})")
         return
-    source, folder = bench.shared / "baseline", bench.fresh("article")
+    source, folder = bench.reference / "article", bench.fresh("article")
     # It writes beside itself.
     for name in (SCRIPT, DATA):
         shutil.copyfile(source / name, folder / name)

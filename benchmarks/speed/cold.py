@@ -21,7 +21,7 @@ from benchmarks.speed.rivals import Pymc
 from benchmarks.speed.streams import Bench, batches_of, run
 from benchmarks.speed.targets import MODELS, REGRESSION, exact_regression
 
-REGRESSION_FILE = Path("baseline/regression_batches.parquet")
+REGRESSION_FILE = Path("article/regression_batches.parquet")
 ROOT = Path(__file__).parents[2]
 #: Links that fill the caches on disk, from genesis and from a belief.
 UNMEASURED = 2
@@ -31,7 +31,7 @@ ELSEWHERE = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PREFECT_API_URL", "L
 
 def cold(bench: Bench) -> None:
     """Links of the regression stream, each in a new process."""
-    frames = batches_of(REGRESSION.chain, MODELS, bench.shared / REGRESSION_FILE)
+    frames = batches_of(REGRESSION.chain, MODELS, bench.reference / REGRESSION_FILE)
     frames = frames[: UNMEASURED + (2 if bench.quick else 5)]
     references = [exact_regression(pd.concat(frames[: i + 1])) for i in range(len(frames))]
     ours = ColdLindley(bench.workspace(MODELS), REGRESSION.chain, REGRESSION.variables)

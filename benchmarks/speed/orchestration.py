@@ -33,7 +33,7 @@ BOTH = f"{PREFECT}+mlflow_server"
 
 def orchestration(bench: Bench) -> None:
     """Links of the regression stream by all ways in turns; every way has a chain of its own."""
-    frames = batches_of(REGRESSION.chain, MODELS, bench.shared / cold.REGRESSION_FILE)
+    frames = batches_of(REGRESSION.chain, MODELS, bench.reference / cold.REGRESSION_FILE)
     frames = frames[: UNMEASURED + (2 if bench.quick else 6)]
     references = [exact_regression(pd.concat(frames[: i + 1])) for i in range(len(frames))]
     files = bench.files(REGRESSION.chain, frames)

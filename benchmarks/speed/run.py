@@ -26,11 +26,11 @@ from flows.environment import ALWAYS
 from flows.server.processes import end_tree
 
 ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared" / "data"
+REFERENCE = ROOT / "data" / "reference"
 RESULTS = Path(__file__).with_name("results.csv")
 PAGE = ROOT / "docs" / "performance.md"
 #: What every scenario needs.
-STREAM = Path("baseline/regression_batches.parquet")
+STREAM = Path("article/regression_batches.parquet")
 #: Small matrices; more threads cost more than they bring, and all methods have the same.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 FINISHED, LATE = "finished", "not done in time (--minutes)"
@@ -52,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(given)
     # Where nobody watches, rich would cut the tables at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 150)
-    if not (options.shared / STREAM).is_file():
-        print(f"There is no {STREAM} in {options.shared}: give the folder with --shared", file=sys.stderr)
+    if not (options.reference / STREAM).is_file():
+        print(
+            f"There is no {STREAM} in {options.reference}: give the folder with --reference", file=sys.stderr
+        )
         return 2
     deadline = time.monotonic() + 60 * options.minutes
     wanted = [name for name in SCENARIOS if not options.only or name in options.only]
@@ -106,7 +108,8 @@ def _run(
     lines, log = scratch / "lines.jsonl", scratch / "log.txt"
     lines.touch()
     command = [sys.executable, "-m", "benchmarks.speed.worker", part.scenario]
-    command += ["--folder", str(scratch), "--shared", str(options.shared.resolve()), "--lines", str(lines)]
+    command += ["--folder", str(scratch), "--lines", str(lines)]
+    command += ["--reference", str(options.reference.resolve())]
     # Caches on disk of its own: an earlier run has left the very models of this one in those of the user.
     flags = [os.environ.get("PYTENSOR_FLAGS", ""), f"base_compiledir={scratch / 'pytensor'}"]
     caches = {"PYTENSOR_FLAGS": ",".join(filter(None, flags))}
@@ -152,7 +155,7 @@ def _take(part: Part, lines: Sequence[str], notify: Callable[[str], None]) -> No
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.run", description=__doc__)
-    parser.add_argument("--shared", type=Path, default=SHARED, help="folder of the reference data")
+    parser.add_argument("--reference", type=Path, default=REFERENCE, help="folder of the reference data")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--quick", action="store_true", help="few links, one run of each")
     parser.add_argument("--out", type=Path, help="results.csv; how it was run goes beside it")
@@ -172,9 +175,9 @@ def _command(given: Sequence[str]) -> str:
     for word in given:
         if skip:
             skip = False
-        elif word in ("--shared", "--out", "--page"):
+        elif word in ("--reference", "--out", "--page"):
             skip = True
-        elif not word.startswith(("--shared=", "--out=", "--page=")):
+        elif not word.startswith(("--reference=", "--out=", "--page=")):
             kept.append(word)
     return " ".join(["python -m benchmarks.speed.run", *kept])
 

@@ -31,11 +31,11 @@ from benchmarks.speed.targets import (
 from flows.direct import update_directly
 from lindley.inference.diagnostics import convergence
 
-SIR_FILE = Path("baseline/sir_article_batches.parquet")
-SIR_REFERENCE = Path("baseline/sir_article_reference.json")
+SIR_FILE = Path("article/sir_article_batches.parquet")
+SIR_REFERENCE = Path("article/sir_article_reference.json")
 SIR = "sir_article"
 SIR_VARIABLES = ("lambda", "mu", "sigma")
-#: The article's SIR on PyMC3 3.11.6, 2 cores, as the shared data's page has it: link, seconds, CPU, ESS.
+#: The article's SIR on PyMC3 3.11.6, 2 cores, quoted from the README of its data: link, seconds, CPU, ESS.
 SIR_QUOTED = ((1, float("nan"), 1975.0, 137.0), (2, 1056.0, 1337.0, 161.0))
 #: Links that make a process warm: from genesis, and from a belief.
 WARM_UP = 3
@@ -47,7 +47,7 @@ def warm(bench: Bench) -> None:
     The rows are dealt anew each time: a model that holds its batch as constants is found in the caches on
     disk when it comes again, and no batch of a chain comes again.
     """
-    frames = batches_of(REGRESSION.chain, MODELS, bench.shared / cold.REGRESSION_FILE)
+    frames = batches_of(REGRESSION.chain, MODELS, bench.reference / cold.REGRESSION_FILE)
     frames, repeats = (frames[:3], 1) if bench.quick else (frames, 3)
     warm_up = dealt(frames, repeats)[: 2 if bench.quick else WARM_UP]
     _all_ways(bench, warm_up, begin=len(warm_up) + 1)
@@ -155,9 +155,9 @@ def _grown(bench: Bench, marks: Sequence[int], around: int, files: Sequence[Path
 
 
 def sir_article(bench: Bench) -> None:
-    """Two outbreaks, warm and cold, beside what the shared data's page says of PyMC3."""
-    files = bench.files(SIR, batches_of(SIR, MODELS, bench.shared / SIR_FILE))
-    references = sir_references(json.loads((bench.shared / SIR_REFERENCE).read_text(encoding="utf-8")))
+    """Two outbreaks, warm and cold, beside the quoted measurements of PyMC3."""
+    files = bench.files(SIR, batches_of(SIR, MODELS, bench.reference / SIR_FILE))
+    references = sir_references(json.loads((bench.reference / SIR_REFERENCE).read_text(encoding="utf-8")))
     for turn in range(2 if bench.quick else 4):
         warm_one = Lindley(bench.workspace(MODELS), SIR, SIR_VARIABLES)
         cold_one = cold.ColdLindley(bench.workspace(MODELS), SIR, SIR_VARIABLES)

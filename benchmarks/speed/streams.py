@@ -28,7 +28,7 @@ class Bench:
     ----------
     folder
         For all that is written; removed afterwards.
-    shared
+    reference
         Folder of the reference data.
     quick
         A little of everything.
@@ -39,7 +39,7 @@ class Bench:
     """
 
     folder: Path
-    shared: Path
+    reference: Path
     quick: bool
     emit: Callable[[Row], None]
     notify: Callable[[str], None]

@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.fidelity.cases import Case, load_cases
+from benchmarks.fidelity.cases import CASES, Case, load_cases
 from benchmarks.fidelity.methods import Settings, run_chain
 from lindley.batch.batch import batch_from_frame
 from lindley.inference import assessment
@@ -32,7 +32,6 @@ from lindley.target.problem import Problem
 from lindley.timing import Phases
 
 TUNES = (50, 100, 150, 200, 300, 500)
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "posteriordb"
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def study(cases: Sequence[Case], fits: int) -> Iterator[Row]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns 0, or 2 without cases."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=Path, default=SHARED)
+    parser.add_argument("--cases", type=Path, default=CASES, help="folder of cases")
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--fits", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "warmup.csv")

@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenario", choices=SCENARIOS)
     parser.add_argument("--folder", type=Path, required=True, help="for all that is written")
-    parser.add_argument("--shared", type=Path, required=True, help="the reference data")
+    parser.add_argument("--reference", type=Path, required=True, help="the reference data")
     parser.add_argument("--lines", type=Path, required=True, help="takes rows and sentences")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
@@ -49,7 +49,7 @@ def main() -> None:
         def emit(row: Row) -> None:
             put("row", row.as_dict())
 
-        bench = Bench(options.folder, options.shared, options.quick, emit, lambda text: put("say", text))
+        bench = Bench(options.folder, options.reference, options.quick, emit, lambda text: put("say", text))
         WORK[options.scenario](bench)
 
 

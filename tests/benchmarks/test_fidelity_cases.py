@@ -14,34 +14,25 @@ import pytest
 from pytensor.gradient import jacobian
 from pytensor.graph.replace import graph_replace
 
-from benchmarks.fidelity.cases import FILES, MODELS, Case, CaseRefused, load_cases, model_file
+from benchmarks.fidelity.cases import CASES, MODELS, Case, CaseRefused, load_cases, model_file
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import DeclarationRefused
 from lindley.model.graph import take_apart
 from lindley.target.density import target
 
-ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared" / "data" / "posteriordb"
 NAMES = sorted(path.stem for path in MODELS.glob("*.py"))
 #: Stan solves these equations with tolerances of its own, the models by Runge-Kutta steps.
 ODE = {"hudson_lynx_hare-lotka_volterra": 1e-5, "sir-sir": 1e-5}
 COMPILE = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 
 
-def folder(name: str) -> Path:
-    """Return a case's folder of the shared reference data, or skip with a reason."""
-    if not (SHARED / name / FILES[0]).is_file():
-        pytest.skip(f"the reference data shared/data/posteriordb/{name} is not beside the repository")
-    return SHARED / name
-
-
 def read(name: str, file: str) -> dict[str, Any]:
-    return json.loads((folder(name) / file).read_text())
+    return json.loads((CASES / name / file).read_text())
 
 
 @functools.cache
 def case(name: str) -> Case:
-    return load_cases(folder(name).parent, [name])[0]
+    return load_cases(CASES, [name])[0]
 
 
 class Translation:
@@ -113,7 +104,6 @@ class Translation:
             self.model.set_data(data.name, other[data.name].get_value())
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize("name", NAMES)
 class TestModels:
     def test_the_model_agrees_with_the_reference_at_its_checkpoints(self, name: str) -> None:
@@ -157,10 +147,8 @@ class TestModels:
         assert len(case(name).reference.names) == spec["n_params"]
 
 
-@pytest.mark.shared
-def test_every_shared_case_has_a_model_and_six_are_hard() -> None:
-    folder(NAMES[0])
-    assert sorted(path.parent.name for path in SHARED.glob("*/spec.json")) == NAMES
+def test_every_reference_case_has_a_model_and_six_are_hard() -> None:
+    assert sorted(path.parent.name for path in CASES.glob("*/spec.json")) == NAMES
     assert [name for name in NAMES if not case(name).regular] == [
         "dugongs_data-dugongs_model",
         "eight_schools-eight_schools_noncentered",

@@ -79,27 +79,27 @@ class TestPage:
 
 class TestCommand:
     @pytest.fixture
-    def shared(self, tmp_path: Path) -> Path:
-        (tmp_path / "shared" / "baseline").mkdir(parents=True)
-        (tmp_path / "shared" / run.STREAM).touch()
-        return tmp_path / "shared"
+    def reference(self, tmp_path: Path) -> Path:
+        (tmp_path / "reference" / "article").mkdir(parents=True)
+        (tmp_path / "reference" / run.STREAM).touch()
+        return tmp_path / "reference"
 
-    def arguments(self, shared: Path, *more: str) -> list[str]:
-        out = shared.parent / "out" / "results.csv"
-        return ["--shared", str(shared), "--out", str(out), "--only", "warm", *more]
+    def arguments(self, reference: Path, *more: str) -> list[str]:
+        out = reference.parent / "out" / "results.csv"
+        return ["--reference", str(reference), "--out", str(out), "--only", "warm", *more]
 
     def test_without_reference_data_nothing_runs(self, tmp_path: Path, capsys) -> None:
-        assert run.main(["--shared", str(tmp_path)]) == 2
+        assert run.main(["--reference", str(tmp_path)]) == 2
         assert "regression_batches.parquet" in capsys.readouterr().err
 
-    def test_what_is_not_done_in_time_is_said_and_other_scenarios_stay(self, shared: Path, capsys) -> None:
-        out = shared.parent / "out" / "results.csv"
+    def test_what_is_not_done_in_time_is_said_and_other_scenarios_stay(self, reference: Path, capsys) -> None:
+        out = reference.parent / "out" / "results.csv"
         measure.write(out, [row(scenario="cold", process="cold"), row()])
-        assert run.main(self.arguments(shared, "--minutes", "0")) == 1
+        assert run.main(self.arguments(reference, "--minutes", "0")) == 1
         assert [found.scenario for found in measure.read(out)] == ["cold"]
         runs = json.loads(out.with_name("results-runs.json").read_text())
         assert runs["warm"]["outcome"] == run.LATE
-        assert str(shared) not in json.dumps(runs)
+        assert str(reference) not in json.dumps(runs)
         assert "not finished: warm (not done in time" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ class TestCommand:
         ending: str,
         outcome: str,
         code: int,
-        shared: Path,
+        reference: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A worker that writes two rows and then ends, fails or hangs."""
         lines = [json.dumps({"row": row(seconds=value).as_dict()}) for value in (1.0, 3.0)]
-        script = shared.parent / "worker.py"
+        script = reference.parent / "worker.py"
         script.write_text(
             "import sys, time\n"
             "where = sys.argv[sys.argv.index('--lines') + 1]\n"
@@ -146,13 +146,13 @@ class TestCommand:
         clock = SimpleNamespace(monotonic=lambda: begun + 600 * bool(late), sleep=time.sleep)
         monkeypatch.setattr(run, "time", clock)
         monkeypatch.setattr(run.subprocess, "Popen", popen)
-        assert run.main(self.arguments(shared, "--minutes", "5")) == code
-        out = shared.parent / "out" / "results.csv"
+        assert run.main(self.arguments(reference, "--minutes", "5")) == code
+        out = reference.parent / "out" / "results.csv"
         assert [(found.seconds, found.repeats) for found in measure.read(out)] == [(2.0, 2)]
         assert page.read_runs(out.with_name("results-runs.json"))["warm"].outcome == outcome
 
     def test_the_command_on_the_page_has_no_folders(self) -> None:
-        found = run._command(["--shared", "/a", "--out=/b", "--only", "warm", "--page", "/c"])
+        found = run._command(["--reference", "/a", "--out=/b", "--only", "warm", "--page", "/c"])
         assert found == "python -m benchmarks.speed.run --only warm"
 
 
@@ -186,11 +186,11 @@ class TestArticle:
 
     def test_it_runs_where_a_python_is_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A stand-in for the script; it must be given the batches and run twice."""
-        baseline, document = tmp_path / "baseline", self.document()
+        folder, document = tmp_path / "article", self.document()
         del document["batches"][1:]
-        baseline.mkdir()
-        (baseline / article.DATA).touch()
-        (baseline / article.SCRIPT).write_text(
+        folder.mkdir()
+        (folder / article.DATA).touch()
+        (folder / article.SCRIPT).write_text(
             "import pathlib, sys\n"
             "assert pathlib.Path(__file__).with_name('regression_batches.parquet').exists()\n"
             "options = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"

@@ -17,7 +17,7 @@ from lindley.model.graph import take_apart
 from tests.models.covid_pooled import MODELS, pooled
 from tests.support import oracles
 
-JHU = MODELS.parents[1] / "shared/data/covid/raw/time_series_covid19_confirmed_global.csv.gz"
+JHU = MODELS.parent / "data/reference/covid/time_series_covid19_confirmed_global.csv.gz"
 MONTHS = [str(month) for month in pd.period_range("2020-03", "2021-01", freq="M")]
 declaration = load_declaration("covid_hierarchical", MODELS)
 parts = declaration.build.__globals__
@@ -121,12 +121,9 @@ class TestMadeUpSource:
             list(declaration.split(str(tmp_path / "source.csv")))
 
 
-@pytest.mark.shared
 class TestJohnsHopkins:
     @pytest.fixture
     def batches(self) -> dict[str, pd.DataFrame]:
-        if not JHU.is_file():
-            pytest.skip(f"the reference data {JHU.name} is not beside the repository")
         return dict(declaration.split(str(JHU)))
 
     def test_eleven_months_with_the_countries_that_report(self, batches: dict[str, pd.DataFrame]) -> None:

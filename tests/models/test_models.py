@@ -20,16 +20,9 @@ from tests.support import oracles
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
-SHARED = ROOT.parent / "shared" / "data"
+REFERENCE = ROOT / "data" / "reference"
 FLU = ROOT / "data" / "boarding_school_flu.csv"
 CASES = [3, 8, 26, 76, 225, 298, 258, 233, 189, 128, 68, 29, 14, 4]
-
-
-def shared(path: str) -> str:
-    """Return a file of the shared reference data, or skip with a reason."""
-    if not (SHARED / path).is_file():
-        pytest.skip(f"the reference data shared/data/{path} is not beside the repository")
-    return str(SHARED / path)
 
 
 def flu_frames() -> list[pd.DataFrame]:
@@ -174,19 +167,17 @@ class TestSplits:
             list(range(20, 25)),
         ]
 
-    @pytest.mark.shared
     def test_regression_stream_comes_in_its_ten_batches_with_a_row_key(self) -> None:
         declaration = load("regression_stream")
-        batches = list(declaration.split(shared("baseline/regression_batches.parquet")))
+        batches = list(declaration.split(str(REFERENCE / "article/regression_batches.parquet")))
         assert [stem for stem, _ in batches] == [f"regression_stream-{n:03d}" for n in range(10)]
         assert pd.concat([rows["row"] for _, rows in batches]).tolist() == list(range(2000))
         for _, rows in batches:
             assert batch_from_frame(rows, declaration).rows == 200
 
-    @pytest.mark.shared
     def test_sir_article_comes_in_two_outbreaks(self) -> None:
         declaration = load("sir_article")
-        batches = list(declaration.split(shared("baseline/sir_article_batches.parquet")))
+        batches = list(declaration.split(str(REFERENCE / "article/sir_article_batches.parquet")))
         assert [(stem, len(rows)) for stem, rows in batches] == [
             ("sir_article-001", 40),
             ("sir_article-002", 40),
@@ -268,16 +259,15 @@ class TestCovidSource:
         with pytest.raises(BatchUnreadable, match="Johns Hopkins"):
             list(load("covid_sir").split(str(tmp_path / "source.csv")))
 
-    @pytest.mark.shared
     def test_johns_hopkins_own_file_gives_157_weeks_from_march_2020(self) -> None:
         declaration = load("covid_sir")
-        name = "covid/raw/time_series_covid19_confirmed_global.csv.gz"
-        batches = list(declaration.split(shared(name)))
+        source = REFERENCE / "covid/time_series_covid19_confirmed_global.csv.gz"
+        batches = list(declaration.split(str(source)))
         assert len(batches) == 157
         first = batches[0][1]
         assert first["date"].iloc[0] == pd.Timestamp(2020, 3, 4)
         assert first["cases"].tolist() == [33, 77, 53, 166, 116, 75, 188]
-        tidy = list(declaration.split(shared("covid/USA.csv")))
+        tidy = list(declaration.split(str(REFERENCE / "covid/USA.csv")))
         for (stem, rows), (other_stem, other) in zip(batches, tidy, strict=True):
             assert stem == other_stem
             pd.testing.assert_frame_equal(rows, other)

@@ -20,8 +20,7 @@ from lindley.workspace import Workspace
 from tests.support.oracles import beta_binomial
 
 ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared" / "data"
-VINTAGE = SHARED / "covid" / "usa_confirmed_vintage_2020-04-22.csv"
+VINTAGE = ROOT / "data/reference/covid" / "usa_confirmed_vintage_2020-04-22.csv"
 BATCHES, BAD, ROWS = 10, 3, 10
 
 
@@ -188,11 +187,8 @@ declaration = Declaration(
 """
 
 
-@pytest.mark.shared
 def test_a_week_that_was_revised_counts_as_it_is_known_now(ledger, tmp_path):
     """US cases as published on 22 April 2020, weeks from 9 March; the second week is corrected later."""
-    if not VINTAGE.is_file():
-        pytest.skip("the shared reference data (covid/usa_confirmed_vintage_2020-04-22.csv) are not here")
     (tmp_path / "reported.py").write_text(COUNTS, encoding="utf-8")
     declaration = load_file(tmp_path / "reported.py")
     table = pd.read_csv(VINTAGE, parse_dates=["date"]).set_index("date").diff()

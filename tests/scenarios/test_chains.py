@@ -21,7 +21,8 @@ from lindley.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
-SHARED = ROOT.parent / "shared" / "data"
+#: Written by PyMC3; see the README beside it.
+PYMC3 = ROOT / "tests" / "data" / "pymc3"
 LINKS = 20
 
 
@@ -245,16 +246,12 @@ def test_a_moved_workspace_is_read_where_it_is(workspace, ledger, tmp_path):
         hidden.rename(workspace.root)
 
 
-@pytest.mark.shared
 def test_a_genuine_pymc3_trace_starts_a_chain(ledger):
-    legacy = SHARED / "legacy"
-    if not legacy.is_dir():
-        pytest.skip("the shared reference data (legacy/trace.nc) is not beside this checkout")
     declaration = load_declaration("sir_article", MODELS)
-    registered = import_trace(ledger, declaration, legacy / "trace.nc")
+    registered = import_trace(ledger, declaration, PYMC3 / "trace.nc")
     assert (registered.status, registered.link) == ("accepted", 1)
     link = find_link(ledger, "sir_article")
-    summary = pd.read_csv(legacy / "trace_summary.csv", index_col=0)
+    summary = pd.read_csv(PYMC3 / "trace_summary.csv", index_col=0)
     ours = link.summary()
     for name in ("lambda", "mu", "R0"):
         assert round(ours.loc[name, "mean"], 3) == summary.loc[name, "mean"]
@@ -263,7 +260,7 @@ def test_a_genuine_pymc3_trace_starts_a_chain(ledger):
     assert any("ESS" in warning for warning in link.record["gate"]["warnings"])
     assert verify_chain(ledger, "sir_article").findings == ()
     with pytest.raises(ModelRefused, match="exists already"):
-        import_trace(ledger, declaration, legacy / "trace.nc")
+        import_trace(ledger, declaration, PYMC3 / "trace.nc")
 
 
 def test_a_file_that_is_no_trace_starts_nothing(ledger, tmp_path):
