@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from lindley.errors import NameRefused
 
@@ -29,3 +30,15 @@ def check_chain_name(name: str) -> str:
             todo="rename the chain in its declaration, or correct the name you typed",
         )
     return name
+
+
+def shown_name(path: Path) -> str:
+    """Return the file's name fit for a message: escaped and shortened, without its folder."""
+    name = printable(path.name)
+    return name if len(name) <= 80 else name[:60] + "..." + name[-17:]
+
+
+def printable(text: str) -> str:
+    """Return text with what cannot be printed or encoded escaped, fit for records, pages and terminals."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -16,9 +16,8 @@ from lindley import failpoints
 from lindley.arrivals.landing import Arrival, Listing, archive, arrivals, is_complete
 from lindley.arrivals.rejection import reject
 from lindley.atomic import Identity, Replaced, give_back, identity
-from lindley.batch.formats import shown_name
 from lindley.errors import BatchRefused, FileUnavailable, LindleyError, NameRefused
-from lindley.names import check_chain_name
+from lindley.names import check_chain_name, shown_name
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:

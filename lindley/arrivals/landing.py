@@ -19,9 +19,9 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from lindley.atomic import Identity, move_new, remove, write_new
-from lindley.batch.formats import EXTENSIONS, PARQUET_MAGIC, shown_name
+from lindley.batch import formats
 from lindley.errors import BatchRefused, FileUnavailable, NameRefused
-from lindley.names import CHAIN_NAME, check_chain_name
+from lindley.names import CHAIN_NAME, check_chain_name, shown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,9 +195,11 @@ def is_complete(
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 return False
             age = _age(after, clock())
-        if path.suffix.lower() != ".parquet" or age >= patience_seconds:
+        form = formats.format_of(path)
+        if form is None or form.complete is None or age >= patience_seconds:
             return True
-        return _ends_as_parquet(path)
+        with path.open("rb") as file:
+            return form.complete(file)
     except FileNotFoundError:
         return False
 
@@ -206,15 +208,6 @@ def _age(status: os.stat_result, now: float) -> float:
     """Return the seconds since the last change; a time in the future is a clock that was off."""
     changed = status.st_mtime if status.st_mtime <= now else status.st_ctime
     return now - changed
-
-
-def _ends_as_parquet(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size < 2 * len(PARQUET_MAGIC):
-            return False
-        file.seek(-len(PARQUET_MAGIC), os.SEEK_END)
-        return file.read() == PARQUET_MAGIC
 
 
 def archive(
@@ -257,7 +250,8 @@ def archive(
     folder = store / chain
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{digest}{path.suffix.lower()}"
-    stored = next((p for p in (folder / f"{digest}{e}" for e in EXTENSIONS) if p.exists()), None)
+    names = (folder / f"{digest}{form.extension}" for form in formats.FORMATS)
+    stored = next((name for name in names if name.exists()), None)
     if stored is None and move_new(path, target, keep=keep, seen=seen):
         return target
     stored = stored or target

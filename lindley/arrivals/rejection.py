@@ -11,9 +11,8 @@ from pathlib import Path
 
 from lindley import failpoints
 from lindley.atomic import Identity, Replaced, move_new, write_new
-from lindley.batch.formats import shown_name
 from lindley.errors import FileUnavailable, LindleyError
-from lindley.names import check_chain_name
+from lindley.names import check_chain_name, shown_name
 
 #: Bytes of a rejected file's name: room for ``-N.reason.json`` within the usual 255.
 _NAME_BYTES = 200

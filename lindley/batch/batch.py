@@ -18,12 +18,13 @@ from lindley.atomic import write_over
 from lindley.batch.casting import cast_column, shown_value
 from lindley.batch.declared_schema import as_schema
 from lindley.batch.digest import FORMAT, PER_SECOND, content_digest, decode, family
-from lindley.batch.formats import printable, shown_name
 from lindley.batch.frames import frame_from_table, table_from_frame
-from lindley.batch.readers import Limits, read_table
+from lindley.batch.limits import Limits
+from lindley.batch.readers import read_table
 from lindley.batch.schema import cast_table, listed, missing_rows, rows_text
 from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
 from lindley.model.declaration import Declaration
+from lindley.names import printable, shown_name
 from lindley.timing import READ, VALIDATE, Phases
 
 #: Metadata key of the Parquet files that `write_batch` writes; the value is the batch digest.
@@ -116,7 +117,7 @@ def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = 
     declaration
         What the file must fit.
     limits
-        Bounds on file and table, see `lindley.batch.readers.Limits`.
+        Bounds on file and table, see `lindley.batch.limits.Limits`.
 
     Raises
     ------

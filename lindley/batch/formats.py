@@ -1,22 +1,132 @@
-"""Names of files that come in: which kinds are read, and how a name is shown."""
+"""The formats of batch files: one entry each, and everything that depends on the format is in it.
+
+To add a format, append an entry to `FORMATS` and put the table of `markdown_table` into the documentation.
+The watcher of the landing folder imports this module, so that readers are imported when they read.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
-#: Extensions of files that become batches.
-EXTENSIONS = (".csv", ".parquet")
-#: What a Parquet file begins and ends with.
-PARQUET_MAGIC = b"PAR1"
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-
-def shown_name(path: Path) -> str:
-    """Return the file's name fit for a message: escaped and shortened, without its folder."""
-    name = printable(path.name)
-    return name if len(name) <= 80 else name[:60] + "..." + name[-17:]
+    from lindley.batch.limits import Limits
+    from lindley.batch.schema import BatchSchema
 
 
-def printable(text: str) -> str:
-    """Return text with what cannot be printed or encoded escaped, fit for records, pages and terminals."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A kind of files that become batches.
+
+    Parameters
+    ----------
+    name
+        What people call it.
+    extension
+        Ending of its files' names, lower case, with the dot.
+    content
+        What a file contains, for messages.
+    notes
+        Dialect and restrictions, for the documentation.
+    read
+        Return the table in a file's bytes, given its name for messages, the bytes, the declared schema and
+        the limits. Raises `BatchUnreadable` for bytes that are no such file, `BatchRefused` for columns that
+        do not fit the schema and sizes above the limits.
+    magic
+        First bytes of every file; empty for a format of text.
+    complete
+        Whether an open file ends as its writer leaves it; None for a format whose end shows nothing.
+    """
+
+    name: str
+    extension: str
+    content: str
+    notes: str
+    read: Callable[[str, bytes, BatchSchema, Limits], pa.Table]
+    magic: bytes = b""
+    complete: Callable[[BinaryIO], bool] | None = None
+
+    def disguised(self, data: bytes) -> str | None:
+        """Return the kind of file that the first bytes show, None where it is this one."""
+        if self.magic and data.startswith(self.magic):
+            return None
+        kinds = _OTHER_KINDS | {form.magic: f"a {form.name} file" for form in FORMATS if form.magic}
+        kind = next((kind for magic, kind in kinds.items() if data.startswith(magic)), None)
+        return kind or (f"a file that begins with {data[:4]!r}" if self.magic else None)
+
+
+def format_of(path: Path) -> Format | None:
+    """Return the format that a file's extension names, in any case; None for an extension of no format."""
+    return next((form for form in FORMATS if form.extension == path.suffix.lower()), None)
+
+
+def any_of(words: Iterable[str]) -> str:
+    """Return alternatives as a sentence has them: ``a, b or c``."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def markdown_table() -> str:
+    """Return the table of formats that stands in the documentation."""
+    rows = [f"| {form.name} | `{form.extension}` | {form.notes} |" for form in FORMATS]
+    return "\n".join(["| format | extension | notes |", "| --- | --- | --- |", *rows])
+
+
+def _read_csv(name: str, data: bytes, schema: BatchSchema, limits: Limits) -> pa.Table:
+    from lindley.batch.csv_format import read_csv  # imports Arrow, which the watcher does without
+
+    return read_csv(name, data, schema, limits)
+
+
+def _read_parquet(name: str, data: bytes, schema: BatchSchema, limits: Limits) -> pa.Table:
+    from lindley.batch.parquet_format import read_parquet  # imports Arrow, which the watcher does without
+
+    return read_parquet(name, data, schema, limits)
+
+
+_PARQUET_MAGIC = b"PAR1"
+
+
+def _ends_as_parquet(file: BinaryIO) -> bool:
+    if file.seek(0, os.SEEK_END) < 2 * len(_PARQUET_MAGIC):
+        return False
+    file.seek(-len(_PARQUET_MAGIC), os.SEEK_END)
+    return file.read() == _PARQUET_MAGIC
+
+
+#: Every format of batch files.
+FORMATS = (
+    Format(
+        name="CSV",
+        extension=".csv",
+        content="comma-separated text",
+        notes="UTF-8, comma, one header line; quotes are doubled inside quoted values, which may contain line"
+        ' feeds; an empty field is null, `""` is the empty text, `NaN` is the float NaN. Complete when it has'
+        " not changed for a second.",
+        read=_read_csv,
+    ),
+    Format(
+        name="Parquet",
+        extension=".parquet",
+        content="a file that begins and ends with PAR1",
+        notes="flat columns; pandas' index without a name is left out. Complete when it has not changed for a"
+        " second and ends with `PAR1`; without that end it is rejected after a minute.",
+        read=_read_parquet,
+        magic=_PARQUET_MAGIC,
+        complete=_ends_as_parquet,
+    ),
+)
+#: The formats, for messages.
+ANY_FORMAT = any_of(form.name for form in FORMATS)
+#: First bytes of files of other formats that people rename.
+_OTHER_KINDS = {
+    b"PK\x03\x04": "a zip archive or a spreadsheet",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"ARROW1": "an Arrow IPC file",
+}

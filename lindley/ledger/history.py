@@ -165,7 +165,7 @@ class Link:
 
     def batch(self) -> pd.DataFrame | None:
         """Return the batch as a frame; None for a link without one (kind ``import``)."""
-        from lindley.batch.readers import read_stored  # the readers import the numerical stack
+        from lindley.batch.parquet_format import read_stored  # the readers import the numerical stack
 
         if not self.view.batch_digest:
             return None

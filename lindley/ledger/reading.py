@@ -133,7 +133,7 @@ def read_rows(ledger: Ledger, link: ChainLink) -> pa.Table:
         If they are missing, unreadable, or have another digest.
     """
     from lindley.batch.digest import content_digest  # as the module says
-    from lindley.batch.readers import read_stored
+    from lindley.batch.parquet_format import read_stored
 
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)

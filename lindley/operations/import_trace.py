@@ -17,7 +17,6 @@ import pytensor
 import xarray as xr
 from pytensor.graph.replace import graph_replace
 
-from lindley.batch.formats import shown_name
 from lindley.errors import BatchUnreadable, LedgerCorrupt, LostRace, ModelRefused
 from lindley.inference import diagnostics, trace
 from lindley.inference.diagnostics import Convergence, Gate, Thresholds
@@ -33,6 +32,7 @@ from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration
 from lindley.model.graph import ModelGraph
 from lindley.model.relabelling import in_order
+from lindley.names import shown_name
 from lindley.operations.update import genesis_model
 from lindley.prior.matched import MatchedPrior, match
 from lindley.seeds import derive_seed

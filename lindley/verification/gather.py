@@ -13,7 +13,7 @@ import xarray as xr
 
 from lindley.batch.batch import key_ranges_of
 from lindley.batch.digest import content_digest
-from lindley.batch.readers import read_stored
+from lindley.batch.parquet_format import read_stored
 from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger import artifact_names
 from lindley.ledger.chain import Version

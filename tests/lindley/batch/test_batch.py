@@ -27,7 +27,7 @@ from lindley.batch.batch import (
     write_batch,
 )
 from lindley.batch.digest import content_digest
-from lindley.batch.readers import Limits
+from lindley.batch.limits import Limits
 from lindley.errors import BatchRefused, BatchUnreadable, DeclarationRefused, LedgerCorrupt
 from lindley.model.declaration import Declaration
 

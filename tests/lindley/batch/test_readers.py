@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lindley.batch.declared_schema import as_schema
-from lindley.batch.formats import shown_name
-from lindley.batch.readers import Limits, read_stored, read_table
+from lindley.batch.limits import Limits
+from lindley.batch.parquet_format import read_stored
+from lindley.batch.readers import read_table
 from lindley.errors import BatchRefused, BatchUnreadable, FileUnavailable
+from lindley.names import shown_name
 
 SCHEMA = as_schema(pa.schema([("code", pa.string()), ("n", pa.int64())]))
 GOOD = "code,n\n007,1\n08,2\n"
