@@ -1,13 +1,14 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set everything up first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-faults lint lock clean bench-fidelity bench-speed
+.PHONY: help setup demo test docs coverage test-faults lint lock clean bench-fidelity bench-speed
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 BENCHMARKS := $(VENV)/.benchmarks
 CASES ?= benchmarks/fidelity/posteriordb
+DOCS := $(VENV)/.docs
 # pyenv and uv read .python-version; elsewhere a python3.12 on the PATH is used.
 FIND_PYTHON = for candidate in "$$(command -v python3.12)" "$$(command -v python3)" "$$(command -v python)"; do \
 	  if [ -n "$$candidate" ] && "$$candidate" -c 'import sys; raise SystemExit(sys.version_info[:2] != (3, 12))' 2>/dev/null; \
@@ -36,6 +37,11 @@ $(BENCHMARKS): $(STAMP) benchmarks/requirements.lock
 	  -r benchmarks/requirements.lock
 	@touch $@
 
+$(DOCS): $(STAMP) docs/requirements.lock
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r docs/requirements.lock
+	@touch $@
+
 demo: setup  ## the 1978 influenza chain, from genesis to head, through Prefect and MLflow
 	@$(VENV)/bin/lindley demo
 
@@ -51,6 +57,10 @@ test-faults: setup  ## races, kills, tampering, hostile inputs, with tables (hou
 	  $(if $(INPUTS),--inputs $(INPUTS))
 	@$(PYTHON) -m pytest -m faults tests/contract tests/faults
 
+docs: setup $(DOCS)  ## this documentation as a site, docs/_build/html/index.html; runs the tutorials
+	@$(PYTHON) -m sphinx -W --keep-going -q -j 2 -b html docs docs/_build/html
+	@echo "The site is docs/_build/html/index.html"
+
 lint: setup  ## style, types, layers
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -63,9 +73,11 @@ bench-fidelity: setup $(BENCHMARKS)  ## the chain against reference posteriors (
 bench-speed: setup $(BENCHMARKS)  ## updates beside other ways of updating, docs/performance.md (hours; QUICK=1: 20 minutes)
 	@$(PYTHON) -m benchmarks.speed.run $(if $(QUICK),--quick)
 
-lock:  ## resolve requirements.lock anew (needs uv)
+lock:  ## resolve requirements.lock and docs/requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --python-version 3.12 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements.lock
+	uv pip compile --group docs --constraints requirements.lock --python-version 3.12 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o docs/requirements.lock
 
 clean:  ## remove what setup, demo and tests made
-	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .benchmarks
+	rm -rf $(VENV) demo-output docs/_build docs/reference/generated docs/reference/commands.md .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .benchmarks
