@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# The sub-package first: importing it binds the name `verify` here, which must end as the function of `api`.
-import lindley.verify  # noqa: F401
-from lindley.api import load, runs, verify
-
 if TYPE_CHECKING:
+    from lindley.api import load, runs, verify
     from lindley.errors import LindleyError
     from lindley.ledger.history import Link
     from lindley.model.declaration import Declaration
@@ -36,6 +33,9 @@ _HOMES = {
     "Link": "lindley.ledger.history",
     "Policy": "lindley.model.policy",
     "REST": "lindley.model.policy",
+    "load": "lindley.api",
+    "runs": "lindley.api",
+    "verify": "lindley.api",
 }
 
 

@@ -11,8 +11,8 @@ def test_every_public_name_can_be_imported():
         assert getattr(lindley, name) is not None
 
 
-def test_verify_stays_a_function_when_the_sub_package_is_imported():
-    code = "import lindley, lindley.verify.case; assert callable(lindley.verify), lindley.verify"
+def test_verify_stays_a_function_when_the_verifier_is_imported():
+    code = "import lindley, lindley.verification.case; assert callable(lindley.verify), lindley.verify"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
