@@ -1,4 +1,4 @@
-"""The environment that Prefect reads when it is imported: set here, so imported before it.
+"""Set the environment that Prefect reads when it is imported; import this module first.
 
 Nothing here imports Prefect or MLflow. A variable that the user set always wins.
 """
@@ -13,7 +13,7 @@ from flows import running
 from lindley.errors import LindleyError
 from lindley.workspace import Workspace
 
-#: Never phone home, never advertise; a loaded machine needs long to start a server.
+#: No telemetry, no advertisements; on a loaded machine a server takes long to start.
 ALWAYS = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -22,19 +22,19 @@ ALWAYS = {
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
 }
-#: A batch does not wait 10 seconds for a worker, and a run whose process is gone is noticed.
+#: Workers poll every 2 seconds instead of 10, and runs send heartbeats, so that dead runs are detected.
 WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 
 
 class EnvironmentRefused(LindleyError):
-    """The process or the worker does not have the environment that Lindley needs."""
+    """The process or the worker lacks the environment that Lindley needs."""
 
 
 def prepare(workspace: Workspace, *, quiet: bool = False, worker: bool = False) -> Workspace:
     """Set the environment of this process for Prefect and MLflow; return the workspace to use.
 
-    With servers that ``lindley up`` or ``lindley ui`` runs in this working folder, their addresses are
-    used. Without, Prefect runs an ephemeral server on the database in ``.prefect/`` and MLflow's
+    If ``lindley up`` or ``lindley ui`` runs servers for this working folder, this process uses their
+    addresses. Otherwise Prefect runs an ephemeral server on the database in ``.prefect/`` and MLflow's
     database is opened directly. ``PREFECT_API_URL``, ``PREFECT_HOME`` and ``MLFLOW_TRACKING_URI``
     override both.
 
@@ -43,15 +43,15 @@ def prepare(workspace: Workspace, *, quiet: bool = False, worker: bool = False) 
     workspace
         The workspace as the environment gives it.
     quiet
-        Keep the messages of Prefect and MLflow off the terminal, which gets the result; the Prefect UI
-        has them all.
+        Keep the messages of Prefect and MLflow off the terminal, which shows the result; the Prefect UI
+        shows all of them.
     worker
         The process is a worker.
 
     Raises
     ------
     EnvironmentRefused
-        If Prefect was imported already: it would not see what is set here.
+        If Prefect was imported already: it would ignore these settings.
     """
     if "prefect" in sys.modules:
         raise EnvironmentRefused(
@@ -83,10 +83,10 @@ def variables(workspace: Workspace) -> dict[str, str]:
 
 
 def enter_workspace() -> dict[str, str]:
-    """Go to the working folder: the pull step of the deployments.
+    """Change to the working folder: the pull step of the deployments.
 
-    A deployment holds no path, so that the same one serves workers on any machine: each worker names
-    its working folder in ``LINDLEY_HOME``.
+    A deployment contains no path, so that the same deployment serves workers on any machine: each worker
+    names its working folder in ``LINDLEY_HOME``.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def enter_workspace() -> dict[str, str]:
     home = os.environ.get("LINDLEY_HOME", "")
     if not home or not Path(home).is_dir():
         raise EnvironmentRefused(
-            "The worker does not say where its working folder is",
+            "The worker has no working folder",
             expected="LINDLEY_HOME: the folder with models/ and data/",
             found=f"LINDLEY_HOME={home!r}",
             todo="start the worker with LINDLEY_HOME set, e.g. from `lindley up`",

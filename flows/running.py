@@ -1,22 +1,17 @@
-"""Which servers run for a working folder: written by ``lindley up`` and ``ui``, read by all commands."""
+"""Addresses of a working folder's servers: written by ``lindley up`` and ``ui``, read by all commands."""
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from lindley import process
 from lindley.addresses import on_loopback, public
 from lindley.atomic import write_over
 from lindley.workspace import Workspace
 
-#: Seconds that a server on this machine may take to say that it is alive.
+#: Seconds that a server may take to answer.
 ANSWER_SECONDS = 2.0
 
 
@@ -37,7 +32,7 @@ class Servers:
 
     @property
     def prefect(self) -> str:
-        """Where Prefect's pages are: beside the API, on a server of one's own."""
+        """Address of Prefect's pages: beside the API on a server that is not Prefect Cloud."""
         return self.prefect_api.removesuffix("/api")
 
 
@@ -47,9 +42,9 @@ def state_file(workspace: Workspace) -> Path:
 
 
 def remember(workspace: Workspace, servers: Servers) -> None:
-    """Write the addresses for other commands, and that this process has the servers run.
+    """Write the addresses for other commands, and describe this process, which runs the servers.
 
-    Passwords are left out: they are in no file of Lindley's.
+    Passwords are left out: no file of Lindley's contains any.
     """
     path = state_file(workspace)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,10 +63,10 @@ def forget(workspace: Workspace) -> None:
 
 
 def addresses(workspace: Workspace) -> Servers | None:
-    """Return the servers of this working folder when both are alive; None otherwise.
+    """Return the servers of this working folder when both answer; None otherwise.
 
-    A file that a killed ``lindley up`` left behind is not believed, nor one that came with a copy of another
-    folder: by now the ports may be those of another folder's servers, which would take this folder's links.
+    A file that a killed ``lindley up`` left behind is ignored, and so is one that was copied from another
+    folder: the ports may by now belong to another folder's servers, which would get this folder's links.
     """
     try:
         document = json.loads(state_file(workspace).read_text(encoding="utf-8"))
@@ -86,45 +81,33 @@ def addresses(workspace: Workspace) -> Servers | None:
 
 
 def mlflow_answers(address: str) -> bool:
-    """Return whether an MLflow server is alive at an address; one that is no page cannot be asked."""
+    """Return whether an MLflow server answers at an address; True for a registry without an HTTP address."""
     return not address.startswith("http") or (_get(f"{address}/health") or "").strip() == "OK"
 
 
 def prefect_answers(api: str) -> bool:
-    """Return whether a Prefect server is alive at the address of an API.
+    """Return whether a Prefect server answers at the address of an API.
 
-    Elsewhere any answer will do, as for Prefect's own client; who may ask it is known to that client only.
+    For another machine any answer will do: only Prefect's own client has the key to that server.
     """
     page = _get(f"{api}/health")
     return page is not None and (page.strip() == "true" or not on_loopback(api))
 
 
 def _get(url: str) -> str | None:
-    """Return the beginning of a page, empty when it is not for everybody; None when nothing answers."""
+    """Return the beginning of a page, empty when it needs a password; None when nothing answers.
+
+    Servers on this machine are asked directly, others through the proxies of the environment.
+    """
+    import httpx  # most commands find no addresses and ask no server
+
     try:
-        with _opener(url).open(_request(url), timeout=ANSWER_SECONDS) as response:
-            return str(response.read(100).decode("utf-8", "replace"))
-    except urllib.error.HTTPError as error:
-        error.close()
-        return "" if error.code in {401, 403} else None
-    except (OSError, ValueError, http.client.HTTPException):  # the last one: it speaks no HTTP
+        direct = on_loopback(url)
+        with httpx.stream(
+            "GET", url, timeout=ANSWER_SECONDS, follow_redirects=True, trust_env=not direct
+        ) as response:
+            if response.status_code in {401, 403}:
+                return ""
+            return next(response.raise_for_status().iter_text(100), "")
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return None
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    """Return what opens a page: on this machine itself, anything else as the environment says."""
-    if on_loopback(url):
-        return urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener()
-
-
-def _request(url: str) -> urllib.request.Request:
-    """Return a request for a page; user and password go into a header, as they cannot stay in the address."""
-    parts = urlsplit(url)
-    user, _, host = parts.netloc.rpartition("@")
-    request = urllib.request.Request(parts._replace(netloc=host).geturl())  # noqa: S310  (of a server)
-    if user:
-        name, _, word = user.partition(":")
-        token = base64.b64encode(f"{unquote(name)}:{unquote(word)}".encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {token}")
-    return request

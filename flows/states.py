@@ -1,4 +1,4 @@
-"""How flow runs end, and what a run came to."""
+"""Final states of flow runs, and results read from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flows.sequences.rebase import RefitResult
 from flows.sequences.result import UpdateResult
 from lindley.errors import LindleyError
 
-#: Name of the final state by what became of the work.
+#: Name of the final state by the status of the result.
 STATE_NAMES = {
     "accepted": "Completed",
     "audited": "Completed",
@@ -25,24 +25,24 @@ STATE_NAMES = {
 
 
 def completed(result: UpdateResult | RefitResult | ActResult) -> State[Any]:
-    """Return the state of a run that did what it was to do."""
+    """Return the state of a run that succeeded."""
     get_run_logger().info(result.message)
     return Completed(name=STATE_NAMES[result.status], message=result.message, data=result)
 
 
 def failed(error: LindleyError) -> State[Any]:
-    """Return a failed state that says it in one paragraph; a traceback would say less."""
+    """Return a failed state with the error's paragraph as message; a traceback would explain less."""
     get_run_logger().error(str(error))
     return Failed(message=str(error), data=error)
 
 
 def value_of[R](state: State[Any], kind: type[R]) -> R | LindleyError:
-    """Return the result of a run, which is of some kind, or the error that it failed with.
+    """Return the result of a run, an instance of `kind`, or the error that it failed with.
 
     Raises
     ------
     Exception
-        If it failed or was stopped by anything that Lindley does not raise on purpose.
+        If it failed with, or was stopped by, anything but a `LindleyError`.
     """
     value = state.result(raise_on_failure=False)
     if isinstance(value, kind | LindleyError):

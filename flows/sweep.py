@@ -1,4 +1,4 @@
-"""The flow that takes everything in the landing folder: the safety net under lost events."""
+"""The flow `sweep`: update every chain with the files in its landing folder, in case events were lost."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from lindley.workspace import Workspace
 
 
 class ChainStopped(LindleyError):
-    """A chain whose sweep met an error that nobody raised on purpose."""
+    """An unexpected error stopped the sweep of a chain."""
 
 
 @dataclass
 class Swept:
-    """What a sweep did.
+    """Result of a sweep.
 
     Parameters
     ----------
     rows
         One row per file: chain, file, status, message.
     failed
-        Chains that stopped at an error, with the error.
+        Chains that stopped, with the error.
     """
 
     rows: list[dict[str, str]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Swept:
         self.rows.append({"chain": chain, "file": file, "status": status, "message": message})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what was done as JSON-able values."""
+        """Return the result as JSON-able values."""
         return {
             "files": self.rows,
             "failed": {chain: error.as_dict() for chain, error in self.failed.items()},
@@ -53,7 +53,7 @@ class Swept:
 
 
 def _run_name() -> str:
-    """Return ``sweep``, with the chain when it is only one."""
+    """Return ``sweep``, followed by the chain if there is only one."""
     return " ".join(["sweep", *filter(None, [flow_run.parameters.get("chain")])])
 
 
@@ -61,14 +61,13 @@ def _run_name() -> str:
 def sweep(chain: str | None = None) -> State[Any]:
     """Take every complete file in the landing folder, oldest first in each chain.
 
-    A file that is itself at fault goes to ``rejected/`` and its chain goes on. Any other failure, whatever
-    raised it, stops that chain, because the next file must not overtake this one; other chains go on, and
-    the next sweep tries again.
+    An invalid file goes to ``rejected/`` and its chain continues. Any other failure stops that chain, because
+    the next file must not overtake this one; other chains continue, and the next sweep tries again.
 
     Parameters
     ----------
     chain
-        Only this one; all of them by default.
+        Sweep only this chain; all chains by default.
     """
     workspace = Workspace.from_environment()
     swept = Swept()
@@ -77,7 +76,7 @@ def sweep(chain: str | None = None) -> State[Any]:
     except LindleyError as error:
         return failed(error)
     names = sorted({arrival.chain for arrival in listing if chain in (None, arrival.chain)})
-    # A chain that another run is at is waited for when the others are done.
+    # Chains that another run is updating come last.
     busy = [name for name in names if not _take(workspace, name, swept, wait=False)]
     for name in busy:
         _take(workspace, name, swept, wait=True)
@@ -95,20 +94,20 @@ def sweep(chain: str | None = None) -> State[Any]:
 
 
 def _take(workspace: Workspace, chain: str, swept: Swept, *, wait: bool) -> bool:
-    """Take what waits in a chain's folder; False when another run is at it and is not waited for."""
+    """Take the files of a chain; False if another run is updating it and `wait` is false."""
     try:
         return _sweep_chain(workspace, chain, swept, wait)
     except LindleyError as error:
         get_run_logger().error("%s stopped: %s", chain, error)
         swept.failed[chain] = error
-    except Exception as error:  # whatever it is, the other chains go on
+    except Exception as error:  # whatever it is, the other chains continue
         get_run_logger().exception("%s stopped", chain)
         swept.failed[chain] = _stopped(chain, error)
     return True
 
 
 def _sweep_chain(workspace: Workspace, chain: str, swept: Swept, wait: bool) -> bool:
-    load_declaration(chain, workspace.models)  # an unknown chain is reported once, its files stay
+    load_declaration(chain, workspace.models)  # an unknown chain is reported once and its files stay
     with files.turn(workspace, chain, files.TURN_SECONDS if wait else 0.0) as came:
         if not came and not wait:
             return False
@@ -130,9 +129,9 @@ def _sweep_chain(workspace: Workspace, chain: str, swept: Swept, wait: bool) -> 
 
 def _stopped(chain: str, error: Exception) -> ChainStopped:
     return ChainStopped(
-        f"The sweep of {chain} met an error that was not expected",
+        f"An unexpected error stopped the sweep of {chain}",
         found=f"{type(error).__name__}: {error}",
-        todo="see the log of the flow run; the files that are left stay, and the next sweep tries again",
+        todo="see the log of the flow run; the remaining files stay, and the next sweep tries again",
     )
 
 
@@ -146,7 +145,7 @@ def _message(swept: Swept) -> str:
 
 
 def _publish(swept: Swept) -> None:
-    """Leave a summary and a table, when there is anything in them."""
+    """Create a summary and a table as artifacts, unless both are empty."""
     if not swept.rows and not swept.failed:
         return
     lines = [f"- {code(chain)} stopped: {escape(str(error), 500)}" for chain, error in swept.failed.items()]
@@ -154,4 +153,4 @@ def _publish(swept: Swept) -> None:
     text = "\n".join([f"### Sweep of the landing folder: {counted}", "", *lines])
     create_markdown_artifact(text, key="sweep-summary", description=_message(swept)[:300])
     if swept.rows:
-        create_table_artifact(swept.rows, key="sweep-files", description="What became of each file")
+        create_table_artifact(swept.rows, key="sweep-files", description="Result for each file")

@@ -1,4 +1,4 @@
-"""Which process writes a run, so that runs of killed processes can be told from runs that work."""
+"""Describe processes, so that a process that was killed is distinguished from one that still works."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from pathlib import Path
 
 def this_process() -> str:
     """Return host, process id and start time of this process, as one tag value."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+    return describe(os.getpid())
 
 
-def died(writer: str) -> bool:
-    """Whether a writer was on this machine and is gone; other machines are never judged."""
-    started = _noted_here(writer)
+def describe(pid: int) -> str:
+    """Return host, process id and start time of a process of this machine, as one tag value."""
+    return f"{socket.gethostname()}:{pid}:{_started(pid)}"
+
+
+def died(process: str) -> bool:
+    """Whether a described process was on this machine and has ended; False for other machines."""
+    started = _starts(process)
     return started is not None and started[0] != started[1]
 
 
 def lives(process: str) -> bool:
-    """Whether a process that `this_process` described was on this machine and still is."""
-    started = _noted_here(process)
+    """Whether a described process was on this machine and still runs; False for other machines."""
+    started = _starts(process)
     return started is not None and started[0] == started[1]
 
 
-def _noted_here(process: str) -> tuple[str, str] | None:
-    """Return when a process of this machine was started, as noted and as found; None for other machines."""
+def _starts(process: str) -> tuple[str, str] | None:
+    """Return a process's start time, as described and as it is now; None for other machines."""
     parts = process.rsplit(":", 2)
     if len(parts) != 3 or parts[0] != socket.gethostname() or not parts[1].isdigit():
         return None

@@ -1,8 +1,8 @@
-"""Child processes that live and die together, with their logs in files.
+"""Start child processes together and end them together, with their logs in files.
 
-Each child has a session of its own, so Ctrl-C in a terminal reaches only the parent, which then ends
-the children in order, and whatever those started. A parent that was killed leaves a list behind from
-which the next one ends what is left.
+Each child has a session of its own, so Ctrl-C in a terminal reaches only the parent, which then ends the
+children in order, with everything that they started. A parent that was killed leaves a list of its children,
+from which the next parent ends those that still run.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
+from lindley import process as processes
 from lindley.atomic import write_over
 
 #: Seconds that a child may take to end after SIGTERM.
@@ -25,16 +25,16 @@ GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Child:
-    """A running child.
+    """A child process.
 
     Parameters
     ----------
     name
-        What it is, for people.
+        For messages and for its log file.
     process
         Its handle.
     log
-        Where its output goes.
+        The file with its output.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Child:
 
 
 @dataclass
-class Family:
-    """Children that are started one after the other and ended in reverse.
+class Supervisor:
+    """Starts children one after the other and ends them in reverse order.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Family:
     children: list[Child] = field(default_factory=list)
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> Child:
-        """Start a child; the log of the last time is kept as ``NAME.log.1``."""
+        """Start a child; its previous log is kept as ``NAME.log.1``."""
         logs = self.folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         log = logs / f"{name}.log"
@@ -81,36 +81,37 @@ class Family:
         self._remember()
         return child
 
+    def run(self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> Child:
+        """Start a child, wait until it has ended, and return it."""
+        child = self.start(name, command, environment, cwd)
+        child.process.wait()
+        self.children.remove(child)
+        return child
+
     def dead(self) -> Child | None:
         """Return a child that ended by itself, if there is one."""
         return next((child for child in self.children if child.process.poll() is not None), None)
 
     def end(self, name: str) -> None:
-        """End a child and everything that it started; nothing when there is none of that name."""
+        """End a child and everything that it started; do nothing when there is none of that name."""
         for child in [child for child in self.children if child.name == name]:
-            end_tree(child.process.pid)
-            child.process.wait()
+            _end(child)
             self.children.remove(child)
 
     def stop(self) -> None:
         """End all children, the last one first, and everything that they started."""
         while self.children:
-            child = self.children.pop()
-            end_tree(child.process.pid)
-            child.process.wait()
+            _end(self.children.pop())
         self._list.unlink(missing_ok=True)
 
     def end_leftovers(self) -> list[str]:
         """End the children of a parent that was killed; return their names."""
         ended = []
-        # A list that came with a copy of another folder names processes that work there.
-        for entry in [entry for entry in _read(self._list) if entry["folder"] == str(self.folder)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(int(entry["process"]))
-                # The number alone could by now belong to somebody else's process.
-                if abs(process.create_time() - float(entry["started"])) < 1.0:
-                    end_tree(process.pid)
-                    ended.append(str(entry["name"]))
+        for entry in self._remembered():
+            # The start time counts: the id alone could by now belong to another process.
+            if processes.lives(entry["process"]):
+                end_tree(int(entry["process"].split(":")[-2]))
+                ended.append(entry["name"])
         self._list.unlink(missing_ok=True)
         return ended
 
@@ -119,27 +120,31 @@ class Family:
         return self.folder / "processes.json"
 
     def _remember(self) -> None:
-        entries = []
-        for child in self.children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                started = psutil.Process(child.process.pid).create_time()
-                entry = {"name": child.name, "process": child.process.pid, "started": started}
-                entries.append(entry | {"folder": str(self.folder)})
+        entries = [
+            {"name": child.name, "process": processes.describe(child.process.pid), "folder": str(self.folder)}
+            for child in self.children
+            if child.process.poll() is None
+        ]
         write_over(json.dumps(entries, indent=2).encode(), self._list)
 
+    def _remembered(self) -> list[dict[str, str]]:
+        """Return the listed children; a list copied from another folder names processes that work there."""
+        try:
+            entries = json.loads(self._list.read_text(encoding="utf-8"))
+            return [entry for entry in entries if entry["folder"] == str(self.folder)]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [entry for entry in entries if {"name", "process", "started", "folder"} <= set(entry)]
+
+def _end(child: Child) -> None:
+    end_tree(child.process.pid)
+    child.process.wait()
 
 
 def end_tree(pid: int, grace: float = GRACE_SECONDS) -> None:
-    """End a process and everything below it: SIGTERM, from the leaves up, and SIGKILL to what stays.
+    """End a process and its descendants: SIGTERM, from the leaves up, then SIGKILL to those that remain.
 
-    Flow runs have sessions of their own and outlive their worker otherwise.
+    Flow runs have sessions of their own and would outlive their worker.
     """
     try:
         root = psutil.Process(pid)

@@ -1,11 +1,10 @@
-"""Everything on one machine: servers, deployments, worker and watcher, on loopback only."""
+"""Run everything on one machine: servers, deployments, worker and watcher, on loopback only."""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from flows import environment, running
 from flows.server.dead_runs import mark_crashed
-from flows.server.processes import Child, Family
+from flows.server.processes import Child, Supervisor
 from lindley.addresses import public
 from lindley.errors import LindleyError
 from lindley.ledger.mlflow import places
@@ -34,15 +33,15 @@ _LOOPBACK = "127.0.0.1"
 
 
 class StartFailed(LindleyError):
-    """A server or worker that did not start."""
+    """A server or worker did not start."""
 
 
 class ProcessEnded(LindleyError):
-    """A server or worker that ended by itself."""
+    """A server or worker ended by itself."""
 
     @property
     def transient(self) -> bool:
-        """What was killed may live longer the next time."""
+        """Whether a second attempt may succeed."""
         return True
 
 
@@ -76,22 +75,22 @@ class Stack:
         The working folder.
     options
         What to start.
-    say
-        Takes one sentence about what goes on.
+    notify
+        Takes one sentence about progress.
     stop_wanted
-        Set when everything is to end, also while it still starts.
+        Set to end everything, at any time, start-up included.
     """
 
     workspace: Workspace
     options: Options
     notify: Callable[[str], object]
     stop_wanted: threading.Event
-    family: Family = field(init=False)
+    supervisor: Supervisor = field(init=False)
     servers: running.Servers = field(init=False)
 
     def __post_init__(self) -> None:
         """Choose the addresses."""
-        self.family = Family(self.workspace.root / ".lindley")
+        self.supervisor = Supervisor(self.workspace.root / ".lindley")
         mlflow, prefect = self.options.mlflow_port, self.options.prefect_port
         self.servers = running.Servers(
             mlflow=self._own_mlflow or f"http://{_LOOPBACK}:{_port(mlflow, 'MLflow')}",
@@ -104,7 +103,7 @@ class Stack:
         Raises
         ------
         StartFailed, ProcessEnded, LedgerUnavailable
-            If something does not start; what did start still runs.
+            If something does not start; what has started still runs.
         """
         if not self._own_mlflow:
             self._start_mlflow()
@@ -115,13 +114,13 @@ class Stack:
             "prefect", lambda: running.prefect_answers(self.servers.prefect_api), bool(self._own_prefect)
         )
         running.remember(self.workspace, self.servers)
-        self._bury_runs()
+        self._mark_dead_runs()
         if not self.options.servers_only and not self.stop_wanted.is_set():
             self._deploy()
             self._start_workers()
 
     def supervise(self) -> None:
-        """Wait until it is to stop.
+        """Wait until `stop_wanted` is set.
 
         Raises
         ------
@@ -129,7 +128,7 @@ class Stack:
             If a child ends by itself.
         """
         while not self.stop_wanted.wait(0.5):
-            child = self.family.dead()
+            child = self.supervisor.dead()
             if child is not None:
                 raise _ended(child)
 
@@ -138,12 +137,12 @@ class Stack:
         try:
             running.forget(self.workspace)
             for name in ("watcher", "worker"):
-                self.family.end(name)
-            self._bury_runs()
+                self.supervisor.end(name)
+            self._mark_dead_runs()
         finally:
-            self.family.stop()  # also where nobody can be told any more, as after a dropped connection
+            self.supervisor.stop()  # even if `notify` fails, as it does after a dropped connection
 
-    # -- what the user runs elsewhere is used, not started -------------------------------------------
+    # -- servers that the user runs elsewhere are used, not started ----------------------------------
 
     @property
     def _own_mlflow(self) -> str:
@@ -177,10 +176,12 @@ class Stack:
         }
         return ours | dict(os.environ) | addresses
 
+    def _python(self, *command: str) -> tuple[list[str], dict[str, str], Path]:
+        """Return command line, environment and working folder of a Python module."""
+        return [sys.executable, "-m", *command], self._environment(), self.workspace.root
+
     def _start(self, name: str, *command: str) -> Child:
-        return self.family.start(
-            name, [sys.executable, "-m", *command], self._environment(), self.workspace.root
-        )
+        return self.supervisor.start(name, *self._python(*command))
 
     def _start_mlflow(self) -> None:
         database = self.workspace.tracking_uri
@@ -207,11 +208,11 @@ class Stack:
         port = self.servers.prefect.rpartition(":")[2]
         self._start("prefect", "prefect", "server", "start", "--host", _LOOPBACK, "--port", port)
 
-    def _bury_runs(self) -> None:
-        """Say of the runs of a worker that is gone that they are; only on our own server, with one worker."""
+    def _mark_dead_runs(self) -> None:
+        """Mark the runs of an ended worker as crashed; only on our own server, which has one worker."""
         if not self._own_prefect:
             for name in mark_crashed(self.servers.prefect, POOL):
-                self.notify(f"{name} was cut off; its file is taken again")
+                self.notify(f"{name} was interrupted; its file is taken again")
 
     def _deploy(self) -> None:
         file = deployments_file(self.workspace)
@@ -226,27 +227,14 @@ class Stack:
             self._start("watcher", "flows.cli", "watch")
 
     def _run(self, name: str, *command: str) -> None:
-        """Run a short command to its end; its output goes into a log."""
-        log = self.family.folder / "logs" / f"{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
-            code = subprocess.run(
-                [sys.executable, "-m", *command],
-                env=self._environment(),
-                cwd=self.workspace.root,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the parent
-                check=False,
-            ).returncode
-        if code != 0:
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        """Run a short command and wait for its end; its output goes into a log."""
+        child = self.supervisor.run(name, *self._python(*command))
+        if child.process.returncode != 0:
             raise StartFailed(
                 f"`{' '.join(command)}` failed",
                 expected="exit code 0",
-                found=f"exit code {code}: " + public("\n".join(lines)),
-                todo=f"see {log}",
+                found=_end(child),
+                todo=f"see {child.log}",
             )
 
     def _await(self, name: str, answers: Callable[[], bool], elsewhere: bool) -> None:
@@ -254,7 +242,7 @@ class Stack:
         self.notify(f"Waiting for {name}")
         deadline = time.monotonic() + (10 if elsewhere else START_SECONDS)
         while not answers() and not self.stop_wanted.wait(0.3):
-            child = self.family.dead()
+            child = self.supervisor.dead()
             if child is not None:
                 raise _ended(child)
             if time.monotonic() > deadline:
@@ -264,7 +252,7 @@ class Stack:
                     found="no answer",
                     todo="correct the address in the environment, or unset it"
                     if elsewhere
-                    else f"see {self.family.folder / 'logs' / name}.log",
+                    else f"see {self.supervisor.folder / 'logs' / name}.log",
                 )
 
 
@@ -280,7 +268,7 @@ def deployments_file(workspace: Workspace) -> Path:
         if (folder / "prefect.yaml").is_file():
             return folder / "prefect.yaml"
     raise StartFailed(
-        "There are no deployments to make",
+        "There are no deployments",
         expected=f"a file prefect.yaml in {workspace.root}",
         found="none",
         todo="copy Lindley's prefect.yaml into the working folder",
@@ -291,7 +279,7 @@ def deployments_file(workspace: Workspace) -> Path:
 def stack(
     workspace: Workspace, options: Options, notify: Callable[[str], object], stop_wanted: threading.Event
 ) -> Iterator[Stack]:
-    """Start everything for the length of a block, once per working folder.
+    """Run everything during a block, once per working folder.
 
     Raises
     ------
@@ -305,10 +293,10 @@ def stack(
         lock.acquire()
     except Timeout:
         raise StartFailed(
-            "Lindley's servers run already in this folder",
+            "Lindley's servers already run in this folder",
             expected="one `lindley up` or `lindley ui` per working folder",
             found=f"its addresses in {running.state_file(workspace)}",
-            todo="use those, or stop it first",
+            todo="use them, or stop them first",
         ) from None
     try:
         _end_leftovers(workspace, notify)
@@ -323,20 +311,20 @@ def stack(
 
 
 def _end_leftovers(workspace: Workspace, notify: Callable[[str], object]) -> None:
-    """End what a killed run left behind; first of all, because it still has the ports."""
+    """End the processes that a killed run left behind, before anything else: they hold the ports."""
     running.forget(workspace)
-    ended = Family(workspace.root / ".lindley").end_leftovers()
+    ended = Supervisor(workspace.root / ".lindley").end_leftovers()
     if ended:
-        notify(f"Ended what an earlier run left behind: {', '.join(ended)}")
+        notify(f"Ended processes of an earlier run: {', '.join(ended)}")
 
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGINT, SIGTERM and SIGHUP set; further ones change nothing."""
+    """Give an event that SIGINT, SIGTERM and SIGHUP set; further signals change nothing."""
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     if before[signal.SIGHUP] is signal.SIG_IGN:
-        del before[signal.SIGHUP]  # nohup: it is to outlive its terminal
+        del before[signal.SIGHUP]  # nohup: the command outlives its terminal
     for number in before:
         signal.signal(number, lambda *_: stop.set())
     try:
@@ -354,10 +342,10 @@ def _port(wanted: int, what: str) -> int:
             probe.bind((_LOOPBACK, wanted))
         except OSError as error:
             raise StartFailed(
-                f"{what} cannot have port {wanted}",
+                f"{what} cannot use port {wanted}",
                 expected="a free port",
                 found=str(error.strerror),
-                todo=f"stop what uses it, or pass --{what.lower()}-port 0 for a free one",
+                todo=f"stop the process that uses it, or pass --{what.lower()}-port 0 for a free port",
             ) from error
         return int(probe.getsockname()[1])
 
@@ -365,7 +353,12 @@ def _port(wanted: int, what: str) -> int:
 def _ended(child: Child) -> ProcessEnded:
     return ProcessEnded(
         f"The process {child.name} ended by itself",
-        expected="one that runs until Lindley is stopped",
-        found=f"exit code {child.process.returncode}: {public(child.last_lines())}",
+        expected="a process that runs until Lindley is stopped",
+        found=_end(child),
         todo=f"see {child.log}",
     )
+
+
+def _end(child: Child) -> str:
+    """Return exit code and last lines of a child."""
+    return f"exit code {child.process.returncode}: {public(child.last_lines())}"

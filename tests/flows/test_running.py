@@ -1,4 +1,4 @@
-"""Which servers run, and what of it is believed."""
+"""Which servers run, and the environment that commands and workers get."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flows.running import Servers
 from lindley.addresses import on_loopback
 from lindley.workspace import Workspace
 
-#: The last one is asked for through a proxy.
+#: The last is requested through a proxy.
 ANSWERS = {
     "/mlflow/health": b"OK",
     "/prefect/api/health": b"true",
@@ -69,7 +69,7 @@ def test_servers_that_answer_are_found(workspace, alive):
 
 
 @pytest.mark.parametrize("what", ["mlflow", "prefect_api"])
-def test_one_that_is_dead_or_somebody_elses_is_not_believed(workspace, alive, address, what):
+def test_a_dead_or_foreign_server_is_ignored(workspace, alive, address, what):
     values = {"mlflow": alive.mlflow, "prefect_api": alive.prefect_api}
     running.remember(workspace, Servers(**(values | {what: "http://127.0.0.1:9"})))
     assert running.addresses(workspace) is None
@@ -77,7 +77,7 @@ def test_one_that_is_dead_or_somebody_elses_is_not_believed(workspace, alive, ad
     assert running.addresses(workspace) is None
 
 
-def test_what_a_killed_one_left_is_not_believed_though_somebody_has_its_ports(workspace, alive):
+def test_the_file_of_a_killed_process_is_ignored_though_servers_answer_on_its_ports(workspace, alive):
     running.remember(workspace, alive)
     path = running.state_file(workspace)
     document = json.loads(path.read_text())
@@ -98,7 +98,7 @@ def test_a_copied_folder_has_no_servers(workspace, alive, tmp_path_factory):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"mlflow": "x", "prefect_api": "y", "process": "z"}', "null"]
 )
-def test_a_damaged_file_is_none(workspace, text):
+def test_a_damaged_file_is_ignored(workspace, text):
     path = running.state_file(workspace)
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -113,7 +113,7 @@ class Banner(socketserver.BaseRequestHandler):
         self.request.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
 
 
-def test_whoever_has_the_port_now_may_speak_no_http(workspace, alive):
+def test_a_server_on_the_port_that_speaks_no_http_is_ignored(workspace, alive):
     with socketserver.TCPServer(("127.0.0.1", 0), Banner) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -124,7 +124,7 @@ def test_whoever_has_the_port_now_may_speak_no_http(workspace, alive):
     assert found is None
 
 
-def test_user_and_password_of_an_address_go_where_they_belong(address):
+def test_user_and_password_of_an_address_are_sent_as_basic_auth(address):
     guarded = address.replace("://", "://alice:hunter%402@") + "/guarded"
     assert running.mlflow_answers(guarded)
     assert not running.mlflow_answers(f"{address}/guarded")
@@ -151,12 +151,12 @@ def test_proxies_are_for_servers_elsewhere(address, monkeypatch):
     assert running.mlflow_answers(f"{address}/mlflow".replace("127.0.0.1", "localhost"))
 
 
-def test_a_prefect_server_elsewhere_is_asked_as_its_own_client_asks(address, monkeypatch):
+def test_any_answer_of_a_prefect_server_elsewhere_counts(address, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     assert not running.prefect_answers(f"{address}/guarded/api")
     assert not running.prefect_answers(f"{address}/cloud")
     monkeypatch.setattr(running, "on_loopback", lambda _: False)
-    assert running.prefect_answers(f"{address}/guarded/api")  # who may ask knows its client, by its profile
+    assert running.prefect_answers(f"{address}/guarded/api")  # Prefect's client has the key, in its profile
     assert running.prefect_answers(f"{address}/cloud")
     assert not running.prefect_answers("http://127.0.0.1:9/api")
 
@@ -168,11 +168,11 @@ def test_a_prefect_server_elsewhere_is_asked_as_its_own_client_asks(address, mon
         ("a:b@localhost", True), ("localhost@mlflow.example", False), ("10.0.0.1", False), ("", False),
     ],
 )  # fmt: skip
-def test_what_is_on_this_machine(host, own):
+def test_addresses_on_this_machine(host, own):
     assert on_loopback(f"http://{host}/api") is own
 
 
-def test_a_registry_that_is_no_page_counts_as_alive():
+def test_a_registry_without_an_http_address_counts_as_alive():
     assert running.mlflow_answers("databricks")
 
 
@@ -237,7 +237,7 @@ def test_a_server_elsewhere_keeps_the_users_prefect_home(workspace):
     assert prepared(workspace, PREFECT_API_URL="http://prefect.example/api")[0] == "-"
 
 
-def test_prefect_must_not_be_there_before(workspace):
+def test_prefect_must_not_be_imported_before(workspace):
     import prefect
 
     assert prefect
@@ -252,7 +252,7 @@ def test_a_worker_goes_to_its_working_folder(workspace, monkeypatch, tmp_path_fa
 
 
 @pytest.mark.parametrize("home", ["", "/no/such/folder"])
-def test_a_worker_without_one_is_told(monkeypatch, home):
+def test_a_worker_without_a_working_folder_is_refused(monkeypatch, home):
     monkeypatch.setenv("LINDLEY_HOME", home)
     with pytest.raises(EnvironmentRefused, match="LINDLEY_HOME"):
         environment.enter_workspace()

@@ -112,7 +112,7 @@ def test_any_other_failure_stops_its_chain_and_no_other(workspace, ledger, land,
     assert "coins" in artifacts(state)["sweep-summary"]["data"]
 
 
-def test_nor_does_an_error_that_nobody_raised_on_purpose(workspace, land, fits):
+def test_an_unexpected_error_stops_its_chain_and_no_other(workspace, land, fits):
     fakes.declare(workspace.models, "dice")
     land("a.csv")
     land("x.csv", chain="dice")
@@ -129,7 +129,7 @@ def test_nor_does_an_error_that_nobody_raised_on_purpose(workspace, land, fits):
     assert json.loads(json.dumps(done.as_dict()))["failed"]["coins"]["error"] == "ChainStopped"
 
 
-def test_nor_does_a_folder_that_cannot_be_listed(workspace, land, monkeypatch):
+def test_a_folder_that_cannot_be_listed_stops_its_chain_and_no_other(workspace, land, monkeypatch):
     fakes.declare(workspace.models, "dice")
     land("a.csv")
     land("x.csv", chain="dice")
@@ -159,7 +159,7 @@ def test_an_unknown_chain_is_reported_and_its_files_stay(land):
     assert kept.exists()
 
 
-def test_what_is_no_arrival_is_listed(workspace, land):
+def test_ignored_files_are_listed(workspace, land):
     land("a.csv")
     (workspace.landing / "stray.csv").write_text("id\n")
     _, done = swept()

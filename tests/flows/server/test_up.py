@@ -1,4 +1,4 @@
-"""`lindley up` as far as it goes without servers; the end-to-end tests start them."""
+"""`lindley up` without servers; the end-to-end tests start them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 
 from flows import running
 from flows.server import up
-from flows.server.processes import Family
+from flows.server.processes import Supervisor
 from flows.server.up import Options, ProcessEnded, Stack, StartFailed, deployments_file, stack
 from flows.server.watch import EVENT
 from tests.e2e.machine import until
@@ -34,12 +34,12 @@ def no_servers_elsewhere(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_port_that_is_taken_is_told(workspace, stop):
+def test_a_port_in_use_is_reported(workspace, stop):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(StartFailed, match=f"MLflow cannot have port {port}.*--mlflow-port 0"):
+        with pytest.raises(StartFailed, match=f"MLflow cannot use port {port}.*--mlflow-port 0"):
             Stack(workspace, Options(mlflow_port=port), print, stop)
 
 
@@ -91,7 +91,7 @@ def test_only_one_runs_per_folder(workspace, stop, monkeypatch):
     options = Options(mlflow_port=0, prefect_port=0)
     with (
         stack(workspace, options, print, stop),
-        pytest.raises(StartFailed, match="run already"),
+        pytest.raises(StartFailed, match="already run"),
         stack(workspace, options, print, stop),
     ):
         pass
@@ -99,7 +99,7 @@ def test_only_one_runs_per_folder(workspace, stop, monkeypatch):
         pass
 
 
-#: Listens on a free port, says on which, and stays.
+#: Listens on a free port, prints it, and stays.
 SERVER = """
 import socket, time
 listener = socket.create_server(("127.0.0.1", 0))
@@ -110,38 +110,38 @@ time.sleep(120)
 
 @pytest.fixture
 def leftovers(workspace) -> Iterator[dict[str, int]]:
-    """What a killed `lindley up` leaves: its addresses, its list of children, and those on their ports."""
-    family, ports = Family(workspace.root / ".lindley"), {}
+    """What a killed `lindley up` leaves: its addresses, its list of children, and the children."""
+    supervisor, ports = Supervisor(workspace.root / ".lindley"), {}
     for name in ("mlflow", "prefect"):
-        child = family.start(name, [sys.executable, "-c", SERVER], os.environ, workspace.root)
+        child = supervisor.start(name, [sys.executable, "-c", SERVER], os.environ, workspace.root)
         until(f"{name} listens", child.log.read_text, 60)
         ports[name] = int(child.log.read_text())
     running.remember(workspace, running.Servers("http://127.0.0.1:1", "http://127.0.0.1:2/api"))
     yield ports
-    for child in family.children:
+    for child in supervisor.children:
         child.process.kill()
         child.process.wait()
 
 
-def test_the_next_one_gets_the_ports_that_a_killed_one_left_taken(workspace, stop, leftovers, monkeypatch):
+def test_the_next_start_gets_the_ports_that_a_killed_one_held(workspace, stop, leftovers, monkeypatch):
     monkeypatch.setattr(Stack, "start", lambda self: None)
     options, said = Options(mlflow_port=leftovers["mlflow"], prefect_port=leftovers["prefect"]), []
     with stack(workspace, options, said.append, stop) as made:
         assert made.servers.mlflow == f"http://127.0.0.1:{leftovers['mlflow']}"
         assert made.servers.prefect == f"http://127.0.0.1:{leftovers['prefect']}"
         assert not running.state_file(workspace).exists()
-    assert said == ["Ended what an earlier run left behind: mlflow, prefect"]
+    assert said == ["Ended processes of an earlier run: mlflow, prefect"]
 
 
-def test_children_end_although_nobody_can_be_told(workspace, stop, monkeypatch):
-    """The terminal is gone, and there is a flow run to speak of."""
+def test_children_end_although_notifying_fails(workspace, stop, monkeypatch):
+    """The terminal is gone, and there is a flow run to report."""
     monkeypatch.setattr(up, "mark_crashed", lambda *_: ["a run"])
 
     def notify(_: str) -> None:
         raise OSError("Input/output error")
 
     made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), notify, stop)
-    child = made.family.start("mlflow", [sys.executable, "-c", SERVER], os.environ, workspace.root)
+    child = made.supervisor.start("mlflow", [sys.executable, "-c", SERVER], os.environ, workspace.root)
     with pytest.raises(OSError, match="Input/output"):
         made.stop()
     assert child.process.returncode is not None
@@ -153,15 +153,15 @@ def test_a_child_that_dies_ends_everything_and_shows_its_last_lines(workspace, s
 
     def start(self: Stack) -> None:
         running.remember(self.workspace, self.servers)
-        self.family.start("good", good, {}, workspace.root)
-        self.family.start("bad", bad, {}, workspace.root)
+        self.supervisor.start("good", good, {}, workspace.root)
+        self.supervisor.start("bad", bad, {}, workspace.root)
 
     monkeypatch.setattr(Stack, "start", start)
     children = []
 
     def run() -> None:
         with stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop) as made:
-            children.extend(made.family.children)
+            children.extend(made.supervisor.children)
             made.supervise()
 
     with pytest.raises(ProcessEnded, match=r"The process bad ended by itself.*exit code 7: no disk"):
@@ -170,13 +170,13 @@ def test_a_child_that_dies_ends_everything_and_shows_its_last_lines(workspace, s
     assert not running.state_file(workspace).exists()
 
 
-def test_a_command_that_fails_is_told_with_its_output(workspace, stop):
+def test_a_failed_command_is_reported_with_its_output(workspace, stop):
     made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop)
     with pytest.raises(StartFailed, match="No module named no_such_module"):
         made._run("pool", "no_such_module")
 
 
-def test_a_server_elsewhere_that_does_not_answer_is_told(workspace, stop, monkeypatch):
+def test_a_server_elsewhere_that_does_not_answer_is_reported(workspace, stop, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     made = Stack(workspace, Options(mlflow_port=0), print, stop)
     # In place of the module: the clock itself is also read by other threads.
@@ -185,7 +185,7 @@ def test_a_server_elsewhere_that_does_not_answer_is_told(workspace, stop, monkey
         made._await("prefect", lambda: False, True)
 
 
-def test_a_stop_while_it_starts_ends_the_waiting(workspace, stop):
+def test_a_stop_during_the_start_ends_the_waiting(workspace, stop):
     made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop)
     stop.set()
     made._await("mlflow", lambda: False, False)
@@ -196,7 +196,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture
 def terminal():
-    """A process that its terminal can end, also where the tests themselves run under nohup."""
+    """A process that its terminal can end, even where the tests themselves run under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -204,7 +204,7 @@ def terminal():
 
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("number", SIGNALS)
-def test_signals_stop_it_and_are_given_back(number):
+def test_signals_stop_it_and_their_handlers_are_restored(number):
     before = [signal.getsignal(each) for each in SIGNALS]
     with up.stop_signals() as event:
         signal.raise_signal(number)
@@ -213,7 +213,7 @@ def test_signals_stop_it_and_are_given_back(number):
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
-def test_under_nohup_a_terminal_that_goes_away_changes_nothing():
+def test_under_nohup_the_end_of_the_terminal_changes_nothing():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with up.stop_signals() as event:
@@ -230,7 +230,7 @@ def test_a_working_folder_may_have_its_own_deployments(workspace):
     assert deployments_file(workspace).parent == workspace.root
 
 
-def test_the_deployments_name_no_machine_and_know_the_event():
+def test_the_deployments_name_no_machine_and_expect_the_event():
     text = (up.Path(up.__file__).parents[2] / "prefect.yaml").read_text()
     document = yaml.safe_load(text)
     made = {item["name"]: item for item in document["deployments"]}
@@ -241,7 +241,7 @@ def test_the_deployments_name_no_machine_and_know_the_event():
     assert set(trigger["parameters"]) == {"chain", "file"}
     assert sweep["schedules"][0]["cron"] == "*/15 * * * *"
     assert verify["schedules"][0]["cron"] == "30 2 * * *"
-    assert verify["parameters"] == {"replay": 0}  # nothing stored is executed unless somebody asks
+    assert verify["parameters"] == {"replay": 0}  # no stored code runs unless it is asked for
     assert {item["work_pool"]["name"] for item in document["deployments"]} == {up.POOL}
     assert "triggers" not in rebase
     assert "schedules" not in rebase
