@@ -13,7 +13,6 @@ from flows import environment
 from flows.cli.output import (
     Json,
     notify,
-    number,
     out,
     print_json,
     print_result,
@@ -25,6 +24,7 @@ from flows.cli.rebase import Direct
 from flows.cli.update import AcceptChange, Chain, existing
 from flows.sequences.amend import ActResult
 from lindley.model.declaration import load_declaration
+from lindley.report.numbers import format_interval, format_number, format_pair, format_ratio, format_shift
 from lindley.workspace import Workspace
 
 _BATCH = "Link number (3 or @3), batch digest (8 characters or more) or file name."
@@ -158,8 +158,9 @@ def diff(
         if found[f"only_{side}"]:
             out.print(f"Only in {side}: {escape(', '.join(found[f'only_{side}']))}", soft_wrap=True)
     out.print(
-        f"Joint over {found['coordinates']} carried coordinates: Hellinger {number(found['hellinger'])}, "
-        f"Jeffreys {number(found['divergence'])} nats"
+        f"Joint over {found['coordinates']} carried coordinates: "
+        f"Hellinger {format_number(found['hellinger'], digits=3)}, "
+        f"Jeffreys {format_number(found['divergence'], digits=3)} nats"
     )
     for side, words in (("a", "only in a"), ("b", "only in b")):
         for batch in found["batches"][side]:
@@ -174,14 +175,14 @@ def diff(
 
 def _row(row: dict[str, Any]) -> dict[str, str]:
     """Return a parameter of both as text."""
+    mean, sd, low, high = (
+        {side: row[f"{side}_{name}"] for side in "ab"} for name in ("mean", "sd", "q05", "q95")
+    )
     return {
         "parameter": row["parameter"],
-        **{side: f"{number(row[f'{side}_mean'])} ± {number(row[f'{side}_sd'])}" for side in ("a", "b")},
-        **{
-            f"{side} 90%": f"{number(row[f'{side}_q05'])} to {number(row[f'{side}_q95'])}"
-            for side in ("a", "b")
-        },
-        "shift": number(row["shift"], 2),
-        "sd ratio": number(row["sd_ratio"], 3),
-        "distance": number(row["distance"], 2),
+        **{side: format_pair(mean[side], sd[side]) for side in "ab"},
+        **{f"{side} 90%": format_interval(low[side], high[side], sd[side]) for side in "ab"},
+        "shift": format_shift(row["shift"]),
+        "sd ratio": format_ratio(row["sd_ratio"]),
+        "distance": format_number(row["distance"], digits=2),
     }

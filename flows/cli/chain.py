@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Json, number, out, print_json, reported, table
+from flows.cli.output import Json, out, print_json, reported, table
+from lindley.report.numbers import MISSING, format_number
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -87,12 +88,12 @@ def _fit(view: LinkView) -> str:
     metrics = view.metrics
     ess = [metrics[name] for name in ("ess_bulk_min", "ess_tail_min") if name in metrics]
     parts = {
-        "log predictive": number(metrics.get("log_predictive"), 4),
-        "in all": number(metrics.get("log_score"), 5),
-        "R-hat": number(metrics.get("r_hat_max"), 4),
-        "ESS": number(min(ess, default=None)),
+        "log predictive": format_number(metrics.get("log_predictive")),
+        "in all": format_number(metrics.get("log_score"), digits=5),
+        "R-hat": format_number(metrics.get("r_hat_max")),
+        "ESS": format_number(min(ess, default=None), digits=3),
     }
-    return "  ".join(f"{name} {value}" for name, value in parts.items() if value != "-")
+    return "  ".join(f"{name} {value}" for name, value in parts.items() if value != MISSING)
 
 
 def show(
@@ -153,7 +154,7 @@ def _print_link(link: Link) -> None:
     out.print()
     out.print(table(rows, right=[name for name in rows[0] if name != "parameter"] if rows else ()))
     out.print()
-    metrics = [{"figure": name, "value": number(value, 4)} for name, value in record["metrics"].items()]
+    metrics = [{"metric": name, "value": format_number(value)} for name, value in record["metrics"].items()]
     out.print(table(metrics, right=("value",)))
     sizes = [{"artifact": path, "bytes": f"{size:,}"} for path, size in link.artifacts().items()]
     out.print()

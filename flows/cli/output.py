@@ -119,8 +119,3 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(task, completed=done, total=total, description=text, draws=draws)
 
         yield move
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Return a number for a table; a dash when there is none."""
-    return "-" if value is None else f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,7 +14,6 @@ from flows.cli.output import (
     QUARANTINED,
     Json,
     notify,
-    number,
     out,
     print_json,
     progress_bar,
@@ -24,7 +23,12 @@ from flows.cli.output import (
 from flows.cli.update import AcceptChange, Chain
 from lindley.errors import LindleyError
 from lindley.model.declaration import load_declaration
+from lindley.report.numbers import format_number
+from lindley.report.tables import audit_rows
 from lindley.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What `lindley audit --out` writes.
 AUDIT_FILES = ("audit.csv", "audit.png")
@@ -83,7 +87,12 @@ def _refit(
     else:
         colour = "yellow" if result.status == "quarantined" else "green"
         out.print(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}", soft_wrap=True)
-        out.print(table(_rows(result.rows), right=("sequential", "pooled", "error", "sd ratio")))
+        out.print(
+            table(
+                audit_rows(_frame(result.rows)) if result.rows else [],
+                right=("sequential", "pooled", "error", "sd ratio"),
+            )
+        )
     if result.status == "quarantined":
         raise typer.Exit(QUARANTINED)
 
@@ -103,29 +112,19 @@ def _made_ready(folder: Path) -> None:
 
 def _write(rows: list[dict[str, Any]], chain: str, folder: Path) -> None:
     """Write an audit's table and picture into a folder."""
-    import pandas as pd  # the numerical stack, when there is something to draw
+    from lindley.report import figures  # imports matplotlib
 
-    from lindley.report import figures
-
-    found = pd.DataFrame(rows).set_index("parameter").astype(float)
+    found = _frame(rows)
     found.to_csv(folder / AUDIT_FILES[0])
     figure = figures.audit_figure(found, title=f"{chain}: sequential against pooled")
     figures.save(figure, folder / AUDIT_FILES[1])
 
 
-def _rows(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return the comparison as text, the worst first."""
-    ordered = sorted(rows, key=lambda row: -abs(row["error"] or 0.0))
-    return [
-        {
-            "parameter": row["parameter"],
-            "sequential": f"{number(row['sequential_mean'])} ± {number(row['sequential_sd'])}",
-            "pooled": f"{number(row['pooled_mean'])} ± {number(row['pooled_sd'])}",
-            "error": number(row["error"], 2),
-            "sd ratio": number(row["sd_ratio"], 3),
-        }
-        for row in ordered
-    ]
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return an audit's rows as the table that they are of."""
+    import pandas as pd  # imported where there is an audit, to save start-up time
+
+    return pd.DataFrame(rows).set_index("parameter").astype(float)
 
 
 def calibrate(
@@ -152,7 +151,7 @@ def calibrate(
     else:
         verdict = "[green]uniform[/green]" if found.uniform else "[red]not uniform[/red]"
         out.print(f"Ranks of {found.simulations} chains of {found.updates} updates: {verdict}")
-        rows = [{"parameter": name, "p": number(p, 3)} for name, p in found.p_values.items()]
+        rows = [{"parameter": name, "p": format_number(p, digits=3)} for name, p in found.p_values.items()]
         out.print(table(rows, right=("p",)))
         out.print(f"Level {found.level:g} over all parameters together (Bonferroni).")
     if not found.uniform:

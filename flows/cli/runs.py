@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 
 from flows.cli.chain import open_here
-from flows.cli.output import Json, number, out, print_json, reported, table
+from flows.cli.output import Json, out, print_json, reported, table
+from lindley.report.numbers import format_number
 
 if TYPE_CHECKING:
     from lindley.operations.profile import Profile
@@ -110,7 +111,10 @@ def _cells(metrics: dict[str, Any], shown: list[str]) -> dict[str, str]:
     rest = [value for name, value in seconds.items() if name not in shown and value is not None]
     cells = {name: _seconds(seconds.get(name)) for name in shown}
     cells |= {"other": _seconds(sum(rest) if rest else None), "total": _seconds(metrics["total"])}
-    return cells | {"ESS min": number(metrics["ess_min"]), "ESS/s": number(metrics["ess_per_second"])}
+    return cells | {
+        "ESS min": format_number(metrics["ess_min"], digits=3),
+        "ESS/s": format_number(metrics["ess_per_second"], digits=3),
+    }
 
 
 def _seconds(value: float | None) -> str:

@@ -183,7 +183,7 @@ def _result(
     registered: Registered | None,
 ) -> RefitResult:
     """Collect what became of a refit."""
-    from lindley.operations.rebase import audit_document  # imports the numerical stack
+    from lindley.report.tables import json_rows
 
     metrics = {k: v for k, v in outcome.metrics.items() if k.startswith("audit_")}
     table = outcome.audit
@@ -205,7 +205,7 @@ def _result(
         message=what + worst,
         batches=batches,
         metrics=metrics,
-        rows=audit_document(table) if table is not None else [],
+        rows=json_rows(table) if table is not None else [],
         link=registered.link if registered else None,
         version=registered.version if registered else None,
         run_id=registered.run_id if registered else None,

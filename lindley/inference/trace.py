@@ -19,6 +19,7 @@ from lindley.model.coordinates import Coordinates
 from lindley.model.graph import ModelGraph
 from lindley.model.natural_scale import carried_values, element_labels
 from lindley.prior.matched import MatchedPrior
+from lindley.report.numbers import QUANTILES
 from lindley.target.problem import Problem
 
 #: Draws of the prior and of the posterior predictive that are kept.
@@ -26,8 +27,6 @@ PRIOR_DRAWS = 1000
 PREDICTIVE_DRAWS = 500
 #: Deterministics of more elements than this are kept in the trace and left out of the summary.
 SUMMARY_SIZE = 20
-
-QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
 
 def build(

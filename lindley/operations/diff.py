@@ -15,6 +15,7 @@ from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain
 from lindley.model.coordinates import Coordinates
 from lindley.model.natural_scale import element_labels
+from lindley.report.numbers import finite_or_none
 
 _COLUMNS = ("mean", "sd", "q05", "q95")
 
@@ -61,11 +62,11 @@ class Difference:
         return {
             "a": self.sides[0],
             "b": self.sides[1],
-            "parameters": [{str(k): _plain(v) for k, v in row.items()} for row in rows],
+            "parameters": [{str(k): finite_or_none(v) for k, v in row.items()} for row in rows],
             "only_a": list(self.only_a),
             "only_b": list(self.only_b),
-            "hellinger": _plain(self.hellinger),
-            "divergence": _plain(self.divergence),
+            "hellinger": finite_or_none(self.hellinger),
+            "divergence": finite_or_none(self.divergence),
             "coordinates": self.coordinates,
             "batches": self.batches,
             "same_model": self.same_model,
@@ -233,8 +234,3 @@ def _batches(ledger: Ledger, one: Link, two: Link) -> dict[str, list[dict[str, A
         ]
 
     return {"a": described(0, False), "b": described(1, False), "both": described(0, True)}
-
-
-def _plain(value: Any) -> Any:
-    """Return a number that JSON has, or None."""
-    return None if isinstance(value, float) and not np.isfinite(value) else value

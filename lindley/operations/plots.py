@@ -20,10 +20,9 @@ from lindley.ledger.history import find_link, history
 from lindley.ledger.netcdf import read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import fetch_listed, record_of
+from lindley.report.numbers import QUANTILES
 from lindley.timing import PLOTS as PHASE
 from lindley.timing import Phases, metric
-
-_LEVELS = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
 
 def draw_chain(
@@ -68,7 +67,7 @@ def draw_chain(
 
 
 def _quantiles(draws: Any) -> dict[str, float]:
-    return {name: float(draws.quantile(level)) for name, level in _LEVELS.items()}
+    return {name: float(draws.quantile(level)) for name, level in QUANTILES.items()}
 
 
 def draw_missing(ledger: Ledger, runs: Mapping[str, str]) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ registers it as the new head, `audit` only compares.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -257,11 +256,3 @@ def rebase_due(chain: Chain, declaration: Declaration) -> str | None:
     if policy.rebase_at_drift is not None and drift >= policy.rebase_at_drift:
         return f"drift {drift:.2f}, the policy allows {policy.rebase_at_drift}"
     return None
-
-
-def audit_document(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return an audit as JSON-able rows; what is not defined is None."""
-    return [
-        {str(k): None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
-        for row in table.reset_index().to_dict(orient="records")
-    ]

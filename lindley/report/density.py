@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from lindley.report import style
 from lindley.report.draws import Scalar, choose, draws, finite, group, is_flat
-from lindley.report.numbers import format_pair
+from lindley.report.numbers import QUANTILES, format_pair
 
 #: Parameters shown at most; a picture of more is not read.
 MAX_PANELS = 24
@@ -174,7 +174,7 @@ def _bars(axes: Axes, values: np.ndarray, height: float, colour: str, window: tu
     """Draw the 50% and 90% intervals and the median; arrows where they leave the window."""
     if values.size == 0:
         return
-    q05, q25, q50, q75, q95 = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+    q05, q25, q50, q75, q95 = np.quantile(values, list(QUANTILES.values()))
     for (low, high), width in (((q05, q95), 1.3), ((q25, q75), 3.4)):
         shown = np.clip([low, high], *window)
         axes.plot(shown, [height, height], color=colour, linewidth=width, solid_capstyle="butt")

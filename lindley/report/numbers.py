@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from typing import Any
 
+#: The quantiles of a summary, by the name of their column.
+QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 #: What stands where there is no number.
 MISSING = "n/a"
 #: Significant digits of a number that comes without a standard deviation.
@@ -15,7 +18,12 @@ DOUBLE_DIGITS = 16
 FIXED_FROM, FIXED_BELOW = 1e-4, 1e7
 
 
-def format_number(value: float, sd: float | None = None) -> str:
+def finite_or_none(value: Any) -> Any:
+    """Return a value for JSON, which has no numbers that are not finite: None in their place."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def format_number(value: float | None, sd: float | None = None, *, digits: int = ALONE_DIGITS) -> str:
     """Return `value` with the digits that its standard deviation supports.
 
     Digits go down to the second significant digit of `sd`, so the text differs from the value by at
@@ -25,35 +33,36 @@ def format_number(value: float, sd: float | None = None) -> str:
     Parameters
     ----------
     value
-        The number; NaN gives ``n/a``.
+        The number; NaN and None give ``n/a``, here and in the functions below.
     sd
-        Its standard deviation, in the same unit. Without a positive finite one, four significant
-        digits are shown.
+        Its standard deviation, in the same unit.
+    digits
+        Significant digits without a positive finite sd.
     """
-    value = float(value)
+    value = _float(value)
     if math.isnan(value):
         return MISSING
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     if sd is None or not _positive(sd):
-        return _alone(value)
+        return _alone(value, digits)
     decimals = _decimals(float(sd))
     if value:
         decimals = min(decimals, DOUBLE_DIGITS - _exponent(value))
     if _plain(max(abs(value), float(sd))):
         return _unsigned_zero(f"{value:.{max(decimals, 0)}f}")
-    digits = _exponent(value) + decimals if value else 0
-    if value == 0 or digits < 0:
+    places = _exponent(value) + decimals if value else 0
+    if value == 0 or places < 0:
         return "0"
-    return f"{value:.{min(digits, DOUBLE_DIGITS)}e}"
+    return f"{value:.{min(places, DOUBLE_DIGITS)}e}"
 
 
-def format_pair(mean: float, sd: float) -> str:
+def format_pair(mean: float | None, sd: float | None) -> str:
     """Return ``mean ± sd``, both with the digits that the sd supports.
 
     Very large and very small pairs share one exponent: ``(1.234 ± 0.012)e-07``.
     """
-    mean, sd = float(mean), float(sd)
+    mean, sd = _float(mean), _float(sd)
     if math.isnan(mean) and math.isnan(sd):
         return MISSING
     if not (math.isfinite(mean) and _positive(sd)) or _plain(max(abs(mean), sd)):
@@ -67,23 +76,26 @@ def format_pair(mean: float, sd: float) -> str:
     return f"({shown[0]} ± {shown[1]})e{exponent:+03d}"
 
 
-def format_interval(low: float, high: float, sd: float | None = None) -> str:
+def format_interval(low: float | None, high: float | None, sd: float | None = None) -> str:
     """Return ``low to high``, with the digits that the standard deviation supports."""
+    low, high = _float(low), _float(high)
     if math.isnan(low) and math.isnan(high):
         return MISSING
     return f"{format_number(low, sd)} to {format_number(high, sd)}"
 
 
-def format_shift(shift: float) -> str:
+def format_shift(shift: float | None) -> str:
     """Return a movement in prior standard deviations, signed: ``+0.53 sd``."""
+    shift = _float(shift)
     if math.isnan(shift):
         return MISSING
     digits = 2 if abs(shift) < 10 else 1
     return f"{shift:+.{digits}f} sd" if abs(shift) < FIXED_BELOW else f"{shift:+.1e} sd"
 
 
-def format_ratio(ratio: float) -> str:
+def format_ratio(ratio: float | None) -> str:
     """Return a ratio of two standard deviations with two significant digits or more: ``0.27``."""
+    ratio = _float(ratio)
     if not math.isfinite(ratio):
         return MISSING if math.isnan(ratio) else format_number(ratio)
     return (
@@ -91,11 +103,16 @@ def format_ratio(ratio: float) -> str:
     )
 
 
-def format_r_hat(r_hat: float) -> str:
-    """Return an R-hat with three decimals; beyond 100 its size says nothing more."""
+def format_r_hat(r_hat: float | None) -> str:
+    """Return an R-hat with three decimals; its size beyond 100 carries no information."""
+    r_hat = _float(r_hat)
     if math.isnan(r_hat):
         return MISSING
     return f"{r_hat:.3f}" if r_hat < 100 else "above 100"
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _positive(sd: float) -> bool:
@@ -116,10 +133,10 @@ def _decimals(sd: float) -> int:
     return 1 - int(f"{sd:.1e}".partition("e")[2])
 
 
-def _alone(value: float) -> str:
+def _alone(value: float, digits: int) -> str:
     if not _plain(abs(value)):
-        return f"{value:.{ALONE_DIGITS - 1}e}"
-    decimals = max(ALONE_DIGITS - 1 - (_exponent(value) if value else 0), 0)
+        return f"{value:.{digits - 1}e}"
+    decimals = max(digits - 1 - (_exponent(value) if value else 0), 0)
     text = f"{value:.{decimals}f}"
     return _unsigned_zero(text.rstrip("0").rstrip(".") if "." in text else text)
 

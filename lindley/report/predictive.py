@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from lindley.report import style
 from lindley.report.draws import SAMPLE_DIMS, axis_labels, drawable, group
+from lindley.report.numbers import QUANTILES
 
 #: Observed variables shown at most.
 MAX_VARIABLES = 8
@@ -26,7 +27,7 @@ MAX_DRAWS, MAX_OBSERVATIONS = 400, 20_000
 GRID = 200
 
 _WIDTH = 7.4
-_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+_LEVELS = tuple(QUANTILES.values())
 
 
 @dataclass(frozen=True)

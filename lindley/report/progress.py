@@ -16,14 +16,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lindley.report import style
 from lindley.report.draws import drawable
-from lindley.report.numbers import format_number
+from lindley.report.numbers import QUANTILES, format_number
 
 #: Up to this many links each has its own bar; more are drawn as bands.
 MAX_BARS = 60
 #: The first prior reaches this many times the links' own range at most.
 PRIOR_REACH = 0.6
-
-_QUANTILES = ("q05", "q25", "q50", "q75", "q95")
 
 
 def chain_figure(
@@ -62,7 +60,7 @@ def chain_figure(
     panel, which an arrow marks. The axis is logarithmic when everything on it is positive and the
     links' intervals span more than a factor of ten.
     """
-    quantiles = drawable(np.array([[_number(row.get(q)) for q in _QUANTILES] for row in rows]).reshape(-1, 5))
+    quantiles = drawable(np.array([[_number(row.get(q)) for q in QUANTILES] for row in rows]).reshape(-1, 5))
     genesis = np.array([row.get("link") == 0 for row in rows], dtype=bool)
     labels = [str(row.get("label", row.get("link", ""))) for row in rows]
     across = float(np.clip(0.62 * len(rows), 6.2, 11))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lindley.report.numbers import (
+    MISSING,
+    finite_or_none,
     format_interval,
     format_number,
     format_pair,
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table as JSON-able rows, its index first; None where a number is not finite."""
+    return [
+        {str(name): finite_or_none(value) for name, value in row.items()}
+        for row in table.reset_index().to_dict(orient="records")
+    ]
+
+
 def audit_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     """Return one row of text per parameter of an audit, those that are furthest off first.
 
@@ -28,6 +38,7 @@ def audit_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     table
         What `lindley.operations.rebase.audit_table` returned.
     """
+    ordered = table.sort_values("error", key=abs, ascending=False, na_position="last", kind="stable")
     return [
         {
             "parameter": one_line(str(name), 60),
@@ -36,9 +47,7 @@ def audit_rows(table: pd.DataFrame) -> list[dict[str, str]]:
             "error": format_shift(row["error"]),
             "sd ratio": format_ratio(row["sd_ratio"]),
         }
-        for name, row in table.sort_values(
-            "error", key=abs, ascending=False, na_position="last", kind="stable"
-        ).iterrows()
+        for name, row in ordered.iterrows()
     ]
 
 
@@ -82,32 +91,29 @@ SUMMARY_COLUMNS = (
 )  # fmt: skip
 
 
+def _complete(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that the report reads; what is missing in the summary is NaN."""
+    return summary.reindex(columns=SUMMARY_COLUMNS).astype(float).rename_axis("parameter")
+
+
 def summary_values(summary: pd.DataFrame) -> list[tuple[str, dict[str, float]]]:
     """Return ``(label, values)`` per parameter; what is missing in the summary is NaN."""
-    columns = {name: summary[name] if name in summary.columns else None for name in SUMMARY_COLUMNS}
-    numbers = {
-        name: [math.nan] * len(summary) if column is None else column.astype(float).tolist()
-        for name, column in columns.items()
-    }
+    rows = _complete(summary).to_dict(orient="records")
     return [
-        (str(label), {name: numbers[name][i] for name in SUMMARY_COLUMNS})
-        for i, label in enumerate(summary.index)
+        (str(label), {str(name): value for name, value in row.items()})
+        for label, row in zip(summary.index, rows, strict=True)
     ]
 
 
 def prior_text(values: Mapping[str, float]) -> str:
     """Return ``mean ± sd`` of the prior; ``improper`` when it has neither."""
-    if math.isnan(values["prior_mean"]) and math.isnan(values["prior_sd"]):
-        return "improper"
-    return format_pair(values["prior_mean"], values["prior_sd"])
+    text = format_pair(values["prior_mean"], values["prior_sd"])
+    return "improper" if text == MISSING else text
 
 
 def parameter_values(summary: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the summary as JSON-able rows at full precision; None where a number is not finite."""
-    return [
-        {"parameter": label, **{k: v if math.isfinite(v) else None for k, v in values.items()}}
-        for label, values in summary_values(summary)
-    ]
+    return json_rows(_complete(summary))
 
 
 def _whole(value: float) -> str:

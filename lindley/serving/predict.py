@@ -19,12 +19,12 @@ from lindley.model import graph
 from lindley.model.coordinates import Coordinates
 from lindley.model.declaration import Declaration
 from lindley.model.natural_scale import carried_arrays
+from lindley.report.numbers import QUANTILES
 
 #: Draws that a registered belief carries for predictions.
 SERVING_DRAWS = 1000
 #: Prefix of the variables that hold context rows.
 _CONTEXT = "context:"
-QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
 
 def serving_draws(

@@ -17,11 +17,12 @@ from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.utils import environment
 
 from lindley.model.declaration import Declaration
+from lindley.report.numbers import QUANTILES
 from lindley.serving.predict import input_columns
 
 #: What a serving environment needs, pinned to what made the belief.
 _REQUIREMENTS = ("lindley", "pymc", "pytensor", "numba", "numpy", "pandas", "pyarrow", "xarray", "h5netcdf")
-_OUTPUTS = ("mean", "sd", "q05", "q25", "q50", "q75", "q95")
+_OUTPUTS = ("mean", "sd", *QUANTILES)
 
 
 def save_belief(folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:

@@ -22,13 +22,13 @@ from lindley.model.declaration import Declaration, load_declaration
 from lindley.operations.import_trace import import_trace
 from lindley.operations.plan import fit_plan, log_link, plan_update
 from lindley.operations.rebase import (
-    audit_document,
     audit_metrics,
     audit_table,
     fit_rebase,
     log_rebase,
     plan_rebase,
 )
+from lindley.report.tables import json_rows
 from lindley.seeds import derive_seed
 from lindley.verification.gather import verify_chain
 from tests.support import refits
@@ -294,7 +294,7 @@ class TestAudits:
         assert audit_metrics(table) == {
             "audit_error": 0.0, "audit_sd_ratio_min": 0.5, "audit_sd_ratio_max": 0.5,
         }  # fmt: skip
-        rows = audit_document(table)
+        rows = json_rows(table)
         assert [row["parameter"] for row in rows] == ["a", "b"]
         assert rows[0]["error"] is None
         assert rows[1]["sd_ratio"] == 0.5
@@ -304,7 +304,7 @@ class TestAudits:
         table = audit_table(summary(a=(1.0, 1.0)), summary(b=(1.0, 1.0)))
         assert table.empty
         assert audit_metrics(table) == {}
-        assert audit_document(table) == []
+        assert json_rows(table) == []
 
 
 # -- with the sampler ---------------------------------------------------------------------------------
