@@ -31,7 +31,7 @@ REGULAR = (
 
 
 class CaseRefused(LindleyError):
-    """A case folder that cannot be used as it is."""
+    """A case folder that the benchmark cannot use."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class Case:
     name
         The folder's name.
     declaration
-        The chain that is run.
+        Declaration of the chain.
     batches
-        Frames of the declared columns, in the order in which they are given.
+        Frames of the declared columns, oldest first.
     reference
-        What the chain's last posterior is compared with.
+        Posterior of all rows, with which the chain's last one is compared.
     regular
         Whether the model is a plain regression; hierarchies, mixtures, ODEs and curves are hard.
     """
@@ -87,15 +87,15 @@ def load_cases(folder: Path, only: Sequence[str] | None = None) -> list[Case]:
     Parameters
     ----------
     folder
-        Holds one subfolder per case; README.md beside this file says what is in one. Subfolders
-        without the three files of a case are left out.
+        Holds one subfolder per case, as README.md beside this file describes. Subfolders without the three
+        files of a case are left out.
     only
         Names of the cases to load; by default all. Executes the cases' model files.
 
     Raises
     ------
     CaseRefused
-        If the folder holds no case or not those asked for, or a case's files contradict each other.
+        If the folder holds no case or lacks a requested one, or a case's files contradict each other.
     DeclarationRefused
         If a model file does not define exactly one declaration.
     """
@@ -104,10 +104,10 @@ def load_cases(folder: Path, only: Sequence[str] | None = None) -> list[Case]:
     unknown = sorted(set(only or ()) - set(found))
     if not found or unknown:
         raise CaseRefused(
-            f"The folder {folder.name} does not hold the cases asked for",
+            f"The folder {folder.name} does not hold the requested cases",
             expected=f"a subfolder {unknown[0] if unknown else 'per case'} with {', '.join(FILES)}",
             found=", ".join(found) or "no case",
-            todo="correct the folder or the names, or make the case as benchmarks/fidelity/README.md says",
+            todo="correct the folder or the names, or write the case (benchmarks/fidelity/README.md)",
         )
     chosen = found if only is None else {name: path for name, path in found.items() if name in only}
     return [_load_case(path) for path in chosen.values()]
@@ -154,7 +154,7 @@ def _load_case(folder: Path) -> Case:
 
 
 def regular_case(folder: Path) -> bool:
-    """Whether the case in `folder` calls itself a plain regression; reads its ``spec.json`` alone.
+    """Whether the case in `folder` declares itself a plain regression; reads only its ``spec.json``.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def _columns(name: str, declaration: Declaration, data: pd.DataFrame) -> list[st
     if not isinstance(declaration.schema, pa.Schema):
         raise CaseRefused(
             f"The model of the case {name} was refused",
-            expected="a pyarrow.Schema, which says the columns and their order",
+            expected="a pyarrow.Schema, which states the columns and their order",
             found=type(declaration.schema).__name__,
             todo="declare schema=pa.schema([...])",
         )
@@ -207,7 +207,7 @@ def _cut(name: str, data: pd.DataFrame, spec: dict[str, Any]) -> list[pd.DataFra
     if not splits:
         if "batch" not in data:
             raise CaseRefused(
-                f"The case {name} does not say what its batches are",
+                f"The case {name} does not define its batches",
                 expected="splits in spec.json, or a column batch in data.parquet",
                 found="neither",
                 todo='write "splits": {"original": {"bounds": [0, ..., rows]}}',
@@ -260,5 +260,5 @@ def _bad_reference(name: str, found: str) -> CaseRefused:
         f"The reference of the case {name} was refused",
         expected="param_order, params with mean, sd, q05 and q95 of each, and their corr",
         found=found,
-        todo="complete reference.json as benchmarks/fidelity/README.md says",
+        todo="complete reference.json as benchmarks/fidelity/README.md describes",
     )

@@ -1,4 +1,4 @@
-"""Holding a method's last posterior against the reference, and the verdict on it."""
+"""Compare the last posterior of a method with the reference, and assess the difference."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Bars:
-    """What a result must keep to be right.
+    """Largest errors of a result that counts as right.
 
     Parameters
     ----------
@@ -57,16 +57,16 @@ HARD = Bars(0.2, (0.9, 1.1), np.inf)
 
 @dataclass(frozen=True)
 class Summary:
-    """A method's worst figures in a case.
+    """Largest errors of a method in a case.
 
     Parameters
     ----------
     mean_error, correlation
-        The largest ones.
+        Largest |mean difference| in reference sds, and largest difference of correlations.
     ratios
         Smallest and largest sd ratio.
     flagged, failed
-        Whether the method said something against its result, or had none.
+        Whether the method flagged its result, or has none.
     """
 
     mean_error: float
@@ -76,7 +76,7 @@ class Summary:
     failed: bool = False
 
     def right(self, bars: Bars) -> bool:
-        """Whether every figure keeps the bars; what the reference does not say (NaN) is not held."""
+        """Whether all errors are within the bars; a value that the reference lacks (NaN) is not compared."""
         if self.failed:
             return False
         low, high = self.ratios
@@ -90,29 +90,29 @@ class Summary:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a benchmark came to.
+    """Number of cases by assessment.
 
     Parameters
     ----------
     cases
-        How many there were.
+        All.
     right
         Right and not flagged.
     defects
         Wrong and not flagged, or failed.
     nuisances
         Right and flagged.
-    told
+    warned
         Wrong and flagged.
     missed
-        Those of `told` that are regular: for them a flag is no excuse.
+        Regular cases among `warned`: they count as missed although they were flagged.
     """
 
     cases: int
     right: int
     defects: int
     nuisances: int
-    told: int
+    warned: int
     missed: int
 
 
@@ -153,7 +153,7 @@ def failed_row(case: str, batches: int, method: str) -> Row:
 
 
 def summarise(rows: Iterable[Row]) -> Summary:
-    """Return the worst figures of the rows of one method in one case."""
+    """Return the largest errors in the rows of one method in one case."""
     rows = list(rows)
     if not rows or any(row["parameter"] == FAILED for row in rows):
         return Summary(np.nan, (np.nan, np.nan), np.nan, False, failed=True)
@@ -169,37 +169,37 @@ def summarise(rows: Iterable[Row]) -> Summary:
     )
 
 
-def verdict(summary: Summary, regular: bool) -> str:
-    """Return one of ``right``, ``nuisance``, ``told`` (wrong and flagged), ``defect`` and ``failed``."""
+def assess(summary: Summary, regular: bool) -> str:
+    """Return ``right``, ``nuisance`` (but flagged), ``warned`` (wrong, flagged), ``defect`` or ``failed``."""
     if summary.failed:
         return "failed"
     if summary.right(REGULAR if regular else HARD):
         return "nuisance" if summary.flagged else "right"
-    return "told" if summary.flagged else "defect"
+    return "warned" if summary.flagged else "defect"
 
 
 def count(rows: Sequence[Row], regular: dict[str, bool]) -> Counts:
-    """Count the verdicts on Lindley.
+    """Count the assessments of Lindley's results.
 
     Parameters
     ----------
     rows
         Rows of results.csv.
     regular
-        Whether a case is regular, by name: every case that was asked for.
+        Whether a case is regular, by name; holds every requested case.
     """
     found = {
-        case: verdict(summarise(_select(rows, case, "lindley")), is_regular)
+        case: assess(summarise(_select(rows, case, "lindley")), is_regular)
         for case, is_regular in regular.items()
     }
-    verdicts = list(found.values())
+    assessments = list(found.values())
     return Counts(
         cases=len(found),
-        right=verdicts.count("right"),
-        defects=verdicts.count("defect") + verdicts.count("failed"),
-        nuisances=verdicts.count("nuisance"),
-        told=verdicts.count("told"),
-        missed=sum(regular[case] for case, word in found.items() if word == "told"),
+        right=assessments.count("right"),
+        defects=assessments.count("defect") + assessments.count("failed"),
+        nuisances=assessments.count("nuisance"),
+        warned=assessments.count("warned"),
+        missed=sum(regular[case] for case, word in found.items() if word == "warned"),
     )
 
 
@@ -209,7 +209,7 @@ def table(rows: Sequence[Row], regular: dict[str, bool], seconds: dict[tuple[str
     shown.add_column("case", overflow="fold")
     for name in ("batches", "kind", "method", "mean error", "sd ratio", "correlation", "flagged", "seconds"):
         shown.add_column(name, justify="left" if name in ("kind", "method", "flagged") else "right")
-    shown.add_column("verdict")
+    shown.add_column("assessment")
     for case, is_regular in regular.items():
         for method in METHODS:
             own = _select(rows, case, method)
@@ -222,16 +222,16 @@ def table(rows: Sequence[Row], regular: dict[str, bool], seconds: dict[tuple[str
                 str(own[0]["batches"]) if first else "",
                 ("regular" if is_regular else "hard") if first else "",
                 method,
-                *(["failed", "", ""] if summary.failed else _figures(summary)),
+                *(["failed", "", ""] if summary.failed else _errors_shown(summary)),
                 "flagged" if summary.flagged else "",
                 f"{seconds[case, method]:.0f}" if (case, method) in seconds else "",
-                verdict(summary, is_regular) if first else "",
+                assess(summary, is_regular) if first else "",
                 end_section=method == METHODS[-1],
             )
     return shown
 
 
-def _figures(summary: Summary) -> list[str]:
+def _errors_shown(summary: Summary) -> list[str]:
     low, high = summary.ratios
     return [f"{summary.mean_error:.3f}", f"{low:.3f} to {high:.3f}", f"{summary.correlation:.3f}"]
 
@@ -256,7 +256,7 @@ def _errors(draws: np.ndarray, weights: np.ndarray | None, reference: Reference)
         "q05_error_sd": np.abs(own["q05"] - reference.q05) / reference.sd,
         "q95_error_sd": np.abs(own["q95"] - reference.q95) / reference.sd,
     }
-    # Draws that are not finite are wrong; a NaN stands for what the reference does not say.
+    # Draws that are not finite are wrong; NaN stands for a value that the reference lacks.
     return {name: np.where(finite, values, np.inf) for name, values in errors.items()}
 
 

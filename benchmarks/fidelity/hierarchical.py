@@ -1,8 +1,8 @@
-"""The hierarchical COVID-19 chain against a pooled fit that shares no code with it but the model.
+"""Compare the hierarchical COVID-19 chain with a pooled fit that shares only the model with it.
 
-``python -m benchmarks.fidelity.hierarchical``: eleven months through the chain, a country that joins and
-one that stops, then all months at once by PyMC and nutpie. Also what the country that joins starts from,
-against the hierarchy's predictive distribution in a pooled fit of the months before.
+``python -m benchmarks.fidelity.hierarchical``: eleven months through the chain, with a country that joins and
+one that stops, then all months at once by PyMC and nutpie. It also compares the first prior of the country
+that joins with the hierarchy's predictive distribution in a pooled fit of the months before.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("hierarchical.csv"))
     options = parser.parse_args()
     if not options.source.is_file():
-        print(f"{options.source.name} is not there; give it with --source")
+        print(f"There is no {options.source.name}; name it with --source")
         return 2
     begun = time.perf_counter()
     declaration = load_declaration("covid_hierarchical", ROOT / "models")
@@ -52,11 +52,11 @@ def main() -> int:
     last, joining = _chain(declaration, frames)
     print(f"chain: {time.perf_counter() - begun:.0f} s")
     table = _compare(labelled(last), last.calibration.weights, _pooled(frames))
-    # What it says of its sampler and of the month's data is no word on the matches.
+    # Warnings about the sampler and about the month's data do not concern the matches.
     other = ("diverged", "conflicts with its prior")
-    said = [text for text in last.verdict.gate.warnings if not any(word in text for word in other)]
-    print("the last link warns: " + ("; ".join(said) or "of nothing"))
-    table["flagged"] = bool(said)
+    warnings = [text for text in last.verdict.gate.warnings if not any(word in text for word in other)]
+    print("the last link warns: " + ("; ".join(warnings) or "nothing"))
+    table["flagged"] = bool(warnings)
     table.to_csv(options.out)
     print(table.to_string(float_format=lambda v: f"{v:.3f}"))
     distance = _new_country(joining, _pooled(frames[: JOINS - 1]))
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def _chain(declaration: Declaration, frames: list[pd.DataFrame]) -> tuple[Fit, dict[str, np.ndarray]]:
-    """Run the chain; returns its last fit, and the prior that the country that joins met."""
+    """Run the chain; returns its last fit, and the first prior of the country that joins."""
     chain, joining = MemoryChain(), {}
     for month, frame in enumerate(frames, start=1):
         batch: Batch = batch_from_frame(frame, declaration, f"month {month}")
@@ -110,7 +110,7 @@ def _pooled(frames: list[pd.DataFrame]) -> dict[str, np.ndarray]:
 def _compare(
     sequential: dict[str, np.ndarray], weights: np.ndarray, reference: dict[str, np.ndarray]
 ) -> pd.DataFrame:
-    """Compare means and sds of the parameters that both have."""
+    """Compare means and sds of the common parameters."""
     rows = {}
     for name in sorted(set(sequential) & set(reference)):
         mean = weights @ sequential[name]
@@ -126,7 +126,7 @@ def _compare(
 
 
 def _new_country(prior: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> str:
-    """Hold the first prior of the country that joins against the hierarchy's predictive distribution."""
+    """Compare the first prior of the country that joins with the hierarchy's predictive distribution."""
     rng = np.random.default_rng(2)
 
     def log_r0(source: dict[str, np.ndarray], one: np.ndarray, two: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""The ways of updating that the benchmark compares.
+"""The methods that the benchmark compares.
 
-All of them sample with the same engine in the same coordinates: they differ in what one batch hands to
-the next alone. ``pooled`` hands on nothing: it fits all rows at once, and its own Monte Carlo error is the
+All of them sample with the same engine in the same coordinates; they differ only in the prior that they
+derive from the posterior of the batch before. ``pooled`` fits all rows at once; its Monte Carlo error is the
 floor of every comparison.
 """
 
@@ -52,12 +52,12 @@ class Settings:
     Parameters
     ----------
     fit
-        Of every fit.
+        Settings of every fit.
     again
-        Of the one more fit that Lindley and the pooled fit get where the gate refuses the first. The
-        pipeline would set the batch aside and keep its head.
+        Settings of a second fit, which Lindley and the pooled fit make if the gate refuses the first. An
+        update would quarantine the batch and keep its head.
     thresholds
-        Of the gate.
+        Thresholds of the gate.
     """
 
     fit: FitSettings = field(default_factory=FitSettings)
@@ -69,14 +69,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method made of a case.
+    """Result of a method in a case.
 
     Parameters
     ----------
     draws
         Array [draw] by label, e.g. ``beta[1]``: the last posterior on its natural scale.
     flags
-        What the method says against its own result; empty where it says nothing.
+        Warnings of the method about its own result.
     seconds
         Wall-clock seconds.
     weights
@@ -91,13 +91,13 @@ class Outcome:
 
     @property
     def flagged(self) -> bool:
-        """Whether the method says anything against its own result."""
+        """Whether the method warns about its own result."""
         return bool(self.flags)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A chain that was run over batches.
+    """A chain after all batches.
 
     Parameters
     ----------
@@ -106,11 +106,11 @@ class Run:
     last
         The newest fit.
     refused
-        Places of the batches whose fit the gate refused and that went on all the same, with the reason.
-    figures
-        Figures of each fit.
+        Places of the batches whose fit the gate refused twice, with the reasons; the chain goes on with them.
+    metrics
+        Metrics of each fit.
     refits
-        Pooled refits that the policy asked for.
+        Number of pooled refits that the policy triggered.
     """
 
     chain: MemoryChain
@@ -135,7 +135,7 @@ def run(case: Case, method: str, settings: Settings | None = None) -> Outcome:
 
 
 def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame], settings: Settings) -> Run:
-    """Run Lindley's chain over frames as the pipeline would; seeds follow from the name and the place."""
+    """Run Lindley's chain over frames as updates would; seeds follow from the name and the place."""
     chain, last = MemoryChain(), None
     refused: dict[int, str] = {}
     metrics = []
@@ -164,7 +164,7 @@ def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame
         if limit is not None and grown.head.drift >= limit:
             options = {"settings": settings.fit, "thresholds": settings.thresholds}
             grown, found = refit(grown, declaration, carried=carried, seed=_seed(name, place, 2), **options)
-            if found.verdict.gate.passed:  # else it would be quarantined
+            if found.verdict.gate.passed:  # otherwise an update would quarantine it
                 chain, last, refits = grown, found, refits + 1
     if last is None:
         raise ValueError(f"{name} has no batch")
@@ -172,10 +172,10 @@ def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame
 
 
 def flags_of(found: Run, thresholds: Thresholds) -> tuple[str, ...]:
-    """Return what Lindley says against the belief that it reports.
+    """Return Lindley's warnings about the belief that it reports.
 
-    The quality of the newest match speaks of the next link, and a belief that was fitted again speaks of
-    nothing: neither counts.
+    The quality of the newest match concerns the next link, and beliefs that were replaced by a later fit of
+    the same batches concern none: neither counts.
     """
     head = found.chain.head
     flags = []
@@ -224,9 +224,9 @@ def _pooled(case: Case, settings: Settings) -> tuple[Fit, tuple[str, ...]]:
 def _rival(
     case: Case, matching: Callable[[Fit], TriangularMap], settings: Settings
 ) -> tuple[Fit, tuple[str, ...]]:
-    """Update batch by batch with another matching: no replay, no hindsight, no gate that stops it.
+    """Update batch by batch with another matching, without replay and hindsight; a refused fit goes on.
 
-    What the sampler's diagnostics say against a fit is kept, since these users would see it too.
+    Refusals are kept as flags, because users of these methods would see the sampler's warnings too.
     """
     policy = replace(case.declaration.policy, replay=0, family="normal")
     declaration = replace(case.declaration, policy=policy)
@@ -252,7 +252,7 @@ def _rival(
 
 
 def marginals(found: Fit) -> TriangularMap:
-    """Return independent normals with the mean and sd of each coordinate's draws: the article's way."""
+    """Return independent normals with the mean and sd of each coordinate's draws, as the article does."""
     draws = found.passing.reshape(-1, found.passing.shape[-1])
     return joint_normal(draws.mean(axis=0), np.diag(draws.std(axis=0, ddof=1)))
 
@@ -261,7 +261,7 @@ def idata_prior(found: Fit) -> TriangularMap:
     """Return the joint normal that `pymc_extras.utils.prior.prior_from_idata` makes of a fit's draws.
 
     The function is called as its users do, inside a model, with the transforms named by hand; its mean and
-    Cholesky factor are read from the graph that it builds, so that they can be handed to the same engine.
+    Cholesky factor are read from the graph that it builds, so that the same engine can use them.
     """
     graph = found.problem.graph
     groups, wanted = {}, {}
@@ -274,7 +274,7 @@ def idata_prior(found: Fit) -> TriangularMap:
     with pytensor.config.change_flags(mode="FAST_COMPILE"), pm.Model() as throw_away:
         prior_from_idata(idata, name="lindley_base", **wanted)
     mean, factor = _read_back(throw_away)
-    # The transforms were named right if the means are those of the draws in the model's coordinates.
+    # The transforms are right if the means are those of the draws in the model's coordinates.
     own = passing_draws(found.problem, found.draws.quantities).reshape(-1, len(mean))
     np.testing.assert_allclose(mean, own.mean(axis=0), atol=1e-6 * own.std(axis=0).max(), rtol=1e-6)
     return joint_normal(mean, factor)

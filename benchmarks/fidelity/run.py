@@ -25,10 +25,10 @@ from benchmarks.fidelity.cases import CASES, FILES, CaseRefused, load_cases, reg
 RESULTS = Path(__file__).parent / "results.csv"
 #: Cases of --quick, by the start of their names; elsewhere the four with the smallest data.
 QUICK = ("sblri", "earnings", "eight_schools", "dogs")
-#: Streams of --quick, with every how many-th row, and how many batches in one; and the policies.
+#: Streams of --quick with `thin` and `together` of `streams.run_stream`; and the policies.
 QUICK_STREAMS = {"nes_waves": (1, 1), "elec2": (20, 3)}
 QUICK_POLICIES = ("static", "grid")
-#: How many streams or updates, and how many with --quick.
+#: Simulation, number of streams or updates, and that of --quick.
 SIMULATIONS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int, int]] = {
     "correlated regression": (simulations.regression_coverage, 1000, 100),
     "rate of 0.02": (simulations.rate_coverage, 500, 60),
@@ -38,22 +38,22 @@ SIMULATIONS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int, int]] =
 
 @dataclass
 class Part:
-    """What one piece of work came to; pieces run in any order and in processes of their own.
+    """Result of one piece of work; pieces run in any order, each in a process of its own.
 
     Parameters
     ----------
     kind, name
-        ``case``, ``simulation`` or ``stream``, and which.
+        ``case``, ``simulation`` or ``stream``, and its name.
     rows
         Its rows of the kind's file.
     seconds
         Wall-clock seconds by case and method.
     notes
-        What there is to say: flags with their reasons, failures.
+        Flags with their reasons, and failures.
     regular
-        Of a case.
+        Whether a case is regular.
     failed
-        Whether it has no result.
+        Whether there is no result.
     """
 
     kind: str
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns 0, 1 (a defect, a failure or a missed bar) or 2 (nothing to run)."""
     begun = time.perf_counter()
     options = _options(arguments)
-    # Where nobody watches, rich would cut the tables at 80 columns.
+    # Without a terminal rich would cut the tables at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 150)
     try:
         names = _chosen(options.cases, options.only, options.quick)
@@ -97,7 +97,7 @@ def run_case(folder: Path, name: str) -> Part:
         (case,) = load_cases(folder, [name])
         part.regular, batches = case.regular, len(case.batches)
     except Exception as error:
-        part.notes.append(_said("the case", error))
+        part.notes.append(_failure("the case", error))
         part.failed = True
         part.rows = [compare.failed_row(name, batches, method) for method in methods.METHODS]
         return part
@@ -108,7 +108,7 @@ def run_case(folder: Path, name: str) -> Part:
             part.seconds[name, method] = outcome.seconds
             part.notes += [f"{method}: {flag}" for flag in outcome.flags]
         except Exception as error:
-            part.notes.append(_said(method, error))
+            part.notes.append(_failure(method, error))
             part.rows.append(compare.failed_row(name, batches, method))
             part.failed |= method == "lindley"
     return part
@@ -134,7 +134,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few cases, small simulations and streams")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results.csv; the others go beside it")
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 runs everything in this one")
-    parser.add_argument("--minutes", type=float, default=60, help="what is not done then counts as failed")
+    parser.add_argument("--minutes", type=float, default=60, help="what is unfinished then counts as failed")
     parser.add_argument("--thin", type=int, default=1, metavar="N", help="every N-th row of elec2 alone")
     parser.add_argument(
         "--refitted", action="store_true", help="also streams refitted when drift exceeds its budget"
@@ -151,7 +151,7 @@ def _chosen(folder: Path, only: Sequence[str] | None, quick: bool) -> list[str]:
     Raises
     ------
     FileNotFoundError
-        If the folder, or a case that was asked for, does not exist.
+        If the folder or a requested case does not exist.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}: give the folder of cases with --cases")
@@ -175,7 +175,7 @@ def _chosen(folder: Path, only: Sequence[str] | None, quick: bool) -> list[str]:
 
 
 def _planned(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[Part, Callable[[], Part]]]:
-    """Return the pieces of work, the longest ones first, each with what stands for it if it fails."""
+    """Return the pieces of work, the longest first, each with the result to report if it fails."""
     plan: list[tuple[Part, Callable[[], Part]]] = []
     if not options.skip_streams:
         if options.streams.is_dir():
@@ -200,7 +200,7 @@ def _planned(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[Pa
 
 
 def _policies(options: argparse.Namespace) -> Sequence[str]:
-    """Return the policies that streams are run by."""
+    """Return the policies to run the streams with."""
     if options.quick:
         return QUICK_POLICIES
     return [name for name in streams.POLICIES if options.refitted or name != "refitted"]
@@ -222,7 +222,7 @@ def _cases(folder: Path, names: Sequence[str]) -> list[tuple[Part, Callable[[], 
 
 
 def _is_short(folder: Path) -> bool:
-    """Whether a case is no ODE, hierarchy or the like; one that cannot be read fails at once."""
+    """Whether a case runs quickly: a plain regression, or one that cannot be read and fails at once."""
     try:
         return regular_case(folder)
     except (CaseRefused, OSError):
@@ -230,7 +230,7 @@ def _is_short(folder: Path) -> bool:
 
 
 def _work(plan: Sequence[tuple[Part, Callable[[], Part]]], jobs: int, deadline: float) -> Iterator[Part]:
-    """Yield finished pieces; one that raises, or is not done in time, gives its stand-in with the reason."""
+    """Yield finished pieces; one that raises or is late yields its stand-in with the reason."""
     if jobs == 1:
         for lost, work in plan:
             yield _tried(lost, work) if time.perf_counter() < deadline else _late(lost)
@@ -256,11 +256,11 @@ def _tried(lost: Part, work: Callable[[], Part]) -> Part:
     try:
         return work()
     except Exception as error:
-        lost.notes.append(_said(lost.name, error))
+        lost.notes.append(_failure(lost.name, error))
         return lost
 
 
-def _said(what: str, error: Exception) -> str:
+def _failure(what: str, error: Exception) -> str:
     where = traceback.extract_tb(error.__traceback__)
     at = f" ({Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
     return f"{what} failed: {type(error).__name__}: {' '.join(str(error).split())[:500]}{at}"
@@ -282,8 +282,8 @@ def _report(console: Console, parts: Sequence[Part], names: Sequence[str], out: 
         counts = compare.count(rows, regular)
         console.print(
             f"{counts.cases} cases: {counts.right} right, {counts.defects} defects (wrong and not flagged, "
-            f"or failed), {counts.nuisances} nuisances (right and flagged), {counts.told} wrong and flagged, "
-            f"{counts.missed} of them regular"
+            f"or failed), {counts.nuisances} nuisances (right but flagged), {counts.warned} warned "
+            f"(wrong and flagged), {counts.missed} of them regular"
         )
         good &= counts.defects == 0 and counts.missed == 0
     if by_kind["simulation"]:
@@ -311,7 +311,7 @@ def _report(console: Console, parts: Sequence[Part], names: Sequence[str], out: 
 def _simulated(rows: Sequence[dict[str, Any]]) -> Table:
     """Return the table of simulations."""
     shown = Table(title="Simulated streams")
-    for name in ("simulation", "method", "update", "figure", "value", "bar", ""):
+    for name in ("simulation", "method", "update", "metric", "value", "bar", ""):
         shown.add_column(name, justify="right" if name in ("update", "value", "bar") else "left")
     for row in rows:
         error = row["standard_error"]
@@ -322,7 +322,7 @@ def _simulated(rows: Sequence[dict[str, Any]]) -> Table:
             row["simulation"],
             row["method"],
             str(row["update"]),
-            row["figure"],
+            row["metric"],
             f"{row['value']:.4f}{spread}",
             bar,
             word,

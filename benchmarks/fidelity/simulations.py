@@ -1,7 +1,7 @@
-"""Many or long streams whose answer is known: coverage of intervals, and what errors add up to.
+"""Many or long simulated streams with a known posterior: coverage of intervals, and accumulated errors.
 
-The many streams sample exactly (in closed form, or by inverse CDF on a grid) instead of by NUTS, which
-would take days; calibration, matching, trust, replay and hindsight are Lindley's own functions. The long
+The many streams sample exactly (in closed form, or by inverse CDF on a grid), because NUTS would take days;
+calibration, matching, trust, replay and hindsight are Lindley's own functions. The long
 chain is sampled for real.
 """
 
@@ -33,7 +33,7 @@ from lindley.prior.stein import calibrate
 from lindley.prior.triangular import TriangularMap, joint_normal
 from lindley.seeds import derive_seed
 
-COLUMNS = ("simulation", "method", "update", "figure", "value", "standard_error", "low", "high", "met")
+COLUMNS = ("simulation", "method", "update", "metric", "value", "standard_error", "low", "high", "met")
 #: 90% intervals reach that many sds.
 REACH = float(stats.norm.ppf(0.95))
 #: Draws of each exact sample.
@@ -46,15 +46,15 @@ def row(
     simulation: str,
     method: str,
     update: int,
-    figure: str,
+    metric: str,
     value: float,
     error: float = np.nan,
     bar: tuple[float, float] | None = None,
 ) -> Row:
-    """Return a row of simulations.csv; `met` is empty where no bar is held against the value."""
+    """Return a row of simulations.csv; `met` is empty if the value has no bar."""
     low, high = bar or (np.nan, np.nan)
     met = "" if bar is None else bool(low <= value <= high)
-    values = (simulation, method, update, figure, value, error, float(low), float(high), met)
+    values = (simulation, method, update, metric, value, error, float(low), float(high), met)
     return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -68,15 +68,15 @@ WIDE = 10.0
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def regression_coverage(streams: int) -> list[Row]:
-    """Return coverage after each batch of `streams` simulated streams, Lindley's beside the marginal way's.
+    """Return coverage after each batch of `streams` simulated streams, Lindley's beside marginal matching.
 
-    Lindley's must be 0.90 within 2.6 standard errors at every batch; the marginal way's is known to fall to
+    Lindley's must be 0.90 within 2.6 standard errors at every batch; that of marginal matching falls to
     0.42 (data/reference/article/marginal_way_coverage.json, 2,000 streams in closed form).
     """
     rng = np.random.default_rng(derive_seed("correlated regression", str(streams)))
     kinds = {"lindley": _match_calibrated, "marginal": _match_margins}
     inside = {kind: np.empty((streams, BATCHES)) for kind in kinds}
-    bent = 0
+    warped = 0
     for stream in range(streams):
         beliefs = {kind: joint_normal(np.zeros(3), WIDE * np.eye(3)) for kind in kinds}
         for batch in range(BATCHES):
@@ -87,8 +87,8 @@ def regression_coverage(streams: int) -> list[Row]:
                 inside[kind][stream, batch] = close.mean()
                 beliefs[kind] = matching(mean, covariance, rng)
             if not beliefs["lindley"].normal:
-                # The conjugate update needs a normal; how often that was not chosen is reported.
-                bent += 1
+                # The conjugate update needs a normal; the share of other matches is reported.
+                warped += 1
                 matched = MatchedPrior(_coordinates(3), beliefs["lindley"])
                 beliefs["lindley"] = matched.straightened().map
     rows = []
@@ -103,7 +103,7 @@ def regression_coverage(streams: int) -> list[Row]:
             rows.append(
                 row("correlated regression", kind, batch + 1, "coverage", float(value), float(error), bar)
             )
-    share = bent / (streams * BATCHES)
+    share = warped / (streams * BATCHES)
     return [*rows, row("correlated regression", "lindley", BATCHES, "matches not normal", share)]
 
 
@@ -182,8 +182,8 @@ LONG = Declaration(
 def long_chain(updates: int) -> list[Row]:
     """Return sd ratio and mean error of a chain of real fits at about 1,000 ESS each.
 
-    The belief that passes on is held against the posterior of all rows by quadrature: its sd ratio must be
-    within 0.95 and 1.05. The last fit's own 1,000 draws have a Monte Carlo error of 2% and are shown only.
+    The last belief's sd ratio to the posterior of all rows (by quadrature) must be within 0.95 and 1.05. The
+    1,000 draws of the last fit have a Monte Carlo error of 2%; their ratio is reported without a bar.
     """
     rng = np.random.default_rng(derive_seed("long chain", str(updates)))
     count = updates * LONG_ROWS
@@ -259,7 +259,7 @@ LogDensity = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Posterior:
-    """A posterior of the log rate: what it started from (None for genesis), and rows and events since."""
+    """A posterior of the log rate: its prior (None for genesis), and rows and events since."""
 
     start: TriangularMap | None
     rows: int
@@ -292,8 +292,8 @@ class Posterior:
 def rate_coverage(streams: int) -> list[Row]:
     """Return coverage of 90% intervals of a rate of 0.02 over 50 updates of 20 rows; it must be 0.88.
 
-    Beside it, on the same streams: the exact posterior, and normals matched to the log rate without replay
-    and hindsight (in one dimension independent marginals and prior_from_idata are the same).
+    Compared on the same streams: the exact posterior, and normals matched to the log rate without replay and
+    hindsight (in one dimension independent marginals and prior_from_idata are the same).
     """
     kinds = ("lindley", "marginal", "exact")
     inside = {kind: np.zeros((streams, UPDATES)) for kind in kinds}
@@ -363,7 +363,7 @@ def _advance(chain: MemoryChain, batch: Batch, rng: np.random.Generator) -> tupl
     )
     drift = moved.largest if moved is not None else 0.0
     if oldest is not None:
-        # As in lindley.judging: a shift is worth less where the belief has narrowed since.
+        # As in lindley.inference.assessment: a shift is worth less where the belief has narrowed since.
         before = oldest.matched.map.sample(np.random.default_rng(0), DRAWS).std()
         drift += oldest.drift * min(draws.std() / before, 1.0)
     doubt = prior.doubt + (not prior.trusted) if prior else 0
@@ -377,11 +377,11 @@ def _advance(chain: MemoryChain, batch: Batch, rng: np.random.Generator) -> tupl
 def _look_back(
     prior: Belief, behind: Sequence[Any], draws: np.ndarray, room: int
 ) -> tuple[int, Any, Belief | None]:
-    """Decide as `lindley.inference.fit` does what is fitted again; densities here are exact."""
+    """Decide as `lindley.inference.fit` does which batches are fitted again; densities here are exact."""
     counts = [segment.count for segment in behind]
     counts = counts[: in_sight(counts, WINDOW)]
     beliefs = [prior, *(segment.start() for segment in behind[: len(counts)])]
-    # Judged by the log rate and the rate, as the pipeline judges by natural-scale values too.
+    # Assessed on the log rate and the rate: updates assess natural-scale values too.
     values = np.column_stack([draws, np.exp(draws)])
 
     def moved(first: int) -> Any:

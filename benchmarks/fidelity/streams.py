@@ -1,8 +1,8 @@
-"""Four real streams by prequential log score: every batch is predicted before it is learned.
+"""Four real streams by prequential log score: each batch is predicted before it updates the belief.
 
-None of their models is right for all of the stream, so that a chain that only ever sharpens its belief
-falls behind one that forgets. The score is the sum of the log predictive densities of batches 2 to T
-(the first one has none under the flat priors of nes_waves, and is the same for all methods).
+The coefficients of all four models drift, so that a chain that forgets predicts better than a static one. The
+score is the sum of the log predictive densities of batches 2 to T. Batch 1 is left out: it has none under the
+flat priors of nes_waves, and is the same for all methods.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STREAMS = ("nes_waves", "trump_approval", "bike_hourly", "elec2")
 MODELS = Path(__file__).parent / "streams_models"
 #: The data and their reference posteriors; its README states their origin and licences.
 FOLDER = Path(__file__).parent / "streams_data"
-#: What a chain's policy says, by method. The first two learn all batches alike; the others forget.
+#: Changes to a chain's policy, by method. The first two weigh all batches equally; the others forget.
 POLICIES: dict[str, dict[str, Any]] = {
     "static": {},
     "refitted": {"rebase_at_drift": 0.1},
@@ -59,7 +59,7 @@ Row = dict[str, Any]
 def run_stream(folder: Path, name: str, method: str, thin: int = 1, together: int = 1) -> Row:
     """Run a stream by one of `POLICIES`.
 
-    A chain that forgets nothing is held against the reference posterior of all rows, where none were left
+    A chain that forgets nothing is compared with the reference posterior of all rows, unless rows were left
     out.
 
     Parameters
@@ -69,7 +69,7 @@ def run_stream(folder: Path, name: str, method: str, thin: int = 1, together: in
     name, method
         Which stream, and which policy.
     thin, together
-        Only every how many-th row of a batch, and how many batches make one.
+        Keep every `thin`-th row of a batch; join `together` batches to one.
     """
     begun = time.perf_counter()
     declaration = load_file(MODELS / f"{name}.py")
@@ -125,10 +125,10 @@ def static_errors(folder: Path, name: str, found: Run) -> Row:
 
 
 def wrong(row: Row) -> bool:
-    """Whether a chain that forgets nothing is not the posterior of all rows, and does not say so.
+    """Whether a chain that forgets nothing differs from the posterior of all rows without a flag.
 
-    Held are the bars of hard cases: the references of elec2 and bike_hourly and the 3,000 draws have
-    Monte Carlo errors of their own.
+    The bars are those of hard cases, because the references of elec2 and bike_hourly and the 3,000 draws have
+    Monte Carlo errors.
     """
     low, high = HARD.ratio
     off = row["mean_error_sd"] > HARD.mean or row["sd_ratio_low"] < low or row["sd_ratio_high"] > high

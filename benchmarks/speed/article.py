@@ -1,4 +1,4 @@
-"""The article's way on PyMC3, where a Python 3.9 that has it is given."""
+"""The article's workflow on PyMC3, if a Python 3.9 with PyMC3 is installed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from benchmarks.speed.posterior import Reference
 from benchmarks.speed.streams import Bench
 from lindley.inference.diagnostics import Thresholds
 
-#: Names the Python.
+#: Environment variable with the path of that Python.
 PYTHON = "LINDLEY_PYMC3_PYTHON"
 SCRIPT = "baseline_regression_pymc3.py"
 DATA = "regression_batches.parquet"
 
 
 def warm(bench: Bench, references: Sequence[Reference]) -> None:
-    """Run the stream by the article's script; it cannot take turns with the others."""
+    """Run the stream by the article's script, which cannot take turns with the other methods."""
     _measure(bench, references, "warm", WARM)
 
 
@@ -35,10 +35,10 @@ def cold(bench: Bench, references: Sequence[Reference]) -> None:
 def _measure(bench: Bench, references: Sequence[Reference], scenario: str, process: str) -> None:
     python = os.environ.get(PYTHON, "")
     if not python:
-        bench.notify(f"SKIPPED: {ARTICLE}, for lack of a Python 3.9 with PyMC3 ({PYTHON})")
+        bench.notify(f"SKIPPED: {ARTICLE} needs a Python 3.9 with PyMC3 in {PYTHON}")
         return
     source, folder = bench.reference / "article", bench.fresh("article")
-    # It writes beside itself.
+    # The script writes beside itself.
     for name in (SCRIPT, DATA):
         shutil.copyfile(source / name, folder / name)
     result = folder / "result.json"
@@ -56,17 +56,17 @@ def _measure(bench: Bench, references: Sequence[Reference], scenario: str, proce
 
 
 def rows_of(document: dict[str, Any], references: Sequence[Reference], scenario: str) -> list[dict[str, Any]]:
-    """Return what the script's results say, one row per batch.
+    """Return the script's results, one row per batch.
 
-    Its Monte Carlo standard errors are those of a chain that hands on each margin by itself: the errors of
-    such a chain are of another order anyway (see the scenario's table).
+    Their Monte Carlo standard errors are those of a chain that matches margins; the errors of such a chain
+    are larger by orders of magnitude anyway (see the scenario's table).
     """
     limits = Thresholds()
     rows = []
     for place, (batch, reference) in enumerate(zip(document["batches"], references, strict=True), start=1):
         error = np.abs(np.array(batch["posterior"]["mean"]) - reference.mean) / reference.sd
         ess = float(batch["ess_bulk_min"])
-        handed_on = (place - 1) * (error.size + 1) / 4
+        inherited = (place - 1) * (error.size + 1) / 4
         draws = document["settings"]["chains"] * document["settings"]["draws"]
         passed = (
             batch["r_hat_max"] <= limits.r_hat
@@ -82,7 +82,7 @@ def rows_of(document: dict[str, Any], references: Sequence[Reference], scenario:
                 "cpu_seconds": float(batch["cpu_seconds"]),
                 "ess_min": ess,
                 "mean_error_sd": float(error.max()),
-                "mean_error_mcse": float(error.max() / np.sqrt((1 + handed_on) / ess)),
+                "mean_error_mcse": float(error.max() / np.sqrt((1 + inherited) / ess)),
                 "gate": PASSED if passed else REFUSED,
             }
         )

@@ -1,4 +1,4 @@
-"""What must be shown, from the rows alone."""
+"""The bars of the benchmark, computed from its rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.speed.judging import same_posterior
+from benchmarks.speed.assessment import same_posterior
 from benchmarks.speed.measure import (
     ARTICLE,
     COLD,
@@ -19,28 +19,28 @@ from benchmarks.speed.measure import (
     Row,
 )
 
-#: An update takes at most so many times its bare sampling, or so many seconds more.
+#: Largest ratio of an update's time to that of its sampling alone, or largest difference in seconds.
 TIMES_SAMPLING, SECONDS_MORE = 3.0, 1.0
-#: Times faster than PyMC rebuilt for each batch, warm and cold; the aim where there is one.
+#: Smallest ratio of PyMC's time, rebuilt for each batch, to Lindley's: warm, its aim, cold.
 WARM_FASTER, WARM_AIM, COLD_FASTER = 8.0, 20.0, 3.0
-#: Times less CPU per effective draw than the article's SIR, warm and cold.
+#: Smallest ratio of CPU per effective draw of the article's SIR to Lindley's, warm and cold.
 SIR_WARM, SIR_COLD = 200.0, 50.0
-#: Links between which an update may become slower, and by how much.
+#: Links whose times are compared, and the largest ratio.
 EARLY, LATE, FLAT = 10, 1000, 1.1
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar and what was measured.
+    """A bar and its measurement.
 
     Parameters
     ----------
     text
-        What must be.
+        The requirement.
     found
-        What was.
+        The measurement.
     met
-        None where it was not measured.
+        None if it was not measured.
     """
 
     text: str
@@ -124,12 +124,12 @@ def _flat(rows: Sequence[Row]) -> Bar:
     early, late = min(found), max(found)
     times = found[late] / found[early]
     measured = (early, late) == (EARLY, LATE)
-    said = f"{times:.2f} times" + ("" if measured else f" from link {early} to {late}")
-    return Bar(text, said, times <= FLAT if measured else None)
+    found_text = f"{times:.2f} times" + ("" if measured else f" from link {early} to {late}")
+    return Bar(text, found_text, times <= FLAT if measured else None)
 
 
 def _no_loss(rows: Sequence[Row]) -> Bar:
-    text = "no loss: every figure of Lindley beside the same posterior and the same gate"
+    text = "no loss: every time of Lindley counts, by the same posterior and the same gate"
     ours = [row for row in rows if row.method.partition("+")[0] == LINDLEY]
     if not ours:
         return Bar(text, "", None)
@@ -138,5 +138,5 @@ def _no_loss(rows: Sequence[Row]) -> Bar:
 
 
 def counts(row: Row) -> bool:
-    """Return whether a figure counts: the same posterior, within the gate's limits."""
+    """Return whether a row counts: the same posterior, within the gate's limits."""
     return row.gate == PASSED and same_posterior(row.mean_error_sd, row.mean_error_mcse)

@@ -1,4 +1,4 @@
-"""From the start of a process to the registered head."""
+"""Updates from the start of a process to the registered head."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from benchmarks.speed.targets import MODELS, REGRESSION, exact_regression
 
 REGRESSION_FILE = Path("article/regression_batches.parquet")
 ROOT = Path(__file__).parents[2]
-#: Links that fill the caches on disk, from genesis and from a belief.
+#: Links that fill the caches on disk: one from genesis, one from a belief.
 UNMEASURED = 2
-#: Variables that would send a process elsewhere than to its own workspace.
+#: Variables that would direct a process to another workspace than its own.
 ELSEWHERE = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PREFECT_API_URL", "LINDLEY_DATA")
 
 
@@ -63,7 +63,7 @@ class ColdSampling(SamplingAlone):
     Parameters
     ----------
     folder
-        Where prior and trace are handed over.
+        Exchanges prior and trace with the process.
     """
 
     folder: Path = Path()
@@ -93,7 +93,7 @@ class ColdPymc(Pymc):
 
 
 def once(what: str, folder: Path, chain: str, link: int, files: Sequence[Path]) -> None:
-    """Let a rival make one link in a new process."""
+    """Make one link of a rival in a new process."""
     child("benchmarks.speed.once", what, str(folder), chain, str(link), *map(str, files), environment={})
 
 

@@ -1,6 +1,6 @@
-"""Who is measured: Lindley, its bare sampling, and what else one would do with PyMC.
+"""The methods: Lindley, its sampling alone, and the usual ways with PyMC.
 
-An update takes a batch file. What `Contender.ready` does is not measured; what `Contender.update` does is.
+An update takes a batch file. `Contender.update` is measured, `Contender.ready` is not.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from lindley.workspace import Workspace
 
 
 class Contender(Protocol):
-    """One way of updating, with the state of its own stream."""
+    """One method, with the state of its own stream."""
 
     method: str
 
     def ready(self, link: int, files: Sequence[Path]) -> bool:
-        """Get ready for an update, unmeasured; returns whether this method has that link at all."""
+        """Prepare an update, unmeasured; returns whether this method has that link."""
 
     def update(self, link: int, files: Sequence[Path]) -> None:
-        """Make a link of the newest of the files so far; this is what is measured."""
+        """Make a link from the newest of the files so far; measured."""
 
     def found(self) -> Found:
-        """Return what the newest update found."""
+        """Return the posterior of the newest update."""
 
     def links(self, link: int) -> int:
-        """Return how many updates the posterior after `link` went through."""
+        """Return the number of updates behind the posterior after `link`."""
 
 
 @dataclass
 class Lindley:
-    """Lindley end to end, from the batch file to the registered head; its pictures come after that.
+    """Lindley end to end, from the batch file to the registered head; plots come later and are left out.
 
     Parameters
     ----------
     workspace, chain
-        Where its chain is.
+        Workspace and name of the chain.
     variables
-        Free variables that are compared.
+        Free variables to compare.
     method
-        As it is called in the table.
+        Name in the table.
     """
 
     workspace: Workspace
@@ -90,7 +90,7 @@ class SamplingAlone:
     _bound: Any = None
 
     def ready(self, link: int, files: Sequence[Path]) -> bool:
-        """Bind prior and batch; from the model's own priors it would be another target, which is left out."""
+        """Bind prior and batch; link 1 is left out, because its prior is the model's own."""
         if link == 1:
             return False
         trace = lindley.load(f"{self.before.chain}@{link - 1}", workspace=self.before.workspace).trace()
@@ -109,11 +109,11 @@ class SamplingAlone:
         return found_in(rivals.known(self.trace), self.target.variables)
 
     def links(self, link: int) -> int:
-        return 2  # Lindley's belief was handed on once
+        return 2  # one match: Lindley's belief before the link
 
 
 def accepted(result: Any) -> None:
-    """Raise unless a file became the head: a time without a link says nothing."""
+    """Raise unless a file became the head: the time of a refused update does not count."""
     if result.status != "accepted":
         raise RuntimeError(f"{result.file} was {result.status}: {result.message}")
 
@@ -123,7 +123,7 @@ def no_progress(done: int, total: int) -> None:
 
 
 def joint_normal(trace: xr.DataTree, target: Target) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and Cholesky factor of the coordinates that a link of Lindley passes on."""
+    """Return mean and Cholesky factor of the carried coordinates of a link."""
     group = trace["coordinates"].dataset
     names = [str(name).partition("[")[0] for name in group["coordinate"].values]
     order = np.concatenate([[i for i, name in enumerate(names) if name == v] for v in target.variables])

@@ -1,4 +1,4 @@
-"""Taking times in turns, and the rows that come of it."""
+"""Measure times in turns, and keep them as rows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from typing import Any
 import psutil
 
 SCENARIOS = ("warm", "cold", "growth", "orchestration", "sir_article", "hierarchical")
-#: Methods; those of the scenario orchestration are `LINDLEY` with what lies between, joined by a plus.
+#: Methods; those of the scenario orchestration are `LINDLEY` with the services in use, joined by a plus.
 LINDLEY, SAMPLING, REBUILT = "lindley", "sampling_alone", "pymc_rebuilt"
 REFIT, ARTICLE = "pooled_refit", "pymc3_article"
-#: Columns of results.csv; what follows ``ess_min`` says under what conditions the figures count.
+#: Columns of results.csv; those after ``ess_min`` state the conditions under which the times count.
 COLUMNS = (
     *("scenario", "method", "link", "seconds", "cpu_seconds", "ess_min"),
     *("process", "repeats", "mean_error_sd", "mean_error_mcse", "gate"),
 )
-#: What a group of repeats has in common.
+#: Columns that the repeats of an update share.
 KEY = ("scenario", "method", "link", "process")
-#: Values of ``process``: one that has updated before, one that starts with the update, and figures that
-#: were not measured here.
+#: Values of ``process``: it has updated before, it starts with the update, or the numbers were measured
+#: elsewhere.
 WARM, COLD, QUOTED = "warm", "cold", "quoted"
 #: Values of ``gate``.
 PASSED, REFUSED, UNKNOWN = "passed", "refused", ""
@@ -42,7 +42,7 @@ class Row:
     Parameters
     ----------
     scenario, method, link
-        What was measured; `link` is the place of the update in its chain, from 1.
+        Identify the update; `link` is its place in the chain, from 1.
     seconds, cpu_seconds
         Wall clock, and CPU of the process with all its children, servers among them.
     ess_min
@@ -50,12 +50,12 @@ class Row:
     process
         ``warm``, ``cold`` or ``quoted``.
     repeats
-        How many updates the figures are medians of.
+        Number of updates that the row is the median of.
     mean_error_sd, mean_error_mcse
         Largest difference of a mean from the reference posterior's, in its sds and in Monte Carlo
-        standard errors (see `benchmarks.speed.judging`).
+        standard errors (see `benchmarks.speed.assessment`).
     gate
-        Whether the gate's limits on R-hat, ESS and divergences hold; empty where that is not known.
+        Whether the gate's limits on R-hat, ESS and divergences hold; empty if unknown.
     """
 
     scenario: str
@@ -80,14 +80,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Taken:
-    """How long a piece of work took."""
+    """Wall-clock and CPU seconds of a piece of work."""
 
     seconds: float
     cpu_seconds: float
 
 
 def stopwatch[T](work: Callable[[], T]) -> tuple[T, Taken]:
-    """Do a piece of work and return its result and how long it took; garbage is collected before."""
+    """Do a piece of work after a garbage collection; returns its result and its times."""
     gc.collect()
     cpu, begun = cpu_seconds(), time.perf_counter()
     result = work()
@@ -114,7 +114,7 @@ def cpu_seconds() -> float:
 def in_turns[T](contenders: Sequence[T], turn: int) -> list[T]:
     """Return the contenders in the order of a turn: forwards in even ones, backwards in odd ones.
 
-    A machine that gets slower or faster while a run lasts then favours nobody.
+    A machine that becomes slower or faster during a run then favours no method.
     """
     return list(contenders) if turn % 2 == 0 else list(reversed(contenders))
 
@@ -133,14 +133,14 @@ def medians(rows: Iterable[Row]) -> list[Row]:
 def _middle(group: Sequence[Row]) -> Row:
     numbers = ("seconds", "cpu_seconds", "ess_min", "mean_error_sd", "mean_error_mcse")
     middle = {name: _median([getattr(row, name) for row in group]) for name in numbers}
-    verdicts = {row.gate for row in group}
-    gate = next((word for word in (REFUSED, UNKNOWN) if word in verdicts), PASSED)
+    gates = {row.gate for row in group}
+    gate = next((word for word in (REFUSED, UNKNOWN) if word in gates), PASSED)
     common = dict(zip(KEY, group[0].key, strict=True))
     return Row(**common, **middle, repeats=sum(row.repeats for row in group), gate=gate)
 
 
 def _median(values: Sequence[float]) -> float:
-    """Return the median of the values that are there."""
+    """Return the median of the known values."""
     known = [value for value in values if not isnan(value)]
     return median(known) if known else NAN
 

@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("link", type=int)
     parser.add_argument("files", type=Path, nargs="+")
     options = parser.parse_args()
-    # Imported here: whoever reads a trace alone does not need it, and its time is measured anyway.
+    # Imported here to save start-up time where only a trace is read; a measured process pays for it anyway.
     from benchmarks.speed import rivals
     from benchmarks.speed.targets import TARGETS
 

@@ -24,7 +24,7 @@ from benchmarks.speed.targets import MODELS, REGRESSION, exact_regression
 from flows import environment
 from lindley.workspace import Workspace
 
-#: Links from genesis and from a belief, after which every way is warm.
+#: Links from genesis and from a belief that make every method warm.
 UNMEASURED = 2
 START_SECONDS, STOP_SECONDS = 300.0, 60.0
 PREFECT, SERVER, WORKER = f"{LINDLEY}+prefect", f"{LINDLEY}+mlflow_server", f"{LINDLEY}+worker"
@@ -32,7 +32,7 @@ BOTH = f"{PREFECT}+mlflow_server"
 
 
 def orchestration(bench: Bench) -> None:
-    """Links of the regression stream by all ways in turns; every way has a chain of its own."""
+    """Links of the regression stream by all methods in turns, each with a chain of its own."""
     frames = batches_of(REGRESSION.chain, MODELS, bench.reference / cold.REGRESSION_FILE)
     frames = frames[: UNMEASURED + (2 if bench.quick else 6)]
     references = [exact_regression(pd.concat(frames[: i + 1])) for i in range(len(frames))]
@@ -41,7 +41,7 @@ def orchestration(bench: Bench) -> None:
     models = named_copies(bench.fresh("models"), {method: chain_of(method) for method in methods})
     home = bench.workspace(models)
     with everything_up(bench, home):
-        # Before Prefect is imported: it reads its addresses then.
+        # Before Prefect is imported, because the import reads the addresses.
         at_server = environment.prepare(home, quiet=True)
         at_server = replace(home, tracking_uri=at_server.tracking_uri)
         ways = [
@@ -52,7 +52,7 @@ def orchestration(bench: Bench) -> None:
 
 
 def chain_of(method: str) -> str:
-    """Return the name of a way's chain."""
+    """Return the name of a method's chain."""
     return method.replace("+", "_")
 
 
@@ -77,7 +77,7 @@ class ThroughPrefect(Lindley):
     """A flow run in this process, known to the Prefect server."""
 
     def update(self, link: int, files: Sequence[Path]) -> None:
-        from flows.inprocess import run_update  # imports Prefect, whose environment is not known earlier
+        from flows.inprocess import run_update  # it imports Prefect, whose environment is not known earlier
 
         with surroundings(self.workspace):
             accepted(run_update(self.workspace, self.chain, files[-1], False, no_progress))
@@ -85,7 +85,7 @@ class ThroughPrefect(Lindley):
 
 @dataclass
 class ThroughWorker(Lindley):
-    """A run of the deployment in the worker that ``lindley up`` starts, whatever that is."""
+    """A run of the deployment in the worker that ``lindley up`` starts."""
 
     def update(self, link: int, files: Sequence[Path]) -> None:
         from prefect.deployments import run_deployment  # as above
@@ -98,7 +98,7 @@ class ThroughWorker(Lindley):
 
 @contextmanager
 def surroundings(workspace: Workspace) -> Iterator[None]:
-    """Have the environment name a workspace, as flows expect it, for the time of a block."""
+    """Set the environment variables of a workspace, as flows expect them, within a block."""
     ours = {
         "LINDLEY_HOME": str(workspace.root),
         "LINDLEY_MODELS": str(workspace.models),
@@ -119,7 +119,7 @@ def surroundings(workspace: Workspace) -> Iterator[None]:
 
 @contextmanager
 def everything_up(bench: Bench, workspace: Workspace) -> Iterator[None]:
-    """Run ``lindley up`` on loopback, on free ports, for the time of a block.
+    """Run ``lindley up`` on loopback, on free ports, within a block.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def everything_up(bench: Bench, workspace: Workspace) -> Iterator[None]:
 
 
 def _await(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until the addresses are printed, which comes last."""
+    """Wait until ``lindley up`` prints its addresses, its last output."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         if _printed(log.read_text(encoding="utf-8", errors="replace")):

@@ -1,4 +1,4 @@
-"""The page that the benchmark writes: ``docs/performance.md``, between two marks."""
+"""Write the generated part of ``docs/performance.md``, between two marks."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Ran:
     Parameters
     ----------
     date
-        Of its end, in UTC.
+        End, in UTC.
     outcome
-        ``finished``, or what became of it.
+        ``finished``, or the reason why not.
     minutes
         Wall clock.
     command, machine, versions
-        With what.
+        Conditions of the run.
     """
 
     date: str
@@ -66,13 +66,13 @@ def _processor() -> str:
 
 
 def versions() -> str:
-    """Return the versions of what was measured."""
+    """Return the versions of commit, Python and packages."""
     found = [f"{name} {version(name)}" for name in _PACKAGES]
     return ", ".join([f"commit {_commit()}", f"Python {platform.python_version()}", *found])
 
 
 def _commit() -> str:
-    """Return the commit that was measured, and whether anything was changed since."""
+    """Return the measured commit, marked if the files differ from it."""
     where = Path(__file__).parent
     git = ["git", "-C", str(where), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     done = subprocess.run(git, capture_output=True, text=True, check=False)
@@ -94,7 +94,7 @@ def write_runs(path: Path, runs: Mapping[str, Ran]) -> None:
 
 
 def write_page(path: Path, rows: Sequence[Row], runs: Mapping[str, Ran]) -> None:
-    """Write what is between the marks of a page; what is around them stays.
+    """Write the text between the marks of a page; the rest stays.
 
     Raises
     ------
@@ -109,11 +109,11 @@ def write_page(path: Path, rows: Sequence[Row], runs: Mapping[str, Ran]) -> None
 
 
 def body(rows: Sequence[Row], runs: Mapping[str, Ran]) -> str:
-    """Return the generated part: bars, figures by scenario, and how they were measured."""
+    """Return the generated part: bars, a table per scenario, and the conditions of the runs."""
     parts = ["### Bars", _bars(rows)]
     for name in SCENARIOS:
         if own := [row for row in rows if row.scenario == name]:
-            parts += [f"### {name}", _note(runs.get(name)), _figures(own)]
+            parts += [f"### {name}", _note(runs.get(name)), _scenario(own)]
     parts += ["### Runs", _runs(runs)]
     return "\n\n".join(part for part in parts if part)
 
@@ -127,11 +127,11 @@ def _note(ran: Ran | None) -> str:
     return (
         ""
         if ran is None or ran.finished
-        else f"**Not finished: {ran.outcome}.** The figures are what there is."
+        else f"**Not finished: {ran.outcome}.** The table holds the rows so far."
     )
 
 
-def _figures(rows: Sequence[Row]) -> str:
+def _scenario(rows: Sequence[Row]) -> str:
     """Return the table of a scenario; links 2 and later of a stream are one line, by their medians."""
     grouped: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
@@ -149,7 +149,7 @@ def _figures(rows: Sequence[Row]) -> str:
                 _whole(_middle(group, "ess_min")),
                 _number(1000 * _middle(group, "cpu_seconds") / _middle(group, "ess_min")),
                 _ratio(group, ours),
-                _worth(group),
+                _quality(group),
             )
         )
     head = (
@@ -160,7 +160,7 @@ def _figures(rows: Sequence[Row]) -> str:
 
 
 def _links(row: Row) -> str:
-    """Return the link of a row that stands by itself; nothing for one of a stream from a belief."""
+    """Return the link of a row with a line of its own; empty for later links of a stream."""
     alone = row.scenario in ("growth", "sir_article") or row.link == 1
     return f"{row.link:,}" if alone else ""
 
@@ -176,14 +176,14 @@ def _middle(group: Sequence[Row], name: str) -> float:
 
 
 def _ratio(group: Sequence[Row], ours: Sequence[Row]) -> str:
-    """Return how many times Lindley's seconds, by the median over the links that both have."""
+    """Return the ratio of seconds to Lindley's, the median over common links."""
     own = {row.link: row.seconds for row in ours}
     ratios = [row.seconds / own[row.link] for row in group if row.link in own]
     ratios = [ratio for ratio in ratios if not isnan(ratio)]
     return _number(median(ratios)) if ratios and group[0].method != LINDLEY else "-"
 
 
-def _worth(group: Sequence[Row]) -> str:
+def _quality(group: Sequence[Row]) -> str:
     if group[0].process == QUOTED:
         return "quoted, not measured here"
     good = sum(map(counts, group))
@@ -209,7 +209,7 @@ def _runs(runs: Mapping[str, Ran]) -> str:
     missing = [name for name in SCENARIOS if name not in runs]
     parts = [table(("scenario", "date (UTC)", "outcome", "minutes", "command"), lines)]
     for what in ("machine", "versions"):
-        # One line where all scenarios agree.
+        # One line if all scenarios agree.
         found: dict[str, list[str]] = {}
         for name in SCENARIOS:
             if name in runs:

@@ -1,4 +1,4 @@
-"""Posteriors: what a method found, and what it should have found."""
+"""Posteriors: that of a method, and the reference."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import xarray as xr
 
 @dataclass(frozen=True)
 class Reference:
-    """The posterior that a method should have found.
+    """The reference posterior.
 
     Parameters
     ----------
     mean, sd
         Arrays [parameter].
     ess
-        Effective draws that it was computed from; infinite for an exact one.
+        Effective number of its draws; infinite for an exact one.
     """
 
     mean: np.ndarray
@@ -27,7 +27,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Found:
-    """What a method found.
+    """The posterior of a method.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Found:
 
 
 def found_in(trace: xr.DataTree, variables: tuple[str, ...]) -> Found:
-    """Return what a trace in ArviZ's schema holds; calibrated weights count where there are some."""
+    """Return the posterior of a trace in ArviZ's schema, with calibrated weights if it has them."""
     posterior = trace["posterior"].dataset
     parts = [posterior[name].transpose("chain", "draw", ...).values for name in variables]
     draws = np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=-1)

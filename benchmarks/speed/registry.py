@@ -1,4 +1,4 @@
-"""The registry of the rivals: what the article logs by hand, in as few requests as MLflow allows."""
+"""The registry of the rivals: the article's logging, in as few requests as MLflow allows."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Registry:
     Parameters
     ----------
     folder
-        Holds database and artifacts; made if need be.
+        Holds database and artifacts; created if missing.
     name
-        Of the registered model, and of the experiment.
+        Name of the registered model and of the experiment.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -38,7 +38,7 @@ class Registry:
             self.experiment = known.experiment_id
 
     def head_trace(self) -> xr.DataTree | None:
-        """Return the trace of the newest version; None when there is none."""
+        """Return the trace of the newest version; None without versions."""
         if not self.client.get_registered_model(self.name).aliases:
             return None
         version = self.client.get_model_version_by_alias(self.name, HEAD)

@@ -1,4 +1,4 @@
-"""What else one would do with PyMC 6. Imports nothing of Lindley: a cold process would pay for it."""
+"""The usual ways with PyMC 6. Imports nothing of Lindley, because a cold process would pay for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.speed.registry import Registry
 from benchmarks.speed.targets import Target
 
 with warnings.catch_warnings():
-    # pymc-extras takes a constant from a place that better-optimize will give up.
+    # pymc-extras imports a constant from a deprecated place of better-optimize.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     from pymc_extras.utils.prior import prior_from_idata
 
@@ -35,7 +35,7 @@ class Pymc:
     Parameters
     ----------
     registry
-        Where traces are logged and fetched from.
+        Registry of the traces.
     target
         The model.
     pooled
@@ -70,10 +70,10 @@ class Pymc:
         )
 
     def _priors_of(self, trace: xr.DataTree) -> dict[str, Any]:
-        """Return the joint normal that pymc-extras makes of a trace, in the model's own coordinates."""
+        """Return the joint normal of a trace by pymc-extras, in the model's own coordinates."""
         plain = [name for name in self.target.variables if self.target.transforms[name] is None]
-        bent = {name: way for name, way in self.target.transforms.items() if way is not None}
-        made: dict[str, Any] = prior_from_idata(trace, var_names=plain, **bent)
+        transformed = {name: way for name, way in self.target.transforms.items() if way is not None}
+        made: dict[str, Any] = prior_from_idata(trace, var_names=plain, **transformed)
         return made
 
     def found(self) -> Found:
@@ -85,8 +85,8 @@ class Pymc:
 
 
 def bound(target: Target, mean: np.ndarray, factor: np.ndarray, frame: pd.DataFrame) -> Any:
-    """Give a prior and a batch to nutpie's compiled function of a model; it is compiled once in a process."""
-    import nutpie  # `Pymc` leaves it to PyMC when that is
+    """Bind a prior and a batch to nutpie's compiled function of a model; compiles once in a process."""
+    import nutpie  # here to save start-up time: `Pymc` leaves the import to PyMC
 
     data = target.data(frame)
     if target.chain not in _COMPILED:
@@ -95,7 +95,7 @@ def bound(target: Target, mean: np.ndarray, factor: np.ndarray, frame: pd.DataFr
 
 
 def sampled(compiled: Any, seed: int) -> xr.DataTree:
-    """Sample a compiled model with nutpie itself and the settings that Lindley has by default."""
+    """Sample a compiled model with nutpie itself and Lindley's default settings."""
     import nutpie  # as above
 
     from lindley.inference.sampling import FitSettings  # as above
@@ -133,7 +133,7 @@ def whitened_model(
 
 
 def known(trace: xr.DataTree | None) -> xr.DataTree:
-    """Return a trace that must be there by now."""
+    """Return a trace after the first update."""
     if trace is None:
-        raise RuntimeError("nothing was updated yet")
+        raise RuntimeError("no update has run yet")
     return trace

@@ -29,16 +29,16 @@ ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "data" / "reference"
 RESULTS = Path(__file__).with_name("results.csv")
 PAGE = ROOT / "docs" / "performance.md"
-#: What every scenario needs.
+#: A file of the reference data, to recognise its folder.
 STREAM = Path("article/regression_batches.parquet")
-#: Small matrices; more threads cost more than they bring, and all methods have the same.
+#: One thread for all methods: with small matrices more threads cost more than they save.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 FINISHED, LATE = "finished", "not done in time (--minutes)"
 
 
 @dataclass
 class Part:
-    """What a scenario came to."""
+    """Result of a scenario."""
 
     scenario: str
     outcome: str = FINISHED
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns 0, 1 (a failure, a missed bar, not done in time) or 2 (nothing to run)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _options(given)
-    # Where nobody watches, rich would cut the tables at 80 columns.
+    # Without a terminal rich would cut the tables at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 150)
     if not (options.reference / STREAM).is_file():
         print(
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     deadline = time.monotonic() + 60 * options.minutes
     wanted = [name for name in SCENARIOS if not options.only or name in options.only]
-    # What was not run this time stays as it was.
+    # Scenarios that are not run keep their rows.
     rows = [row for row in read(options.out) if row.scenario not in wanted]
     how = options.out.with_name(f"{options.out.stem}-runs.json")
     runs = {name: ran for name, ran in read_runs(how).items() if name not in wanted}
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             machine=machine(),
             versions=versions(),
         )
-        # After each scenario: what is done is not lost with the next.
+        # After each scenario, so that a later failure loses nothing.
         write(options.out, ordered(rows))
         write_runs(how, runs)
         if options.page is not None:
@@ -104,13 +104,13 @@ def measure(name: str, options: argparse.Namespace, deadline: float, notify: Cal
 def _run(
     part: Part, scratch: Path, options: argparse.Namespace, deadline: float, notify: Callable[[str], None]
 ) -> None:
-    """Take a scenario's rows and sentences as they come; end it when its time is over."""
+    """Run a scenario's process, take its rows and messages as they come, and end it at the deadline."""
     lines, log = scratch / "lines.jsonl", scratch / "log.txt"
     lines.touch()
     command = [sys.executable, "-m", "benchmarks.speed.worker", part.scenario]
     command += ["--folder", str(scratch), "--lines", str(lines)]
     command += ["--reference", str(options.reference.resolve())]
-    # Caches on disk of its own: an earlier run has left the very models of this one in those of the user.
+    # Caches on disk of its own: the user's hold the models of earlier runs.
     flags = [os.environ.get("PYTENSOR_FLAGS", ""), f"base_compiledir={scratch / 'pytensor'}"]
     caches = {"PYTENSOR_FLAGS": ",".join(filter(None, flags))}
     with log.open("wb") as output, lines.open(encoding="utf-8") as source:
@@ -133,16 +133,16 @@ def _run(
             process.wait()
         _take(part, source.readlines(), notify)
     if part.outcome == FINISHED and process.returncode:
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        output_lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         part.outcome = f"failed (exit code {process.returncode})"
-        notify("\n".join(said[-25:]))
+        notify("\n".join(output_lines[-25:]))
 
 
 def _take(part: Part, lines: Sequence[str], notify: Callable[[str], None]) -> None:
     for line in lines:
         document = json.loads(line)
-        if "say" in document:
-            notify(document["say"])
+        if "notify" in document:
+            notify(document["notify"])
             continue
         row = from_dict(document["row"])
         part.rows.append(row)
@@ -160,10 +160,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few links, one run of each")
     parser.add_argument("--out", type=Path, help="results.csv; how it was run goes beside it")
     parser.add_argument("--page", type=Path, help="the page whose generated part is written")
-    parser.add_argument("--minutes", type=float, default=180, help="what is not done then is stopped")
+    parser.add_argument("--minutes", type=float, default=180, help="what is unfinished then is stopped")
     options = parser.parse_args(arguments)
     if options.out is None:
-        # A quick run never takes the place of a real one.
+        # A quick run never replaces a full one.
         options.out = ROOT / ".benchmarks" / "speed.csv" if options.quick else RESULTS
         options.page = options.page or (None if options.quick else PAGE)
     return options
@@ -183,7 +183,7 @@ def _command(given: Sequence[str]) -> str:
 
 
 def _report(console: Console, rows: Sequence[Row], runs: dict[str, Ran], wanted: Sequence[str]) -> bool:
-    """Print the bars; returns whether none is missed and all that was to be run is finished."""
+    """Print the bars; returns whether none is missed and every requested scenario finished."""
     bars = all_bars(rows)
     shown = Table(title="Bars")
     for name in ("bar", "measured", ""):

@@ -37,15 +37,15 @@ SIR = "sir_article"
 SIR_VARIABLES = ("lambda", "mu", "sigma")
 #: The article's SIR on PyMC3 3.11.6, 2 cores, quoted from the README of its data: link, seconds, CPU, ESS.
 SIR_QUOTED = ((1, float("nan"), 1975.0, 137.0), (2, 1056.0, 1337.0, 161.0))
-#: Links that make a process warm: from genesis, and from a belief.
+#: Links that make a process warm, from genesis and from a belief.
 WARM_UP = 3
 
 
 def warm(bench: Bench) -> None:
     """Ten batches of 200 rows, three times in one process, by all methods in turns.
 
-    The rows are dealt anew each time: a model that holds its batch as constants is found in the caches on
-    disk when it comes again, and no batch of a chain comes again.
+    The rows are dealt anew each time. A model that holds its batch as constants would otherwise be in the
+    caches on disk, which never happens to a chain: its batches are new.
     """
     frames = batches_of(REGRESSION.chain, MODELS, bench.reference / cold.REGRESSION_FILE)
     frames, repeats = (frames[:3], 1) if bench.quick else (frames, 3)
@@ -64,7 +64,7 @@ def _all_ways(bench: Bench, frames: Sequence[pd.DataFrame], *, turn: int = 0, be
 
 
 def dealt(frames: Sequence[pd.DataFrame], turn: int) -> list[pd.DataFrame]:
-    """Deal the rows of batches to batches of the same sizes anew; turn 0 is how they came."""
+    """Deal the rows to batches of the same sizes anew; turn 0 keeps them."""
     if turn == 0:
         return list(frames)
     rows = pd.concat(frames, ignore_index=True)
@@ -81,13 +81,13 @@ def pooled_references(frames: Sequence[pd.DataFrame]) -> list[Reference]:
 # -- growth -----------------------------------------------------------------------------------------
 
 ROWS = 20
-#: Marks, updates that are measured around each, and full refits at each; and those of --quick.
+#: Marks, number of measured updates around each, number of full refits at each; and those of --quick.
 MARKS, QUICK_MARKS = ((10, 100, 1000), 7, 3), ((10, 30), 3, 1)
 
 
 @dataclass
 class _Stage:
-    """A chain that was grown to just before a mark."""
+    """A chain that ends just before a mark."""
 
     mark: int
     ours: Lindley
@@ -124,7 +124,7 @@ def _at(
     *,
     measured: bool,
 ) -> None:
-    """Make one link around a mark; its row stands for the mark."""
+    """Make one link around a mark; its row has the number of the mark."""
     reference = exact_regression(pd.concat(frames[:link]))
     row = one("growth", contender, link, files[:link], reference, lowest=stage.lowest)
     if row is not None and measured:
@@ -132,7 +132,7 @@ def _at(
 
 
 def _grown(bench: Bench, marks: Sequence[int], around: int, files: Sequence[Path]) -> Iterator[_Stage]:
-    """Grow a chain; yield it, or a copy, as it is before the links around each mark."""
+    """Grow a chain; yields a copy of it before the links around each mark."""
     workspace = bench.workspace(REGRESSION.models)
     made = 0
     for mark in marks:
@@ -196,7 +196,7 @@ def hierarchical(bench: Bench) -> None:
     """A centred model of fifty groups, batch by batch, by all methods that update."""
     many, repeats = (3, 1) if bench.quick else (6, 3)
     for turn in range(-1, repeats):
-        # Other groups each time, as in `dealt`; the first ones only make the process warm.
+        # Other groups each time, as in `dealt`; the first run only makes the process warm.
         frames = simulated_groups(2 if turn < 0 else many, seed=50 + turn)
         bench.notify(f"hierarchical: reference fits of all rows, {turn + 1} of {repeats}")
         references = [long_fit(pd.concat(frames[: place + 1])) for place in range(len(frames))]

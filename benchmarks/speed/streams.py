@@ -1,4 +1,4 @@
-"""Streams through contenders in turns."""
+"""Run streams by several methods in turns."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.speed.assessment import assess
 from benchmarks.speed.contenders import Contender, Lindley, SamplingAlone
-from benchmarks.speed.judging import judged
 from benchmarks.speed.measure import WARM, Row, in_turns, stopwatch
 from benchmarks.speed.posterior import Reference
 from benchmarks.speed.registry import Registry
@@ -22,20 +22,20 @@ from lindley.workspace import Workspace
 
 @dataclass
 class Bench:
-    """What a scenario works with.
+    """The environment of a scenario.
 
     Parameters
     ----------
     folder
-        For all that is written; removed afterwards.
+        For all output; removed afterwards.
     reference
         Folder of the reference data.
     quick
-        A little of everything.
+        Run a short version.
     emit
         Takes each row as soon as it is measured.
-    say
-        Takes a sentence about what goes on.
+    notify
+        Takes a message about progress.
     """
 
     folder: Path
@@ -77,11 +77,11 @@ def batches_of(chain: str, models: Path, source: Path) -> list[pd.DataFrame]:
     Raises
     ------
     ValueError
-        If its declaration does not say how.
+        If its declaration has no `split`.
     """
     split = load_declaration(chain, models).split
     if split is None:
-        raise ValueError(f"the chain {chain} does not say how a source is cut")
+        raise ValueError(f"the declaration of the chain {chain} has no split")
     return [frame for _, frame in split(str(source))]
 
 
@@ -93,7 +93,7 @@ def write_batch(folder: Path, name: str, number: int, frame: pd.DataFrame) -> Pa
 
 
 def all_ways(bench: Bench, target: Target, *, pooled: bool = True) -> list[Contender]:
-    """Return Lindley and its rivals, each at the beginning of its stream."""
+    """Return Lindley and its rivals, each at the start of its stream."""
     ours = Lindley(bench.workspace(target.models), target.chain, target.variables)
     rivals: list[Contender] = [SamplingAlone(ours, target)]
     for all_rows in (False, True) if pooled else (False,):
@@ -113,16 +113,16 @@ def run(
     turn: int = 0,
     begin: int = 1,
 ) -> None:
-    """Let all contenders make the same links, one after the other at each link.
+    """Make the same links by all methods, one after the other at each link.
 
     Parameters
     ----------
     files, references
         Batches, and the posterior after each; as many links are made as there are references.
     turn
-        Number of this run: contenders begin in another order in the next.
+        Number of this run; determines the order of the methods.
     begin
-        Link from which on rows are emitted.
+        First link whose rows are emitted.
     """
     lowest: dict[str, float] = {}
     for link, reference in enumerate(references, start=1):
@@ -141,7 +141,7 @@ def one(
     process: str = WARM,
     lowest: dict[str, float] | None = None,
 ) -> Row | None:
-    """Measure one update; None where the contender has no such link.
+    """Measure one update; None if the method has no such link.
 
     Parameters
     ----------
@@ -151,12 +151,12 @@ def one(
     lowest = {} if lowest is None else lowest
     if not contender.ready(link, files):
         return None
-    # What the system still writes for the one before is not on this one's bill.
+    # Pending writes of the method before must not count for this one.
     os.sync()
     _, took = stopwatch(lambda: contender.update(link, files))
     before = lowest.get(contender.method, float("inf"))
-    worth = judged(contender.found(), reference, contender.links(link), before)
-    lowest[contender.method] = min(before, worth["ess_min"])
+    quality = assess(contender.found(), reference, contender.links(link), before)
+    lowest[contender.method] = min(before, quality["ess_min"])
     return Row(
         scenario=scenario,
         method=contender.method,
@@ -164,5 +164,5 @@ def one(
         seconds=took.seconds,
         cpu_seconds=took.cpu_seconds,
         process=process,
-        **worth,
+        **quality,
     )

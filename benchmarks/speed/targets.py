@@ -1,4 +1,4 @@
-"""The models that rivals sample, as their users would write them, and streams of batches for them."""
+"""The models of the rivals, as their users would write them, and streams of batches for them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Target:
     models
         Folder of its model file.
     shapes, transforms
-        Of the free variables, by name and in order.
+        Shape and transform of the free variables, by name and in order.
     priors
         Adds the model's own priors to the open model.
     data

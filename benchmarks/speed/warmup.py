@@ -1,7 +1,7 @@
-"""How short a warm-up may be when the prior whitens the target: ``python -m benchmarks.speed.warmup``.
+"""Find the shortest warm-up of a target that its prior whitens: ``python -m benchmarks.speed.warmup``.
 
-Each case's chain is run up to its last batch, whose target is then sampled with warm-ups of several lengths
-and the engine's other defaults. The gate judges each fit as it would a link.
+The study runs each case's chain up to its last batch and samples the target of that batch with warm-ups of
+several lengths and the other default settings. The gate assesses each fit as it would a link.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ TUNES = (50, 100, 150, 200, 300, 500)
 
 @dataclass(frozen=True)
 class Row:
-    """What one length of warm-up gave for one case: medians over seeds, the worst of what may not be bad.
+    """Result of one length of warm-up in one case: medians over seeds, or the worst of them.
 
     Parameters
     ----------
     case, tune, fits
-        Which, and how many fits.
+        Case, length of the warm-up, number of fits.
     passed
-        How many of them the gate let pass at the first attempt.
+        Number of fits that passed the gate at the first attempt.
     r_hat_max, divergence_rate
         The worst.
     ess_min
@@ -75,7 +75,7 @@ def last_problem(case: Case) -> Problem:
 
 
 def measure(case: str, problem: Problem, tune: int, fits: int) -> Row:
-    """Sample a target some times with one length of warm-up."""
+    """Sample a target `fits` times with one length of warm-up."""
     found: list[dict[str, Any]] = []
     settings = replace(FitSettings(), tune=tune, attempts=1)
     for number in range(fits):
@@ -113,7 +113,7 @@ def measure(case: str, problem: Problem, tune: int, fits: int) -> Row:
 
 
 def study(cases: Sequence[Case], fits: int) -> Iterator[Row]:
-    """Measure all cases; a target of one batch alone is warmed up once before anything counts."""
+    """Measure all cases; one fit of each target compiles it and does not count."""
     for case in cases:
         problem = last_problem(case)
         measure(case.name, problem, TUNES[0], 1)

@@ -1,6 +1,6 @@
 """One scenario in a process of its own: ``python -m benchmarks.speed.worker SCENARIO ...``.
 
-Rows go into a file as they are measured, so that those of a scenario that is cut off are not lost.
+Rows are written as they are measured, so that a scenario that is stopped keeps them.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def main() -> None:
     """Run a scenario."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenario", choices=SCENARIOS)
-    parser.add_argument("--folder", type=Path, required=True, help="for all that is written")
+    parser.add_argument("--folder", type=Path, required=True, help="for all output")
     parser.add_argument("--reference", type=Path, required=True, help="the reference data")
-    parser.add_argument("--lines", type=Path, required=True, help="takes rows and sentences")
+    parser.add_argument("--lines", type=Path, required=True, help="file for rows and messages")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -49,7 +49,9 @@ def main() -> None:
         def emit(row: Row) -> None:
             put("row", row.as_dict())
 
-        bench = Bench(options.folder, options.reference, options.quick, emit, lambda text: put("say", text))
+        bench = Bench(
+            options.folder, options.reference, options.quick, emit, lambda text: put("notify", text)
+        )
         WORK[options.scenario](bench)
 
 

@@ -231,7 +231,7 @@ class TestFolders:
         splits = {"early": {"bounds": [0, 4, 5]}, "late": {"bounds": [0, 1, 5]}}
         assert loaded_rows(make(tmp_path, spec={"splits": splits})) == [[0, 1, 2, 3], [4]]
 
-    def test_without_splits_the_column_batch_says_what_belongs_together(self, tmp_path: Path) -> None:
+    def test_without_splits_the_column_batch_defines_the_batches(self, tmp_path: Path) -> None:
         assert loaded_rows(make(tmp_path, spec={"family": "ODE"})) == [[1, 3, 4], [0, 2]]
         assert not load_cases(tmp_path)[0].regular
 
@@ -240,7 +240,9 @@ class TestFolders:
             make(tmp_path, name)
         assert [one.name for one in load_cases(tmp_path)] == ["a", "b", "c"]
         assert [one.name for one in load_cases(tmp_path, ["c", "a"])] == ["a", "c"]
-        with pytest.raises(CaseRefused, match=r"does not hold the cases.*subfolder d .*Found: a, b, c"):
+        with pytest.raises(
+            CaseRefused, match=r"does not hold the requested cases.*subfolder d .*Found: a, b, c"
+        ):
             load_cases(tmp_path, ["d"])
 
     def test_a_folder_without_cases_is_refused(self, tmp_path: Path) -> None:
@@ -298,7 +300,7 @@ class TestFolders:
     def test_neither_splits_nor_a_batch_column_is_refused(self, tmp_path: Path) -> None:
         make(tmp_path, spec={})
         pd.DataFrame({"y": [1.0]}).to_parquet(tmp_path / "mine" / "data.parquet")
-        with pytest.raises(CaseRefused, match="does not say what its batches are"):
+        with pytest.raises(CaseRefused, match="does not define its batches"):
             load_cases(tmp_path)
 
     @pytest.mark.parametrize(

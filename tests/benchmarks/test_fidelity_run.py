@@ -1,4 +1,4 @@
-"""The fidelity benchmark itself: verdicts from made-up rows, and a made-up case through the command."""
+"""The fidelity benchmark itself: assessments of made-up rows, and a made-up case through the command."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def rows(
     ]
 
 
-class TestVerdict:
+class TestAssessment:
     @pytest.mark.parametrize(
         ("metrics", "regular", "word"),
         [
@@ -46,7 +46,7 @@ class TestVerdict:
             ({"mean": 0.11}, True, "defect"),
             ({"mean": 0.11}, False, "right"),
             ({"mean": 0.21}, False, "defect"),
-            ({"mean": 0.21, "flagged": True}, False, "told"),
+            ({"mean": 0.21, "flagged": True}, False, "warned"),
             ({"ratio": 0.94}, True, "defect"),
             ({"ratio": 1.06}, True, "defect"),
             ({"ratio": 1.06}, False, "right"),
@@ -54,32 +54,32 @@ class TestVerdict:
             ({"correlation": 0.06}, True, "defect"),
             ({"correlation": 0.06}, False, "right"),
             ({"mean": float("inf")}, False, "defect"),
-            # What the reference does not say is not held against anybody.
+            # A value that the reference lacks is not compared.
             ({"mean": NAN, "ratio": NAN, "correlation": NAN}, True, "right"),
         ],
     )
     def test_bars(self, metrics: dict, regular: bool, word: str) -> None:
-        assert compare.verdict(compare.summarise(rows(**metrics)), regular) == word
+        assert compare.assess(compare.summarise(rows(**metrics)), regular) == word
 
     def test_a_method_without_a_result_failed(self) -> None:
         summary = compare.summarise([compare.failed_row("one", 2, "lindley")])
-        assert compare.verdict(summary, True) == "failed"
-        assert compare.verdict(compare.summarise([]), True) == "failed"
+        assert compare.assess(summary, True) == "failed"
+        assert compare.assess(compare.summarise([]), True) == "failed"
 
     def test_defects_and_nuisances_are_counted(self) -> None:
-        regular = {"fine": True, "wrong": True, "noisy": True, "told": True, "hard": False, "lost": False}
+        regular = {"fine": True, "wrong": True, "noisy": True, "warned": True, "hard": False, "lost": False}
         found = [
             *rows("fine"),
             *rows("wrong", mean=0.5),
             *rows("noisy", flagged=True),
-            *rows("told", mean=0.5, flagged=True),
+            *rows("warned", mean=0.5, flagged=True),
             *rows("hard", mean=0.5, flagged=True),
             compare.failed_row("lost", 0, "lindley"),
-            # A rival's rows count for nothing.
+            # Rows of other methods do not count.
             *(row | {"method": "marginal"} for row in rows("fine", mean=9.0)),
         ]
         counts = compare.count(found, regular)
-        assert counts == compare.Counts(cases=6, right=1, defects=2, nuisances=1, told=2, missed=1)
+        assert counts == compare.Counts(cases=6, right=1, defects=2, nuisances=1, warned=2, missed=1)
 
 
 class TestRows:
@@ -117,7 +117,7 @@ class TestRows:
         reference = Reference(("a",), one, one, one, one, np.eye(1))
         case = SimpleNamespace(name="one", batches=(1,), reference=reference)
         found = compare.rows_of(case, "lindley", Outcome({"a": np.array([1.0, np.nan])}, (), 0.0))
-        assert compare.verdict(compare.summarise(found), True) == "defect"
+        assert compare.assess(compare.summarise(found), True) == "defect"
 
     def test_a_parameter_that_the_model_lacks_is_named(self) -> None:
         one = np.ones(1)
@@ -216,7 +216,7 @@ class TestCommand:
         }
         assert worst["lindley"] < 0.1
         assert worst["prior_from_idata"] < 0.2
-        # Intercept and slope correlate at -0.9, which independent marginals forget.
+        # Intercept and slope correlate at -0.9, which independent marginals lose.
         assert worst["marginal"] > 0.2
         shown = capsys.readouterr().out
         assert "1 right, 0 defects" in shown
@@ -230,13 +230,13 @@ class TestCommand:
         assert "1 defects" in capsys.readouterr().out
 
     @pytest.mark.parametrize("make", [False, True])
-    def test_no_cases_are_said_so(self, make: bool, tmp_path: Path, capsys) -> None:
+    def test_a_folder_without_cases_is_refused(self, make: bool, tmp_path: Path, capsys) -> None:
         if make:
             (tmp_path / "nowhere").mkdir()
         assert run.main(arguments(tmp_path / "nowhere", tmp_path / "results.csv")) == 2
         assert "nowhere" in capsys.readouterr().err
 
-    def test_an_unknown_name_is_said_so(self, folder: Path, tmp_path: Path, capsys) -> None:
+    def test_an_unknown_name_is_refused(self, folder: Path, tmp_path: Path, capsys) -> None:
         assert run.main([*arguments(folder, tmp_path / "results.csv"), "--only", "circle"]) == 2
         assert "circle" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The speed benchmark's logic: turns, the clock, medians, judgement, bars."""
+"""The speed benchmark's logic: turns, the clock, medians, assessment, bars."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ import xarray as xr
 from scipy import stats
 
 from benchmarks.speed import bars, measure, streams, targets
-from benchmarks.speed.judging import judged
+from benchmarks.speed.assessment import assess
 from benchmarks.speed.measure import Row
 from benchmarks.speed.posterior import Found, Reference, found_in
 
@@ -42,7 +42,7 @@ class TestTurns:
             ["a", "b", "c"],
         ]
 
-    def test_a_run_interleaves_methods_at_each_link_and_leaves_out_what_warms_up(
+    def test_a_run_interleaves_methods_at_each_link_and_leaves_out_the_warm_up(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made: list[tuple[str, int]] = []
@@ -89,7 +89,7 @@ class TestTurns:
             found = streams.one("warm", Slow(), link, [], None, lowest=lowest)
             taken.append(found.seconds)
         assert min(taken) >= 0.01
-        # Sleeping costs no CPU and what is around the update is not in it, however slow the machine.
+        # Sleeping costs no CPU, and `ready` and `found` are not measured, however slow the machine.
         assert found.cpu_seconds < 0.1
         assert lowest == {"slow": 9.0}
 
@@ -140,32 +140,32 @@ class TestRows:
         assert measure.read(tmp_path / "none.csv") == []
 
 
-class TestJudgement:
+class TestAssessment:
     def found(self, shift: float = 0.0) -> Found:
         draws = np.random.default_rng(0).standard_normal((4, 1000, 3))
         return Found(draws, np.array([shift, 0.0, 0.0]), 0.0)
 
     def test_errors_are_in_sds_and_in_standard_errors(self) -> None:
         reference = Reference(np.zeros(3), np.full(3, 2.0))
-        worth = judged(self.found(0.2), reference, links=1)
-        assert worth["mean_error_sd"] == pytest.approx(0.1)
+        quality = assess(self.found(0.2), reference, links=1)
+        assert quality["mean_error_sd"] == pytest.approx(0.1)
         # Independent draws: 4,000 of them, up to the estimate's own noise.
-        assert worth["mean_error_mcse"] == pytest.approx(0.1 * np.sqrt(4000), rel=0.1)
-        assert worth["gate"] == "passed"
+        assert quality["mean_error_mcse"] == pytest.approx(0.1 * np.sqrt(4000), rel=0.1)
+        assert quality["gate"] == "passed"
         # Four earlier links of 1,000 draws in three parameters add 4 x (3 + 1)/4 / 1,000 to 1/4,000.
-        chained = judged(self.found(0.2), reference, links=5, lowest=1000.0)
+        chained = assess(self.found(0.2), reference, links=5, lowest=1000.0)
         assert chained["mean_error_mcse"] == pytest.approx(0.1 / np.sqrt(1 / 4000 + 4 / 1000), rel=0.05)
         # A reference from 4,000 draws has the same error again.
-        rough = judged(self.found(0.2), replace(reference, ess=4000.0), links=1)
+        rough = assess(self.found(0.2), replace(reference, ess=4000.0), links=1)
         assert rough["mean_error_mcse"] == pytest.approx(0.1 * np.sqrt(2000), rel=0.1)
 
     def test_the_gate_is_that_of_lindley(self) -> None:
         good = self.found()
-        assert judged(good, None, 1)["gate"] == "passed"
-        assert judged(replace(good, divergences=0.02), None, 1)["gate"] == "refused"
-        assert judged(replace(good, draws=good.draws[:, :50]), None, 1)["gate"] == "refused"
+        assert assess(good, None, 1)["gate"] == "passed"
+        assert assess(replace(good, divergences=0.02), None, 1)["gate"] == "refused"
+        assert assess(replace(good, draws=good.draws[:, :50]), None, 1)["gate"] == "refused"
         apart = good.draws + np.arange(4)[:, None, None]
-        assert judged(replace(good, draws=apart), None, 1)["gate"] == "refused"
+        assert assess(replace(good, draws=apart), None, 1)["gate"] == "refused"
 
     def test_calibrated_weights_count(self) -> None:
         b, sigma = np.arange(12.0).reshape(2, 3, 2), np.ones((2, 3))
@@ -209,7 +209,7 @@ class TestBars:
     def words(self, rows: list[Row]) -> list[str]:
         return [bar.word for bar in bars.all_bars(rows)]
 
-    def test_without_rows_nothing_is_claimed(self) -> None:
+    def test_without_rows_no_bar_is_measured(self) -> None:
         assert set(self.words([])) == {"not measured"}
 
     @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ class TestBars:
             ({"mean_error_sd": NAN}, "MISSED"),
         ],
     )
-    def test_no_figure_without_the_same_posterior(self, changed: dict, word: str) -> None:
+    def test_a_time_counts_only_with_the_same_posterior(self, changed: dict, word: str) -> None:
         rows = [row(), row("lindley+prefect", scenario="orchestration", **changed)]
         assert self.words(rows)[6] == word
-        # What a rival loses is in the table and not held against Lindley.
+        # A rival's error is in the table and does not miss the bar.
         assert self.words([row(), row("pymc_rebuilt", mean_error_sd=9.0)])[6] == "met"

@@ -20,7 +20,7 @@ RAN = page.Ran("2026-01-02", "finished", 3.2, "make", "a machine", "Python 3")
 
 
 class TestPage:
-    def test_only_what_is_between_the_marks_is_written(self, tmp_path: Path) -> None:
+    def test_only_the_text_between_the_marks_is_written(self, tmp_path: Path) -> None:
         path = tmp_path / "performance.md"
         path.write_text(f"before\n\n{page.BEGIN}\nstale\n{page.END}\n\nafter\n")
         rows = [row(), row(link=3, seconds=2.0), row("pymc_rebuilt", 2, 8.0), row("pymc_rebuilt", 3, 24.0)]
@@ -46,7 +46,7 @@ class TestPage:
             page.write_page(path, [], {})
         assert path.read_text() == text
 
-    def test_what_is_not_finished_or_not_measured_is_said(self) -> None:
+    def test_the_page_reports_unfinished_scenarios_and_quoted_rows(self) -> None:
         quoted = row("pymc3_article", 1, scenario="sir_article", process="quoted", seconds=NAN)
         late = replace(RAN, outcome="not done in time", machine="another")
         text = page.body([row(), quoted, row("x", gate="refused")], {"warm": late, "cold": RAN})
@@ -65,6 +65,10 @@ class TestPage:
         copy = tmp_path / "performance.md"
         copy.write_text(run.PAGE.read_text())
         page.write_page(copy, [row()], {"warm": RAN})
+        before, generated = copy.read_text().split(page.BEGIN)
+        assert run.PAGE.read_text().startswith(before + page.BEGIN)
+        assert "| warm | 2026-01-02 | finished | 3 | `make` |" in generated
+        assert run.PAGE.read_text().endswith(generated.partition(page.END)[2])
 
     def test_runs_are_read_as_they_were_written(self, tmp_path: Path) -> None:
         page.write_runs(tmp_path / "runs.json", {"warm": RAN})
@@ -92,7 +96,9 @@ class TestCommand:
         assert run.main(["--reference", str(tmp_path)]) == 2
         assert "regression_batches.parquet" in capsys.readouterr().err
 
-    def test_what_is_not_done_in_time_is_said_and_other_scenarios_stay(self, reference: Path, capsys) -> None:
+    def test_a_late_scenario_is_reported_and_the_others_keep_their_rows(
+        self, reference: Path, capsys
+    ) -> None:
         out = reference.parent / "out" / "results.csv"
         measure.write(out, [row(scenario="cold", process="cold"), row()])
         assert run.main(self.arguments(reference, "--minutes", "0")) == 1
@@ -178,11 +184,11 @@ class TestArticle:
         assert second["mean_error_mcse"] == pytest.approx(2.0 / 1.5)
         assert second["gate"] == "refused"
 
-    def test_it_is_skipped_loudly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_skipping_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(article.PYTHON, raising=False)
-        said: list[str] = []
-        article.warm(SimpleNamespace(notify=said.append), [])
-        assert said[0].startswith("SKIPPED: pymc3_article")
+        messages: list[str] = []
+        article.warm(SimpleNamespace(notify=messages.append), [])
+        assert messages[0].startswith("SKIPPED: pymc3_article")
 
     def test_it_runs_where_a_python_is_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A stand-in for the script; it must be given the batches and run twice."""
@@ -214,7 +220,7 @@ class TestArticle:
 
 
 class TestOrchestration:
-    def test_every_way_has_a_chain_of_its_own(self, tmp_path: Path) -> None:
+    def test_every_method_has_a_chain_of_its_own(self, tmp_path: Path) -> None:
         names = {"a": "lindley", "b": orchestration.chain_of("lindley+prefect")}
         orchestration.named_copies(tmp_path, names)
         assert {path.name for path in tmp_path.iterdir()} == {"lindley.py", "lindley_prefect.py"}

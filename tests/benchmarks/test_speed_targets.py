@@ -1,4 +1,4 @@
-"""What the rivals of the speed benchmark sample and log: Lindley's own target, and the whole trace."""
+"""The rivals of the speed benchmark sample Lindley's own target and log the whole trace."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -135,13 +135,13 @@ class TestRegistry:
         assert files == {"trace.nc", "summary.csv"}
 
 
-def test_an_update_that_makes_no_link_is_no_figure() -> None:
+def test_the_time_of_a_refused_update_does_not_count() -> None:
     contenders.accepted(SimpleNamespace(status="accepted"))
     with pytest.raises(RuntimeError, match="x was quarantined: R-hat"):
         contenders.accepted(SimpleNamespace(status="quarantined", file="x", message="R-hat"))
 
 
-def test_a_process_that_fails_is_no_figure() -> None:
+def test_the_time_of_a_failed_process_does_not_count() -> None:
     with pytest.raises(RuntimeError, match=r"benchmarks\.speed\.once ended with 2: usage"):
         cold.child("benchmarks.speed.once", "nothing", environment={})
 

@@ -1,8 +1,8 @@
 """Length of dugongs by age: a growth curve that levels off (posteriordb, dugongs_model).
 
-The first batches hold young animals only, which say nothing about the asymptote: in alpha and beta the
-posterior is a ridge that the priors cut at +-1000. The free variables are instead the lengths at two
-young ages. The Stan priors of alpha and beta, with the Jacobian of that change, are a potential.
+The first batches hold only young animals, which carry no information about the asymptote: in alpha and
+beta the posterior is a ridge that the priors cut at +-1000. The free variables are instead the lengths at
+two young ages. The Stan priors of alpha and beta, with the Jacobian of that change, are a potential.
 """
 
 from __future__ import annotations

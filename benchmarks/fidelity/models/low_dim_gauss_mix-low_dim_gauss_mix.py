@@ -1,4 +1,4 @@
-"""A mixture of two normals in one dimension, told apart by order (posteriordb, low_dim_gauss_mix)."""
+"""A mixture of two normals in one dimension, identified by their order (posteriordb, low_dim_gauss_mix)."""
 
 from __future__ import annotations
 

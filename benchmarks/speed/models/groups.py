@@ -1,6 +1,6 @@
 """Levels of fifty groups with a common distribution, from a few rows of every group in each batch.
 
-Centred: the first batch says enough about each group for that, and all that follows is close to normal.
+The centred form works because the first batch informs every group; later posteriors are close to normal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether a figure counts: the same posterior, and the same gate."""
+"""Assess whether a measured time counts: the posterior must be the same, and the gate must pass."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lindley.inference.diagnostics import Thresholds, convergence
 MOST_MCSE, MOST_SD = 4.0, 0.2
 
 
-def judged(found: Found, reference: Reference | None, links: int, lowest: float = np.inf) -> dict[str, Any]:
-    """Return the columns of a row that say what a figure is worth.
+def assess(found: Found, reference: Reference | None, links: int, lowest: float = np.inf) -> dict[str, Any]:
+    """Return the columns of a row that state the quality of the posterior.
 
-    The error of a mean is counted in Monte Carlo standard errors. After several links they are those of a
-    chain that hands on the moments of plain draws: in d parameters each earlier link adds (d + 1)/4 of a
-    link's own squared error (docs/adr/0005-budget.md).
+    The error of a mean is in Monte Carlo standard errors. After several links they are those of a chain of
+    matched moments of plain draws: with d parameters each earlier link adds (d + 1)/4 of a link's own squared
+    error (docs/adr/0005-budget.md).
 
     Parameters
     ----------
     found, reference
-        What was found, and what should have been; None where nobody knows.
+        The method's posterior, and the reference posterior; None if unknown.
     links
-        Updates that the posterior went through, 1 for a fit of all data at once.
+        Number of updates behind the posterior; 1 for a fit of all data at once.
     lowest
         Smallest effective sample size of the links before.
     """
@@ -42,8 +42,8 @@ def judged(found: Found, reference: Reference | None, links: int, lowest: float 
     if reference is None:
         return row
     error = np.abs(found.mean - reference.mean) / reference.sd
-    handed_on = (links - 1) * (error.size + 1) / 4 / min(lowest, converged.ess_min)
-    standard_error = np.sqrt(1 / converged.ess_bulk + handed_on + 1 / reference.ess)
+    inherited = (links - 1) * (error.size + 1) / 4 / min(lowest, converged.ess_min)
+    standard_error = np.sqrt(1 / converged.ess_bulk + inherited + 1 / reference.ess)
     return row | {
         "mean_error_sd": float(error.max()),
         "mean_error_mcse": float((error / standard_error).max()),
@@ -51,5 +51,5 @@ def judged(found: Found, reference: Reference | None, links: int, lowest: float 
 
 
 def same_posterior(mean_error_sd: float, mean_error_mcse: float) -> bool:
-    """Return whether errors are within the bars; what is not known is not."""
+    """Return whether errors are within the bars; unknown ones are not."""
     return bool(mean_error_mcse <= MOST_MCSE and mean_error_sd <= MOST_SD)
