@@ -1,4 +1,4 @@
-"""The flow that verifies chains, every night and when somebody asks."""
+"""The flow that verifies chains, every night and on request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefect.states import Completed, Failed
 
 from lindley.errors import LindleyError, NotAsRecorded
 from lindley.ledger import open_ledger
-from lindley.verification.check import Asked, Checked
+from lindley.verification.check import Checked, Checks
 from lindley.workspace import Workspace
 from tasks.verify import publish_report, verify_chain
 
@@ -24,7 +24,7 @@ def _run_name() -> str:
 
 
 @flow(name="verify", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
-def verify(chain: str | None = None, replay: int = 0, keys: list[str] | None = None) -> State[Any]:
+def verify(chain: str | None = None, reproduce: int = 0, keys: list[str] | None = None) -> State[Any]:
     """Recompute every digest and check every rule; the run fails with the first finding.
 
     All chains are verified, whatever is found in one of them.
@@ -33,13 +33,13 @@ def verify(chain: str | None = None, replay: int = 0, keys: list[str] | None = N
     ----------
     chain
         Only this one; all of them by default.
-    replay
+    reproduce
         Fit so many of the newest links of each chain again and compare. Executes the code that is stored
         beside them.
     keys
         Files of public keys on the worker: every link must be signed by one of them.
     """
-    asked = Asked(keys=tuple(map(Path, keys or ())), replay=replay > 0, newest=max(replay, 0))
+    checks = Checks(keys=tuple(map(Path, keys or ())), reproduce=reproduce > 0, newest=max(reproduce, 0))
     found: dict[str, Checked | LindleyError] = {}
     try:
         ledger = open_ledger(Workspace.from_environment())
@@ -48,7 +48,7 @@ def verify(chain: str | None = None, replay: int = 0, keys: list[str] | None = N
         return _ended({chain or "the ledger": error})
     for name in names:
         try:
-            checked = verify_chain(ledger, name, asked)
+            checked = verify_chain(ledger, name, checks)
             publish_report(checked)
             found[name] = checked
         except LindleyError as error:
@@ -59,19 +59,19 @@ def verify(chain: str | None = None, replay: int = 0, keys: list[str] | None = N
 
 def _ended(found: dict[str, Checked | LindleyError]) -> State[Any]:
     """Return the state of the run: failed with the first chain that is not as recorded."""
-    bad = [item for item in found.values() if isinstance(item, LindleyError) or item.first]
+    bad = [item for item in found.values() if isinstance(item, LindleyError) or item.report.first_error]
     if not bad:
-        said = "; ".join(item.message for item in found.values() if isinstance(item, Checked))
-        return Completed(name="Verified", message=said or "There are no chains", data=found)
+        messages = [item.message for item in found.values() if isinstance(item, Checked)]
+        return Completed(name="Verified", message="; ".join(messages) or "There are no chains", data=found)
     error = bad[0] if isinstance(bad[0], LindleyError) else not_as_recorded(bad[0])
     return Failed(message=str(error), data=error)
 
 
 def not_as_recorded(checked: Checked) -> NotAsRecorded:
-    """Return the error of a chain that the verifier found something in."""
+    """Return the error of a chain with findings."""
     return NotAsRecorded(
         f"{checked.report.chain} is not as recorded",
         expected="a chain without findings",
         found=checked.message,
-        todo=f"run `lindley verify {checked.report.chain}`; docs/ledger-format.md says what each rule finds",
+        todo=f"run `lindley verify {checked.report.chain}`; docs/ledger-format.md explains each rule",
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lindley.ledger.history import Link
-    from lindley.verification.verifier import Report
+    from lindley.verification.rules import Report
 
 
 def load(reference: str, *, workspace: Workspace | None = None) -> Link:
@@ -33,7 +33,7 @@ def load(reference: str, *, workspace: Workspace | None = None) -> Link:
 
 
 def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:
-    """Return one row per link, oldest first: digests, batch, figures (as columns), run id.
+    """Return one row per link, oldest first: digests, batch, metrics (as columns), run id.
 
     Quarantined and superseded versions are among the rows, with their status.
 

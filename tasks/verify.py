@@ -11,22 +11,22 @@ from tasks.options import artifact_key, step
 
 if TYPE_CHECKING:
     from lindley.ledger import Ledger
-    from lindley.verification.check import Asked, Checked
+    from lindley.verification.check import Checked, Checks
 
 
 @step("verify chain")
-def verify_chain(ledger: Ledger, chain: str, asked: Asked) -> Checked:
-    """Hold a chain against everything that is asked for; see `lindley.verification.check.check`."""
+def verify_chain(ledger: Ledger, chain: str, checks: Checks) -> Checked:
+    """Verify a chain; see `lindley.verification.check.check`."""
     from lindley.verification.check import check
 
-    checked = check(ledger, chain, asked, notify=get_run_logger().info)
-    (get_run_logger().error if checked.first else get_run_logger().info)(checked.message)
+    checked = check(ledger, chain, checks, notify=get_run_logger().info)
+    (get_run_logger().info if checked.report.ok else get_run_logger().error)(checked.message)
     return checked
 
 
 @step("publish report")
 def publish_report(checked: Checked) -> None:
-    """Leave what was found as a table artifact of the flow run."""
+    """Publish the findings as a table artifact of the flow run."""
     create_table_artifact(
         checked.rows() or [{"chain": checked.report.chain, "what": "verified", "message": checked.message}],
         key=artifact_key(checked.report.chain, "verify"),

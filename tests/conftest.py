@@ -7,7 +7,7 @@ from hypothesis import settings
 
 from lindley.ledger.chain import Version
 from lindley.model.declaration import Declaration
-from lindley.verification import gather as evidence_module
+from lindley.verification import gather as gather_module
 from lindley.verification.case import GatheredVersion
 from tests.support.fakes import MemoryLedger, append, coins, declare
 
@@ -47,7 +47,7 @@ def read() -> dict[str, GatheredVersion]:
 @pytest.fixture
 def read_once(monkeypatch: pytest.MonkeyPatch, read: dict[str, GatheredVersion]) -> None:
     """Read a version again only when something of it was changed: reading takes all the time there is."""
-    gather_version = evidence_module._gather_version
+    gather_version = gather_module._gather_version
 
     def once(ledger: MemoryLedger, version: Version) -> GatheredVersion:
         run = ledger.runs.get(version.run_id)
@@ -56,7 +56,7 @@ def read_once(monkeypatch: pytest.MonkeyPatch, read: dict[str, GatheredVersion])
             read[what] = gather_version(ledger, version)
         return read[what]
 
-    monkeypatch.setattr(evidence_module, "_gather_version", once)
+    monkeypatch.setattr(gather_module, "_gather_version", once)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Commands that vouch for chains: verify, head, sign, keygen."""
+"""Commands on the integrity of chains: verify, head, sign, keygen."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from flows.cli.chain import Chain, open_here
 from flows.cli.output import FAILURE, Json, fail, notify, out, print_json, progress_bar, reported
 from lindley.errors import UnknownChain, UnknownLink
 from lindley.names import KEY_VARIABLE
-from lindley.verification.check import Asked, Checked, check
+from lindley.verification.check import Checked, Checks, check
+from lindley.verification.rules import Severity
 
 if TYPE_CHECKING:
     from lindley.inference.sampling import Progress
-    from lindley.verification.verifier import Report
+    from lindley.verification.rules import Report
 
-_VERDICTS = {"identical": "green", "within Monte Carlo error": "green", "differs": "red"}
+_COLOURS = {"identical": "green", "within Monte Carlo error": "green", "differs": "red"}
 
 
 def register(app: typer.Typer) -> None:
@@ -41,40 +42,43 @@ def verify(
         list[Path] | None,
         typer.Option("--witness", help="What `lindley head` wrote: the chain must still have that history."),
     ] = None,
-    replay: Annotated[
+    reproduce: Annotated[
         bool,
-        typer.Option("--replay", help="Fit the links again and compare. Executes the code stored with them."),
+        typer.Option(
+            "--reproduce", help="Fit the links again and compare. Executes the code stored with them."
+        ),
     ] = False,
     link: Annotated[
-        list[int] | None, typer.Option("--link", help="With --replay: only this link; may be repeated.")
+        list[int] | None, typer.Option("--link", help="With --reproduce: only this link; may be repeated.")
     ] = None,
     monte_carlo: Annotated[
         bool,
         typer.Option(
-            "--monte-carlo", help="With --replay: do not want the same bits, as on another processor."
+            "--monte-carlo",
+            help="With --reproduce: accept differences within Monte Carlo error, as from another processor.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Recompute every digest and check every rule. Exit code 1: something is not as it should be.
+    """Recompute every digest and check every rule. Exit code 1: a rule is violated.
 
-    Digests need no trust in the code of a chain: nothing of it runs. Only --replay executes the model
-    code that is stored beside each link; use it on chains whose authors you would let run code here.
+    This executes no code of a chain. Only --reproduce executes the model code that is stored beside each
+    link; use it on chains whose authors you would let run code here.
     """
     with reported(as_json):
-        asked = Asked(
+        checks = Checks(
             keys=tuple(key or ()),
             witnesses=tuple(witness or ()),
-            replay=replay,
+            reproduce=reproduce,
             links=tuple(link or ()),
             bitwise=not monte_carlo,
         )
-        _refuse_unfit(chain, asked)
+        _refuse_unfit(chain, checks)
         ledger = open_here()
         found = []
         for name in [chain] if chain else ledger.chains():
             with ExitStack() as bars:
-                found.append(check(ledger, name, asked, progress=_bars(bars, name), notify=notify))
+                found.append(check(ledger, name, checks, progress=_bars(bars, name), notify=notify))
     if as_json:
         documents = [checked.as_dict() for checked in found]
         ok = all(checked.report.ok for checked in found)
@@ -88,21 +92,21 @@ def verify(
         raise typer.Exit(FAILURE)
 
 
-def _refuse_unfit(chain: str | None, asked: Asked) -> None:
-    """Refuse what makes no sense together, before anything is read."""
-    if chain is None and (asked.witnesses or asked.links):
+def _refuse_unfit(chain: str | None, checks: Checks) -> None:
+    """Refuse options that do not go together, before anything is read."""
+    if chain is None and (checks.witnesses or checks.links):
         raise UnknownChain(
             "A witness and a link's number belong to one chain",
             expected="the chain's name beside --witness or --link",
             found="no chain",
             todo="run `lindley verify CHAIN ...`",
         )
-    if not asked.replay and (asked.links or not asked.bitwise):
+    if not checks.reproduce and (checks.links or not checks.bitwise):
         raise UnknownLink(
-            "--link and --monte-carlo say how links are fitted again",
-            expected="--replay beside them",
-            found="no --replay",
-            todo="add --replay, or leave them out: without it every link is checked",
+            "--link and --monte-carlo are options of --reproduce",
+            expected="--reproduce beside them",
+            found="no --reproduce",
+            todo="add --reproduce, or leave them out: without it every link is checked",
         )
 
 
@@ -111,27 +115,27 @@ def _bars(bars: ExitStack, chain: str) -> Callable[[int], Progress | None]:
 
     def progress(link: int) -> Progress | None:
         bars.close()
-        return bars.enter_context(progress_bar(f"replay {chain} link {link}"))
+        return bars.enter_context(progress_bar(f"reproduce {chain} link {link}"))
 
     return progress
 
 
 def print_checked(checked: Checked) -> None:
-    """Print what became of a chain."""
+    """Print a report, and the links that were fitted again."""
     print_report(checked.report)
-    for replayed in checked.replays:
-        colour = _VERDICTS.get(replayed.verdict, "yellow")
-        detail = f": {escape(replayed.detail)}" if replayed.detail else ""
-        out.print(f"  link {replayed.link} [{colour}]{replayed.verdict}[/{colour}]{detail}", soft_wrap=True)
+    for item in checked.reproduced:
+        colour = _COLOURS.get(item.result, "yellow")
+        detail = f": {escape(item.detail)}" if item.detail else ""
+        out.print(f"  link {item.link} [{colour}]{item.result}[/{colour}]{detail}", soft_wrap=True)
 
 
 def print_report(report: Report) -> None:
-    """Print what the verifier found."""
+    """Print the findings of a report."""
     counted = f"{len(report.links)} link{'' if len(report.links) == 1 else 's'}, {len(report.rules)} rules"
-    verdict = "[green]verified[/green]" if report.ok else "[red]not as recorded[/red]"
-    out.print(f"[bold]{escape(report.chain)}[/bold]: {verdict} ({counted})")
+    result = "[green]verified[/green]" if report.ok else "[red]not as recorded[/red]"
+    out.print(f"[bold]{escape(report.chain)}[/bold]: {result} ({counted})")
     for finding in report.findings:
-        colour = "red" if finding.severity == "error" else "yellow"
+        colour = "red" if finding.severity == Severity.ERROR else "yellow"
         where = f"link {finding.link}" if finding.link else f"version {finding.version or '-'}"
         title = report.rules.get(finding.rule, "")
         out.print(
@@ -148,10 +152,10 @@ def head(
         bool, typer.Option("--json", help="The statement is JSON anyway; errors are too.")
     ] = False,
 ) -> None:
-    """Print a statement of a chain's head, to be kept where nobody who can write the ledger can write.
+    """Print a statement of a chain's head; keep it where writers of the ledger cannot change it.
 
-    `lindley verify CHAIN --witness FILE` says later whether the chain still has that history. The chain
-    is verified first: nothing is printed of one that is not as recorded.
+    `lindley verify CHAIN --witness FILE` checks later whether the chain still has that history. The chain
+    is verified first: of one that is not as recorded no statement is printed.
     """
     with reported(as_json):
         from lindley.ledger.signer import signer_from_environment
@@ -166,7 +170,7 @@ def head(
 def sign(chain: Chain, as_json: Json = False) -> None:
     """Sign the links of a chain that have no signature yet, after it was verified.
 
-    New links are signed by themselves where LINDLEY_SIGNING_KEY is set.
+    Where LINDLEY_SIGNING_KEY is set, updates sign their links themselves.
     """
     with reported(as_json):
         from lindley.ledger.signer import signer_from_environment

@@ -14,12 +14,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from lindley.ledger.record import MOVES, Kind, canonical
 
-Status = Literal["accepted", "quarantined"]
+
+class Status(StrEnum):
+    """What became of a link: of its version, and in the end of its run.
+
+    ``ACCEPTED`` and ``QUARANTINED``: the gate's assessment. ``SUPERSEDED``: no link, another writer was
+    first. Of runs without a version: ``ABANDONED`` (its writer died), ``CORRUPT`` (the store did not return
+    what was written).
+    """
+
+    ACCEPTED = "accepted"
+    QUARANTINED = "quarantined"
+    SUPERSEDED = "superseded"
+    ABANDONED = "abandoned"
+    CORRUPT = "corrupt"
+
 
 #: Characters of a tag's value at most: registries cut or refuse longer ones. The record has it all.
 TAG_CHARACTERS = 4000
@@ -40,7 +55,7 @@ class Version:
     batch
         Batch digest; empty where there is none of its own.
     status
-        ``accepted`` or ``quarantined``: the gate's verdict.
+        `Status.ACCEPTED` or `Status.QUARANTINED`: the gate's assessment.
     key_ranges
         Smallest and largest value of each key column (see `Batch.key_ranges`).
     retracted
@@ -123,6 +138,14 @@ class Chain:
     def link_of(self, record: str) -> ChainLink | None:
         """Return the link with a record digest."""
         return self._by_record.get(record)
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        return {link.version.number: link.number for link in self.own}
+
+    def number_of(self, version: Version) -> int | None:
+        """Return the place in the chain of one of its own versions; None if it is no link."""
+        return self._numbers.get(version.number)
 
     def before(self, link: ChainLink) -> ChainLink | None:
         """Return the link that a link succeeds; None for the first."""
@@ -207,7 +230,7 @@ def walk(genesis: str, versions: Iterable[Version], base: Sequence[ChainLink] = 
     superseded: list[Version] = []
     quarantined: list[Version] = []
     for version in sorted(versions, key=lambda v: v.number):
-        if version.status == "quarantined":
+        if version.status == Status.QUARANTINED:
             quarantined.append(version)
         elif version.previous == head and version.record not in known:
             links.append(ChainLink(number=len(links) + 1, version=version))
@@ -232,7 +255,7 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
         "lindley.rows": str(batch.get("rows", 0)),
         "lindley.key_ranges": _text(batch.get("key_ranges", {})),
         "lindley.retracted": _text(record["retracted"]),
-        "lindley.status": "accepted" if record["gate"]["passed"] else "quarantined",
+        "lindley.status": Status.ACCEPTED if record["gate"]["passed"] else Status.QUARANTINED,
         "lindley.reasons": _text(record["gate"]["reasons"]),
         "lindley.metrics": _text(record["metrics"]),
     }
@@ -248,7 +271,7 @@ def read_version(number: int, run_id: str, created: str, tags: Mapping[str, str]
         previous=tags.get("lindley.previous", ""),
         prior=tags.get("lindley.prior", ""),
         batch=tags.get("lindley.batch", ""),
-        status="accepted" if tags.get("lindley.status") == "accepted" else "quarantined",
+        status=Status.ACCEPTED if tags.get("lindley.status") == Status.ACCEPTED else Status.QUARANTINED,
         run_id=run_id,
         origin=tags.get("lindley.origin", ""),
         rows=int(rows) if rows.isdecimal() and rows.isascii() and len(rows) < 20 else 0,

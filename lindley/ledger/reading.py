@@ -32,16 +32,26 @@ def find_chain(ledger: Ledger, name: str) -> Chain:
     UnknownChain
         If the ledger has no such chain.
     """
+    return read_chain(ledger, name, genesis_of(ledger, name))
+
+
+def genesis_of(ledger: Ledger, name: str) -> bytes:
+    """Return the genesis record of a chain by name; see `Ledger.genesis`.
+
+    Raises
+    ------
+    UnknownChain
+        If the ledger has no such chain.
+    """
     genesis = ledger.genesis(check_chain_name(name))
     if genesis is None:
-        known = ", ".join(ledger.chains()[:20]) or "none yet"
         raise UnknownChain(
             f"There is no chain {name!r}",
-            expected=f"one of: {known}",
+            expected=f"one of: {', '.join(ledger.chains()[:20]) or 'none yet'}",
             found=repr(name),
             todo="correct the name, or update the chain with its first batch",
         )
-    return read_chain(ledger, name, genesis)
+    return genesis
 
 
 def find_begun(ledger: Ledger, name: str) -> tuple[Chain, bytes]:
@@ -52,8 +62,9 @@ def find_begun(ledger: Ledger, name: str) -> tuple[Chain, bytes]:
     UnknownChain, UnknownLink
         If there is no such chain, or it has no link.
     """
-    chain, genesis = find_chain(ledger, name), ledger.genesis(name)
-    if chain.head is None or genesis is None:
+    genesis = genesis_of(ledger, name)
+    chain = read_chain(ledger, name, genesis)
+    if chain.head is None:
         raise UnknownLink(
             f"{name} has no link yet",
             expected="a chain with at least one link",

@@ -1,6 +1,6 @@
 """Ed25519 signatures over record digests: in-toto statements in DSSE envelopes.
 
-Only what is signed and how; `lindley.verification.signatures` states which links must carry a signature.
+What is signed and how; `lindley.verification.signature_rules` decides which links must carry a signature.
 A private key is read from the environment and is never shown, logged or recorded.
 """
 
@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ _PEM = "-----BEGIN"
 _MOST_KEY_BYTES, MOST_BYTES = 100_000, 16 * 2**20
 
 
+class Problem(StrEnum):
+    """What is wrong with an envelope.
+
+    ``INVALID``: a signature of an accepted key does not fit the payload. ``OTHER_KEY``: only other keys
+    signed it.
+    """
+
+    UNREADABLE = "unreadable"
+    INVALID = "invalid"
+    OTHER_KEY = "other key"
+
+
 @dataclass(frozen=True)
 class Opened:
     """An envelope after its signatures were checked.
@@ -47,10 +60,9 @@ class Opened:
     Parameters
     ----------
     statement
-        What it says; None if it cannot be read.
+        The signed statement; None if it cannot be read.
     problem
-        ``unreadable``, ``invalid`` (a signature of an accepted key that does not fit the payload), ``other
-        key`` (only signatures of other keys); empty if one of the accepted keys signed it.
+        None if one of the accepted keys signed it.
     detail
         The problem in words.
     keyid
@@ -58,7 +70,7 @@ class Opened:
     """
 
     statement: dict[str, Any] | None
-    problem: str = ""
+    problem: Problem | None = None
     detail: str = ""
     keyid: str = ""
 
@@ -226,7 +238,7 @@ def opened(data: bytes, keys: Sequence[Key]) -> Opened:
     Parameters
     ----------
     data
-        Bytes that nobody vouches for.
+        Untrusted bytes.
     keys
         The accepted public keys; one of them must have signed.
     """
@@ -238,7 +250,7 @@ def opened(data: bytes, keys: Sequence[Key]) -> Opened:
         if envelope.payload_type != PAYLOAD_TYPE or not isinstance(statement, dict):
             raise ValueError(f"a payload of type {str(envelope.payload_type)[:80]!r}")
     except Exception as error:  # hostile bytes make the parsers raise nearly anything
-        return Opened(None, "unreadable", f"{type(error).__name__}: {str(error)[:200]}")
+        return Opened(None, Problem.UNREADABLE, f"{type(error).__name__}: {str(error)[:200]}")
     for key in keys:
         try:
             found = envelope.verify([key], 1)
@@ -248,6 +260,8 @@ def opened(data: bytes, keys: Sequence[Key]) -> Opened:
     accepted = {key.keyid for key in keys}
     signed = sorted(map(str, envelope.signatures))
     if accepted & set(signed):
-        return Opened(statement, "invalid", "a signature of an accepted key does not fit what is signed")
-    names = ", ".join(name[:12] for name in signed[:5]) or "nobody"
-    return Opened(statement, "other key", f"signed by {names}")
+        return Opened(
+            statement, Problem.INVALID, "a signature of an accepted key does not fit what is signed"
+        )
+    names = ", ".join(name[:12] for name in signed[:5])
+    return Opened(statement, Problem.OTHER_KEY, f"signed by {names}" if names else "it has no signature")

@@ -1,9 +1,10 @@
-"""A gathered case: what was read of a chain, as the verifier's rules see it. No I/O."""
+"""Gathered cases: what was read of a chain, as the rules see it. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -23,21 +24,19 @@ class GatheredVersion:
     record
         Bytes of its record; None if there is none.
     artifacts
-        Sha256 of each artifact that is there, the record itself left out.
+        Sha256 of each artifact by path, without the record.
     batch
         The batch's table; None if there is none or it cannot be read.
-    batch_digest
-        Its content digest, computed anew.
-    key_ranges
-        Its key ranges, computed anew.
+    batch_digest, key_ranges
+        Content digest and key ranges, recomputed from the table.
     matched
-        The matched prior that is there; None if it cannot be read.
+        The stored matched prior; None if it cannot be read.
     rematched
-        The matched prior computed anew from the draws; None if there are none.
+        The matched prior recomputed from the draws; None if they cannot be read.
     draws_digest
-        Digest of the draws, computed anew.
+        Digest of the draws, recomputed.
     model_digest
-        Digest of the model's code, computed anew.
+        Digest of the model's code, recomputed.
     run_tags, run_metrics
         What the run holds; None if there is no run.
     """
@@ -55,6 +54,28 @@ class GatheredVersion:
     run_tags: dict[str, str] | None = None
     run_metrics: dict[str, float] | None = None
 
+    @cached_property
+    def _read(self) -> tuple[dict[str, Any] | None, str]:
+        if self.record is None:
+            return None, "record.json is missing"
+        try:
+            record = parse(self.record)
+        except LedgerCorrupt as error:
+            return None, error.found or str(error)
+        if record["kind"] == Kind.GENESIS:
+            return None, "the record of a link is a genesis record"
+        return record, ""
+
+    @property
+    def parsed(self) -> dict[str, Any] | None:
+        """The record as values; None if it cannot be read."""
+        return self._read[0]
+
+    @property
+    def unreadable(self) -> str:
+        """Why the record cannot be read; empty if it can."""
+        return self._read[1]
+
 
 @dataclass(frozen=True)
 class GatheredChain:
@@ -69,8 +90,8 @@ class GatheredChain:
     registered_runs
         Runs that became versions.
     base
-        What was read of the chain that this one branched from; None where it is no branch, or there is
-        no such chain.
+        What was read of the chain that this one branched from; None if this is no branch, or there is no
+        such chain.
     """
 
     name: str
@@ -82,14 +103,14 @@ class GatheredChain:
     base: GatheredChain | None = None
 
     def root(self) -> dict[str, Any] | None:
-        """Return the genesis record; None where R01 says that it cannot be read."""
+        """Return the genesis record; None if it cannot be read, which R01 reports."""
         try:
             return parse(self.genesis) if self.genesis is not None else None
         except LedgerCorrupt:
             return None
 
     def branch(self) -> dict[str, str] | None:
-        """Return chain and record that a branch starts from; None for a chain that is none."""
+        """Return chain and record that a branch starts from; None for a chain that is no branch."""
         root = self.root()
         return root["branch"] if root is not None else None
 
@@ -100,24 +121,24 @@ class Case:
 
     Parameters
     ----------
-    evidence, record
+    gathered, record
         What was read of it, and its record.
     link
         Its place in the chain; None if it is no link.
     previous
         Digest of the head before it; None if it is no link.
-    priors
-        Records of the earlier links by digest, oldest first; None where one cannot be read.
+    earlier
+        The earlier links by record digest, oldest first; None where a record cannot be read.
     counted, counted_before, counted_prior
-        Records of the links that it counts, that the head before it counts, and that its prior counts, in
-        order; empty if it is no link.
+        Record digests of the links that it counts, that the head before it counts, and that its prior
+        counts, in order; empty if it is no link.
     """
 
-    evidence: GatheredVersion
+    gathered: GatheredVersion
     record: dict[str, Any]
     link: int | None
     previous: str | None
-    priors: Mapping[str, dict[str, Any] | None]
+    earlier: Mapping[str, Case | None]
     counted: tuple[str, ...] = ()
     counted_before: tuple[str, ...] = ()
     counted_prior: tuple[str, ...] = ()
@@ -129,15 +150,27 @@ class Case:
         return kind in MOVES or (kind == Kind.RETRACT and not self.record["replayed"])
 
     @property
+    def fitted(self) -> bool:
+        """Whether Lindley fitted it: it is no import and no copy."""
+        return self.record["kind"] != Kind.IMPORT and not self.copied
+
+    @property
     def prior(self) -> dict[str, Any] | None:
         """Record of the link whose posterior was the prior; None for genesis, or if it cannot be read."""
-        return self.priors.get(self.record["prior"])
+        found = self.earlier.get(self.record["prior"])
+        return found.record if found else None
 
     @property
     def before(self) -> dict[str, Any] | None:
         """Record of the head before it; None for genesis, or if it cannot be read."""
-        return self.priors.get(self.record["previous"])
+        found = self.earlier.get(self.record["previous"])
+        return found.record if found else None
+
+    def others(self) -> list[Case]:
+        """Return the other links that it counts and that have a readable record."""
+        found = (self.earlier.get(digest) for digest in self.counted)
+        return [other for other in found if other is not None]
 
     def prior_is_readable(self, chain: GatheredChain) -> bool:
-        """Whether rules can compare with the prior: R10 names one that is no link, R03 one unreadable."""
+        """Whether the prior can be compared with: R10 reports one that is no link, R03 an unreadable one."""
         return self.record["prior"] == chain.genesis_digest or self.prior is not None

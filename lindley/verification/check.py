@@ -1,4 +1,4 @@
-"""Verifying a chain in every way that is asked for: rules, signatures, witnesses, fitting again."""
+"""Verify a chain by its rules and, on request, by signatures, witnesses and reproduced fits."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from lindley.report.text import one_line
 if TYPE_CHECKING:
     from lindley.inference.sampling import Progress
     from lindley.ledger import Ledger
-    from lindley.verification.reproduce import Replayed
-    from lindley.verification.verifier import Finding, Report
+    from lindley.verification.reproduce import Reproduced
+    from lindley.verification.rules import Report
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What to hold a chain against, beside the rules.
+class Checks:
+    """What to check of a chain beside the rules that are always checked.
 
     Parameters
     ----------
     keys
-        Files of public keys; every link must be signed by one of them. None: signatures are not looked at.
+        Files of public keys; every link must be signed by one of them. Empty: signatures are not checked.
     witnesses
         Files of head statements whose history the chain must still have.
-    replay
+    reproduce
         Whether to fit links again; executes the code that is stored beside them.
     links
         Numbers of the links to fit again; all of them by default.
     newest
         Fit only so many of the newest links again; 0 for no limit.
     bitwise
-        See `lindley.verification.reproduce.replay_links`.
+        See `lindley.verification.reproduce.reproduce_links`.
     """
 
     keys: tuple[Path, ...] = ()
     witnesses: tuple[Path, ...] = ()
-    replay: bool = False
+    reproduce: bool = False
     links: tuple[int, ...] = ()
     newest: int = 0
     bitwise: bool = True
@@ -47,23 +47,18 @@ class Asked:
 
 @dataclass(frozen=True)
 class Checked:
-    """A chain's report, and what became of the links that were fitted again."""
+    """A chain's report, and the links that were fitted again."""
 
     report: Report
-    replays: tuple[Replayed, ...] = ()
-
-    @property
-    def first(self) -> Finding | None:
-        """The first thing that is wrong; None where there are warnings at most."""
-        return next((f for f in self.report.findings if f.severity == "error"), None)
+    reproduced: tuple[Reproduced, ...] = ()
 
     @property
     def message(self) -> str:
-        """What was found, in one sentence."""
-        report, wrong = self.report, self.first
+        """The result in one sentence."""
+        report, wrong = self.report, self.report.first_error
         counted = f"{len(report.links)} link{'' if len(report.links) == 1 else 's'}"
         if wrong is None:
-            again = f", {len(self.replays)} fitted again" if self.replays else ""
+            again = f", {len(self.reproduced)} fitted again" if self.reproduced else ""
             return f"{report.chain}: verified ({counted}, {len(report.rules)} rules{again})"
         where = f"link {wrong.link}" if wrong.link else f"version {wrong.version or '-'}"
         return f"{report.chain}: {wrong.rule} {where}: {one_line(wrong.message, 300)}"
@@ -71,7 +66,7 @@ class Checked:
     def rows(self) -> list[dict[str, str]]:
         """Return one row of text per finding and per link that was fitted again."""
         found = [(f.severity, f.rule, f.link, f.version, f.message) for f in self.report.findings] + [
-            (r.verdict, "replay", r.link, r.version, r.detail) for r in self.replays
+            (r.result, "reproduce", r.link, r.version, r.detail) for r in self.reproduced
         ]
         return [
             {
@@ -94,14 +89,14 @@ class Checked:
             "links": list(report.links),
             "rules": [{"id": name, "title": title} for name, title in report.rules.items()],
             "findings": [asdict(finding) for finding in report.findings],
-            "replays": [replayed.as_dict() for replayed in self.replays],
+            "reproduced": [link.as_dict() for link in self.reproduced],
         }
 
 
 def check(
     ledger: Ledger,
     chain: str,
-    asked: Asked,
+    checks: Checks,
     *,
     progress: Callable[[int], Progress | None] = lambda _: None,
     notify: Callable[[str], object] = lambda _: None,
@@ -112,46 +107,45 @@ def check(
     ----------
     ledger, chain
         Which chain, and where it is.
-    asked
-        What else to hold it against.
-    progress, say
-        Take the progress of a fit by its link's number, and a sentence for the log.
+    checks
+        What to check beside the rules.
+    progress
+        Returns the callback of a link's fit by its number.
+    notify
+        Receives one sentence per link that was fitted again.
 
     Raises
     ------
     LindleyError
         If there is no such chain or link, or a key or a witness cannot be used.
     """
-    from lindley.verification.gather import verify_chain  # imports the numerical stack
+    from lindley.verification.gather import envelopes, verify_chain  # imports the numerical stack
 
-    keys = [_key(path) for path in asked.keys]
-    witnesses = [_witness(path) for path in asked.witnesses]
+    keys = [_key(path) for path in checks.keys]
+    witnesses = [_witness(path) for path in checks.witnesses]
     report = verify_chain(ledger, chain)
-    if keys:
-        from lindley.verification.signatures import envelopes, with_signatures
+    if keys or witnesses:
+        from lindley.verification.signature_rules import with_signatures, with_witness  # the cryptography
 
-        report = with_signatures(report, envelopes(ledger, report), keys)
-    for witness in witnesses:
-        from lindley.verification.signatures import with_witness
-
-        report = with_witness(report, witness, keys)
-    if not asked.replay:
+        if keys:
+            report = with_signatures(report, envelopes(ledger, report), keys)
+        for witness in witnesses:
+            report = with_witness(report, witness, keys)
+    if not checks.reproduce:
         return Checked(report)
-    from lindley.verification.reproduce import replay_links, with_replays  # imports the sampler
+    from lindley.verification.reproduce import reproduce_links, with_reproduced  # imports the sampler
 
-    replays = []
-    for replayed in replay_links(
-        ledger, chain, _links(report, asked), bitwise=asked.bitwise, progress=progress
-    ):
-        replays.append(replayed)
-        notify(f"{chain} link {replayed.link}: {replayed.verdict} {replayed.detail}".rstrip())
-    return Checked(with_replays(report, replays), tuple(replays))
+    reproduced, links = [], _links(report, checks)
+    for item in reproduce_links(ledger, chain, links, bitwise=checks.bitwise, progress=progress):
+        reproduced.append(item)
+        notify(f"{chain} link {item.link}: {item.result} {item.detail}".rstrip())
+    return Checked(with_reproduced(report, reproduced), tuple(reproduced))
 
 
-def _links(report: Report, asked: Asked) -> Sequence[int]:
-    """Return the numbers of the links to fit again; none of them stands for all."""
+def _links(report: Report, checks: Checks) -> Sequence[int]:
+    """Return the numbers of the links to fit again; empty stands for all."""
     numbers = [int(line["link"]) for line in report.links]
-    return numbers[-asked.newest :] if asked.newest and not asked.links else asked.links
+    return numbers[-checks.newest :] if checks.newest and not checks.links else checks.links
 
 
 def _key(path: Path) -> Any:

@@ -1,12 +1,19 @@
-"""The verifier's rules on what a link counts: R21 to R23 of docs/ledger-format.md."""
+"""Rules on batches: what a link brings, what it counts and takes out, and in which order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
+from typing import Any
 
+import pyarrow as pa
+
+from lindley.batch.batch import ranges_disjoint
+from lindley.batch.digest import content_digest
 from lindley.ledger import artifact_names
-from lindley.ledger.record import Kind
+from lindley.ledger.record import WITH_BATCH, Kind
 from lindley.verification.case import Case, GatheredChain
+from lindley.verification.rules import rule
 
 #: What a link that goes back to an earlier belief states anew; the rest is as its prior states it.
 _ANEW = frozenset(
@@ -14,49 +21,166 @@ _ANEW = frozenset(
 )
 
 
-def _replayed(case: Case, chain: GatheredChain) -> Iterator[str]:
-    """The batches that were fitted are those that the link counts and its prior does not, each once."""
+@rule(
+    "R07",
+    "the batch has the content digest, rows, key ranges and context of the record",
+    broken_by="changed batch, also where the file's digest in the record was changed with it",
+)
+def batch(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """Its row key is that of genesis. An update and a correct have a batch, other kinds have none. The
+    context is the last rows of what counts before the batch.
+    """
+    stated, item, root = case.record["batch"], case.gathered, chain.root()
+    kind = case.record["kind"]
+    if (stated is None) == (kind in WITH_BATCH):
+        yield f"a link of kind {kind} {'without' if stated is None else 'with'} a batch"
+    if stated is None:
+        return
+    if root is not None and stated["row_key"] != root["model"]["row_key"]:
+        yield f"the row key of genesis expected, found {', '.join(stated['row_key'])[:60]}"
+    if item.batch is None:
+        yield "the batch cannot be read"
+        return
+    if item.batch_digest != stated["digest"]:
+        yield f"batch {stated['digest'][:12]} expected, found {str(item.batch_digest)[:12]}"
+    if item.batch.num_rows != stated["rows"]:
+        yield f"{stated['rows']} rows expected, found {item.batch.num_rows}"
+    if item.key_ranges != stated["key_ranges"]:
+        yield f"key ranges {stated['key_ranges']} expected, found {item.key_ranges}"
+    if root is not None and case.link is not None:
+        yield from _context(case, item.batch, root["model"]["context"])
+
+
+def _context(case: Case, table: pa.Table, wanted: int) -> Iterator[str]:
+    """Compare the context of a batch with the last rows before it, as many as genesis wants."""
+    own = case.gathered.version.record
+    before = case.counted[: case.counted.index(own)] if own in case.counted else case.counted
+    tables = list[pa.Table]()
+    for record in before if wanted else ():
+        other = case.earlier.get(record)
+        if other is None or other.gathered.batch is None:
+            return  # R03 or R07 reports the one that cannot be read
+        tables.append(other.gathered.batch)
+    expected, stated = _last_rows(tables, table, wanted), case.record["batch"]["context"]
+    if stated != expected:
+        found = stated and stated["rows"]
+        yield f"context of {expected and expected['rows']} rows expected, found {found} or other ones"
+
+
+def _last_rows(before: list[pa.Table], table: pa.Table, wanted: int) -> dict[str, Any] | None:
+    """Return what a record states of a context: the last rows of the tables before a batch."""
+    if not wanted:
+        return None
+    kept, missing = list[pa.Table](), wanted
+    for held in reversed(before):
+        if missing <= 0:
+            break
+        kept.insert(0, held.slice(max(0, held.num_rows - missing)))
+        missing -= kept[0].num_rows
+    rows = pa.concat_tables(kept) if kept else table.slice(0, 0)
+    return {"rows": rows.num_rows, "digest": content_digest(rows)}
+
+
+@rule("R13", "no link counts a batch twice", broken_by="a batch counted twice")
+def batch_once(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """No two links that it counts have one batch digest."""
+    # Batches that some link counts together are also counted together by the link that brought the later one.
+    for other in _other_batches(case):
+        if other.record["batch"]["digest"] == case.record["batch"]["digest"]:
+            mine = case.record["batch"]["digest"]
+            yield f"batch {mine[:12]} is already counted in link {other.link}"
+
+
+@rule("R14", "no link counts two batches with one row key", broken_by="rows counted twice")
+def rows_once(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """Key ranges prove most pairs disjoint; the keys of the others are compared."""
+    for other in _other_batches(case):
+        shared = _shared_keys(other, case)
+        if shared:
+            yield f"{shared} row keys are also in link {other.link}"
+
+
+def _other_batches(case: Case) -> list[Case]:
+    """Return the other links with a batch that a link with a batch counts."""
+    return [other for other in case.others() if other.record["batch"]] if case.record["batch"] else []
+
+
+def _shared_keys(one: Case, two: Case) -> int:
+    """Return how many row keys two links share."""
+    if ranges_disjoint(one.gathered.key_ranges or {}, two.gathered.key_ranges or {}):
+        return 0
+    key, sets = one.record["batch"]["row_key"], list[set[str]]()
+    for table in (one.gathered.batch, two.gathered.batch):
+        if table is None or not set(key) <= set(table.column_names):
+            return 0
+        sets.append({json.dumps(row, default=str) for row in table.select(key).to_pylist()})
+    return len(sets[0] & sets[1])
+
+
+@rule(
+    "R21",
+    "the batches fitted again are those that the link counts and its prior does not",
+    broken_by="a batch left out of a fit, counted twice by it, or fitted although it was taken out",
+)
+def replayed(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """What the link counts (section 6.1) begins with what `prior` counts; `replayed` names the rest without
+    the link itself, each once and in order. A rebase starts from genesis or an import, and so has all
+    batches.
+    """
     record = case.record
-    if record["kind"] == "import" or case.link is None:
+    if record["kind"] == Kind.IMPORT or case.link is None:
         return
     known = len(case.counted_prior)
     if case.counted[:known] != case.counted_prior:
         yield "the prior counts batches that the link does not count, or in another order"
         return
-    missing = [digest for digest in case.counted[known:] if digest != case.evidence.version.record]
+    missing = [digest for digest in case.counted[known:] if digest != case.gathered.version.record]
     if record["replayed"] != missing:
         yield f"batches of {len(missing)} links since the prior expected, found {len(record['replayed'])}"
-    if record["kind"] == "rebase" and record["prior"] != chain.genesis_digest:
+    if record["kind"] == Kind.REBASE and record["prior"] != chain.genesis_digest:
         kind = (case.prior or {}).get("kind")
-        if kind != "import":
+        if kind != Kind.IMPORT:
             yield f"a pooled refit starts from genesis or an import, not from a link of kind {kind}"
 
 
-def _acts(case: Case, chain: GatheredChain) -> Iterator[str]:
-    """What a link takes out or leaves out is counted by the head before it."""
+@rule(
+    "R22",
+    "what a link takes out or leaves out is counted by the head before it",
+    broken_by="an amendment of what does not count",
+)
+def amendments(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """`retracted` names as many links as its kind allows (section 2.2). The links of `batch.dropped` are
+    counted by the head before as well. A rollback goes to an earlier link; a link of kind `branch` starts
+    from the one that genesis names.
+    """
     if case.link is None:
         return
     record, gone = case.record, case.record["retracted"]
     kind, stray = record["kind"], set(gone) - set(case.counted_before)
-    wanted = {Kind.RETRACT: len(gone) > 0, Kind.CORRECT: len(gone) == 1}.get(kind, not gone)
-    if not wanted or len(set(gone)) != len(gone):
+    fits = {Kind.RETRACT: len(gone) > 0, Kind.CORRECT: len(gone) == 1}.get(kind, not gone)
+    if not fits or len(set(gone)) != len(gone):
         yield f"a link of kind {kind} takes out {len(gone)} batches"
     for digest in sorted(stray):
         yield f"the head before it does not count link {digest[:12]}, which it takes out"
     dropped = (record["batch"] or {}).get("dropped") or {"links": []}
     for digest in sorted(set(dropped["links"]) - set(case.counted_before)):
         yield f"the head before it does not count link {digest[:12]}, whose rows were left out"
-    if kind == Kind.ROLLBACK and case.prior is None and record["prior"] not in case.priors:
+    if kind == Kind.ROLLBACK and record["prior"] not in case.earlier:
         yield "a rollback goes to no earlier link"
     start = (chain.branch() or {}).get("record")
     if kind == Kind.BRANCH and (record["prior"] != start or record["previous"] != start):
         yield "a branch starts from the link that its genesis names"
 
 
-def _copied(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    """A belief without a fit of its own is that of its prior, bit for bit."""
+@rule(
+    "R23",
+    "a belief without a fit of its own is that of its prior",
+    broken_by="a rollback to a belief that the chain never had",
+)
+def copied(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """Record and artifacts of a copy are those of its prior (section 2.2)."""
     if not case.copied or case.prior is None:
-        return  # R10, R22 and R03 say why
+        return  # R03, R10 and R22 report why
     record, prior = case.record, case.prior
     for name in sorted(record.keys() - _ANEW - {"artifacts"}):
         if record[name] != prior[name]:
@@ -64,10 +188,3 @@ def _copied(case: Case, _chain: GatheredChain) -> Iterator[str]:
     files = {path: held for path, held in prior["artifacts"].items() if path != artifact_names.BATCH}
     if record["artifacts"] != files:
         yield "the artifacts are not those of the link whose belief it has"
-
-
-ACT_CHECKS: dict[str, Callable[[Case, GatheredChain], Iterator[str]]] = {
-    "R21": _replayed,
-    "R22": _acts,
-    "R23": _copied,
-}

@@ -1,4 +1,4 @@
-"""Gathering from a ledger what the verifier needs. Nothing that is read is executed."""
+"""Read from a ledger what the rules examine: all I/O of the verifier. Nothing that is read is executed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from lindley.ledger import artifact_names
 from lindley.ledger.chain import Version
 from lindley.ledger.netcdf import draws_digest, file_digests, read_matched_prior, read_trace
 from lindley.ledger.protocol import Ledger
+from lindley.ledger.reading import find_chain, genesis_of
 from lindley.ledger.record import digest, parse
 from lindley.model.declaration import source_digest
-from lindley.names import check_chain_name
 from lindley.prior.matched import MatchedPrior, rematch
 from lindley.verification.case import GatheredChain, GatheredVersion
-from lindley.verification.verifier import Report, verify
+from lindley.verification.rules import Report
+from lindley.verification.verifier import verify
 
 
 def verify_chain(ledger: Ledger, chain: str) -> Report:
@@ -50,19 +51,12 @@ def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> Gathered
     """
     genesis: bytes | None = None
     try:
-        genesis = ledger.genesis(check_chain_name(chain))
-        if genesis is None:
-            raise UnknownChain(
-                f"There is no chain {chain!r}",
-                expected=f"one of: {', '.join(ledger.chains()[:20]) or 'none yet'}",
-                found=repr(chain),
-                todo="correct the name, or update the chain with its first batch",
-            )
+        genesis = genesis_of(ledger, chain)
         stated = digest(genesis)
     except LedgerCorrupt as error:
         stated = error.expected.removeprefix("sha256 ") if error.expected.startswith("sha256 ") else ""
     versions = ledger.versions(chain)
-    evidence = GatheredChain(
+    gathered = GatheredChain(
         name=chain,
         genesis=genesis,
         genesis_digest=stated,
@@ -70,17 +64,39 @@ def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> Gathered
         head_hint=ledger.head_hint(chain),
         registered_runs=tuple(ledger.registered_runs(chain)),
     )
-    origin = evidence.branch()
-    # A branch holds its source's links too. One that names itself, or one behind it, never ends.
+    origin = gathered.branch()
+    # A branch holds its source's links too. One that names itself, or one that continues it, never ends.
     if origin is None or origin["chain"] in (chain, *inside):
-        return evidence
+        return gathered
     with contextlib.suppress(UnknownChain):
-        return replace(evidence, base=gather(ledger, origin["chain"], (*inside, chain)))
-    return evidence
+        return replace(gathered, base=gather(ledger, origin["chain"], (*inside, chain)))
+    return gathered
+
+
+def runs_of(ledger: Ledger, chain: str) -> dict[int, str]:
+    """Return the run of each link by its number."""
+    return {link.number: link.version.run_id for link in find_chain(ledger, chain).links}
+
+
+def envelopes(ledger: Ledger, report: Report) -> dict[int, bytes | None]:
+    """Read the signature of every link by its number; None where there is none.
+
+    Not by version: those of a branch and of the chain that it continues have the same numbers.
+    """
+    runs = runs_of(ledger, report.chain)
+    found: dict[int, bytes | None] = {}
+    for line in report.links:
+        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+            try:
+                path = ledger.download(runs[line["link"]], Path(scratch), artifact_names.SIGNATURE)
+                found[line["link"]] = path.read_bytes()
+            except (LedgerCorrupt, KeyError, OSError):
+                found[line["link"]] = None
+    return found
 
 
 def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:
-    """Read one version; what is missing or unreadable is left out and found by a rule."""
+    """Read one version; a rule reports what is missing or unreadable."""
     state = ledger.run_state(version.run_id) if version.run_id else None
     tags = dict(state.tags) if state else None
     metrics = dict(state.metrics) if state else None
@@ -96,7 +112,7 @@ def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:
         artifacts.pop(artifact_names.RECORD, None)
         record = _bytes(folder / artifact_names.RECORD)
         table, content, ranges = _read_batch(folder / artifact_names.BATCH, record)
-        evidence = GatheredVersion(
+        gathered = GatheredVersion(
             version=version,
             record=record,
             artifacts=artifacts,
@@ -106,15 +122,15 @@ def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:
             run_tags=tags,
             run_metrics=metrics,
         )
-        return _with_posterior(evidence, folder)
+        return _with_posterior(gathered, folder)
 
 
-def _with_posterior(evidence: GatheredVersion, folder: Path) -> GatheredVersion:
+def _with_posterior(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
     """Add the draws, the matched prior and the model's code."""
     matched: MatchedPrior | None = None
     rematched = drawn = code = None
-    # Damaged and hostile files make the readers raise nearly anything. What cannot be read stays None, and
-    # rules R06 to R09 name it.
+    # Damaged and hostile files make the readers raise nearly anything. What cannot be read stays None; rules
+    # R06 to R09 report it.
     with contextlib.suppress(Exception):
         matched = read_matched_prior(folder / artifact_names.MATCHED_PRIOR)
     with contextlib.suppress(Exception):
@@ -124,10 +140,7 @@ def _with_posterior(evidence: GatheredVersion, folder: Path) -> GatheredVersion:
     # Code that is nested too deep is a MemoryError to Python's parser.
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         code = source_digest((folder / artifact_names.MODEL).read_text(encoding="utf-8"))
-    return GatheredVersion(
-        **{name: getattr(evidence, name) for name in evidence.__dataclass_fields__}
-        | {"matched": matched, "rematched": rematched, "draws_digest": drawn, "model_digest": code}
-    )
+    return replace(gathered, matched=matched, rematched=rematched, draws_digest=drawn, model_digest=code)
 
 
 def _rematch(tree: xr.DataTree, matched: MatchedPrior | None) -> MatchedPrior | None:
@@ -150,7 +163,7 @@ def _bytes(path: Path) -> bytes | None:
 def _read_batch(
     path: Path, record: bytes | None
 ) -> tuple[pa.Table | None, str | None, dict[str, list[str]] | None]:
-    """Read a batch's table and compute digest and key ranges anew, without the chain's schema."""
+    """Read a batch's table and recompute digest and key ranges, without the chain's schema."""
     if not path.is_file():
         return None, None, None
     try:

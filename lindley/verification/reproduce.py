@@ -1,7 +1,7 @@
-"""Fitting registered links again: `lindley verify --replay`; findings V01 and V02.
+"""Reproduce registered links by fitting them again: `lindley verify --reproduce`; rules V01 and V02.
 
-The rules recompute digests; only another fit can tell whether anybody sampled the draws. A link is planned
-as it was then, on the chain as it was then, with the code that is stored beside it: **that code is
+The other rules recompute digests; only another fit shows whether the draws were really sampled. A link is
+planned as it was then, on the chain as it was then, with the code that is stored beside it: **that code is
 executed**. Nothing is written.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, cast
 
 import xarray as xr
 
@@ -33,42 +34,41 @@ from lindley.operations.rebase import fit_rebase, plan_rebase
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.update import plan_update
 from lindley.verification.agreement import disagreements
-from lindley.verification.signatures import extended
-from lindley.verification.verifier import Finding, Report
+from lindley.verification.rules import Report, Scope, findings, rule, sentences
 
-REPLAY_RULES: dict[str, str] = {
-    "V01": "the link's fit gives the recorded draws when it is made again",
-    "V02": "the link can be fitted again",
-}
-Verdict = Literal["identical", "within Monte Carlo error", "differs", "not replayable"]
-IDENTICAL: Final = "identical"
-WITHIN: Final = "within Monte Carlo error"
-DIFFERS: Final = "differs"
-NOT_REPLAYABLE: Final = "not replayable"
 #: What a view of a ledger must never do.
 _WRITES = frozenset({"claim", "package", "open_run", "upload", "close_run", "register", "set_head_hint"})
 
 
+class Result(StrEnum):
+    """What fitting a link again gave.
+
+    ``IDENTICAL``: the same draws, bit by bit. ``WITHIN``: other libraries, the same posterior.
+    """
+
+    IDENTICAL = "identical"
+    WITHIN = "within Monte Carlo error"
+    DIFFERS = "differs"
+    NOT_REPRODUCIBLE = "not reproducible"
+
+
 @dataclass(frozen=True)
-class Replayed:
-    """What fitting a link again came to.
+class Reproduced:
+    """A link that was fitted again, or could not be.
 
     Parameters
     ----------
     link, version
-        Which one.
-    verdict
-        ``identical``: the same draws, bit by bit. ``within Monte Carlo error``: other libraries, the same
-        posterior. ``differs``. ``not replayable``.
+        Place in the chain and version number.
     detail
-        Why, or where it differs; empty for identical ones.
+        Why it is not reproducible, or where it differs; empty for identical ones.
     failed
-        Whether it is not replayable because something is wrong, rather than by its kind.
+        Whether it is not reproducible because something is wrong, rather than by its kind.
     """
 
     link: int
     version: int
-    verdict: Verdict
+    result: Result
     detail: str = ""
     failed: bool = False
 
@@ -77,14 +77,14 @@ class Replayed:
         return asdict(self)
 
 
-def replay_links(
+def reproduce_links(
     ledger: Ledger,
     name: str,
     links: Sequence[int] = (),
     *,
     bitwise: bool = True,
     progress: Callable[[int], Progress | None] = lambda _: None,
-) -> Iterator[Replayed]:
+) -> Iterator[Reproduced]:
     """Fit links of a chain again and compare, one at a time.
 
     Parameters
@@ -117,38 +117,62 @@ def replay_links(
         )
     for link in chain.links:
         if not links or link.number in links:
-            yield _replay(ledger, name, chain, link, bitwise, progress(link.number))
+            yield _reproduce(ledger, name, chain, link, bitwise, progress(link.number))
 
 
-def with_replays(report: Report, replays: Sequence[Replayed]) -> Report:
+def with_reproduced(report: Report, links: Sequence[Reproduced]) -> Report:
     """Add to a report the links that differ, and those that could not be fitted again."""
     found = [
-        Finding("V01" if item.verdict == DIFFERS else "V02", item.link, item.version, item.detail)
-        for item in replays
-        if item.verdict == DIFFERS or item.failed
+        finding
+        for item in links
+        for finding in findings(Scope.REPRODUCE, item, link=item.link, version=item.version)
     ]
-    return extended(report, REPLAY_RULES, found)
+    return report.extended(sentences(Scope.REPRODUCE), found)
 
 
-def _replay(
+@rule(
+    "V01",
+    "the link's fit gives the recorded draws when it is made again",
+    broken_by="draws, weights or metrics that were not sampled",
+    scope=Scope.REPRODUCE,
+)
+def same_draws(link: Reproduced) -> Iterator[str]:
+    """Section 11.3 states when two fits agree."""
+    if link.result == Result.DIFFERS:
+        yield link.detail
+
+
+@rule(
+    "V02",
+    "the link can be fitted again",
+    broken_by="code that does not load, settings or files that cannot be used",
+    scope=Scope.REPRODUCE,
+)
+def can_be_fitted(link: Reproduced) -> Iterator[str]:
+    """Imports and copies have no fit of their own, which is no finding."""
+    if link.failed:
+        yield link.detail
+
+
+def _reproduce(
     ledger: Ledger, name: str, chain: Chain, link: ChainLink, bitwise: bool, progress: Progress | None
-) -> Replayed:
-    """Fit one link again; what Lindley refuses on the way is the link's fault and is said."""
+) -> Reproduced:
+    """Fit one link again; an error of Lindley on the way becomes the detail."""
     number, version = link.number, link.version.number
     why = _no_fit(chain, link)
     if why:
-        return Replayed(number, version, NOT_REPLAYABLE, why)
+        return Reproduced(number, version, Result.NOT_REPRODUCIBLE, why)
     try:
         record = read_record(ledger, link)
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             declaration = _stored_declaration(ledger, name, link, record, Path(scratch))
             view = cast("Ledger", _Before(ledger, name, chain, link))
-            again = {str(Kind.UPDATE): _update, str(Kind.REBASE): _rebase}.get(link.version.kind, _act)
+            again = {str(Kind.UPDATE): _update, str(Kind.REBASE): _rebase}.get(link.version.kind, _amendment)
             outcome, origin = again(view, declaration, link, record, progress)
-        verdict, detail = _compare(ledger, link, record, outcome, origin, bitwise)
+        result, detail = _compare(ledger, link, record, outcome, origin, bitwise)
     except LindleyError as error:
-        return Replayed(number, version, NOT_REPLAYABLE, str(error), failed=True)
-    return Replayed(number, version, verdict, detail)
+        return Reproduced(number, version, Result.NOT_REPRODUCIBLE, str(error), failed=True)
+    return Reproduced(number, version, result, detail)
 
 
 def _no_fit(chain: Chain, link: ChainLink) -> str:
@@ -169,7 +193,7 @@ class _Before:
     def __init__(self, ledger: Ledger, name: str, chain: Chain, link: ChainLink) -> None:
         self._ledger = ledger
         self._name = name
-        # A batch that was quarantined on this very head would count as seen already.
+        # Planning takes a batch that was quarantined on this head for one that was fitted already.
         refused = {version.number for version in chain.quarantined}
         last = link.version.number
         self._versions = [
@@ -190,7 +214,7 @@ class _Before:
 
     def __getattr__(self, name: str) -> Any:
         if name in _WRITES:
-            raise AttributeError(f"a replay writes nothing, so it does not {name}")
+            raise AttributeError(f"reproducing a link writes nothing, so it does not {name}")
         return getattr(self._ledger, name)
 
 
@@ -242,7 +266,7 @@ def _rebase(
     return fit_rebase(plan, progress=progress), plan.origin
 
 
-def _act(
+def _amendment(
     view: Ledger, declaration: Declaration, link: ChainLink, record: dict[str, Any], progress: Progress | None
 ) -> tuple[Outcome, Origin]:
     """Plan and fit a retraction or correction as it was planned and fitted then."""
@@ -298,26 +322,27 @@ def _compare(
     outcome: Outcome,
     origin: Origin,
     bitwise: bool,
-) -> tuple[Verdict, str]:
+) -> tuple[Result, str]:
     """Compare a fit with the recorded one."""
     held = _recorded_trace(ledger, link, record)
     same_draws = draws_digest(outcome.trace) == record["posterior"]["draws"]
     others = {name for name, version in libraries().items() if record["libraries"].get(name) != version}
     if same_draws:
         wrong = list(_other_results(record, outcome, origin)) if not others else []
-        return (DIFFERS, "the same draws, but another " + ", ".join(wrong)) if wrong else (IDENTICAL, "")
+        if wrong:
+            return Result.DIFFERS, "the same draws, but another " + ", ".join(wrong)
+        return Result.IDENTICAL, ""
     wrong = disagreements(held, outcome.trace)
     if wrong:
-        return DIFFERS, "; ".join(wrong[:5])
+        return Result.DIFFERS, "; ".join(wrong[:5])
     if not others and bitwise:
-        return DIFFERS, (
+        return Result.DIFFERS, (
             "the draws are not the recorded ones bit by bit, with the same libraries; they agree within "
             "Monte Carlo error, as they would on another processor"
         )
-    return (
-        WITHIN,
-        f"fitted with other versions of {', '.join(sorted(others))}" if others else "not bit by bit",
-    )
+    if others:
+        return Result.WITHIN, f"fitted with other versions of {', '.join(sorted(others))}"
+    return Result.WITHIN, "not bit by bit"
 
 
 def _recorded_trace(ledger: Ledger, link: ChainLink, record: dict[str, Any]) -> xr.DataTree:
@@ -335,13 +360,13 @@ def _recorded_trace(ledger: Ledger, link: ChainLink, record: dict[str, Any]) -> 
 
 
 def _other_results(record: dict[str, Any], outcome: Outcome, origin: Origin) -> Iterator[str]:
-    """Name what the record states otherwise although it follows from the same draws."""
+    """Name what differs from the record although it follows from the same draws."""
     if outcome.belief.matched.digest != record["posterior"]["matched"]:
         yield "matched prior"
     if [link.version.record for link in origin.links] != record["replayed"]:
         yield "list of batches fitted again"
     if outcome.gate.as_dict() != record["gate"]:
-        yield "verdict of the gate"
+        yield "assessment of the gate"
     metrics, stated = outcome.info.metrics, record["metrics"]
     differing = sorted(
         name for name in metrics.keys() | stated.keys() if metrics.get(name) != stated.get(name)

@@ -1,13 +1,14 @@
-"""The verifier's rules on one version: what its record states against what is there.
+"""Rules on one version: what its record states against what is there.
 
-Rules R05 to R12 and R15 to R18 of docs/ledger-format.md; those on what a link counts are in
-`lindley.verification.counting_rules`, those on the chain as a whole in `lindley.verification.verifier`.
+Those on what a link counts are in `lindley.verification.counting_rules`, those on the chain as a whole in
+`lindley.verification.chain_rules`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,20 +19,34 @@ from lindley.model.coordinates import Coordinates
 from lindley.prior.triangular import ARRAYS
 from lindley.seeds import derive_seed
 from lindley.verification.case import Case, GatheredChain
-from lindley.verification.counting_rules import ACT_CHECKS
+from lindley.verification.rules import rule
 
 #: Files that no record lists: what MLflow writes beside a belief when it is loaded from a local store, and
-#: the signature, which is made over the record's digest (`lindley.verification.signatures` checks it).
+#: the signature over the record's digest, which the signature rules check.
 _UNLISTED = frozenset({"belief/registered_model_meta", SIGNATURE})
 
 
-def _tags(case: Case, chain: GatheredChain) -> Iterator[str]:
-    expected = version_tags(case.record, case.evidence.version.record) | {"lindley.chain": chain.name}
-    yield from _differences("tag", expected, case.evidence.version.tags)
+@rule(
+    "R05",
+    "the version's tags are those of its record",
+    broken_by="changed tag: status, previous, prior, batch, metrics, ...",
+)
+def tags(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """Section 5 derives them."""
+    expected = version_tags(case.record, case.gathered.version.record) | {"lindley.chain": chain.name}
+    yield from _differences("tag", expected, case.gathered.version.tags)
 
 
-def _artifacts(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    listed, held = case.record["artifacts"], case.evidence.artifacts
+@rule(
+    "R06",
+    "every artifact of the record is there with its digest, and no other but plots",
+    broken_by="changed, lost or added file",
+)
+def artifacts(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """Files that the record does not list: `signature.dsse.json`, `belief/registered_model_meta`, and any
+    below `plots/`.
+    """
+    listed, held = case.record["artifacts"], case.gathered.artifacts
     for path in sorted(listed):
         if path not in held:
             yield f"artifact {path} is missing"
@@ -43,28 +58,16 @@ def _artifacts(case: Case, _chain: GatheredChain) -> Iterator[str]:
             yield f"artifact {path} is not in the record"
 
 
-def _batch(case: Case, chain: GatheredChain) -> Iterator[str]:
-    stated, item, root = case.record["batch"], case.evidence, chain.root()
-    kind = case.record["kind"]
-    if (stated is None) == (kind in WITH_BATCH):
-        yield f"a link of kind {kind} {'without' if stated is None else 'with'} a batch"
-    if stated is None:
-        return
-    if root is not None and stated["row_key"] != root["model"]["row_key"]:
-        yield f"the row key of genesis expected, found {', '.join(stated['row_key'])[:60]}"
-    if item.batch is None:
-        yield "the batch cannot be read"
-        return
-    if item.batch_digest != stated["digest"]:
-        yield f"batch {stated['digest'][:12]} expected, found {str(item.batch_digest)[:12]}"
-    if item.batch.num_rows != stated["rows"]:
-        yield f"{stated['rows']} rows expected, found {item.batch.num_rows}"
-    if item.key_ranges != stated["key_ranges"]:
-        yield f"key ranges {stated['key_ranges']} expected, found {item.key_ranges}"
-
-
-def _posterior(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    stated, item = case.record["posterior"], case.evidence
+@rule(
+    "R08",
+    "the draws and the matched prior have the digests of the record",
+    broken_by="changed posterior, also where the digests of its files in the record were changed with it",
+)
+def posterior(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """The matched prior also has the coordinates, family, reason, moments and shrinkage of the record and
+    covers the carried variables; the distances are those of the coordinates.
+    """
+    stated, item = case.record["posterior"], case.gathered
     if item.matched is None:
         yield "the matched prior cannot be read"
     elif item.matched.digest != stated["matched"]:
@@ -84,34 +87,55 @@ def _posterior(case: Case, _chain: GatheredChain) -> Iterator[str]:
         yield f"draws {stated['draws'][:12]} expected, found {str(item.draws_digest)[:12]}"
 
 
-def _matching(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    held, again = case.evidence.matched, case.evidence.rematched
-    if held is None or case.evidence.draws_digest is None:
-        return  # R08 says so
+@rule(
+    "R09",
+    "the matched prior is what its family gives on the draws",
+    broken_by="a matched prior that does not follow from the draws",
+)
+def matching(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """Recomputed from draws and weights, it equals the stored one to 1e-9 relative to each array's largest
+    entry, 1e-3 where it is not normal. Not checked where `moments` is `information`.
+    """
+    held, again = case.gathered.matched, case.gathered.rematched
+    if held is None or case.gathered.draws_digest is None:
+        return  # R08 reports it
     if again is None:
         yield "the draws cannot be matched"
         return
     if held.moments == "information":
-        return  # Prior and gradients are needed as well: only fitting again can tell.
+        return  # This needs prior and gradients as well: only reproducing the fit can check it.
     for name, one, two in zip(ARRAYS, held.arrays(), again.arrays(), strict=True):
         scale = np.abs(two).max(initial=0.0)
-        # Another BLAS may sum in another order; a bent map comes from an iteration, which is less exact.
+        # Another BLAS may sum in another order; a triangular map that is not linear comes from an iteration,
+        # which is less exact.
         exact = 1e-9 if again.map.normal else 1e-3
         if one.shape != two.shape or not np.allclose(one, two, rtol=exact, atol=exact * scale):
             yield f"{name} of the matched prior is not that of the draws"
 
 
-def _order(case: Case, chain: GatheredChain) -> Iterator[str]:
+@rule(
+    "R10",
+    "the link's previous is the head before it, and its prior is an earlier link",
+    broken_by="spliced or reordered links",
+)
+def order(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """The prior may also be genesis; `chain` is this chain."""
     record = case.record
     if case.link and record["previous"] != case.previous:
         yield f"previous {str(case.previous)[:12]} expected, found {record['previous'][:12]}"
     if record["chain"] != chain.name:
         yield f"chain {chain.name} expected, found {record['chain']}"
-    if record["prior"] != chain.genesis_digest and record["prior"] not in case.priors:
+    if record["prior"] != chain.genesis_digest and record["prior"] not in case.earlier:
         yield f"prior {record['prior'][:12]} is no earlier link"
 
 
-def _prior_used(case: Case, chain: GatheredChain) -> Iterator[str]:
+@rule(
+    "R11",
+    "the prior that was used is the posterior of the prior link",
+    broken_by="a fit on another prior than stated",
+)
+def prior_used(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """`prior_belief` is that link's `posterior.matched`; null after genesis."""
     if not case.prior_is_readable(chain):
         return
     wanted = case.prior["posterior"]["matched"] if case.prior else None
@@ -119,14 +143,18 @@ def _prior_used(case: Case, chain: GatheredChain) -> Iterator[str]:
         yield f"prior belief {str(wanted)[:12]} expected, found {str(case.record['prior_belief'])[:12]}"
 
 
-def _seed(case: Case, chain: GatheredChain) -> Iterator[str]:
+@rule(
+    "R12",
+    "the seed is derived from the head's, the batch's and the model's digests",
+    broken_by="a chosen seed",
+)
+def seed(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """Section 3.6 gives the formula; a copy has none of its own."""
     record = case.record
-    if record["kind"] == "import" or (record["previous"] != chain.genesis_digest and case.before is None):
-        return
-    if case.copied:
-        return  # R23 holds it against the link that was fitted
+    if not case.fitted or (record["previous"] != chain.genesis_digest and case.before is None):
+        return  # R23 compares a copy with the link that was fitted
     if record["kind"] in WITH_BATCH and record["batch"] is None:
-        return  # R07 says so
+        return  # R07 reports it
     batch = record["batch"]["digest"] if record["batch"] else record["kind"]
     start = case.before["posterior"]["matched"] if case.before else chain.genesis_digest
     wanted = str(derive_seed(start, batch, record["model"]["digest"]))
@@ -134,13 +162,19 @@ def _seed(case: Case, chain: GatheredChain) -> Iterator[str]:
         yield f"seed {wanted} expected, found {record['sampler'].get('seed')}"
 
 
-def _gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    metrics, limits, gate = case.record["metrics"], case.record["thresholds"], case.record["gate"]
-    if case.link and not gate["passed"]:
+@rule(
+    "R15",
+    "the gate's assessment follows from the metrics and thresholds, and only passed fits are links",
+    broken_by="an assessment that was edited, or does not follow",
+)
+def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """It also follows from the policy on conflicts. Imports and copies: only that links passed."""
+    metrics, limits, found = case.record["metrics"], case.record["thresholds"], case.record["gate"]
+    if case.link and not found["passed"]:
         yield "a fit that failed the gate is a link"
-    if case.record["kind"] == "import" or case.copied:
+    if not case.fitted:
         return
-    strict = case.record["policy"].get("conflict") == "quarantine"
+    strict = case.record["policy"]["conflict"] == "quarantine"
     bad = [
         strict and metrics.get("conflict_p", 1.0) < limits.get("conflict_warn", 0.0),
         metrics.get("r_hat_max", np.inf) > limits["r_hat"],
@@ -148,40 +182,38 @@ def _gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
         metrics.get("ess_tail_min", 0) < limits["ess"],
         metrics.get("divergence_rate", 1) > limits["divergences"],
     ]
-    if gate["passed"] == any(bad) or gate["passed"] == bool(gate["reasons"]):
-        yield f"gate {'passed' if gate['passed'] else 'refused'}, but the figures say otherwise"
+    if found["passed"] == any(bad) or found["passed"] == bool(found["reasons"]):
+        yield f"gate {'passed' if found['passed'] else 'refused'}, but the metrics contradict it"
 
 
-def _budget(case: Case, chain: GatheredChain) -> Iterator[str]:
-    record = case.record
-    if record["kind"] == "import" or case.copied or not case.prior_is_readable(chain):
+@rule(
+    "R16",
+    "what accumulates along the chain is that of the link before plus this fit's",
+    broken_by="edited metrics",
+)
+def accumulated(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """`budget` is the prior link's plus (d + 1) over the larger of `match_ess` and ESS; `doubt` is the prior
+    link's plus one if that one was not trusted; `trusted` is 1 if there are no doubts; `replayed` is the
+    number of batches named; `log_score` is that of the head before (in a correct: of the prior link) plus
+    `log_predictive`. Not checked on imports and copies.
+    """
+    if not case.fitted or not case.prior_is_readable(chain):
         return
-    metrics = record["metrics"]
-    yield from _accumulated(case)
-    size = sum(math.prod(block["value_shape"]) for block in record["posterior"]["coordinates"])
-    # A fit that did not move has no ESS, and then no budget either.
-    ess = max(min(metrics.get("ess_bulk_min", np.nan), metrics.get("ess_tail_min", np.nan)), 1.0)
-    # Calibration makes draws worth more, never less.
-    ess = max(metrics.get("match_ess", ess), ess)
-    before = case.prior["metrics"].get("budget", 0.0) if case.prior else 0.0
-    wanted = before + (size + 1) / ess
+    record, metrics, prior = case.record, case.record["metrics"], case.prior
+    before = prior["metrics"] if prior else {"trusted": 1.0}
+    own_batch = record["kind"] in WITH_BATCH
+    expected = {
+        "trusted": float(not record["posterior"]["doubts"]),
+        "doubt": before.get("doubt", 0.0) + (before.get("trusted") == 0),
+        "replayed": len(record["replayed"]) - (not own_batch),
+    }
+    for name, wanted in expected.items():
+        if metrics.get(name) != wanted:
+            yield f"{name} {wanted:.0f} expected, found {metrics.get(name)}"
+    wanted = before.get("budget", 0.0) + _budget_of(record)
     if not np.isclose(metrics.get("budget", np.nan), wanted, rtol=1e-9, equal_nan=True):
         yield f"budget {wanted:.6g} expected, found {metrics.get('budget')}"
-
-
-def _accumulated(case: Case) -> Iterator[str]:
-    """Whether the match is trusted, and what is counted along the chain."""
-    record, metrics = case.record, case.record["metrics"]
-    trusted = float(not record["posterior"]["doubts"])
-    if metrics.get("trusted") != trusted:
-        yield f"trusted {trusted:.0f} expected, found {metrics.get('trusted')}"
-    before = case.prior["metrics"] if case.prior else {"trusted": 1.0}
-    doubt = before.get("doubt", 0.0) + (before.get("trusted", 1.0) == 0)
-    if metrics.get("doubt") != doubt:
-        yield f"doubt {doubt:.0f} expected, found {metrics.get('doubt')}"
-    if metrics.get("replayed") != len(record["replayed"]) - (record["kind"] not in WITH_BATCH):
-        yield f"replayed {len(record['replayed'])} expected, found {metrics.get('replayed')}"
-    base = case.prior if record["kind"] == Kind.CORRECT else case.before
+    base = prior if record["kind"] == Kind.CORRECT else case.before
     score = base["metrics"].get("log_score") if base else 0.0
     if record["batch"] and {"log_score", "log_predictive"} <= set(metrics) and score is not None:
         wanted = score + metrics["log_predictive"]
@@ -189,17 +221,39 @@ def _accumulated(case: Case) -> Iterator[str]:
             yield f"log score {wanted:.6g} expected, found {metrics['log_score']}"
 
 
-def _model(case: Case, chain: GatheredChain) -> Iterator[str]:
+def _budget_of(record: dict[str, Any]) -> float:
+    """Return what one fit adds to the budget: (d + 1)/ESS, NaN without an ESS."""
+    metrics = record["metrics"]
+    size = sum(math.prod(block["value_shape"]) for block in record["posterior"]["coordinates"])
+    # A fit that did not move has no ESS, and then no budget either.
+    ess = max(min(metrics.get("ess_bulk_min", np.nan), metrics.get("ess_tail_min", np.nan)), 1.0)
+    # Calibration makes draws worth more, never less.
+    return float((size + 1) / max(metrics.get("match_ess", ess), ess))
+
+
+@rule(
+    "R17",
+    "the model's code is the code that is recorded, and its constants are those of genesis",
+    broken_by="changed `model.py`, changed constants",
+)
+def model(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """The stored code has the digest `model.digest` (section 3.4)."""
     stated = case.record["model"]["digest"]
     root = chain.root()
     if root is not None and case.record["model"]["constants"] != root["model"]["constants"]:
         yield "the frozen constants are not those of genesis"
-    if case.evidence.model_digest != stated:
-        yield f"model {stated[:12]} expected, found {str(case.evidence.model_digest)[:12]}"
+    if case.gathered.model_digest != stated:
+        yield f"model {stated[:12]} expected, found {str(case.gathered.model_digest)[:12]}"
 
 
-def _run(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    item = case.evidence
+@rule(
+    "R18",
+    "the run is there, the version is made from it, and its tags and metrics are the record's",
+    broken_by="lost run, version pointed elsewhere, changed run tag or metric",
+)
+def run(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """The version's `source` is the `belief/` of the run."""
+    item = case.gathered
     if item.run_tags is None or item.run_metrics is None:
         yield f"run {item.version.run_id or 'none'} is missing"
         return
@@ -218,20 +272,3 @@ def _differences(what: str, expected: dict[str, str], held: dict[str, str]) -> I
     for name in sorted(expected):
         if held.get(name, "") != expected[name]:
             yield f"{what} {name}: {expected[name][:60]!r} expected, found {held.get(name, '')[:60]!r}"
-
-
-CHECKS: dict[str, Callable[[Case, GatheredChain], Iterator[str]]] = {
-    "R05": _tags,
-    "R06": _artifacts,
-    "R07": _batch,
-    "R08": _posterior,
-    "R09": _matching,
-    "R10": _order,
-    "R11": _prior_used,
-    "R12": _seed,
-    "R15": _gate,
-    "R16": _budget,
-    "R17": _model,
-    "R18": _run,
-    **ACT_CHECKS,
-}

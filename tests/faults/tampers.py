@@ -12,10 +12,11 @@ from pathlib import Path
 from lindley.ledger import bundle
 from lindley.ledger.chain import read_version, version_tags
 from lindley.ledger.record import canonical, digest, parse
-from lindley.verification import gather as evidence_module
+from lindley.verification import gather as gather_module
 from lindley.verification.case import GatheredChain, GatheredVersion
 from lindley.verification.gather import gather, verify_chain
-from lindley.verification.verifier import Report, verify
+from lindley.verification.rules import Report
+from lindley.verification.verifier import verify
 from tests.faults.judging import Row
 from tests.lindley.verification.test_verifier_sweeps import REWRITABLE
 from tests.support.fakes import MemoryLedger, append, coins, declare
@@ -72,8 +73,8 @@ def matrix(changes: Iterator[Change] | list[Change]) -> list[Row]:
 
 def every_change() -> Iterator[Change]:
     """Try every change there is."""
-    read = evidence_module._gather_version
-    evidence_module._gather_version = _once(read)
+    read = gather_module._gather_version
+    gather_module._gather_version = _once(read)
     try:
         with tempfile.TemporaryDirectory(prefix="lindley-") as folder:
             started = time.monotonic()
@@ -81,7 +82,7 @@ def every_change() -> Iterator[Change]:
                 yield dataclasses.replace(change, seconds=time.monotonic() - started)
                 started = time.monotonic()
     finally:
-        evidence_module._gather_version = read
+        gather_module._gather_version = read
 
 
 def _changes(folder: Path) -> Iterator[Change]:
@@ -93,11 +94,11 @@ def _changes(folder: Path) -> Iterator[Change]:
     ledger.register(NAME, second.run_id, second.tags, second.description)
     append(ledger, declaration, coins(declaration, 30, k=5))
     assert not verify_chain(ledger, NAME).findings
-    evidence = gather(ledger, NAME)
-    newest = next(i for i, item in enumerate(evidence.versions) if item.version.number == HEAD)
-    yield from _records(evidence, newest)
+    gathered = gather(ledger, NAME)
+    newest = next(i for i, item in enumerate(gathered.versions) if item.version.number == HEAD)
+    yield from _records(gathered, newest)
     yield from _files(ledger)
-    yield from _tags(evidence, newest)
+    yield from _tags(gathered, newest)
     yield from _versions(ledger)
     for case in CASES:
         changed = ledger.clone()
@@ -105,17 +106,17 @@ def _changes(folder: Path) -> Iterator[Change]:
         yield _change("a forged chain, by rule", case, " ".join(sorted(wanted)), verify_chain(changed, NAME))
 
 
-def _records(evidence: GatheredChain, newest: int) -> Iterator[Change]:
+def _records(gathered: GatheredChain, newest: int) -> Iterator[Change]:
     """Change every field of the newest record: alone, with its digest, and with all that vouches for it."""
-    record = parse(evidence.versions[newest].record or b"")
+    record = parse(gathered.versions[newest].record or b"")
     for path, value in each_leaf(record):
         other = replaced(record, path, another(value, path))
         data, name = canonical(other), ".".join(map(str, path))
-        yield _change("a field of a record", name, "R04", verify(_with(evidence, newest, record=data)))
-        fitted = _with(evidence, newest, record=data, tags={"lindley.record": digest(data)})
+        yield _change("a field of a record", name, "R04", verify(_with(gathered, newest, record=data)))
+        fitted = _with(gathered, newest, record=data, tags={"lindley.record": digest(data)})
         yield _change("a field of a record, and its digest", name, "any", verify(fitted))
         tags = version_tags(other, digest(data))
-        whole = _with(evidence, newest, record=data, tags=tags)
+        whole = _with(gathered, newest, record=data, tags=tags)
         item = whole.versions[newest]
         assert item.run_tags is not None
         item = dataclasses.replace(item, run_tags=item.run_tags | tags, run_metrics=other["metrics"])
@@ -147,28 +148,28 @@ def _files(ledger: MemoryLedger) -> Iterator[Change]:
     yield _change("an artifact", "belief/payload.pkl: added", "R06", verify_chain(more, NAME))
 
 
-def _tags(evidence: GatheredChain, newest: int) -> Iterator[Change]:
+def _tags(gathered: GatheredChain, newest: int) -> Iterator[Change]:
     """Change and delete every tag of a version and of its run, and every figure of the run."""
-    item = evidence.versions[newest]
+    item = gathered.versions[newest]
     assert item.run_tags is not None
     assert item.run_metrics is not None
     for name, text in item.version.tags.items():
         rule = "R04" if name == "lindley.record" else "R05"
-        changed = verify(_with(evidence, newest, tags={name: f"{text}x"}))
+        changed = verify(_with(gathered, newest, tags={name: f"{text}x"}))
         yield _change("a tag of a version", f"{name}: changed", rule, changed)
         without = {key: value for key, value in item.version.tags.items() if key != name}
-        gone = verify(_with(evidence, newest, tags=without, only=True))
+        gone = verify(_with(gathered, newest, tags=without, only=True))
         yield _change("a tag of a version", f"{name}: deleted", rule, gone)
         if not item.run_tags.get(name):
             continue
         other = dataclasses.replace(item, run_tags=item.run_tags | {name: f"{text}x"})
-        yield _change("a tag of a run", f"{name}: changed", "R18", verify(_set(evidence, newest, other)))
+        yield _change("a tag of a run", f"{name}: changed", "R18", verify(_set(gathered, newest, other)))
     metrics = parse(item.record or b"")["metrics"]
     for name, value in item.run_metrics.items():
         other = dataclasses.replace(item, run_metrics=item.run_metrics | {name: value + 1e-6})
         # Timings and what is shown by parameter are not in the record.
         rule = "R18" if name in metrics else _LISTED
-        yield _change("a figure of a run", name, rule, verify(_set(evidence, newest, other)))
+        yield _change("a figure of a run", name, rule, verify(_set(gathered, newest, other)))
 
 
 def _versions(ledger: MemoryLedger) -> Iterator[Change]:
@@ -216,25 +217,25 @@ def _change(group: str, what: str, expected: str, report: Report) -> Change:
 
 
 def _with(
-    evidence: GatheredChain,
+    gathered: GatheredChain,
     position: int,
     *,
     record: bytes | None = None,
     tags: dict[str, str] | None = None,
     only: bool = False,
 ) -> GatheredChain:
-    """Return evidence with another record or other tags of one version; `only` these tags."""
-    item = evidence.versions[position]
+    """Return gathered with another record or other tags of one version; `only` these tags."""
+    item = gathered.versions[position]
     old = item.version
     version = read_version(
         old.number, old.run_id, old.created, (tags or {}) if only else old.tags | (tags or {})
     )
-    return _set(evidence, position, dataclasses.replace(item, record=record or item.record, version=version))
+    return _set(gathered, position, dataclasses.replace(item, record=record or item.record, version=version))
 
 
-def _set(evidence: GatheredChain, position: int, item: GatheredVersion) -> GatheredChain:
-    versions = [*evidence.versions[:position], item, *evidence.versions[position + 1 :]]
-    return dataclasses.replace(evidence, versions=tuple(versions))
+def _set(gathered: GatheredChain, position: int, item: GatheredVersion) -> GatheredChain:
+    versions = [*gathered.versions[:position], item, *gathered.versions[position + 1 :]]
+    return dataclasses.replace(gathered, versions=tuple(versions))
 
 
 def _once(read: object) -> object:

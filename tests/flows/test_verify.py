@@ -19,12 +19,12 @@ from lindley.ledger.artifact_names import SIGNATURE
 from lindley.ledger.signing import public_key
 from lindley.names import KEY_VARIABLE
 from lindley.verification import reproduce
-from lindley.verification.check import Asked, check
-from lindley.verification.reproduce import Replayed
+from lindley.verification.check import Checks, check
+from lindley.verification.reproduce import Reproduced
 from lindley.verification.verifier import RULES
 from tests.support import fakes
 
-SIGNED_RULES, WITNESS_RULES, REPLAY_RULES = 4, 1, 2
+SIGNED_RULES, WITNESS_RULES, REPRODUCE_RULES = 4, 1, 2
 
 
 @pytest.fixture(autouse=True)
@@ -52,15 +52,15 @@ def signed(workspace, ledger, key, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def verdicts(monkeypatch) -> dict[int, Replayed]:
-    """What replays come to, by link; identical where nothing else is said."""
-    given: dict[int, Replayed] = {}
+def results(monkeypatch) -> dict[int, Reproduced]:
+    """Results of reproducing links; identical by default."""
+    given: dict[int, Reproduced] = {}
 
-    def replay(ledger, name, chain, link, bitwise, progress):
-        given[-link.number] = Replayed(link.number, 0, "identical", f"bitwise {bitwise}")
-        return given.get(link.number, Replayed(link.number, link.version.number, "identical"))
+    def reproduced(ledger, name, chain, link, bitwise, progress):
+        given[-link.number] = Reproduced(link.number, 0, "identical", f"bitwise {bitwise}")
+        return given.get(link.number, Reproduced(link.number, link.version.number, "identical"))
 
-    monkeypatch.setattr(reproduce, "_replay", replay)
+    monkeypatch.setattr(reproduce, "_reproduce", reproduced)
     return given
 
 
@@ -175,52 +175,52 @@ class TestWitness:
             assert "R06" in result.stderr
 
 
-class TestReplay:
-    def test_links_are_fitted_again_when_it_is_asked_for(self, signed, verdicts) -> None:
-        assert document(run("verify", "coins", "--json"))["replays"] == []
-        result = run("verify", "coins", "--replay")
+class TestReproduce:
+    def test_links_are_fitted_again_when_it_is_asked_for(self, signed, results) -> None:
+        assert document(run("verify", "coins", "--json"))["reproduced"] == []
+        result = run("verify", "coins", "--reproduce")
         assert result.exit_code == 0, result.output
         assert result.stdout.count("identical") == 3
-        assert f"{len(RULES) + REPLAY_RULES} rules" in result.stdout
-        made = document(run("verify", "coins", "--replay", "--link", "3", "--link", "1", "--json"))
-        assert [item["link"] for item in made["replays"]] == [1, 3]
-        assert verdicts[-1].detail == "bitwise True"
-        run("verify", "coins", "--replay", "--link", "1", "--monte-carlo")
-        assert verdicts[-1].detail == "bitwise False"
+        assert f"{len(RULES) + REPRODUCE_RULES} rules" in result.stdout
+        made = document(run("verify", "coins", "--reproduce", "--link", "3", "--link", "1", "--json"))
+        assert [item["link"] for item in made["reproduced"]] == [1, 3]
+        assert results[-1].detail == "bitwise True"
+        run("verify", "coins", "--reproduce", "--link", "1", "--monte-carlo")
+        assert results[-1].detail == "bitwise False"
 
-    def test_a_link_that_differs_is_a_finding(self, signed, verdicts) -> None:
-        verdicts[2] = Replayed(2, 2, "differs", "the mean [moved]")
-        verdicts[3] = Replayed(3, 3, "not replayable", "its trace was sampled elsewhere")
-        result = run("verify", "coins", "--replay")
+    def test_a_link_that_differs_is_a_finding(self, signed, results) -> None:
+        results[2] = Reproduced(2, 2, "differs", "the mean [moved]")
+        results[3] = Reproduced(3, 3, "not reproducible", "its trace was sampled elsewhere")
+        result = run("verify", "coins", "--reproduce")
         assert result.exit_code == FAILURE
         assert "error V01 link 2: the mean [moved]" in result.stdout
-        assert "link 3 not replayable: its trace" in result.stdout
-        made = run("verify", "coins", "--replay", "--json")
+        assert "link 3 not reproducible: its trace" in result.stdout
+        made = run("verify", "coins", "--reproduce", "--json")
         assert made.exit_code == FAILURE
         assert [f["rule"] for f in document(made)["findings"]] == ["V01"]
-        assert document(made)["replays"][2] == {
+        assert document(made)["reproduced"][2] == {
             "link": 3,
             "version": 3,
-            "verdict": "not replayable",
+            "result": "not reproducible",
             "detail": "its trace was sampled elsewhere",
             "failed": False,
         }
 
     @pytest.mark.parametrize(
-        "arguments", [("coins", "--link", "1"), ("coins", "--monte-carlo"), ("--replay", "--link", "1")]
+        "arguments", [("coins", "--link", "1"), ("coins", "--monte-carlo"), ("--reproduce", "--link", "1")]
     )
     def test_what_makes_no_sense_together_is_wrong_input(self, signed, arguments) -> None:
         assert run("verify", *arguments).exit_code == USER_ERROR
 
     def test_a_link_that_is_not_there(self, signed) -> None:
-        result = run("verify", "coins", "--replay", "--link", "7")
+        result = run("verify", "coins", "--reproduce", "--link", "7")
         assert result.exit_code == USER_ERROR
         assert "no link 7" in result.stderr
 
-    def test_only_the_newest(self, signed, ledger, verdicts) -> None:
+    def test_only_the_newest(self, signed, ledger, results) -> None:
         for newest, links in ((1, [3]), (2, [2, 3]), (9, [1, 2, 3]), (0, [1, 2, 3])):
-            found = check(ledger, "coins", Asked(replay=True, newest=newest))
-            assert [item.link for item in found.replays] == links
+            found = check(ledger, "coins", Checks(reproduce=True, newest=newest))
+            assert [item.link for item in found.reproduced] == links
 
 
 # -- the flow -----------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def tables(state) -> dict[str, list[dict[str, str]]]:
 
 
 def test_a_flow_run_verifies_every_chain_and_fails_with_the_first_finding(
-    flow, signed, workspace, ledger, verdicts
+    flow, signed, workspace, ledger, results
 ) -> None:
     dice = fakes.declare(workspace.models, "dice")
     fakes.append(ledger, dice, fakes.coins(dice, 1))
@@ -254,12 +254,12 @@ def test_a_flow_run_verifies_every_chain_and_fails_with_the_first_finding(
     said = f"coins: verified (3 links, {len(RULES)} rules); dice: verified (1 link, {len(RULES)} rules)"
     assert said in state.message
     assert set(tables(state)) == {"coins-verify", "dice-verify"}
-    assert verdicts == {}
+    assert results == {}
 
-    state = flow(replay=2, keys=[str(signed)])
+    state = flow(reproduce=2, keys=[str(signed)])
     assert state.is_completed()
-    assert sorted(verdicts) == [-3, -2, -1]  # of coins the two newest, of dice the only one
-    rules = len(RULES) + SIGNED_RULES + REPLAY_RULES
+    assert sorted(results) == [-3, -2, -1]  # of coins the two newest, of dice the only one
+    rules = len(RULES) + SIGNED_RULES + REPRODUCE_RULES
     assert f"3 links, {rules} rules, 2 fitted again" in state.message
 
     ledger.flip("coins", 2, "summary.csv")

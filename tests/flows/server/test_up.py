@@ -241,7 +241,7 @@ def test_the_deployments_name_no_machine_and_expect_the_event():
     assert set(trigger["parameters"]) == {"chain", "file"}
     assert sweep["schedules"][0]["cron"] == "*/15 * * * *"
     assert verify["schedules"][0]["cron"] == "30 2 * * *"
-    assert verify["parameters"] == {"replay": 0}  # no stored code runs unless it is asked for
+    assert verify["parameters"] == {"reproduce": 0}  # no stored code runs unless it is asked for
     assert {item["work_pool"]["name"] for item in document["deployments"]} == {up.POOL}
     assert "triggers" not in rebase
     assert "schedules" not in rebase

@@ -1,4 +1,4 @@
-"""Gathering evidence: everything is read, nothing is executed, and no content can stop it."""
+"""Gathering gathered: everything is read, nothing is executed, and no content can stop it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from lindley.operations.rebase import fit_rebase, log_rebase, plan_rebase
 from lindley.prior.matched import rematch
 from lindley.verification import reproduce
 from lindley.verification.gather import verify_chain
-from lindley.verification.reproduce import Replayed, replay_links, with_replays
+from lindley.verification.reproduce import Reproduced, reproduce_links, with_reproduced
 from tests.support.fakes import MemoryLedger
 from tests.support.forging import forge, record_of
 
@@ -62,8 +62,8 @@ def _rebase(ledger: MemoryLedger, declaration: Declaration) -> None:
     assert register_link(ledger, logged).link == REBASED
 
 
-def replayed(ledger: MemoryLedger, *links: int, **options: Any) -> list[Replayed]:
-    return list(replay_links(ledger, NAME, links, **options))
+def reproduced(ledger: MemoryLedger, *links: int, **options: Any) -> list[Reproduced]:
+    return list(reproduce_links(ledger, NAME, links, **options))
 
 
 def stored(ledger: MemoryLedger) -> Any:
@@ -110,11 +110,11 @@ def move(tree: xr.DataTree) -> None:
 
 def test_a_sampled_chain_is_identical(sampled: MemoryLedger) -> None:
     before = stored(sampled)
-    found = replayed(sampled)
-    assert [(item.link, item.verdict, item.detail) for item in found] == [
+    found = reproduced(sampled)
+    assert [(item.link, item.result, item.detail) for item in found] == [
         (number, "identical", "") for number in range(1, REBASED + 1)
     ]
-    assert with_replays(verify_chain(sampled, NAME), found).ok
+    assert with_reproduced(verify_chain(sampled, NAME), found).ok
     assert stored(sampled) == before  # nothing was written
 
 
@@ -129,21 +129,21 @@ def test_forged_draws_are_found_by_fitting_again_alone(
     forge_draws(ledger, LINKS, tmp_path, change)
     plain = verify_chain(ledger, NAME)
     assert plain.ok, plain.findings
-    found = replayed(ledger, LINKS)
-    assert [item.verdict for item in found] == ["differs"]
-    report = with_replays(plain, found)
+    found = reproduced(ledger, LINKS)
+    assert [item.result for item in found] == ["differs"]
+    report = with_reproduced(plain, found)
     assert [(f.rule, f.link) for f in report.findings] == [("V01", LINKS)]
     assert not report.ok
     # Chains in another order are draws of the same posterior, and are found bit by bit only.
-    assert (replayed(ledger, LINKS, bitwise=False)[0].verdict == "differs") is (change is move)
+    assert (reproduced(ledger, LINKS, bitwise=False)[0].result == "differs") is (change is move)
 
 
 def test_a_forged_figure_is_found(sampled: MemoryLedger) -> None:
     ledger = sampled.clone()
     forge(ledger, NAME, REBASED, lambda record: record["metrics"].update(divergences=7.0))
     assert verify_chain(ledger, NAME).ok
-    (found,) = replayed(ledger, REBASED)
-    assert (found.verdict, found.detail) == ("differs", "the same draws, but another value of divergences")
+    (found,) = reproduced(ledger, REBASED)
+    assert (found.result, found.detail) == ("differs", "the same draws, but another value of divergences")
 
 
 def test_with_other_libraries_draws_agree_within_monte_carlo_error(
@@ -155,14 +155,14 @@ def test_with_other_libraries_draws_agree_within_monte_carlo_error(
         record["libraries"]["nutpie"] = "0.1"
 
     forge(ledger, NAME, REBASED, other)
-    assert replayed(ledger, REBASED)[0].verdict == "identical"
+    assert reproduced(ledger, REBASED)[0].result == "identical"
     forge_draws(ledger, REBASED, tmp_path, swap_chains)
-    assert replayed(ledger, REBASED)[0] == Replayed(
+    assert reproduced(ledger, REBASED)[0] == Reproduced(
         REBASED, REBASED, "within Monte Carlo error", "fitted with other versions of nutpie"
     )
     forge_draws(ledger, REBASED, tmp_path, move)
-    (found,) = replayed(ledger, REBASED)
-    assert found.verdict == "differs"
+    (found,) = reproduced(ledger, REBASED)
+    assert found.result == "differs"
     assert "mean of coordinate 1" in found.detail
 
 
@@ -173,20 +173,20 @@ def test_links_that_cannot_be_fitted_again_say_why(sampled: MemoryLedger) -> Non
     batch = artifact_names.BATCH
     ledger.run_of(NAME, 3).files[batch] = ledger.run_of(NAME, 2).files[batch]
     forge(ledger, NAME, REBASED, lambda record: record["sampler"].update(first_draws=0))
-    found = replayed(ledger)
-    assert {item.verdict for item in found} == {"not replayable"}
+    found = reproduced(ledger)
+    assert {item.result for item in found} == {"not reproducible"}
     assert [item.failed for item in found] == [False, True, True, True]
     assert "sampled elsewhere" in found[0].detail
     assert "model code of link 2" in found[1].detail
     assert "batch of link 3" in found[2].detail
     assert "sampler settings" in found[3].detail
-    report = with_replays(verify_chain(sampled, NAME), found)
+    report = with_reproduced(verify_chain(sampled, NAME), found)
     assert [(f.rule, f.link) for f in report.findings] == [("V02", 2), ("V02", 3), ("V02", 4)]
 
 
 def test_a_link_that_is_not_there(sampled: MemoryLedger) -> None:
     with pytest.raises(UnknownLink, match="no link 9"):
-        replayed(sampled, 9)
+        reproduced(sampled, 9)
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 3])

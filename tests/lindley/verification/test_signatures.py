@@ -1,4 +1,4 @@
-"""Signed chains and witnesses: what the rules cannot see, because every digest was computed anew."""
+"""Signed chains and witnesses: changes that the rules cannot detect, because every digest was recomputed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from lindley.ledger.artifact_names import SIGNATURE
 from lindley.ledger.writing import RunContext, register_link
 from lindley.model.declaration import Declaration
 from lindley.operations.branch import make_branch
-from lindley.verification import signatures
-from lindley.verification.gather import verify_chain
+from lindley.verification import signature_rules, signatures
+from lindley.verification.gather import envelopes, verify_chain
+from lindley.verification.rules import Scope, sentences
 from tests.support import acts
 from tests.support.fakes import MemoryLedger, append, coins, logged
 from tests.support.forging import forge
@@ -64,15 +65,15 @@ def keys_of(folder: Path, *names: str) -> list[Any]:
 def found_with(ledger: MemoryLedger, keys: list[Any], name: str = NAME) -> list[tuple[str, int | None]]:
     report = verify_chain(ledger, name)
     assert report.ok, report.findings  # the rules alone see nothing
-    report = signatures.with_signatures(report, signatures.envelopes(ledger, report), keys)
-    assert set(signatures.SIGNED_RULES) <= set(report.rules)
+    report = signature_rules.with_signatures(report, envelopes(ledger, report), keys)
+    assert set(sentences(Scope.SIGNATURE)) <= set(report.rules)
     return [(finding.rule, finding.link) for finding in report.findings]
 
 
 def found_by(
     ledger: MemoryLedger, witness: bytes, keys: list[Any], name: str = NAME
 ) -> list[tuple[str, int | None]]:
-    report = signatures.with_witness(verify_chain(ledger, name), witness, keys)
+    report = signature_rules.with_witness(verify_chain(ledger, name), witness, keys)
     return [(finding.rule, finding.link) for finding in report.findings if finding.severity == "error"]
 
 

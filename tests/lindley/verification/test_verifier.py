@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import Any
 
 import pytest
 
 from lindley.ledger.chain import version_tags
 from lindley.model.declaration import Declaration
+from lindley.verification import table
 from lindley.verification.gather import gather, verify_chain
-from lindley.verification.verifier import RULES, Finding, Report, verify
-from lindley.verification.version_rules import CHECKS
+from lindley.verification.rules import ALWAYS, Finding, Report, Scope, rule, rules_of
+from lindley.verification.verifier import RULES, verify
 from tests.support.fakes import MemoryLedger, append, coins, logged
 from tests.support.forging import Record, forge
 from tests.support.tampering import CASES, FIRST, HEAD, NAME, QUARANTINED, SECOND, Tamper
@@ -64,8 +64,21 @@ class TestRules:
     def test_every_rule_is_checked_and_has_a_tamper_case(self) -> None:
         assert [name[:3] for name in RULES] == [f"R{n:02}" for n in range(1, len(RULES) + 1)]
         assert {name[:3].upper() for name in CASES} == set(RULES)
-        source = inspect.getsource(inspect.getmodule(verify))  # type: ignore[arg-type]
-        assert {rule for rule in RULES if f'"{rule}", ' in source} | set(CHECKS) == set(RULES)
+        assert [item.number for item in rules_of(*ALWAYS)] == sorted(RULES)
+
+    def test_a_number_is_given_once(self) -> None:
+        with pytest.raises(ValueError, match="R05"):
+            rule("R05", "another")(lambda case, chain: iter(()))
+
+    def test_the_tables_of_the_documentation_are_those_of_the_registry(self) -> None:
+        """`python -m lindley.verification.table` writes them."""
+        page = table.PAGE.read_text(encoding="utf-8")
+        assert table.with_tables(page) == page
+        registered = {item.number: item for item in rules_of(*Scope)}
+        assert all(f"| {number} | " in page for number in registered)
+        assert all(item.details and item.broken_by for item in registered.values())
+        with pytest.raises(ValueError, match="'rules' are missing"):
+            table.with_tables(page.replace("<!-- rules: end -->", ""))
 
     @pytest.mark.parametrize("case", CASES)
     def test_one_change_is_found_by_its_rule(self, tamper: Tamper, case: str) -> None:

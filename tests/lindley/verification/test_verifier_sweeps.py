@@ -15,7 +15,8 @@ from lindley.ledger.record import canonical, digest, parse
 from lindley.model.declaration import Declaration
 from lindley.verification.case import GatheredChain
 from lindley.verification.gather import gather, verify_chain
-from lindley.verification.verifier import Report, verify
+from lindley.verification.rules import Report
+from lindley.verification.verifier import verify
 from tests.support.fakes import MemoryLedger, append, coins
 from tests.support.forging import Record, another, each_leaf, forge, replaced
 from tests.support.tampering import FIRST, HEAD, NAME, QUARANTINED, SECOND, TWICE
@@ -55,7 +56,7 @@ def pair(declaration: Declaration) -> MemoryLedger:
 
 
 @pytest.fixture(scope="module")
-def evidence(pair: MemoryLedger) -> GatheredChain:
+def gathered(pair: MemoryLedger) -> GatheredChain:
     return gather(pair, NAME)
 
 
@@ -67,34 +68,34 @@ class TestRecords:
     """Every leaf of a record, changed alone."""
 
     @pytest.mark.parametrize("position", [0, 1])
-    def test_a_changed_leaf_is_found_by_the_digest(self, evidence: GatheredChain, position: int) -> None:
-        for path, other in self._changes(evidence, position):
-            report = verify(self._with(evidence, position, other))
+    def test_a_changed_leaf_is_found_by_the_digest(self, gathered: GatheredChain, position: int) -> None:
+        for path, other in self._changes(gathered, position):
+            report = verify(self._with(gathered, position, other))
             assert ("R04", position + 1) in {(f.rule, f.link) for f in report.findings}, path
 
     @pytest.mark.parametrize("position", [0, 1])
-    def test_fitting_the_digest_tag_to_it_does_not_help(self, evidence: GatheredChain, position: int) -> None:
-        for path, other in self._changes(evidence, position):
+    def test_fitting_the_digest_tag_to_it_does_not_help(self, gathered: GatheredChain, position: int) -> None:
+        for path, other in self._changes(gathered, position):
             tags = {"lindley.record": digest(canonical(other))}
-            report = verify(self._with(evidence, position, other, tags))
+            report = verify(self._with(gathered, position, other, tags))
             assert "R04" not in errors(report), path
             assert not report.ok, path
             assert {f.version for f in report.findings} & {position + 1}, path
 
     def test_what_a_whole_rewrite_of_the_newest_link_can_change_is_known(
-        self, evidence: GatheredChain
+        self, gathered: GatheredChain
     ) -> None:
         """The threat model of docs/ledger-format.md lists these fields; only signatures protect them."""
         unseen = set()
-        for path, other in self._changes(evidence, 1):
+        for path, other in self._changes(gathered, 1):
             if path == ("batch", "row_key", 0):
                 continue  # the key ranges are then computed anew: r07_row_key_is_another
             data = canonical(other)
             tags = version_tags(other, digest(data))
-            item = self._with(evidence, 1, other, tags).versions[1]
+            item = self._with(gathered, 1, other, tags).versions[1]
             assert item.run_tags is not None
             item = dataclasses.replace(item, run_tags=item.run_tags | tags, run_metrics=other["metrics"])
-            if verify(dataclasses.replace(evidence, versions=(evidence.versions[0], item))).ok:
+            if verify(dataclasses.replace(gathered, versions=(gathered.versions[0], item))).ok:
                 whole = path[0] in {"forgetting", "libraries", "policy", "sampler", "thresholds"}
                 unseen.add(path[0] if whole else ".".join(map(str, path[:2])))
         assert unseen == REWRITABLE, sorted(unseen ^ REWRITABLE)
@@ -106,8 +107,8 @@ class TestRecords:
         assert {("R10", 2), ("R20", 2)} <= {(f.rule, f.version) for f in report.findings}
 
     @staticmethod
-    def _changes(evidence: GatheredChain, position: int) -> Any:
-        data = evidence.versions[position].record
+    def _changes(gathered: GatheredChain, position: int) -> Any:
+        data = gathered.versions[position].record
         assert data is not None
         record = parse(data)
         for path, value in each_leaf(record):
@@ -115,14 +116,14 @@ class TestRecords:
 
     @staticmethod
     def _with(
-        evidence: GatheredChain, position: int, record: Record, tags: dict[str, str] | None = None
+        gathered: GatheredChain, position: int, record: Record, tags: dict[str, str] | None = None
     ) -> GatheredChain:
-        versions = list(evidence.versions)
+        versions = list(gathered.versions)
         item = versions[position]
         old = item.version
         version = read_version(old.number, old.run_id, old.created, old.tags | (tags or {}))
         versions[position] = dataclasses.replace(item, record=canonical(record), version=version)
-        return dataclasses.replace(evidence, versions=tuple(versions))
+        return dataclasses.replace(gathered, versions=tuple(versions))
 
 
 class TestFilesAndTags:
@@ -142,17 +143,17 @@ class TestFilesAndTags:
 
     @pytest.mark.parametrize("change", [lambda text: f"{text}x", lambda text: text[1:], None])
     def test_any_tag_of_a_version_is_found(
-        self, evidence: GatheredChain, change: Callable[[str], str] | None
+        self, gathered: GatheredChain, change: Callable[[str], str] | None
     ) -> None:
-        item = evidence.versions[1]
+        item = gathered.versions[1]
         for name in item.version.tags:
             tags = dict(item.version.tags)
             text = tags.pop(name)
             if change is not None:
                 tags[name] = change(text)
             version = read_version(2, item.version.run_id, item.version.created, tags)
-            changed = (evidence.versions[0], dataclasses.replace(item, version=version))
-            report = verify(dataclasses.replace(evidence, versions=changed))
+            changed = (gathered.versions[0], dataclasses.replace(item, version=version))
+            report = verify(dataclasses.replace(gathered, versions=changed))
             assert not report.ok, name
             assert {f.version for f in report.findings} >= {2}, name
             wanted = "R04" if name == "lindley.record" else "R05"
@@ -160,9 +161,9 @@ class TestFilesAndTags:
 
     @pytest.mark.parametrize("change", [lambda text: f"{text}x", lambda text: text[1:], None])
     def test_any_tag_of_a_run_is_found(
-        self, evidence: GatheredChain, change: Callable[[str], str] | None
+        self, gathered: GatheredChain, change: Callable[[str], str] | None
     ) -> None:
-        item = evidence.versions[1]
+        item = gathered.versions[1]
         assert item.run_tags is not None
         names = [name for name in item.version.tags if item.run_tags.get(name)]
         assert len(names) > 10
@@ -171,23 +172,23 @@ class TestFilesAndTags:
             text = tags.pop(name)
             if change is not None:
                 tags[name] = change(text)
-            changed = (evidence.versions[0], dataclasses.replace(item, run_tags=tags))
-            report = verify(dataclasses.replace(evidence, versions=changed))
+            changed = (gathered.versions[0], dataclasses.replace(item, run_tags=tags))
+            report = verify(dataclasses.replace(gathered, versions=changed))
             assert [(f.rule, f.link) for f in report.findings] == [("R18", 2)], name
 
-    def test_any_figure_of_a_run_is_found(self, evidence: GatheredChain) -> None:
-        item = evidence.versions[1]
+    def test_any_figure_of_a_run_is_found(self, gathered: GatheredChain) -> None:
+        item = gathered.versions[1]
         assert item.run_metrics is not None
         record = parse(item.record or b"")
         for name in record["metrics"]:
             metrics = item.run_metrics | {name: float(np.nextafter(item.run_metrics[name], 1e9) + 1e-9)}
-            changed = (evidence.versions[0], dataclasses.replace(item, run_metrics=metrics))
-            report = verify(dataclasses.replace(evidence, versions=changed))
+            changed = (gathered.versions[0], dataclasses.replace(item, run_metrics=metrics))
+            report = verify(dataclasses.replace(gathered, versions=changed))
             assert [(f.rule, f.link) for f in report.findings] == [("R18", 2)], name
 
-    def test_a_missing_run_is_found(self, evidence: GatheredChain) -> None:
-        item = dataclasses.replace(evidence.versions[1], run_tags=None, run_metrics=None)
-        report = verify(dataclasses.replace(evidence, versions=(evidence.versions[0], item)))
+    def test_a_missing_run_is_found(self, gathered: GatheredChain) -> None:
+        item = dataclasses.replace(gathered.versions[1], run_tags=None, run_metrics=None)
+        report = verify(dataclasses.replace(gathered, versions=(gathered.versions[0], item)))
         assert [(f.rule, f.link) for f in report.findings] == [("R18", 2)]
 
     @pytest.mark.parametrize("number", [FIRST, SECOND, QUARANTINED, TWICE, HEAD])

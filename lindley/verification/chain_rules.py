@@ -1,0 +1,141 @@
+"""Rules on a chain as a whole: genesis record, versions, alias, source of a branch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lindley.errors import LedgerCorrupt
+from lindley.ledger.chain import Chain, Status
+from lindley.ledger.record import Kind, digest, parse
+from lindley.verification.case import GatheredChain
+from lindley.verification.rules import At, Scope, Severity, rule
+
+
+@rule(
+    "R01",
+    "the genesis record is readable and has the digest that the registry states",
+    broken_by="changed or lost `genesis.json`, changed tag",
+    scope=Scope.CHAIN,
+)
+def genesis_record(chain: GatheredChain, _walked: Chain) -> Iterator[str]:
+    """The digest is in the tag `lindley.genesis`; the record is of kind `genesis` and of this chain."""
+    if chain.genesis is None or digest(chain.genesis) != chain.genesis_digest:
+        found = "none" if chain.genesis is None else digest(chain.genesis)[:12]
+        yield f"genesis record {chain.genesis_digest[:12]} expected, found {found}"
+        return
+    try:
+        record = parse(chain.genesis)
+    except LedgerCorrupt as error:
+        yield str(error)
+        return
+    if record["kind"] != Kind.GENESIS or record["chain"] != chain.name:
+        yield f"genesis record of {chain.name} expected, found {record['kind']} of {record['chain']}"
+
+
+@rule(
+    "R02",
+    "no version was deleted: numbers have no gap, and every run that was registered has one",
+    broken_by="a deleted version",
+    scope=Scope.CHAIN,
+)
+def no_gaps(chain: GatheredChain, _walked: Chain) -> Iterator[At]:
+    """A run was registered if its state is `accepted` or `quarantined`."""
+    numbers = [item.version.number for item in chain.versions]
+    for missing in sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers)):
+        yield At(f"version {missing} is missing: it was deleted", version=missing)
+    held = {item.version.run_id for item in chain.versions}
+    for run_id in sorted(set(chain.registered_runs) - held):
+        yield At(f"the version of run {run_id} is missing: it was deleted")
+
+
+@rule(
+    "R03",
+    "the record is readable, canonical and complete",
+    broken_by="lost or rewritten `record.json`",
+    scope=Scope.CHAIN,
+)
+def records_readable(chain: GatheredChain, walked: Chain) -> Iterator[At]:
+    """It has the known schema, the kind of a link, and exactly the fields of section 2.2 with their types."""
+    for item in chain.versions:
+        if item.unreadable:
+            yield At(item.unreadable, walked.number_of(item.version), item.version.number)
+
+
+@rule(
+    "R04",
+    "the record has the digest that the version's tag states",
+    broken_by="any changed byte of the record; changed tag",
+    scope=Scope.CHAIN,
+)
+def record_digests(chain: GatheredChain, walked: Chain) -> Iterator[At]:
+    """The tag is `lindley.record`."""
+    for item in chain.versions:
+        stated = item.version.record
+        if item.record is not None and digest(item.record) != stated:
+            message = f"sha256 {stated[:12]} expected, found {digest(item.record)[:12]}"
+            yield At(message, walked.number_of(item.version), item.version.number)
+
+
+@rule(
+    "R19",
+    "the head alias points at the newest link",
+    broken_by="moved alias",
+    scope=Scope.CHAIN,
+)
+def head_alias(chain: GatheredChain, walked: Chain) -> Iterator[At]:
+    """An alias on an earlier link, or none, is a *warning*: a killed writer leaves it so, and the next one
+    moves it. Elsewhere it is an error.
+    """
+    head = walked.own[-1] if walked.own else None
+    wanted = head.version.number if head else None
+    if chain.head_hint == wanted:
+        return
+    behind = chain.head_hint is None or chain.head_hint in {link.version.number for link in walked.own}
+    yield At(
+        f"alias head at version {wanted} expected, found at {chain.head_hint}",
+        head.number if head else None,
+        wanted,
+        Severity.WARNING if behind else Severity.ERROR,
+    )
+
+
+@rule(
+    "R20",
+    "every accepted version is a link of the chain or lost a race",
+    broken_by="a stray version; also whatever follows a broken link",
+    scope=Scope.CHAIN,
+)
+def no_strays(chain: GatheredChain, walked: Chain) -> Iterator[At]:
+    """The `previous` of one that lost a race is genesis or an earlier link."""
+    # The one head that a branch is made on is the link that it starts from.
+    heads = {walked.links[walked.base - 1].version.record if walked.base else chain.genesis_digest}
+    links = {link.version.number for link in walked.own}
+    for item in chain.versions:
+        version = item.version
+        if version.number in links:
+            heads.add(version.record)
+        elif version.status == Status.ACCEPTED and version.previous not in heads:
+            message = f"previous {version.previous[:12] or 'none'} is no head that was before it"
+            yield At(message, version=version.number)
+
+
+@rule(
+    "R24",
+    "a branch starts from a link of its source, whose model it has",
+    broken_by="a lost source, a branch of something else",
+    scope=Scope.CHAIN,
+)
+def branch_source(chain: GatheredChain, walked: Chain) -> Iterator[str]:
+    """The genesis record of the branch names chain and link and has that chain's `model`. Findings R01 of
+    that chain, and those on the links that the branch continues, are findings of the branch too; their
+    messages name the chain.
+    """
+    origin = chain.branch()
+    if origin is None:
+        return
+    if chain.base is None or not walked.base:
+        yield f"a link of {origin['chain']} with the record {origin['record'][:12]} expected, found none"
+        return
+    root, source = chain.root(), chain.base.root()
+    if root is not None and source is not None and root["model"] != source["model"]:
+        yield f"the model of genesis is not that of {origin['chain']}"

@@ -1,0 +1,216 @@
+"""Rules on signatures and witnesses, checked on request: a chain without signatures is sound.
+
+Pure over what was read. `with_signatures` and `with_witness` add their findings to a report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from securesystemslib.signer import Key
+
+from lindley.errors import WitnessRefused
+from lindley.ledger import signing
+from lindley.ledger.artifact_names import SIGNATURE
+from lindley.verification.rules import At, Finding, Report, Scope, findings, rule, sentences
+
+_LINE = ("chain", "link", "record", "kind", "previous", "batch")
+
+
+@dataclass(frozen=True)
+class SignedLink:
+    """A link of a report and its opened envelope; None without an envelope."""
+
+    line: Mapping[str, Any]
+    envelope: signing.Opened | None
+
+
+@dataclass(frozen=True)
+class WitnessCase:
+    """A witness beside the report on its chain.
+
+    Parameters
+    ----------
+    predicate
+        What the witness states: ``genesis`` and ``records``.
+    problem
+        What is wrong with its signature; empty if nothing is, or if no keys were given.
+    """
+
+    report: Report
+    predicate: Mapping[str, Any]
+    problem: str
+
+
+def with_signatures(report: Report, held: Mapping[int, bytes | None], keys: Sequence[Key]) -> Report:
+    """Add to a report what is wrong with the signatures of its links.
+
+    Parameters
+    ----------
+    report
+        What the rules found; all of its links must be signed.
+    held
+        Envelopes by number of the link; see `lindley.verification.gather.envelopes`.
+    keys
+        Public keys, any of which may have signed a link: keys change over the years.
+    """
+    found = list[Finding]()
+    for line in report.links:
+        data = held.get(line["link"])
+        case = SignedLink(line, None if data is None else signing.opened(data, keys))
+        found += findings(Scope.SIGNATURE, case, link=line["link"], version=line["version"])
+    return report.extended(sentences(Scope.SIGNATURE), found)
+
+
+def with_witness(report: Report, witness: bytes, keys: Sequence[Key]) -> Report:
+    """Add to a report whether the chain still has the history that a witness states.
+
+    Parameters
+    ----------
+    report
+        What the rules found.
+    witness
+        A head statement (`lindley head`), alone or in an envelope.
+    keys
+        If there are any, one of them must have signed it. Without keys it is taken as it is: the person
+        who keeps a witness vouches for it.
+
+    Raises
+    ------
+    WitnessRefused
+        If it is no head statement of this chain.
+    """
+    predicate, problem = _head(witness, keys, report.chain)
+    case = WitnessCase(report, predicate, problem if keys else "")
+    rules = sentences(Scope.WITNESS)
+    if not keys:
+        del rules["W01"]
+    return report.extended(rules, list(findings(Scope.WITNESS, case)))
+
+
+@rule("S01", "every link carries a signature", broken_by="a lost signature", scope=Scope.SIGNATURE)
+def is_signed(case: SignedLink) -> Iterator[str]:
+    """It is the artifact `signature.dsse.json`."""
+    if case.envelope is None:
+        yield f"{SIGNATURE} is missing"
+
+
+@rule(
+    "S02",
+    "the signature is an envelope that can be read, and fits what is signed",
+    broken_by="a changed signature or statement",
+    scope=Scope.SIGNATURE,
+)
+def is_valid(case: SignedLink) -> Iterator[str]:
+    """No signature of a given key is wrong."""
+    if case.envelope and case.envelope.problem in (signing.Problem.UNREADABLE, signing.Problem.INVALID):
+        yield case.envelope.detail
+
+
+@rule(
+    "S03",
+    "the signature is by one of the keys given",
+    broken_by="a link signed with another key",
+    scope=Scope.SIGNATURE,
+)
+def is_by_a_key(case: SignedLink) -> Iterator[str]:
+    """Signatures by other keys beside it are no finding."""
+    if case.envelope and case.envelope.problem == signing.Problem.OTHER_KEY:
+        yield case.envelope.detail
+
+
+@rule(
+    "S04",
+    "what is signed is this link's record at this place of this chain",
+    broken_by="a signature taken from another link",
+    scope=Scope.SIGNATURE,
+)
+def is_of_the_link(case: SignedLink) -> Iterator[str]:
+    """The statement has the record, place, chain, kind, previous and batch of the link."""
+    if case.envelope is None or case.envelope.problem:
+        return
+    if case.envelope.statement != signing.link_statement(**{name: case.line[name] for name in _LINE}):
+        yield f"another statement expected, found {_subject(case.envelope.statement)}"
+
+
+@rule(
+    "W01",
+    "the witness is signed by one of the keys given",
+    broken_by="a forged witness",
+    scope=Scope.WITNESS,
+)
+def witness_signature(case: WitnessCase) -> Iterator[str]:
+    """Checked only where keys are given."""
+    if case.problem:
+        yield case.problem
+
+
+@rule(
+    "W02",
+    "the chain still has every link that the witness states, in the same order",
+    broken_by="links rewritten or cut off, a registered model that was deleted and grown again",
+    scope=Scope.WITNESS,
+)
+def witnessed_history(case: WitnessCase) -> Iterator[At]:
+    """Genesis and the first links of the chain are compared; the first difference is reported."""
+    links, predicate = case.report.links, case.predicate
+    stated = [str(predicate.get("genesis", "")), *predicate["records"]]
+    first = links[0]["previous"] if links else stated[0]
+    held = [first, *(line["record"] for line in links)]
+    for number, record in enumerate(stated):
+        where = f"link {number}" if number else "the genesis record"
+        if number >= len(held):
+            yield At(f"{where} was {record[:12]}, found only {len(held) - 1} links: history was cut off")
+        elif held[number] != record:
+            message = f"{where} was {record[:12]}, found {held[number][:12]}: history was rewritten"
+            yield At(message, number, links[number - 1]["version"]) if number else At(message)
+        else:
+            continue
+        return
+
+
+def _subject(statement: Any) -> str:
+    """Return what a statement is about, for a message."""
+    try:
+        subject = statement["subject"][0]
+        return f"{str(subject['name'])[:80]}, sha256 {str(subject['digest']['sha256'])[:12]}"
+    except (LookupError, TypeError):
+        return "one without a subject"
+
+
+def _head(data: bytes, keys: Sequence[Key], chain: str) -> tuple[dict[str, Any], str]:
+    """Return the predicate of a witness, and what is wrong with its signature."""
+    try:
+        document = json.loads(data) if len(data) <= signing.MOST_BYTES else None
+    except (ValueError, RecursionError):
+        document = None
+    problem = "the witness is not signed"
+    if isinstance(document, dict) and "payload" in document:
+        found = signing.opened(data, keys)
+        document, problem = found.statement, found.detail
+    predicate = document.get("predicate") if isinstance(document, dict) else None
+    records = predicate.get("records") if isinstance(predicate, dict) else None
+    if (
+        not isinstance(document, dict)
+        or document.get("predicateType") != signing.HEAD_TYPE
+        or not isinstance(predicate, dict)
+        or not isinstance(records, list)
+        or not all(isinstance(item, str) for item in records)
+    ):
+        raise WitnessRefused(
+            "The witness cannot be used",
+            expected="the statement of a head, as `lindley head` prints it",
+            found="something else" if predicate is None else "a statement of something else",
+            todo="give the file that `lindley head CHAIN` wrote",
+        )
+    if predicate.get("chain") != chain:
+        raise WitnessRefused(
+            f"The witness is not of the chain {chain}",
+            expected=f"the statement of a head of {chain}",
+            found=f"one of {str(predicate.get('chain'))[:80]!r}",
+            todo="name the chain that the witness is of",
+        )
+    return predicate, problem
