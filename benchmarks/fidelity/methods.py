@@ -35,7 +35,6 @@ from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.triangular import TriangularMap, joint_normal
 from lindley.seeds import derive_seed
-from lindley.target.problem import passing_draws
 
 with warnings.catch_warnings():
     # pymc-extras takes a constant from a place that better-optimize will give up.
@@ -199,8 +198,9 @@ def flags_of(found: Run, thresholds: Thresholds) -> tuple[str, ...]:
 def labelled(found: Fit) -> dict[str, np.ndarray]:
     """Return a fit's draws by label: free variables and deterministics on their natural scale."""
     graph = found.problem.graph
-    values = trace._named(found.draws.quantities)
-    posterior = trace.assemble(graph, found.problem.coordinates, values, found.passing)["posterior"].dataset
+    drawn = found.draws.quantities
+    tree = trace.assemble(graph, found.problem.coordinates, drawn.named, drawn.carried)
+    posterior = tree["posterior"].dataset
     columns = {}
     for array in posterior.data_vars.values():
         flat = array.values.reshape(array.shape[0] * array.shape[1], -1)
@@ -253,7 +253,7 @@ def _rival(
 
 def marginals(found: Fit) -> TriangularMap:
     """Return independent normals with the mean and sd of each coordinate's draws, as the article does."""
-    draws = found.passing.reshape(-1, found.passing.shape[-1])
+    draws = found.draws.quantities.carried.reshape(-1, found.problem.coordinates.size)
     return joint_normal(draws.mean(axis=0), np.diag(draws.std(axis=0, ddof=1)))
 
 
@@ -266,7 +266,7 @@ def idata_prior(found: Fit) -> TriangularMap:
     graph = found.problem.graph
     groups, wanted = {}, {}
     for variable in graph.carried:
-        values = found.draws.quantities[f"value:{variable.name}"]
+        values = found.draws.quantities.values[variable.name]
         dims = ("chain", "draw", *(f"{variable.name}_dim_{i}" for i in range(values.ndim - 2)))
         groups[variable.name] = (dims, values)
         wanted[variable.name] = {"transform": _by_hand(graph.model, variable.rv)}
@@ -275,7 +275,7 @@ def idata_prior(found: Fit) -> TriangularMap:
         prior_from_idata(idata, name="lindley_base", **wanted)
     mean, factor = _read_back(throw_away)
     # The transforms are right if the means are those of the draws in the model's coordinates.
-    own = passing_draws(found.problem, found.draws.quantities).reshape(-1, len(mean))
+    own = found.draws.quantities.carried.reshape(-1, len(mean))
     np.testing.assert_allclose(mean, own.mean(axis=0), atol=1e-6 * own.std(axis=0).max(), rtol=1e-6)
     return joint_normal(mean, factor)
 

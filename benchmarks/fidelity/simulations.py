@@ -198,8 +198,8 @@ def long_chain(updates: int) -> list[Row]:
     head = found.chain.head
     carried = head.matched.map.sample(rng, 200_000)
     carried[:, -1] = np.exp(carried[:, -1])  # sigma, from its log
-    values = found.last.draws.quantities
-    drawn = np.column_stack([values["value:b"].reshape(-1, 4), values["value:sigma"].ravel()])
+    values = found.last.draws.quantities.values
+    drawn = np.column_stack([values["b"].reshape(-1, 4), values["sigma"].ravel()])
     rows = []
     for kind, draws in (("lindley", carried), ("lindley, draws", drawn)):
         ratios = draws.std(axis=0) / sd

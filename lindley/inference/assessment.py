@@ -106,7 +106,6 @@ def calibrated(
 def assess(
     problem: Problem,
     draws: Draws,
-    passing: np.ndarray,
     sampling: Sampling,
     calibration: CalibratedWeights,
     matched: MatchedPrior,
@@ -124,7 +123,7 @@ def assess(
 
     Parameters
     ----------
-    problem, draws, passing, sampling, calibration, matched
+    problem, draws, sampling, calibration, matched
         What was fitted, and what was made of it.
     start
         The belief that the fit started from; None for genesis.
@@ -150,7 +149,7 @@ def assess(
         rng=rng,
     )
     distances, moment = match_distances(
-        passing.reshape(-1, passing.shape[-1]),
+        draws.quantities.carried.reshape(-1, problem.coordinates.size),
         calibration.weights,
         matched.map,
         np.random.default_rng(derive_seed(str(seed), "distances")),
@@ -187,7 +186,7 @@ def assess(
         evidence_before = importance.log_evidence - _direct_predictive(problem, matched, before, rng)
     metrics |= _predictive(problem, importance, start, before, evidence_before)
     if before is not None:
-        metrics["conflict_p"] = _conflict(problem, draws.quantities["u"], before, calibration.weights, ess)
+        metrics["conflict_p"] = _conflict(problem, draws.quantities.u, before, calibration.weights, ess)
     return Verdict(
         gate=_gate(problem, sampling, quality, metrics, known_worst, blind, thresholds),
         metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
@@ -213,10 +212,9 @@ def _unseen(problem: Problem, judged: bool, replayed: int) -> tuple[str, ...]:
 def _known_worst(draws: Draws) -> tuple[str, float]:
     """Return the variable or deterministic whose sd is known worst, and its error as a fraction."""
     worst = ("", 0.0)
-    for key, values in draws.quantities.items():
-        kind, _, name = key.partition(":")
+    for name, values in draws.quantities.named.items():
         size = int(np.prod(values.shape[2:], dtype=int))
-        if kind == "value" or (kind == "deterministic" and size <= SUMMARY_SIZE):
+        if name in draws.quantities.values or size <= SUMMARY_SIZE:
             error = float(diagnostics.sd_errors(values.reshape(*values.shape[:2], size)).max(initial=0.0))
             worst = max(worst, (name, error), key=lambda item: item[1])
     return worst
@@ -364,5 +362,4 @@ def likelihood_of_coordinates(problem: Problem, points: np.ndarray) -> np.ndarra
     """
     names = problem.coordinates.names
     here = [names.index(name) for name in problem.graph.coordinates.names]
-    found: np.ndarray = problem.at(points[:, here], np.zeros((len(points), 0)))["log_likelihood"]
-    return found
+    return problem.at(points[:, here], np.zeros((len(points), 0))).log_likelihood

@@ -22,7 +22,7 @@ from lindley.prior.matched import MatchedPrior, match
 from lindley.prior.stein import CalibratedWeights
 from lindley.seeds import derive_seed
 from lindley.target.prepare import prepare
-from lindley.target.problem import Problem, passing_draws
+from lindley.target.problem import Problem
 from lindley.timing import Phases
 
 
@@ -40,8 +40,8 @@ class Fit:
     replayed, undone
         How many batches before the newest one were fitted again, and how many of the segments behind
         the prior that took.
-    problem, draws, passing
-        What was fitted, its draws, and the draws [chain, draw, coordinate] that pass on.
+    problem, draws
+        What was fitted, and its draws.
     sampling, calibration, verdict
         How well it went.
     settings, attempts
@@ -56,7 +56,6 @@ class Fit:
     undone: int
     problem: Problem
     draws: Draws
-    passing: np.ndarray
     sampling: Sampling
     calibration: CalibratedWeights
     verdict: Verdict
@@ -123,14 +122,12 @@ def fit(
             prior, fitted = segment.start(), [*segment.batches(), *fitted]
         remaining = remaining[undo:]
     with phases("match"):
-        passing = passing_draws(problem, draws.quantities)
         calibration, halves = assessment.calibrated(problem, draws, sampling)
-        matched = _matched(problem, draws, passing, sampling, calibration, halves)
+        matched = _matched(problem, draws, sampling, calibration, halves)
     with phases("diagnose"):
         verdict = assessment.assess(
             problem,
             draws,
-            passing,
             sampling,
             calibration,
             matched,
@@ -163,7 +160,6 @@ def fit(
         replayed=len(fitted) - 1,
         undone=len(behind) - len(remaining),
         draws=draws,
-        passing=passing,
         sampling=sampling,
         calibration=calibration,
         verdict=verdict,
@@ -227,7 +223,7 @@ def _look_back(
     seen = in_sight([segment.count for segment in behind], declaration.policy.window)
     beliefs: list[Belief | None] = [start, *(segment.start() for segment in behind[:seen])]
     points = sampling.points.reshape(-1, sampling.points.shape[-1])
-    values = [v.reshape(len(points), -1) for k, v in draws.quantities.items() if k.startswith("value:")]
+    values = [v.reshape(len(points), -1) for v in draws.quantities.values.values()]
     columns = np.column_stack([points, *values])
     carried, oldest = problem.coordinates.variables, beliefs[-1]
 
@@ -257,14 +253,13 @@ def _evidence_before(batches: Sequence[Batch], head: Belief | None) -> float | N
 def _matched(
     problem: Problem,
     draws: Draws,
-    passing: np.ndarray,
     sampling: Sampling,
     calibration: CalibratedWeights,
     halves: tuple[CalibratedWeights, CalibratedWeights],
 ) -> MatchedPrior:
     """Match what passes on, by the family that the policy asks for."""
     declaration = problem.graph.declaration
-    flat = passing.reshape(-1, passing.shape[-1])
+    flat = draws.quantities.carried.reshape(-1, problem.coordinates.size)
     family = declaration.policy.family
     whole = not declaration.carry and not len(problem.layout.new_at)
     if family == "information" and problem.prior is not None and whole:

@@ -15,6 +15,7 @@ from lindley.model.policy import Policy
 from lindley.target.engine import Bound
 from lindley.target.native import expand
 from lindley.target.native_calls import Density
+from lindley.target.quantities import Quantities
 
 Progress = Callable[[int, int], None]
 
@@ -107,13 +108,13 @@ class Draws:
     x
         Array [chain, draw, x].
     quantities
-        Arrays [chain, draw, ...] by the target's keys.
+        Arrays [chain, draw, ...].
     stats
         Arrays [chain, draw]: ``diverging`` (bool), ``energy``, ``n_steps``, ``step_size``, ``tree_depth``.
     """
 
     x: np.ndarray
-    quantities: dict[str, np.ndarray]
+    quantities: Quantities[np.ndarray]
     stats: dict[str, np.ndarray]
 
 

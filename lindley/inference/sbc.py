@@ -152,7 +152,7 @@ def calibrate(
             )
             if progress is not None:
                 progress(simulation * updates + update + 1, simulations * updates)
-        u = fit.passing.reshape(-1, fit.passing.shape[-1])
+        u = fit.draws.quantities.carried.reshape(-1, fit.problem.coordinates.size)
         places = [fit.problem.coordinates.names.index(name) for name in names]
         chosen = u[np.linspace(0, len(u) - 1, RANKED).astype(int)][:, places]
         ranks[simulation] = (chosen < truth[kept]).sum(axis=0)
@@ -225,7 +225,7 @@ def _values(
         belief.matched if belief else None, [template], declaration, carried, Phases(), constants
     )
     found = problem.at(truth[None], np.zeros((1, graph.size - graph.coordinates.size)))
-    return {v.name: found[f"value:{v.name}"] for v in graph.carried}
+    return {v.name: found.values[v.name] for v in graph.carried}
 
 
 def _simulated(

@@ -169,7 +169,7 @@ def step(
     known = prior if not replayed else head
     before = known.matched if known is not None else None
     with phases("predict"):
-        tree = trace.build(found.problem, found.draws, found.passing, batch, before=before, seed=seed)
+        tree = trace.build(found.problem, found.draws, batch, before=before, seed=seed)
         trace.add_weights(tree, found.calibration.weights)
         table = trace.summary(tree, found.problem.graph, found.problem.coordinates)
     problem, verdict = found.problem, found.verdict

@@ -21,6 +21,7 @@ from lindley.model.natural_scale import carried_values, element_labels
 from lindley.prior.matched import MatchedPrior
 from lindley.report.numbers import QUANTILES
 from lindley.target.problem import Problem
+from lindley.target.quantities import Quantities
 
 #: Draws of the prior and of the posterior predictive that are kept.
 PRIOR_DRAWS = 1000
@@ -32,7 +33,6 @@ SUMMARY_SIZE = 20
 def build(
     problem: Problem,
     draws: Draws,
-    passing: np.ndarray,
     batch: Batch,
     *,
     before: MatchedPrior | None,
@@ -46,8 +46,6 @@ def build(
         The step's model and compiled target.
     draws
         What the sampler returned.
-    passing
-        Draws [chain, draw, coordinate] that the next link's prior is matched to.
     batch
         The newest batch.
     before
@@ -62,7 +60,7 @@ def build(
         they can be drawn.
     """
     graph, model = problem.graph, problem.graph.model
-    tree = assemble(graph, problem.coordinates, _named(draws.quantities), passing)
+    tree = assemble(graph, problem.coordinates, draws.quantities.named, draws.quantities.carried)
     groups = {
         "sample_stats": _dataset(model, draws.stats, ("chain", "draw")),
         "observed_data": _observed(model),
@@ -89,7 +87,7 @@ def add_weights(tree: xr.DataTree, weights: np.ndarray) -> None:
 
 
 def assemble(
-    graph: ModelGraph, coordinates: Coordinates, values: dict[str, np.ndarray], passing: np.ndarray
+    graph: ModelGraph, coordinates: Coordinates, values: dict[str, np.ndarray], carried: np.ndarray
 ) -> xr.DataTree:
     """Return a trace with the groups posterior and coordinates.
 
@@ -98,17 +96,17 @@ def assemble(
     graph
         The model, for dims and labels.
     coordinates
-        What the passing draws' coordinates are.
+        Of the carried draws.
     values
         Natural-scale draws [chain, draw, ...] by name.
-    passing
+    carried
         Draws [chain, draw, coordinate] that the next link's prior is matched to.
     """
     group = xr.Dataset(
-        {"u": (("chain", "draw", "coordinate"), passing)},
+        {"u": (("chain", "draw", "coordinate"), carried)},
         coords={
-            "chain": np.arange(passing.shape[0]),
-            "draw": np.arange(passing.shape[1]),
+            "chain": np.arange(carried.shape[0]),
+            "draw": np.arange(carried.shape[1]),
             "coordinate": coordinates.names,
         },
     )
@@ -145,15 +143,14 @@ def prior_draws(
         u = np.zeros((size, len(names)))
         place = [known.index(name) for name in np.array(names)[~new]]
         u[:, ~new] = before.map.forward(rng.standard_normal((size, len(known))))[:, place]
-    values = _at(problem, u[:, : len(names)])
-    keys = {f"value:{variable.name}" for variable in graph.carried}
+    drawn = _at(problem, u[:, : len(names)])
+    found = {variable.name: drawn.values[variable.name] for variable in graph.carried}
     if not graph.local and not new.any():
-        keys |= {key for key in values if key.startswith("deterministic:")}
-    found = _named({key: value for key, value in values.items() if key in keys})
+        found |= drawn.deterministics
     return _with_new_elements(graph, found, new, rng) if new.any() else found
 
 
-def _at(problem: Problem, u: np.ndarray) -> dict[str, np.ndarray]:
+def _at(problem: Problem, u: np.ndarray) -> Quantities[np.ndarray]:
     """Evaluate the newest model's quantities at coordinates [draw, coordinate], local variables at 0."""
     local = np.zeros((len(u), problem.graph.size - problem.graph.coordinates.size))
     return problem.at(u, local)
@@ -279,15 +276,6 @@ def _summary_row(
     return row
 
 
-def _named(quantities: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Select natural-scale values and deterministics and drop the keys' prefixes."""
-    return {
-        key.split(":", 1)[1]: value
-        for key, value in quantities.items()
-        if key.startswith(("value:", "deterministic:"))
-    }
-
-
 def _dataset(model: Any, values: dict[str, np.ndarray], sample_dims: tuple[str, ...]) -> xr.Dataset:
     """Attach the model's dims and labels to arrays [*sample_dims, ...]."""
     variables, coords = {}, {}
@@ -323,7 +311,7 @@ def _observed(model: Any) -> xr.Dataset:
 
 def _predicted(problem: Problem, draws: Draws, *, seed: int) -> dict[str, np.ndarray]:
     """Draw the observed variables for an even selection of posterior draws."""
-    values = {v.name: draws.quantities[f"value:{v.name}"] for v in problem.graph.free}
+    values = draws.quantities.values
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in values.items()}
     count = len(next(iter(flat.values())))
     chosen = np.linspace(0, count - 1, min(PREDICTIVE_DRAWS, count)).astype(int)

@@ -24,6 +24,7 @@ from pytensor.tensor.random.type import RandomType
 from lindley.model.graph import ModelGraph, is_data
 from lindley.prior.triangular import ARRAYS, MARGINS, joint_normal
 from lindley.target.engine import Bound, Function, Functions, bind
+from lindley.target.quantities import Quantities
 from lindley.target.reuse import reused
 
 
@@ -52,7 +53,7 @@ class Target:
     log_density, gradient
         The target and its gradient by x.
     quantities
-        What is computed for every draw, by name (see `quantities_of`).
+        What is computed for every draw.
     """
 
     x: Variable
@@ -64,7 +65,7 @@ class Target:
     digest: str
     log_density: Variable
     gradient: Variable
-    quantities: dict[str, Variable]
+    quantities: Quantities[Variable]
 
     @property
     def inputs(self) -> tuple[Variable, ...]:
@@ -74,14 +75,14 @@ class Target:
     @property
     def outputs(self) -> list[Variable]:
         """All outputs: what identifies the graph."""
-        return [self.log_density, self.gradient, *self.quantities.values()]
+        return [self.log_density, self.gradient, *self.quantities.flat()]
 
     @property
     def functions(self) -> dict[str, list[Variable]]:
         """Outputs by the function that computes them."""
         return {
             "log_density": [self.log_density, self.gradient],
-            "quantities": list(self.quantities.values()),
+            "quantities": self.quantities.flat(),
         }
 
     def bound(
@@ -105,7 +106,7 @@ class Target:
         other, theirs = shown or self, shown_functions or functions
         return bind(
             int(self.x.type.shape[0]),
-            tuple(other.quantities),
+            other.quantities,
             functions["log_density"],
             lambda: theirs["quantities"],
             (*arrays, *self.data_values),
@@ -163,24 +164,16 @@ def _derived(graph: ModelGraph, *, genesis: bool, robust: bool) -> Target:
     likelihood = model.logp(vars=graph.likelihood_variables(), sum=False)
     own = genesis or robust
     prior_terms = model.logp(vars=graph.prior_variables(), sum=False) if own else []
-    names = [variable.name for variable in graph.likelihood_variables()]
-    quantities, keys = quantities_of(graph)
-    graphs = graph_replace(
-        [total(prior_terms), total(batch_terms), total(likelihood), *likelihood, *quantities],
-        values,
-        strict=False,
+    quantities, _ = quantities_of(graph, u, total(likelihood))
+    prior_term, batch_term, *flat = graph_replace(
+        [total(prior_terms), total(batch_terms), *quantities.flat()], values, strict=False
     )
-    prior_term, batch_term, batch_likelihood = graphs[:3]
-    pointwise, quantities = graphs[3 : 3 + len(names)], graphs[3 + len(names) :]
     if not genesis:
         matched_term = -0.5 * pt.sum(x[:size] ** 2) - 0.5 * size * np.log(2 * np.pi)
         prior_term = _mixed(x[:size], prior, matched_term, prior_term) if robust else matched_term
     log_density = prior_term + batch_term
-    named = {"u": u, "log_density": log_density, "log_likelihood": batch_likelihood}
-    named |= {f"pointwise:{name}": term for name, term in zip(names, pointwise, strict=True)}
-    named |= dict(zip(keys, quantities, strict=True))
     gradient = pt.grad(log_density, x)
-    outputs, lifted = lift([log_density, gradient, *named.values()], graph)
+    outputs, lifted = lift([log_density, gradient, *flat], graph)
     return Target(
         x=x,
         prior=tuple(prior.values()),
@@ -191,7 +184,7 @@ def _derived(graph: ModelGraph, *, genesis: bool, robust: bool) -> Target:
         digest=graph_digest(outputs),
         log_density=outputs[0],
         gradient=outputs[1],
-        quantities=dict(zip(named, outputs[2:], strict=True)),
+        quantities=quantities.filled(outputs[2:]),
     )
 
 
@@ -267,26 +260,58 @@ def values_of(graph: ModelGraph, u: Variable, local: Variable) -> dict[Variable,
     return values
 
 
-def quantities_of(graph: ModelGraph) -> tuple[list[Variable], list[str]]:
-    """Return what is computed for every draw: natural-scale values, deterministics, passing state.
+def quantities_of(
+    graph: ModelGraph, u: Variable, log_likelihood: Variable
+) -> tuple[Quantities[Variable], Variable]:
+    """Return what is computed for every draw, and the state at the batch's end.
 
-    Keys: ``value:NAME`` for free variables, ``deterministic:NAME``, and ``next:NAME`` for the
-    coordinates that the next link's variable NAME takes from a carried quantity.
+    Parameters
+    ----------
+    graph
+        The batch's model.
+    u
+        Coordinates [coordinate] of its carried variables.
+    log_likelihood
+        The batch's.
+
+    Returns
+    -------
+    tuple
+        The quantities, in terms of the model's value variables and of `u`, and the state: a vector
+        [state coordinate] of the coordinates that carried quantities have (see `state_positions`).
     """
-    model, declaration = graph.model, graph.declaration
-    free = [variable.rv for variable in graph.free]
-    carry = [(variable, declaration.carry[variable.name]) for variable in graph.carried
-             if variable.name in declaration.carry]  # fmt: skip
-    passing = []
-    for variable, source in carry:
+    model, carry = graph.model, graph.declaration.carry
+    sources = [
+        (variable, model[carry[variable.name]]) for variable in graph.carried if variable.name in carry
+    ]
+    ends = []
+    for variable, source in sources:
         transform = model.rvs_to_transforms[variable.rv]
-        value = model[source]
-        passing.append(value if transform is None else transform.forward(value, *variable.rv.owner.inputs))
-    graphs = model.replace_rvs_by_values([*free, *model.deterministics, *passing])
-    keys = [f"value:{variable.name}" for variable in graph.free]
-    keys += [f"deterministic:{d.name}" for d in model.deterministics]
-    keys += [f"next:{variable.name}" for variable, _ in carry]
-    return graphs, keys
+        ends.append(source if transform is None else transform.forward(source, *variable.rv.owner.inputs))
+    free = [variable.rv for variable in graph.free]
+    graphs = model.replace_rvs_by_values([*free, *model.deterministics, *ends])
+    named = {v.name: g for v, g in zip([*graph.free, *model.deterministics], graphs, strict=False)}
+    state = {v.name: pt.flatten(g) for (v, _), g in zip(sources, graphs[len(named) :], strict=True)}
+    pieces, start = [], 0
+    for variable in graph.carried:
+        stop = start + variable.block.size
+        end = state.get(variable.name)
+        pieces.append(u[start:stop] if end is None else end.reshape((variable.block.size,)))
+        start = stop
+    quantities = Quantities(
+        u=u,
+        carried=pt.concatenate(pieces) if state else u,
+        values={variable.name: named[variable.name] for variable in graph.free},
+        deterministics={d.name: named[d.name] for d in model.deterministics},
+        log_likelihood=log_likelihood,
+    )
+    return quantities, pt.concatenate([pt.zeros(0), *state.values()])
+
+
+def state_positions(graph: ModelGraph) -> np.ndarray:
+    """Return the positions [state coordinate] of the coordinates that take the state at the batch's end."""
+    owners = [variable.name for variable in graph.carried for _ in range(variable.block.size)]
+    return np.flatnonzero([name in graph.declaration.carry for name in owners])
 
 
 def total(terms: list[Variable]) -> Variable:

@@ -24,6 +24,7 @@ from lindley.errors import ModelRefused
 from lindley.target.native import Code, density_code, supported, table_code
 from lindley.target.native_calls import Density, Table, Words
 from lindley.target.native_pool import part_code
+from lindley.target.quantities import Quantities
 
 #: Compiled graphs kept per process.
 _KEEP = 16
@@ -54,13 +55,6 @@ class Compilable(Protocol):
         """Run a function once, which compiles what is left to compile."""
 
 
-class Evaluated(Protocol):
-    """Quantities with prior and data bound."""
-
-    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return an array [point, ...] for each at points [point, x]."""
-
-
 class Function:
     """One compiled function of a graph.
 
@@ -81,6 +75,11 @@ class Function:
     def __call__(self, *arguments: Any) -> Any:
         """Return the outputs at some inputs."""
         return self._jitted(*arguments, *self._shared)
+
+    @property
+    def count(self) -> int:
+        """Number of outputs."""
+        return len(self._outputs)
 
     @property
     def is_native(self) -> bool:
@@ -152,7 +151,7 @@ def by_point(
     return tuple(np.array([row[i] for row in rows]) for i in range(count))
 
 
-class Quantities:
+class LazyTable:
     """Quantities with prior and data bound, compiled when they are first asked for.
 
     Parameters
@@ -161,29 +160,21 @@ class Quantities:
         Gives the compiled function.
     arrays
         All its inputs but x.
-    count
-        How many there are.
     """
 
-    def __init__(self, function: Callable[[], Function], arrays: Sequence[np.ndarray], count: int) -> None:
-        self._function, self._arrays, self._count = function, arrays, count
+    def __init__(self, function: Callable[[], Function], arrays: Sequence[np.ndarray]) -> None:
+        self._function, self._arrays = function, arrays
 
     @cached_property
-    def _table(self) -> Table | None:
+    def _rows(self) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
         function = self._function()
-        return function.table(self._arrays) if function.is_native else None
+        if function.is_native:
+            return function.table(self._arrays).at
+        return lambda points: by_point(lambda x: function(x, *self._arrays), (points,), function.count)
 
-    def one(self, x: np.ndarray) -> tuple[Any, ...]:
-        """Return them at one point [x]."""
-        if self._table is None:
-            return tuple(self._function()(x, *self._arrays))
-        return tuple(values[0] for values in self._table.at(x[None]))
-
-    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+    def __call__(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return an array [point, ...] for each at points [point, x]."""
-        if self._table is not None:
-            return self._table.at(points)
-        return by_point(self.one, (points,), self._count)
+        return self._rows(points)
 
 
 @dataclass(frozen=True)
@@ -194,22 +185,21 @@ class Bound:
     ----------
     size
         Length of the vector.
-    keys
-        Names of the quantities.
+    names
+        Quantities of the names that those of `table` have.
     log_density
         ``f(x) -> (log density, gradient [x])``.
-    quantities
-        ``f(x) -> tuple of arrays``, in the order of `keys`.
-    density, table
-        Both as machine code, where they are: these need no Python and take many points at once.
+    table
+        ``f(points [point, x]) -> tuple of arrays [point, ...]``, the quantities in their fixed order.
+    density
+        The log density as machine code, where it is: it needs no Python and takes many points at once.
     """
 
     size: int
-    keys: tuple[str, ...]
+    names: Quantities[Any]
     log_density: Callable[[np.ndarray], tuple[float, np.ndarray]]
-    quantities: Callable[[np.ndarray], tuple[Any, ...]]
+    table: Callable[[np.ndarray], tuple[np.ndarray, ...]]
     density: Density | None = None
-    table: Evaluated | None = None
 
     def log_densities(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return log densities [point] and gradients [point, x] at points [point, x]."""
@@ -219,22 +209,15 @@ class Bound:
         gradients = np.array([np.array(gradient) for _, gradient in found]).reshape(points.shape)
         return np.array([float(value) for value, _ in found]), gradients
 
-    def evaluate(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """Return arrays [..., quantity's own shape] by key at points [..., x]."""
-        flat = points.reshape(-1, points.shape[-1])
-        if self.table is not None:
-            found = self.table.at(flat)
-        else:
-            found = by_point(self.quantities, (flat,), len(self.keys))
-        return {
-            key: values.reshape(*points.shape[:-1], *values.shape[1:])
-            for key, values in zip(self.keys, found, strict=True)
-        }
+    def evaluate(self, points: np.ndarray) -> Quantities[np.ndarray]:
+        """Return arrays [..., quantity's own shape] at points [..., x]."""
+        found = self.table(points.reshape(-1, points.shape[-1]))
+        return self.names.filled([v.reshape(*points.shape[:-1], *v.shape[1:]) for v in found])
 
 
 def bind(
     size: int,
-    keys: Sequence[str],
+    names: Quantities[Any],
     density: Function,
     quantities: Callable[[], Function],
     arrays: Sequence[np.ndarray],
@@ -244,7 +227,7 @@ def bind(
 
     Parameters
     ----------
-    size, keys
+    size, names
         Of the target.
     density, quantities
         Its compiled function, and what gives the one of its quantities.
@@ -254,14 +237,12 @@ def bind(
         Those of the quantities, where they are others.
     """
     native = density.density(arrays) if density.is_native else None
-    table = Quantities(quantities, arrays if shown is None else shown, len(keys))
     return Bound(
         size=size,
-        keys=tuple(keys),
+        names=names,
         log_density=native or (lambda x: density(x, *arrays)),
-        quantities=table.one,
+        table=LazyTable(quantities, arrays if shown is None else shown),
         density=native,
-        table=table,
     )
 
 

@@ -12,7 +12,8 @@ variables and labels that come or go included.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from lindley.prior.triangular import TriangularMap
 from lindley.target.engine import Bound, Functions, by_point
 from lindley.target.native_calls import Density, Words
 from lindley.target.native_pool import Part, Piece, at_points, pool_density
+from lindley.target.quantities import Quantities
 from lindley.target.term import Term
 from lindley.target.whitening import whitened
 
@@ -64,29 +66,29 @@ class BatchTerm:
         return found
 
     def states_at(self, u: np.ndarray, local: np.ndarray) -> np.ndarray:
-        """Return the state that passes on at many [point, coordinate] and [point, local], by machine code."""
-        width = len(self.term.state_at)
-        return at_points(self.part("state"), (u, local, np.zeros((len(u), width))), width)
+        """Return the state that is carried forward at many [point, coordinate] and [point, local]."""
+        return self._at_points("state", (u, local))[0]
 
-    def quantities(self, u: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return what is computed for every draw."""
-        nothing = np.zeros(len(self.term.state_at))
-        found: tuple[np.ndarray, ...] = self.functions["quantities"](
-            u, local, self.own, nothing, *self.term.data_values
-        )
-        return found
-
-    def quantities_at(self, u: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, ...]:
+    def quantities_at(self, u: np.ndarray, local: np.ndarray) -> Quantities[np.ndarray]:
         """Return what is computed for every draw at many [point, coordinate] and [point, local]."""
-        first = [np.asarray(value) for value in self.quantities(u[0], local[0])] if len(u) else []
+        return self.term.names.filled(self._at_points("quantities", (u, local)))
+
+    def _at_points(self, name: str, vectors: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Return an array [point, ...] for each output of a function, as machine code where that can be."""
+        function, count = self.functions[name], len(vectors[0])
+        nothing = np.zeros(len(self.term.state_at))
+
+        def one(u: np.ndarray, local: np.ndarray) -> tuple[Any, ...]:
+            return tuple(function(u, local, self.own, nothing, *self.term.data_values))
+
+        first = [np.asarray(value) for value in one(vectors[0][0], vectors[1][0])] if count else []
         doubles = all(value.dtype == float for value in first)
-        if not first or not doubles or not self.functions["quantities"].is_native:
-            return by_point(self.quantities, (u, local), len(self.term.keys))
+        if not first or not doubles or not self.is_native or not function.is_native:
+            return by_point(one, vectors, function.count)
         cuts = np.cumsum([value.size for value in first])
-        nothing = np.zeros((len(u), len(self.term.state_at)))
-        flat = at_points(self.part("quantities"), (u, local, nothing), int(cuts[-1]))
+        flat = at_points(self.part(name), (*vectors, np.zeros((count, len(nothing)))), int(cuts[-1]))
         pieces = np.split(flat, cuts[:-1], axis=1)
-        return tuple(piece.reshape(len(u), *value.shape) for piece, value in zip(pieces, first, strict=True))
+        return tuple(piece.reshape(count, *value.shape) for piece, value in zip(pieces, first, strict=True))
 
     @property
     def is_native(self) -> bool:
@@ -134,16 +136,13 @@ class Pool:
 
     def bound(self) -> Bound:
         """Return the target as a function of the sampler's vector, as machine code where that can be."""
-        keys = ("u", "passing", "log_density", *self.batches[-1].term.keys)
         density = self._density() if all(batch.is_native for batch in self.batches) else None
-        table = PoolTable(self, density) if density is not None else None
         return Bound(
             size=self.size,
-            keys=keys,
+            names=self.batches[-1].term.names,
             log_density=density or self.log_density,
-            quantities=self.quantities,
+            table=self.table,
             density=density,
-            table=table,
         )
 
     def _density(self) -> Density:
@@ -183,14 +182,21 @@ class Pool:
         gradient[belief : self.layout.coordinates.size] = back[self.layout.new_at]
         return value, gradient
 
-    def quantities(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return all coordinates before and after the newest batch, the density, the model's quantities."""
-        _, u = self._start(x)
-        along = self._along(x, u, BatchTerm.state)
+    def table(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the quantities at points [point, x], each an array [point, ...], in their fixed order.
+
+        The newest model's, with all coordinates before and after the newest batch in place of its own.
+
+        Raises
+        ------
+        FitFailed
+            If a quantity cannot be computed, or has other shapes at other points.
+        """
+        _, u = self._start(points)
+        *_, last, carried = self._along(points, u, BatchTerm.states_at)
         newest = self.batches[-1]
-        last = along[-2]
-        density = np.array(self.log_density(x)[0])
-        return (last, along[-1], density, *newest.quantities(last[newest.at], x[newest.local]))
+        found = newest.quantities_at(last[:, newest.at], points[:, newest.local])
+        return tuple(replace(found, u=last, carried=carried).flat())
 
     def _start(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return z and all coordinates before the first batch, at one x or many [..., x]."""
@@ -231,33 +237,3 @@ class Pool:
 
     def _log_prior(self, z: np.ndarray) -> float:
         return self._constant if self.whitens else float(-0.5 * z @ z) + self._constant
-
-
-@dataclass(frozen=True)
-class PoolTable:
-    """The quantities of a pool at many points, as far as they go as machine code.
-
-    Parameters
-    ----------
-    pool
-        The pool.
-    density
-        Its log density.
-    """
-
-    pool: Pool
-    density: Density
-
-    def at(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return an array [point, ...] for each quantity of `Pool.quantities` at points [point, x].
-
-        Raises
-        ------
-        FitFailed
-            If a quantity cannot be computed, or has other shapes at other points.
-        """
-        _, u = self.pool._start(points)
-        *_, last, passing = self.pool._along(points, u, BatchTerm.states_at)
-        newest = self.pool.batches[-1]
-        rest = newest.quantities_at(last[:, newest.at], points[:, newest.local])
-        return (last, passing, self.density.at(points)[0], *rest)

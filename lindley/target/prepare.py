@@ -23,6 +23,7 @@ from lindley.target.density import target
 from lindley.target.engine import compiled
 from lindley.target.pool import BatchTerm, Pool
 from lindley.target.problem import Problem
+from lindley.target.quantities import Quantities
 from lindley.target.term import require_divisible, term
 
 #: Models lately built, with the bytes of their rows: hindsight comes back to the same batches.
@@ -145,7 +146,7 @@ def _plain(
         arrays = (*arrays, np.array(robust))
     bound = symbolic.bound(functions, arrays, shown, quantities)
 
-    def at(u: np.ndarray, local: np.ndarray) -> dict[str, np.ndarray]:
+    def at(u: np.ndarray, local: np.ndarray) -> Quantities[np.ndarray]:
         z = u if aligned is None else aligned.inverse(u)[0]
         return bound.evaluate(np.concatenate([z, local], axis=1))
 
@@ -216,7 +217,7 @@ def _adds_up(
     def likelihood(graph: ModelGraph, points: np.ndarray, map_: TriangularMap | None) -> np.ndarray:
         item = target(graph, genesis=map_ is None)
         bound = item.bound(compiled(item)[0], map_.arrays() if map_ is not None else ())
-        return np.asarray(bound.evaluate(points)["log_likelihood"])
+        return bound.evaluate(points).log_likelihood
 
     whole, apart = likelihood(every, x, map_), likelihood(newest, x, map_)
     if before.coordinates == newest.coordinates:
@@ -266,16 +267,13 @@ def _one_by_one(
         bound = pool.bound()
         last.functions["quantities"]  # compiled here, and not while draws are taken
 
-    def at(u: np.ndarray, local: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(last.term.keys, last.quantities_at(u, local), strict=True))
-
     return Problem(
         graph=graphs[-1],
         layout=layout,
         prior=map_,
         local_names=_local_names(graphs),
         bound=bound,
-        at=at,
+        at=last.quantities_at,
         start=_start(lambda: _center(graphs, layout, pool.size), len(layout.belief_at)),
         pooled="terms",
         digest=terms[-1].digest,

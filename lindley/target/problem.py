@@ -11,6 +11,7 @@ from lindley.model.coordinates import Coordinates, Layout
 from lindley.model.graph import ModelGraph
 from lindley.prior.triangular import TriangularMap
 from lindley.target.engine import Bound
+from lindley.target.quantities import Quantities
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Problem:
     bound
         The target.
     at
-        ``f(u, local)``: the newest model's quantities, arrays [point, ...] by those of ``bound.keys`` that
-        are of that model, at its coordinates [point, coordinate] and local variables [point, local].
+        ``f(u, local)``: the newest model's quantities, arrays [point, ...], at its own coordinates
+        [point, coordinate] and local variables [point, local].
     start
         Draws a starting point [x] from a generator.
     pooled
@@ -46,7 +47,7 @@ class Problem:
     prior: TriangularMap | None
     local_names: tuple[str, ...]
     bound: Bound
-    at: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
+    at: Callable[[np.ndarray, np.ndarray], Quantities[np.ndarray]]
     start: Callable[[np.random.Generator], np.ndarray]
     pooled: str
     digest: str
@@ -89,22 +90,3 @@ class Problem:
             found[:, self.layout.belief_at] = self.prior.gradient_in_u(x[:, :belief], gradients[:, :belief])
             found[:, self.layout.new_at] = gradients[:, belief:size]
         return found
-
-
-def passing_draws(problem: Problem, quantities: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the draws [chain, draw, coordinate] that the next link's prior is matched to.
-
-    The carried variables' own coordinates, and for a variable that takes its state from a carried
-    quantity the coordinates of that quantity.
-    """
-    if "passing" in quantities:
-        return quantities["passing"]
-    u = quantities["u"].copy()
-    start = 0
-    for variable in problem.graph.carried:
-        size = variable.block.size
-        state = quantities.get(f"next:{variable.name}")
-        if state is not None:
-            u[..., start : start + size] = state.reshape(*u.shape[:-1], size)
-        start += size
-    return u

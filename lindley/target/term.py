@@ -17,8 +17,9 @@ from pytensor.graph.traversal import ancestors
 
 from lindley.errors import CoordinatesMismatch
 from lindley.model.graph import FreeVariable, ModelGraph
-from lindley.target.density import graph_digest, lift, quantities_of, total, values_of
+from lindley.target.density import graph_digest, lift, quantities_of, state_positions, total, values_of
 from lindley.target.engine import Function
+from lindley.target.quantities import Quantities
 from lindley.target.reuse import reused
 
 
@@ -45,8 +46,8 @@ class Term:
         Outputs by the function that computes them: ``term`` gives the log density's value and the
         gradients of value + pull . state by u and local; ``state`` the state that passes on;
         ``quantities`` what is computed for every draw.
-    keys
-        Names of the quantities.
+    names
+        Quantities of the names that those of the function have.
     """
 
     u: Variable
@@ -59,7 +60,7 @@ class Term:
     state_at: np.ndarray
     digest: str
     functions: dict[str, list[Variable]]
-    keys: tuple[str, ...]
+    names: Quantities[Variable]
 
     @property
     def inputs(self) -> tuple[Variable, ...]:
@@ -96,26 +97,19 @@ def _derived(graph: ModelGraph) -> Term:
     potentials = model.logp(vars=graph.prior_potentials(), sum=False)
     batch = model.logp(vars=graph.batch_variables(), sum=False)
     likelihood = model.logp(vars=graph.likelihood_variables(), sum=False)
-    names = [variable.name for variable in graph.likelihood_variables()]
-    quantities, keys = quantities_of(graph)
+    quantities, state = quantities_of(graph, u, total(likelihood))
     replaced = graph_replace(
-        [*prior, total(potentials), total(batch), total(likelihood), *likelihood, *quantities],
+        [*prior, total(potentials), total(batch), state, *quantities.flat()],
         values_of(graph, u, local),
         strict=False,
     )
-    own_terms, rest = replaced[: len(prior)], replaced[len(prior) :]
-    pointwise, quantities = rest[3 : 3 + len(names)], rest[3 + len(names) :]
-    value = rest[1] + _own_prior(graph, own, own_terms, rest[0])
-    passing = {key: q for key, q in zip(keys, quantities, strict=True) if key.startswith("next:")}
-    state = pt.concatenate([pt.zeros(0), *(pt.flatten(q) for q in passing.values())])
-    state_at = _state_positions(graph)
+    own_terms, (potential_term, batch_term, state, *flat) = replaced[: len(prior)], replaced[len(prior) :]
+    value = batch_term + _own_prior(graph, own, own_terms, potential_term)
+    state_at = state_positions(graph)
     pull = pt.vector("pull", shape=(len(state_at),))
     objective = value + pt.sum(pull * state)
     gradients = pt.grad(objective, [u, local], disconnected_inputs="ignore")
-    named = {"log_likelihood": rest[2]}
-    named |= {f"pointwise:{name}": q for name, q in zip(names, pointwise, strict=True)}
-    named |= dict(zip(keys, quantities, strict=True))
-    outputs, lifted = lift([value, *gradients, state, *named.values()], graph)
+    outputs, lifted = lift([value, *gradients, state, *flat], graph)
     return Term(
         u=u,
         local=local,
@@ -127,7 +121,7 @@ def _derived(graph: ModelGraph) -> Term:
         state_at=state_at,
         digest=graph_digest(outputs),
         functions={"term": outputs[:3], "state": [outputs[3]], "quantities": outputs[4:]},
-        keys=tuple(named),
+        names=quantities,
     )
 
 
@@ -197,14 +191,3 @@ def _potential_refused(variable: str, potential: str) -> CoordinatesMismatch:
         found="labels that the belief does not have",
         todo="give the model the full list of labels in every batch",
     )
-
-
-def _state_positions(graph: ModelGraph) -> np.ndarray:
-    """Return the positions of the coordinates that take the state that passes on."""
-    positions: list[int] = []
-    start = 0
-    for variable in graph.carried:
-        if variable.name in graph.declaration.carry:
-            positions.extend(range(start, start + variable.block.size))
-        start += variable.block.size
-    return np.array(positions, dtype=int)

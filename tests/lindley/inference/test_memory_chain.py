@@ -80,7 +80,7 @@ def holds(found, links):
     """Hold a fit's draws against the exact posterior of the first batches."""
     k, n = np.array(COUNTS[:links]).T
     exact = beta_binomial(k, n)
-    theta = found.draws.quantities["value:theta"]
+    theta = found.draws.quantities.values["theta"]
     ess = min(found.sampling.convergence.ess_bulk[0], found.sampling.convergence.ess_tail[0])
     assert ess > 400
     assert abs(theta.mean() - exact.mean()) < 5 * exact.std() / np.sqrt(ess)
@@ -232,7 +232,7 @@ def test_matches_that_nobody_can_judge_are_put_off_until_the_window_is_full() ->
     for fit, count in zip(fits, range(1, 6), strict=True):
         seen = np.concatenate(values[:count])
         precision = 1 / 4 + len(seen) / 1.25
-        mu = fit.draws.quantities["value:mu"]
+        mu = fit.draws.quantities.values["mu"]
         ess = fit.sampling.convergence.ess_min
         assert ess > 400
         assert abs(mu.mean() - seen.sum() / 1.25 / precision) < 5 / np.sqrt(precision * ess)

@@ -192,8 +192,8 @@ def test_chains_start_from_the_belief_that_is_given(monkeypatch: pytest.MonkeyPa
         calibrate(declaration, given, trials(), settings=PASSING, **options)
         assert [found.start for found in fits] == [given, given]
         assert [found.replayed for found in fits] == [0, 0]
-        sds = [found.draws.quantities["value:theta"].std() for found in fits]
-        before = made.draws.quantities["value:theta"].std()
+        sds = [found.draws.quantities.values["theta"].std() for found in fits]
+        before = made.draws.quantities.values["theta"].std()
         assert all(0.8 * before < sd < 1.05 * before for sd in sds)
 
 

@@ -14,7 +14,7 @@ from lindley.operations.import_trace import _coordinates
 from lindley.prior.matched import match
 from lindley.prior.triangular import joint_normal
 from lindley.target.density import Target, target
-from lindley.target.engine import Bound, compiled
+from lindley.target.engine import Bound, by_point, compiled
 from tests.lindley.model.test_graph import FRAME, declared, every_support
 from tests.lindley.prior.test_triangular import random_map
 
@@ -38,9 +38,11 @@ class Evaluated:
         arguments = (*arrays, *self.target.data_values)
         return Bound(
             size=self.target.x.type.shape[0],
-            keys=tuple(self.target.quantities),
+            names=self.target.quantities,
             log_density=lambda x: self.log_density(x, *arguments),
-            quantities=lambda x: self.quantities(x, *arguments),
+            table=lambda points: by_point(
+                lambda x: self.quantities(x, *arguments), (points,), len(self.target.quantities.flat())
+            ),
         )
 
 
@@ -54,7 +56,7 @@ def evaluated(symbolic) -> Evaluated:
     return Evaluated(
         target=symbolic,
         log_density=function([symbolic.log_density, symbolic.gradient]),
-        quantities=function(list(symbolic.quantities.values())),
+        quantities=function(symbolic.quantities.flat()),
     )
 
 
@@ -123,19 +125,19 @@ def test_the_gradient_is_the_slope_of_the_density(graph, later, prior):
 def test_natural_scale_values_lie_in_their_support_and_lead_back(graph, later, prior):
     x = np.random.default_rng(5).normal(0, 1, (50, graph.size))
     quantities = later.bound(*prior.arrays()).evaluate(x)
-    value = {key[6:]: v for key, v in quantities.items() if key.startswith("value:")}
+    value = quantities.values
     assert (value["positive"] > 0).all()
     assert ((value["interval"] > -1) & (value["interval"] < 4)).all()
     np.testing.assert_allclose(value["simplex"].sum(axis=1), 1)
     assert (np.diff(value["ordered"], axis=1) > 0).all()
     np.testing.assert_allclose(value["zerosum"].sum(axis=1), 0, atol=1e-12)
     carried = {name: v[None] for name, v in value.items() if name in graph.coordinates.variables}
-    np.testing.assert_allclose(_coordinates(carried, graph)[0], quantities["u"], rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(_coordinates(carried, graph)[0], quantities.u, rtol=1e-8, atol=1e-8)
 
 
 def test_whitened_points_of_the_engine_are_those_of_the_matched_prior(graph, later, prior):
     x = np.random.default_rng(6).normal(0, 1, (20, graph.size))
-    u = later.bound(*prior.arrays()).evaluate(x)["u"]
+    u = later.bound(*prior.arrays()).evaluate(x).u
     np.testing.assert_allclose(u, prior.map.forward(x[:, : graph.coordinates.size]), rtol=1e-12, atol=1e-13)
 
 
@@ -164,7 +166,7 @@ def test_a_bent_map_of_the_engine_is_that_of_the_core(graph, later):
     rng = np.random.default_rng(8)
     bent = random_map(rng, graph.coordinates.size)
     x = rng.normal(0, 0.5, (20, graph.size))
-    u = later.bound(*bent.arrays()).evaluate(x)["u"]
+    u = later.bound(*bent.arrays()).evaluate(x).u
     np.testing.assert_allclose(u, bent.forward(x[:, : graph.coordinates.size]), rtol=1e-10, atol=1e-12)
 
 

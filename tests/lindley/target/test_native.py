@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from pytensor.raise_op import Assert
 from lindley.errors import FitFailed
 from lindley.inference.sampling import FitSettings, sample
 from lindley.target import native
-from lindley.target.engine import Function, bind, numba_mode
+from lindley.target.engine import Function, bind, by_point, numba_mode
+from lindley.target.quantities import Quantities
 
 x = pt.vector("x", shape=(3,))
 loc, table = pt.vector("loc", shape=(3,)), pt.matrix("table")
 count, flag, weight = pt.lvector("count"), pt.vector("flag", dtype="bool"), pt.scalar("weight")
 INPUTS = [x, loc, table, count, flag, weight]
+TWICE = Quantities(u=x, carried=1.0 * x, values={"twice": 2 * x}, deterministics={}, log_likelihood=pt.sum(x))
 
 
 def compiled(inputs: list[Any], outputs: list[Any]) -> Function:
@@ -158,7 +161,7 @@ def test_what_cannot_go_by_address_is_left_to_python() -> None:
     value = pt.sum(x * held)
     kept = compiled([x], [value, pt.grad(value, x)])
     assert not kept.is_native
-    bound = bind(3, ["value"], kept, lambda: compiled([x], [value]), [])
+    bound = bind(3, TWICE, kept, lambda: compiled([x], TWICE.flat()), [])
     assert bound.density is None
     values, gradients = bound.log_densities(np.ones((2, 3)))
     np.testing.assert_array_equal(values, [6.0, 6.0])
@@ -168,11 +171,14 @@ def test_what_cannot_go_by_address_is_left_to_python() -> None:
 def both() -> tuple[Any, Any]:
     """The same target as machine code and called by Python."""
     value = -0.5 * pt.sum((x - loc) ** 2) - pt.sum(pt.exp(-x))
-    inner, outer = compiled([x, loc], [value, pt.grad(value, x)]), compiled([x, loc], [2 * x])
-    machine = bind(3, ["twice"], inner, lambda: outer, [np.array([0.5, 1.0, 2.0])])
-    python = bind(3, ["twice"], inner, lambda: outer, [np.array([0.5, 1.0, 2.0])])
-    object.__setattr__(python, "density", None)
-    object.__setattr__(python, "table", None)
+    inner, outer = compiled([x, loc], [value, pt.grad(value, x)]), compiled([x, loc], TWICE.flat())
+    given = np.array([0.5, 1.0, 2.0])
+    machine = bind(3, TWICE, inner, lambda: outer, [given])
+    python = replace(
+        machine,
+        density=None,
+        table=lambda points: by_point(lambda x: outer(x, given), (points,), outer.count),
+    )
     return machine, python
 
 
@@ -184,7 +190,7 @@ def test_both_ways_sample_the_same_draws_bit_by_bit() -> None:
         for b in (machine, python)
     )
     np.testing.assert_array_equal(one.x, two.x)
-    np.testing.assert_array_equal(one.quantities["twice"], two.quantities["twice"])
+    np.testing.assert_array_equal(one.quantities.values["twice"], two.quantities.values["twice"])
     for name, values in one.stats.items():
         np.testing.assert_array_equal(values, two.stats[name])
 
@@ -192,7 +198,7 @@ def test_both_ways_sample_the_same_draws_bit_by_bit() -> None:
 def test_a_model_that_diverges_says_so_and_does_not_stop() -> None:
     funnel = pt.switch(x[0] > 1.5, np.nan, -0.5 * pt.sum(x**2))
     bounded = compiled([x], [funnel, pt.grad(funnel, x)])
-    bound = bind(3, ["x"], bounded, lambda: compiled([x], [1.0 * x]), [])
+    bound = bind(3, TWICE, bounded, lambda: compiled([x], TWICE.flat()), [])
     draws = sample(
         bound, start=lambda rng: np.full(3, 0.5), settings=FitSettings(chains=2, tune=200, draws=200), seed=1
     )

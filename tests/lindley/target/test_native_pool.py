@@ -76,12 +76,12 @@ def test_quantities_of_many_draws_are_those_of_python(ways: tuple[Problem, Probl
     native, python = ways
     points = np.random.default_rng(3).normal(0, 0.5, (2, 70, native.bound.size))
     found, wanted = native.bound.evaluate(points), python.bound.evaluate(points)
-    assert list(found) == list(wanted)
-    for name, values in wanted.items():
-        assert found[name].shape == values.shape, name
-        near(found[name], values)
+    assert list(found.named) == list(wanted.named)
+    for one, two in zip(found.flat(), wanted.flat(), strict=True):
+        assert one.shape == two.shape
+        near(one, two)
     u, local = np.zeros((0, native.graph.coordinates.size)), np.zeros((0, 3))
-    assert all(len(values) == 0 for values in native.at(u, local).values())
+    assert all(len(values) == 0 for values in native.at(u, local).flat())
 
 
 def test_a_whitener_changes_the_space_and_not_the_target() -> None:
@@ -121,7 +121,7 @@ def test_both_ways_sample_the_same_draws_bit_by_bit(monkeypatch: pytest.MonkeyPa
         for problem in (native, prepared(declaration, batches))
     )
     np.testing.assert_array_equal(one.x, two.x)
-    np.testing.assert_array_equal(one.quantities["passing"], two.quantities["passing"])
+    np.testing.assert_array_equal(one.quantities.carried, two.quantities.carried)
 
 
 def part(outputs: list[Any]) -> Part:

@@ -149,11 +149,11 @@ def test_the_target_of_three_batches_is_that_of_first_principles_and_so_is_its_s
         # PyMC takes logarithms of constants such as 0.5 in single precision: 2e-9 for each row.
         assert value == pytest.approx(exact, abs=1e-7)
         # What passes on has gone through all three batches; the rest stays.
-        quantities = dict(zip(problem.bound.keys, problem.bound.quantities(x.copy()), strict=True))
         end = u[-1]
         for effect in locals_:
             end = 0.9 * end + np.exp(u[0]) * effect[-1] ** 2
-        np.testing.assert_allclose(quantities["passing"], [*u[:-1], end], rtol=1e-10)
+        carried = problem.bound.evaluate(x[None]).carried[0]
+        np.testing.assert_allclose(carried, [*u[:-1], end], rtol=1e-10)
 
 
 @pytest.mark.parametrize("genesis", [True, False])
@@ -274,9 +274,9 @@ def test_a_state_space_model_pooled_over_four_batches_is_the_kalman_smoother():
     holds(np.stack(path, axis=-1), mean[2:], sd[2:], np.full(len(y), ess.min()))
     # What passes on is the filtered end, and the level with it.
     ends = [0, len(mean) - 1]
-    holds(found.passing, mean[ends], sd[ends], np.full(2, ess.min()))
+    holds(found.draws.quantities.carried, mean[ends], sd[ends], np.full(2, ess.min()))
     correlation = covariance[np.ix_(ends, ends)] / np.outer(sd[ends], sd[ends])
-    drawn = np.corrcoef(found.passing.reshape(-1, 2).T)[0, 1]
+    drawn = np.corrcoef(found.draws.quantities.carried.reshape(-1, 2).T)[0, 1]
     assert abs(drawn - correlation[0, 1]) < 5 * (1 - correlation[0, 1] ** 2) / np.sqrt(ess.min())
 
 
