@@ -81,7 +81,7 @@ class Checked:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able values; docs/guides/operate.md describes them."""
+        """Return it as JSON-able values; docs/guides/verify-and-sign.md describes them."""
         report = self.report
         return {
             "chain": report.chain,
