@@ -31,12 +31,9 @@ Progress = Callable[[int, int], None]
 
 
 class PrefectUnavailable(LindleyError):
-    """The Prefect server does not answer, or the embedded one does not start."""
+    """The Prefect server does not answer, or the embedded one does not start; it may be up again."""
 
-    @property
-    def transient(self) -> bool:
-        """A server that is down may be up again."""
-        return True
+    transient = True
 
 
 def run_update(

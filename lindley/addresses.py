@@ -1,4 +1,4 @@
-"""Addresses of servers: what of them may be shown, and whether they are on this machine."""
+"""Addresses of servers: shown without passwords, and recognised as those of this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-#: User and password of an address; a password may hold an @ that nobody escaped.
+#: User and password of an address; a password may contain an @ that is not escaped.
 _USER = re.compile(r"(?<=://)[^/\s'\"]*@")
 
 
@@ -16,12 +16,12 @@ def public(text: str) -> str:
 
 
 def on_loopback(address: str) -> bool:
-    """Return whether an address names this machine by a name that no other machine can reach.
+    """Return whether an address is a loopback address, which only this machine can reach.
 
     Raises
     ------
     ValueError
-        If it is no address.
+        If it is not an address.
     """
     host = urlsplit(address).hostname or ""
     try:

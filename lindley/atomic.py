@@ -1,7 +1,7 @@
 """Files that appear under their name whole or not at all.
 
-A file is written beside its place under a temporary hidden name (``.*.tmp``), flushed to disk, and
-then given its name in one step.
+A file is written in the target's folder under a temporary hidden name (``.*.tmp``), flushed to disk,
+and renamed in one step.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from typing import BinaryIO
 
 from lindley import failpoints
 
-#: What the operating system says where hard links cannot be made.
+#: Error numbers where hard links cannot be made.
 _NO_LINKS = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-#: Beginning of the hidden folders in which a file is for the moment between its name and its removal.
+#: Prefix of the hidden folders that hold a file between the removal of its name and its deletion.
 _TAKEN = ".taken-"
-#: How often a removal that another process came into is tried.
+#: Attempts at a removal that another process interrupts.
 _TRIES = 5
 
 
 class Replaced(Exception):
-    """A name stands for another file than the one that was meant, or that one was written to."""
+    """A name refers to another file than the expected one, or the expected file was written to."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which file it is and in which state: two that are equal have the same content.
+    """A file and its state: equal identities have equal content.
 
     Parameters
     ----------
     device, inode
-        Which file.
+        The file.
     size, mtime_ns
         In bytes, and time of the last change in nanoseconds since the epoch.
     """
@@ -50,15 +50,15 @@ class Identity:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Identity:
-        """Return what the operating system says of a file."""
+        """Return the identity in a file's status."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def identity(path: Path) -> Identity | None:
-    """Return which file a name stands for now, links followed; None for none."""
+    """Return the identity of the file that a name refers to, links followed; None where there is none."""
     try:
         return Identity.of(path.stat())
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last is a name that nothing can have
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a name that no file can have
         return None
 
 
@@ -83,8 +83,8 @@ def move_new(source: Path, target: Path, *, keep: bool = False, seen: Identity |
     keep
         Copy it instead.
     seen
-        Which file is meant; None takes whatever has the name. Another one that takes the name while this
-        one moves stays where it is.
+        The expected file; None takes any. Another file that takes the name while this one moves stays
+        where it is.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def move_new(source: Path, target: Path, *, keep: bool = False, seen: Identity |
     Raises
     ------
     Replaced
-        If `source` is not the file that is meant; nothing is at the target.
+        If `source` is not the expected file; the target does not exist.
     """
     # A kept file is copied, never linked: its owner may go on editing it.
     if not keep and not source.is_symlink():
@@ -117,7 +117,7 @@ def move_new(source: Path, target: Path, *, keep: bool = False, seen: Identity |
 
 
 def _settle(source: Path, target: Path, seen: Identity | None) -> None:
-    """Take the old name of a file that has its new one, if it is the file that is meant."""
+    """Remove the old name of a file that has its new one, if it is the expected file."""
     if seen is not None and identity(target) != seen:
         target.unlink()
         raise Replaced(source)
@@ -129,28 +129,28 @@ def _settle(source: Path, target: Path, seen: Identity | None) -> None:
 
 
 def remove(path: Path, seen: Identity | None = None) -> None:
-    """Remove a file, or leave the name to another one that has it.
+    """Remove a file, unless another one has its name.
 
     Parameters
     ----------
     path
         Its name; nothing happens where there is none.
     seen
-        Which file is meant; None removes whatever has the name.
+        The expected file; None removes any.
     """
     if seen is None or path.is_symlink():
         path.unlink(missing_ok=True)
         return
-    # A process that gives back what others left may take the folder, or the file, from under this one.
+    # A process in `give_back` may remove the folder or move the file in the meantime.
     for _ in range(_TRIES):
         if identity(path) != seen or _removed(path, seen):
             return
 
 
 def _removed(path: Path, seen: Identity) -> bool:
-    """Remove a file that is the one that is meant; False where somebody else was at it."""
-    # Another file can take the name between the look and the removal: it is looked at once more under a
-    # name that nobody writes to, and put back if it is one.
+    """Remove the expected file; False where another process interfered."""
+    # Another file can take the name between the check and the removal. So the file is renamed to a private
+    # name, checked again, and put back if it is another one.
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=_TAKEN))
     taken = folder / path.name
     try:
@@ -169,26 +169,26 @@ def _removed(path: Path, seen: Identity) -> bool:
 
 
 def give_back(folder: Path) -> None:
-    """Give files their names again that a killed process had taken for the moment before their removal.
+    """Restore files that a killed process had moved to a hidden folder before their removal.
 
-    Safe at any time: a process that is just at it tries again.
+    Safe at any time: a process that is removing a file tries again.
 
     Parameters
     ----------
     folder
-        Where the files were; nothing happens where nothing was left.
+        Where the files were.
     """
     for left in sorted(folder.glob(f"{_TAKEN}*")):
-        with suppress(OSError):  # not ours, or another process is at it
+        with suppress(OSError):  # no permission, or another process is working on it
             for taken in list(left.iterdir()):
                 _put_back(taken, folder / taken.name)
             left.rmdir()
 
 
 def _put_back(taken: Path, path: Path) -> None:
-    """Give a file its name again, or one beside it where another file has that by now."""
+    """Rename a file back, or to a free name beside it where another file has taken its name."""
     number, name = 0, path
-    # It may have the name already, beside this one.
+    # The file may have the name already, as a second link.
     while not (_named(taken, name) or identity(name) == identity(taken)):
         number += 1
         name = path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -196,7 +196,7 @@ def _put_back(taken: Path, path: Path) -> None:
 
 
 def _named(path: Path, name: Path) -> bool:
-    """Give a file a name that nothing has; False when the name is taken."""
+    """Rename a file to a free name; False when the name is taken."""
     try:
         os.link(path, name)
     except FileExistsError:
@@ -204,7 +204,7 @@ def _named(path: Path, name: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # Without hard links two writers of one name in the same instant could meet here.
+        # Without hard links, two writers of one name in the same instant could both pass this check.
         if name.exists():
             return False
         path.rename(name)
@@ -220,7 +220,7 @@ def _copy_new(reader: BinaryIO, target: Path, seen: Identity | None = None) -> b
 
 @contextmanager
 def _temporary(reader: BinaryIO, target: Path) -> Iterator[Path]:
-    """Give a flushed temporary file beside the target, removed afterwards if it is still there."""
+    """Yield a flushed temporary file in the target's folder, removed afterwards if it is still there."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")
     temporary = Path(name)
     try:

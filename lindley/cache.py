@@ -1,4 +1,4 @@
-"""What a process read lately and checked, by digest, within a bound of memory."""
+"""A cache of values that a process read and checked recently, by digest, with a bound on memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Hashable
 
 
 class Recent[T]:
-    """Values by what identifies their content, the oldest ones forgotten.
+    """A least-recently-used cache whose keys identify the content of its values.
 
-    A process that handles many batches looks back at the same links again and again. Content with the same
-    digest is the same content, so nothing here can be out of date.
+    A process that handles many batches reads the same links again and again. Equal digests mean equal
+    content, so a value never goes stale.
 
     Parameters
     ----------
     most
-        Bytes kept at most.
+        Bytes held at most.
     size
         Bytes of a value.
     """
@@ -27,7 +27,7 @@ class Recent[T]:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, read: Callable[[], T]) -> T:
-        """Return the value of a key, read when it is not held."""
+        """Return the value of a key; read it when it is not held."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
@@ -49,7 +49,7 @@ class Recent[T]:
             return self._values[key][0] if key in self._values else None
 
     def put(self, key: Hashable, value: T) -> None:
-        """Hold a value in the place of the one that the key had."""
+        """Replace the value of a key."""
         with self._lock:
             if key in self._values:
                 self._held -= self._values.pop(key)[1]

@@ -1,4 +1,4 @@
-"""The errors Lindley raises: each says what happened, what was expected, what was found, what to do.
+"""The errors Lindley raises: what happened, what was expected, what was found, what to do.
 
 Every error a user can cause derives from `LindleyError`, so a caller at the edge (command line, flow)
 catches one type, prints one paragraph and exits with a code that is not 0.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 
-#: What the operating system says that does not pass by itself.
+#: Error numbers of the operating system that do not pass by themselves.
 _LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 
 
 class LindleyError(Exception):
     """Base of every error that Lindley raises on purpose.
+
+    The class attribute `transient` states whether the same call may succeed when it is tried again.
 
     Parameters
     ----------
@@ -27,16 +29,13 @@ class LindleyError(Exception):
         What the reader can do next.
     """
 
+    transient: bool = False
+
     def __init__(self, happened: str, *, expected: str = "", found: str = "", todo: str = "") -> None:
         self.happened, self.expected, self.found, self.todo = happened, expected, found, todo
-        parts = [happened.rstrip(".") + "."]
-        if expected:
-            parts.append(f"Expected: {expected.rstrip('.')}.")
-        if found:
-            parts.append(f"Found: {found.rstrip('.')}.")
-        if todo:
-            parts.append(f"To do: {todo.rstrip('.')}.")
-        super().__init__(" ".join(parts))
+        parts = {"": happened, "Expected: ": expected, "Found: ": found, "To do: ": todo}
+        texts = (f"{label}{text.rstrip('.')}." for label, text in parts.items() if text or not label)
+        super().__init__(" ".join(texts))
 
     def as_dict(self) -> dict[str, str]:
         """Return the error as plain strings, for `.reason.json` files and `--json` output."""
@@ -47,11 +46,6 @@ class LindleyError(Exception):
             "found": self.found,
             "todo": self.todo,
         }
-
-    @property
-    def transient(self) -> bool:
-        """Whether the same call may succeed when it is simply tried again."""
-        return False
 
 
 class NameRefused(LindleyError):
@@ -69,14 +63,15 @@ class BatchUnreadable(BatchRefused):
 class FileUnavailable(LindleyError):
     """A file or folder that the operating system did not let Lindley read, write or move.
 
-    That is not the fault of a batch: its file stays where it is, and its chain waits for it.
+    The batch is not at fault: its file stays where it is, and its chain waits for it. Transient unless
+    a permission is missing: a disk may answer again.
 
     Parameters
     ----------
     happened
         What happened, one sentence.
     cause
-        What the operating system said.
+        The operating system's error.
     todo
         What the reader can do next.
     """
@@ -88,12 +83,7 @@ class FileUnavailable(LindleyError):
             found=cause.strerror or str(cause),
             todo=todo,
         )
-        self._lasts = cause.errno in _LASTING
-
-    @property
-    def transient(self) -> bool:
-        """A disk may answer again; a permission must be given."""
-        return not self._lasts
+        self.transient = cause.errno not in _LASTING
 
 
 class OverlapRefused(BatchRefused):
@@ -121,11 +111,11 @@ class KeyRefused(LindleyError):
 
 
 class WitnessRefused(LindleyError):
-    """A file that is no statement of a chain's head."""
+    """A file that does not state a chain's head."""
 
 
 class NotAsRecorded(LindleyError):
-    """A chain that the verifier found something in."""
+    """A chain with findings of the verifier."""
 
 
 class ModelRefused(LindleyError):
@@ -145,27 +135,18 @@ class LedgerCorrupt(LindleyError):
 
 
 class LedgerUnavailable(LindleyError):
-    """The tracking server, registry or artifact store did not answer."""
+    """The tracking server, registry or artifact store did not answer; it may answer again."""
 
-    @property
-    def transient(self) -> bool:
-        """A store that is down may be up again."""
-        return True
+    transient = True
 
 
 class AccessRefused(LedgerUnavailable):
-    """The tracking server, registry or artifact store knows who asks, and does not let them."""
+    """The tracking server, registry or artifact store denies access; a new attempt gives no permission."""
 
-    @property
-    def transient(self) -> bool:
-        """Trying again does not give a permission."""
-        return False
+    transient = False
 
 
 class LostRace(LindleyError):
-    """Another writer moved the head first; the batch must be fitted again on the new head."""
+    """Another writer moved the head first; the same batch, fitted again on the new head, may succeed."""
 
-    @property
-    def transient(self) -> bool:
-        """The same batch fitted on the new head can win."""
-        return True
+    transient = True

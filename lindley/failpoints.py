@@ -1,7 +1,7 @@
-"""Places where a process can be made to die, so that tests can show what a kill there leaves.
+"""Fail-points: places where tests kill the process to check what a crash there leaves behind.
 
 Nothing happens unless the environment variable ``LINDLEY_FAILPOINT`` names one of them, as ``NAME`` or
-``NAME:N``: the process then kills itself with SIGKILL when it is there for the N-th time (1 by default).
+``NAME:N``: the process then kills itself with SIGKILL the N-th time it reaches the place (1 by default).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from lindley.errors import NameRefused
 
-#: The environment variable that names one.
+#: The environment variable that names a fail-point.
 VARIABLE = "LINDLEY_FAILPOINT"
 
-#: Every place by name, in the order of docs/ledger-format.md, section 7, and what a process has done there.
+#: Fail-points in the order of docs/ledger-format.md, section 7, and what the process has done by then.
 NAMES = {
     "genesis-run": "closed the run with the genesis record, claimed nothing",
     "claimed": "started the chain, which has no links",
@@ -25,34 +25,34 @@ NAMES = {
     "uploading": "uploaded some of the files",
     "uploaded": "uploaded all files",
     "read-back": "fetched all files again and compared them",
-    "head-checked": "seen that the head is still the one that was fitted on",
+    "head-checked": "checked that the head is still the one of the fit",
     "versioned": "created the version, moved no alias",
     "aliased": "moved the alias, closed no run",
     "closed": "closed the run; the file is still where it was",
     "archive-copied": "copied a file, under a hidden name",
-    "archive-linked": "given a file that moves its new name, and not taken the old one",
-    "archive-taken": "taken the old name of a file that moved, and not removed it",
+    "archive-linked": "linked a file to its new name, not removed the old name",
+    "archive-taken": "moved the old name of a file to a hidden folder, not deleted it",
     "archived": "moved the file to the store",
-    "drawn": "registered and archived the link, and drawn its pictures to a scratch folder",
-    "reason-written": "written why a file is refused, and not moved the file",
+    "drawn": "registered and archived the link, and drawn its plots to a scratch folder",
+    "reason-written": "written the report of a rejected file, not moved the file",
 }
 
 
 @dataclass
 class _Armed:
-    """The fail-point at which this process dies, and how often it has still to be there."""
+    """The fail-point at which this process dies, and how many times it has yet to reach it."""
 
     name: str = ""
     left: int = 0
 
 
 def arm(text: str) -> None:
-    """Choose where this process dies.
+    """Choose the fail-point at which this process dies.
 
     Parameters
     ----------
     text
-        ``NAME`` or ``NAME:N``; nowhere when it is empty.
+        ``NAME`` or ``NAME:N``; empty for none.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def arm(text: str) -> None:
 
 
 def reach(name: str) -> None:
-    """Die here if this is the place; otherwise do nothing.
+    """Kill this process if the fail-point is armed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Names that reach paths, the registry, pages or queries are checked here, once."""
+"""Names: checked before they reach paths, the registry, pages or queries, and escaped for messages."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def check_chain_name(name: str) -> str:
 
 
 def shown_name(path: Path) -> str:
-    """Return the file's name fit for a message: escaped and shortened, without its folder."""
+    """Return a file's name for a message: escaped and shortened, without its folder."""
     name = printable(path.name)
     return name if len(name) <= 80 else name[:60] + "..." + name[-17:]
 
 
 def printable(text: str) -> str:
-    """Return text with what cannot be printed or encoded escaped, fit for records, pages and terminals."""
+    """Return text for records, pages and terminals, with unprintable characters escaped."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Seeds: derived from digests, so that a link can be fitted again to the same draws."""
+"""Seeds derived from digests: a second fit of a link gives the same draws."""
 
 from __future__ import annotations
 

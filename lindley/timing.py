@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-#: Phases in the order in which they come; `PLOTS` after the link is there.
+#: Phases in their order; `PLOTS` comes after the link is registered.
 READ, VALIDATE, FETCH, BUILD, COMPILE = "read", "validate", "fetch", "build", "compile"
 SAMPLE, HINDSIGHT, MATCH, DIAGNOSE, PREDICT = "sample", "hindsight", "match", "diagnose", "predict"
 WRITE, LOG, REGISTER, PLOTS, TOTAL = "write", "log", "register", "plots", "total"
@@ -22,7 +22,7 @@ class Phases:
     Parameters
     ----------
     seconds
-        What took time before: it counts in the total.
+        Seconds spent before, by phase: they count in the total.
     """
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
@@ -39,16 +39,16 @@ class Phases:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Add what another clock measured meanwhile."""
+        """Add seconds that another clock measured."""
         for name, value in seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + value
 
     def total(self) -> float:
-        """Return the seconds since the beginning, what is between the phases included."""
+        """Return the seconds since the beginning, including those between phases."""
         return time.perf_counter() - self._begun
 
     def metrics(self, *names: str) -> dict[str, float]:
-        """Return metrics of a run: of these phases, as far as they were, or of all."""
+        """Return the metrics of a run: of the named phases that took place, or of all."""
         return as_metrics({n: s for n, s in self.seconds.items() if not names or n in names})
 
 

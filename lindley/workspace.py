@@ -1,4 +1,4 @@
-"""Where things are: folders and addresses, from the environment or the working folder."""
+"""The workspace: folders and addresses, from the environment or the working folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Workspace:
     Parameters
     ----------
     root
-        The working folder; everything embedded lives below it.
+        The working folder; the embedded servers keep their files below it.
     models, landing, store, rejected
         Folders of the declarations, of files that arrive (one sub-folder per chain), of accepted
-        files archived by content digest, and of refused files with their reasons.
+        files archived by content digest, and of rejected files with their reports.
     tracking_uri
         MLflow tracking URI; registry and artifacts follow it.
     """

@@ -37,12 +37,9 @@ class StartFailed(LindleyError):
 
 
 class ProcessEnded(LindleyError):
-    """A server or worker ended by itself."""
+    """A server or worker ended by itself; a second attempt may succeed."""
 
-    @property
-    def transient(self) -> bool:
-        """Whether a second attempt may succeed."""
-        return True
+    transient = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,11 @@
-"""The landing folder: what arrived, what is complete, and where it goes.
+"""The landing folder: list arrivals, detect complete files, archive accepted ones.
 
-Files arrive in ``landing/CHAIN/``, accepted ones move to ``store/CHAIN/DIGEST.EXT``, refused ones to
-``rejected/CHAIN/`` with a ``.reason.json`` beside them. Nothing here is ever overwritten, and a file
-appears under its final name whole or not at all. Only file handling: nothing is parsed.
+Files arrive in ``landing/CHAIN/``; accepted ones move to ``store/CHAIN/DIGEST.EXT``, rejected ones to
+``rejected/CHAIN/`` with a report ``.reason.json``. Files are never overwritten, and a file appears
+under its final name whole or not at all. This module handles files and parses nothing.
 
-The folders may be on different file systems. A file that moves keeps its inode when it can, so a
-writer that still has it open could change it afterwards: the digest tells.
+The folders may be on different file systems. A file that moves within one keeps its inode, so a writer
+that still has it open could change it afterwards; its digest reveals that.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 #: Endings of files that their writers have not finished.
 TEMPORARY = (".tmp", ".part", ".partial", ".crdownload", "~")
-#: A file is complete when nothing changed for this long, in seconds.
+#: A file is complete when it has not changed for this long, in seconds.
 SETTLE_SECONDS = 1.0
-#: A Parquet file without its end is handed over, to be rejected, after this long, in seconds.
+#: A file that lacks the end of its format counts as complete, to be rejected, after this long, in seconds.
 PATIENCE_SECONDS = 60.0
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -44,7 +44,7 @@ class Arrival:
     Parameters
     ----------
     chain
-        Name of the sub-folder it is in.
+        Name of its sub-folder.
     path
         The file.
     size
@@ -61,7 +61,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Ignored:
-    """An entry of the landing folder that is not an arrival, and why; `error` if it cannot be looked at."""
+    """An entry of the landing folder that is not an arrival, and why; `error` if it cannot be read."""
 
     path: Path
     why: str
@@ -70,7 +70,7 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Listing:
-    """The landing folder at one moment; iterating gives the arrivals, oldest first."""
+    """The content of the landing folder at one moment; iterating gives the arrivals, oldest first."""
 
     files: tuple[Arrival, ...]
     ignored: tuple[Ignored, ...]
@@ -85,9 +85,9 @@ class Listing:
 def arrivals(landing: Path) -> Listing:
     """List the files that arrived, oldest first (by time of last change, then chain and name).
 
-    Files of any extension count, so that a wrong one is refused with a reason; hidden files and
-    those with a temporary ending are silently left alone. Symbolic links are never followed. A
-    missing folder is an empty one; a chain's folder that cannot be listed is ignored, with the error.
+    Files of any extension count, so that a wrong one is rejected with a report. Hidden files and those
+    with a temporary ending are skipped. Symbolic links are never followed. A missing folder counts as
+    empty; a chain's folder that cannot be listed is ignored, with the error.
 
     Raises
     ------
@@ -123,9 +123,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _unseen(path: Path, error: OSError) -> FileUnavailable:
     return FileUnavailable(
-        f"{shown_name(path)} in the landing folder cannot be looked at",
+        f"{shown_name(path)} in the landing folder cannot be read",
         error,
-        todo="check its permissions and its disk; what waits there stays, and is taken then",
+        todo="check its permissions and its disk; the files there stay and are processed afterwards",
     )
 
 
@@ -143,9 +143,9 @@ def _scan(folder: os.DirEntry[str], files: list[Arrival], ignored: list[Ignored]
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
-            continue  # Taken away since the folder was listed.
+            continue  # Removed since the folder was listed.
         except OSError as error:
-            ignored.append(Ignored(path, "cannot be looked at", _unseen(path, error)))
+            ignored.append(Ignored(path, "cannot be read", _unseen(path, error)))
             continue
         if entry.is_symlink():
             ignored.append(Ignored(path, "a symbolic link"))
@@ -165,26 +165,26 @@ def is_complete(
 ) -> bool:
     """Return whether the file's writer has finished with it.
 
-    It has when the file did not change for `settle_seconds`, which is waited for if need be. A
-    Parquet file must also end as one; without its end it counts as complete only after
-    `patience_seconds` without a change, so that it can be rejected rather than wait for ever. A slow
-    writer of CSV files must write elsewhere, or under a temporary name, and rename.
+    It has when the file did not change for `settle_seconds`; this function waits for that. A file whose
+    format has an end (see `lindley.batch.formats.Format.complete`) must also have it; without it the file
+    counts as complete only after `patience_seconds` without a change, so that it is rejected in the end.
+    A slow writer of another format must write elsewhere, or under a temporary name, and rename.
 
     Parameters
     ----------
     path
         The file. One that vanishes is not complete.
     clock
-        Gives seconds since the epoch, as file times do.
+        Returns seconds since the epoch, as file times.
     sleep
-        Waits for so many seconds.
+        Waits for a number of seconds.
     settle_seconds, patience_seconds
         In seconds.
 
     Raises
     ------
     OSError
-        If the file is there but cannot be looked at.
+        If the file exists but its status or content cannot be read.
     """
     try:
         before = path.stat()
@@ -205,7 +205,7 @@ def is_complete(
 
 
 def _age(status: os.stat_result, now: float) -> float:
-    """Return the seconds since the last change; a time in the future is a clock that was off."""
+    """Return the seconds since the last change; a time in the future comes from a wrong clock."""
     changed = status.st_mtime if status.st_mtime <= now else status.st_ctime
     return now - changed
 
@@ -216,31 +216,30 @@ def archive(
     """Move an accepted file to ``store/CHAIN/DIGEST.EXT`` and return that path.
 
     Idempotent: when the store has the digest already, under any extension, the first file stays and
-    `path` is removed, its content being there.
+    `path` is removed, because its content is stored.
 
     Parameters
     ----------
     path
         The file.
     store
-        The store's folder; made if need be.
+        The store's folder; created if missing.
     chain, digest
         Name of the chain and content digest of the batch.
     keep
-        Leave `path` where it is and copy it.
+        Copy `path` and leave it where it is.
     seen
-        Which file was read. Another one that has its name by now stays where it is. None takes whatever
-        is there.
+        The file that was read. Another one that has taken its name stays where it is. None takes any.
 
     Raises
     ------
     NameRefused
-        If chain or digest is not one.
+        If chain or digest is not valid.
     Replaced
-        If the file that was read is no longer there, but another one, and the store has no file of that
+        If another file has taken the name of the one that was read, and the store has no file of that
         digest.
     FileNotFoundError
-        If no file is there, and the store has none of that digest.
+        If there is no file, and the store has none of that digest.
     """
     check_chain_name(chain)
     if not _DIGEST.fullmatch(digest):
@@ -268,7 +267,7 @@ def drop(source: pd.DataFrame | Path, landing: Path, chain: str, stem: str) -> P
     source
         A frame, written without its index, or the path of a file.
     landing
-        The landing folder; made if need be.
+        The landing folder; created if missing.
     chain
         Name of the chain.
     stem
@@ -277,12 +276,12 @@ def drop(source: pd.DataFrame | Path, landing: Path, chain: str, stem: str) -> P
     Returns
     -------
     Path
-        The file in the landing folder; the one that is there already when its bytes are the same.
+        The file in the landing folder; the existing one when its bytes are the same.
 
     Raises
     ------
     NameRefused
-        If chain or stem cannot be names.
+        If chain or stem is not a valid name.
     BatchRefused
         If another file has that name, or the frame cannot be written.
     """
@@ -299,10 +298,10 @@ def drop(source: pd.DataFrame | Path, landing: Path, chain: str, stem: str) -> P
     target = folder / f"{stem}{extension}"
     if not write_new(data, target) and target.read_bytes() != data:
         raise BatchRefused(
-            f"{shown_name(target)} is in the landing folder already, with other content",
-            expected="a name that is free, or the same file",
+            f"{shown_name(target)} is already in the landing folder, with other content",
+            expected="a free name, or the same file",
             found=f"{target.stat().st_size:,} bytes there, {len(data):,} bytes to drop",
-            todo="wait until it has been taken, or use another name",
+            todo="wait until it is processed, or use another name",
         )
     return target
 
@@ -310,7 +309,7 @@ def drop(source: pd.DataFrame | Path, landing: Path, chain: str, stem: str) -> P
 def _content(source: pd.DataFrame | Path) -> tuple[bytes, str]:
     if isinstance(source, Path):
         return source.read_bytes(), source.suffix.lower()
-    import pyarrow as pa  # only who drops data waits for Arrow and pandas, not every command
+    import pyarrow as pa  # imported on use, to save start-up time
     import pyarrow.parquet as pq
 
     from lindley.batch.frames import table_from_frame

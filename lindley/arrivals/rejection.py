@@ -1,4 +1,4 @@
-"""Refused files: where they go, and why they were refused."""
+"""Rejected files: moved out of the landing folder, each with a report."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from lindley.atomic import Identity, Replaced, move_new, write_new
 from lindley.errors import FileUnavailable, LindleyError
 from lindley.names import check_chain_name, shown_name
 
-#: Bytes of a rejected file's name: room for ``-N.reason.json`` within the usual 255.
+#: Bytes of a rejected file's name at most: leaves room for ``-N.reason.json`` within the usual 255.
 _NAME_BYTES = 200
 
 
 def reject(
     path: Path, rejected: Path, chain: str, error: LindleyError, *, at: str, seen: Identity | None = None
 ) -> Path:
-    """Move a refused file to ``rejected/CHAIN/`` with its reason beside it, and return its new path.
+    """Move an invalid file to ``rejected/CHAIN/`` with a report, and return its new path.
 
     The name is made safe (no control characters, no leading dash or dot, at most 200 bytes) and gets
-    ``-1``, ``-2`` ... when it is taken. ``NAME.reason.json`` holds the error, the original name and
-    `at`. The reason is written first: a crash leaves a reason too many, never a file without one.
+    ``-1``, ``-2`` ... when it is taken. The report ``NAME.reason.json`` contains the error, the original
+    name and `at`. It is written first: a crash can leave a report without a file, never a file without
+    a report.
 
     Parameters
     ----------
     path
         The file.
     rejected
-        Folder of refused files; made if need be.
+        Folder of rejected files; created if missing.
     chain
         Name of the chain.
     error
-        Why it was refused.
+        Why it is rejected.
     at
-        When, in ISO 8601.
+        Time of the rejection, in ISO 8601.
     seen
-        Which file was refused; None takes whatever is there.
+        The file that is rejected; None takes any.
 
     Raises
     ------
     NameRefused
-        If `chain` cannot be a chain's name.
+        If `chain` is not a valid chain name.
     FileNotFoundError
-        If the file is no longer there; nothing is left behind.
+        If the file does not exist any more; nothing is left behind.
     Replaced
-        If another file is there; it stays, and nothing is left behind.
+        If another file has its name; that one stays, and nothing is left behind.
     FileUnavailable
         If it cannot be moved; it stays, and nothing is left behind.
     """
@@ -62,7 +63,7 @@ def reject(
         raise FileUnavailable(
             f"{shown_name(path)} cannot be moved to {rejected.name}/ ({error.happened.rstrip('.')})",
             cause,
-            todo="remove the file, or make it and both folders writable; until then its chain waits",
+            todo="remove the file, or make it and both folders writable; its chain waits until then",
         ) from cause
 
 
@@ -82,7 +83,7 @@ def _reject(
         try:
             if move_new(path, target, seen=seen):
                 return target
-        except (OSError, Replaced):  # taken by somebody else, replaced by another one, or stuck
+        except (OSError, Replaced):  # removed, replaced or not movable
             with suppress(OSError):
                 if path.exists():
                     target.unlink(missing_ok=True)
@@ -94,7 +95,7 @@ def _reject(
 
 
 def _printable(name: str) -> str:
-    """Return the name as valid Unicode; bytes that are none are written out."""
+    """Return the name as valid Unicode, with other bytes escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
