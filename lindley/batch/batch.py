@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,9 +16,10 @@ import pyarrow.parquet as pq
 from lindley.atomic import write_over
 from lindley.batch.casting import cast_column, shown_value
 from lindley.batch.declared_schema import as_schema
-from lindley.batch.digest import FORMAT, PER_SECOND, content_digest, decode, family
+from lindley.batch.digest import FORMAT, content_digest, decode, family
 from lindley.batch.frames import frame_from_table, table_from_frame
-from lindley.batch.limits import Limits
+from lindley.batch.key_ranges import key_ranges_of
+from lindley.batch.limits import UNLIMITED, Limits
 from lindley.batch.readers import read_table
 from lindley.batch.schema import cast_table, listed, missing_rows, rows_text
 from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
@@ -29,18 +29,16 @@ from lindley.timing import READ, VALIDATE, Phases
 
 #: Metadata key of the Parquet files that `write_batch` writes; the value is the batch digest.
 _DIGEST_KEY = FORMAT.encode()
-#: Families that count units of a second.
-_CLOCKS = ("timestamp", "timestamptz", "time", "duration")
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """Rows of a file that were left out of its batch, because their keys were counted already.
+    """Rows of a file that are not in its batch, because the chain already counts their keys.
 
     Parameters
     ----------
     rows, digest
-        How many, and their content digest.
+        Number of rows, and their content digest.
     links
         Record digests of the links that count rows with their keys.
     """
@@ -50,7 +48,7 @@ class Dropped:
     links: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as the record states it."""
+        """Return the fields as in the record."""
         return {"rows": self.rows, "digest": self.digest, "links": list(self.links)}
 
 
@@ -68,14 +66,14 @@ class Batch:
     key
         The row key: columns without null or NaN that identify a row.
     origin
-        Where the rows came from, for people: a file name, what cannot be printed escaped.
+        Source of the rows, for people: a file name, with unprintable characters escaped.
     context
         Rows before the batch that the model conditions on without counting them; None where the
-        declaration asks for none. Not part of the digest.
+        declaration has no context. Not part of the digest.
     dropped
-        What was left out of the file, because it was counted already; None where nothing was.
+        Rows of the file that are not in the batch; None where the batch has all.
     seconds
-        What reading and validating the file took, by phase; empty for rows that came otherwise.
+        Seconds of reading and validating the file, by phase; empty for rows from elsewhere.
     """
 
     table: pa.Table
@@ -103,7 +101,7 @@ class Batch:
         return None if self.context is None else frame_from_table(self.context)
 
     def key_ranges(self) -> dict[str, list[str]]:
-        """Return the ends [smallest, largest] of each key column, as text; see `ranges_disjoint`."""
+        """Return the ends [smallest, largest] of each key column, as text; see `lindley.batch.key_ranges`."""
         return key_ranges_of(self.table, self.key)
 
 
@@ -113,9 +111,9 @@ def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = 
     Parameters
     ----------
     path
-        The file; it is only read.
+        The file; unchanged.
     declaration
-        What the file must fit.
+        The declaration that the file must fit.
     limits
         Bounds on file and table, see `lindley.batch.limits.Limits`.
 
@@ -126,7 +124,7 @@ def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = 
     BatchRefused
         If the table does not fit the schema, is empty or too big, or repeats a row key.
     FileUnavailable
-        If the operating system does not give its bytes.
+        If the operating system does not let Lindley read it.
     DeclarationRefused
         If row key or `order_by` name columns that the schema does not declare.
     """
@@ -164,32 +162,30 @@ def batch_from_frame(frame: pd.DataFrame, declaration: Declaration, origin: str 
 
 
 def load_batch(path: Path, declaration: Declaration) -> Batch:
-    """Read a batch that was archived or logged, with the digest that it had.
+    """Read a batch that was archived or logged, and check its digest.
 
-    A Parquet file of `write_batch` states its digest and holds what the schema made of the input: it
-    is cast to the declared types but not parsed or checked again, because the belief it led to stands.
-    Any other file is read as by `read_batch`, without limits.
+    A Parquet file of `write_batch` states its digest and contains the conformed rows: they are cast to the
+    declared types but not parsed or checked again, because the belief that they led to stands. Any other
+    file is read as by `read_batch`, without limits.
 
     Raises
     ------
     LedgerCorrupt
-        If the file states another digest than its content has.
+        If the digest that the file states is not that of its content.
     BatchRefused
         If it is not a batch of this declaration.
     """
     path = Path(path)
     schema = as_schema(declaration.schema)
-    unlimited = 2**62
-    limits = Limits(unlimited, unlimited, unlimited, unlimited)
     with _naming(shown_name(path)):
-        table = read_table(path, schema, limits)
+        table = read_table(path, schema, UNLIMITED)
         stated = (table.schema.metadata or {}).get(_DIGEST_KEY)
         if stated is None:
             return _batch(schema.conform(table), declaration, path.name)
         batch = _batch(cast_table(table, schema.columns(table.column_names)), declaration, path.name)
     if batch.digest != stated.decode("ascii", "replace"):
         raise LedgerCorrupt(
-            f"The batch in {shown_name(path)} is not the one that was written",
+            f"The batch in {shown_name(path)} changed since it was written",
             expected=f"content digest {stated.decode('ascii', 'backslashreplace')[:80]}",
             found=batch.digest,
             todo="restore the file from a backup, and run lindley verify",
@@ -248,9 +244,9 @@ def split_by_keys(batch: Batch, keys: pa.Table) -> tuple[pa.Table, pa.Table]:
     Parameters
     ----------
     keys
-        What `shared_keys` gave, of one table or several.
+        Results of `shared_keys`, of one table or several.
     """
-    place = "row number"  # No column of the key can be confused with it: the key's are renamed.
+    place = "row number"  # Distinct from the key's columns, which are renamed.
     columns = [f"key {number}" for number in range(len(batch.key))]
     mine = _keys(batch.table, batch.key).rename_columns(columns)
     rows = mine.append_column(place, pa.array(range(mine.num_rows), pa.int64()))
@@ -263,46 +259,17 @@ def split_by_keys(batch: Batch, keys: pa.Table) -> tuple[pa.Table, pa.Table]:
     return kept, dropped
 
 
-def ranges_disjoint(a: Mapping[str, Sequence[str]], b: Mapping[str, Sequence[str]]) -> bool:
-    """Return whether two `Batch.key_ranges` prove that no row key is in both.
-
-    They do when the ranges of one key column do not meet: keys are compared as a whole. False means
-    that the keys themselves must be compared; so does a column whose type differs.
-    """
-    for name in a.keys() & b.keys():
-        try:
-            (a_low, a_high), (b_low, b_high) = ([_parsed(end) for end in ranges[name]] for ranges in (a, b))
-        except (ValueError, ArithmeticError):
-            continue  # a range that someone edited proves nothing
-        families = {end[0] for end in (a_low, a_high, b_low, b_high)}
-        if len(families) == 1 and (a_high[1] < b_low[1] or b_high[1] < a_low[1]):
-            return True
-    return False
-
-
-def key_ranges_of(table: pa.Table, key: Sequence[str]) -> dict[str, list[str]]:
-    """Return `Batch.key_ranges` of a table's columns without gaps."""
-    return {name: _range_of(table.column(name)) for name in key}
-
-
-class _naming:  # noqa: N801  (used as a function: with _naming(origin))
+@contextmanager
+def _naming(origin: str) -> Iterator[None]:
     """Put the origin in front of refusals that do not name it."""
-
-    def __init__(self, origin: str) -> None:
-        self._origin = origin
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, BatchRefused) or error.happened.startswith(self._origin):
-            return
+    try:
+        yield
+    except BatchRefused as error:
+        if error.happened.startswith(origin):
+            raise
         happened = error.happened[:1].lower() + error.happened[1:]
         raise type(error)(
-            f"{self._origin} was refused: {happened}",
-            expected=error.expected,
-            found=error.found,
-            todo=error.todo,
+            f"{origin} was refused: {happened}", expected=error.expected, found=error.found, todo=error.todo
         ) from error
 
 
@@ -334,7 +301,7 @@ def _check_key(table: pa.Table, key: tuple[str, ...]) -> None:
                 found=f"{len(rows)} missing, in row {rows_text(rows)}",
                 todo="fill in the values, or choose a row key that is always known",
             )
-    columns = [f"key {number}" for number in range(len(key))]  # A key may itself be called count_all.
+    columns = [f"key {number}" for number in range(len(key))]  # A key column may be named count_all.
     counts = _keys(table, key).rename_columns(columns).group_by(columns).aggregate([([], "count_all")])
     repeated = counts.filter(pc.greater(counts["count_all"], 1))
     if repeated.num_rows:
@@ -345,7 +312,7 @@ def _check_key(table: pa.Table, key: tuple[str, ...]) -> None:
             "row keys are repeated",
             expected=f"each combination of {listed(key)} once",
             found=f"{repeated.num_rows} repeated, for example {shown[:200]} in {first['count_all'][0]} rows",
-            todo="remove the repeated rows, or declare a row key that tells them apart",
+            todo="remove the repeated rows, or declare a row key that distinguishes them",
         )
 
 
@@ -358,39 +325,3 @@ def _keys(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
             for name, column in columns.items()
         }
     )
-
-
-def _range_of(column: pa.ChunkedArray) -> list[str]:
-    """Return the ends of a column without gaps as ``family:value``."""
-    kind = column.type
-    if family(kind) == "duration":
-        column = column.cast(pa.int64()).cast(pa.timestamp(kind.unit))  # Arrow orders no durations.
-    ends = pc.min_max(column)
-    return [f"{family(kind)}:{_end_text(kind, ends[end])}" for end in ("min", "max")]
-
-
-def _end_text(kind: pa.DataType, end: pa.Scalar) -> str:
-    name = family(kind)
-    if name in _CLOCKS:
-        # Whole seconds and nanoseconds: the same text whatever the unit, and no limit on years.
-        seconds, ticks = divmod(end.value, PER_SECOND[kind.unit])
-        whole = seconds if name in ("time", "duration") else np.datetime64(seconds, "s")
-        return f"{whole}.{ticks * (10**9 // PER_SECOND[kind.unit]):09d}"
-    if name == "date":
-        return str(np.datetime64(end.cast(pa.date32()).value, "D"))
-    if name == "binary":
-        return str(end.as_py().hex())
-    return repr(end.as_py()) if name == "float" else str(end.as_py())
-
-
-def _parsed(text: str) -> tuple[str, Any]:
-    """Return the family and an object that orders as the column does."""
-    name, _, value = text.partition(":")
-    if name in _CLOCKS:
-        whole, _, nanos = value.rpartition(".")
-        seconds = whole if name in ("time", "duration") else np.datetime64(whole, "s").astype(int)
-        return name, (int(seconds), int(nanos))
-    if name == "date":
-        return name, int(np.datetime64(value, "D").astype(int))
-    parse: dict[str, Any] = {"int": int, "float": float, "decimal": Decimal}
-    return name, parse.get(name, str)(value)

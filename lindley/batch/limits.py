@@ -1,4 +1,4 @@
-"""What a batch file may be at most: checked before anything is decoded where the format states it."""
+"""Limits on the size of batch files, checked before anything is decoded where the format states the size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may be at most; the defaults suit a machine with 8 GB of memory.
+    """Largest sizes of a file; the defaults suit a machine with 8 GB of memory.
 
     Parameters
     ----------
@@ -20,13 +20,17 @@ class Limits:
     rows, columns
         Size of the table.
     uncompressed_bytes
-        Size of the table in memory, in bytes, as the file states it and as it turns out.
+        Size of the table in memory, in bytes, both as the file states it and as measured.
     """
 
     file_bytes: int = 512 * _MEBIBYTE
     rows: int = 10_000_000
     columns: int = 1_000
     uncompressed_bytes: int = 1024 * _MEBIBYTE
+
+
+#: Limits that every file meets, for files that were accepted earlier.
+UNLIMITED = Limits(2**62, 2**62, 2**62, 2**62)
 
 
 def too_big(name: str, what: str, limit: int, found: object) -> BatchRefused:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from lindley.batch.batch import Batch, Dropped, ranges_disjoint, shared_keys, split_by_keys
+from lindley.batch.batch import Batch, Dropped, shared_keys, split_by_keys
 from lindley.batch.digest import content_digest
+from lindley.batch.key_ranges import ranges_disjoint
 from lindley.errors import OverlapRefused
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.protocol import Ledger

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import xarray as xr
 
-from lindley.batch.batch import key_ranges_of
 from lindley.batch.digest import content_digest
+from lindley.batch.key_ranges import key_ranges_of
 from lindley.batch.parquet_format import read_stored
 from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger import artifact_names

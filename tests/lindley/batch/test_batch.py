@@ -21,12 +21,12 @@ from lindley.batch.batch import (
     Batch,
     batch_from_frame,
     load_batch,
-    ranges_disjoint,
     read_batch,
     shared_keys,
     write_batch,
 )
 from lindley.batch.digest import content_digest
+from lindley.batch.key_ranges import ranges_disjoint
 from lindley.batch.limits import Limits
 from lindley.errors import BatchRefused, BatchUnreadable, DeclarationRefused, LedgerCorrupt
 from lindley.model.declaration import Declaration
