@@ -142,8 +142,8 @@ def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = 
 def batch_from_frame(frame: pd.DataFrame, declaration: Declaration, origin: str = "memory") -> Batch:
     """Validate and identify a pandas frame.
 
-    Named index levels become columns. NaN in a numpy float column is a missing value (null), as
-    pandas means it and as its own CSV and Parquet writers take it.
+    Named index levels become columns. NaN in a numpy float column becomes null, as in pandas' own CSV and
+    Parquet writers.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Casts of columns that never lose anything silently.
+"""Lossless casts of columns: refuse a value rather than change it.
 
-The rule: a value may change its representation, never what it says. Text may become any type that
-it spells out; numbers may become text never, because the text they came from is lost ("007").
+The rule: a cast may change the representation of a value, never its meaning. Text becomes any type whose
+values it spells out. Numbers never become text, because their original text ("007") is lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lindley.errors import BatchRefused
 
 _Cast = Callable[[pa.ChunkedArray, pa.DataType], pa.ChunkedArray]
 
-#: What people call the values of a family.
+#: Names of the values of a family, for messages.
 WORDS = {
     "bool": "true or false",
     "int": "whole numbers",
@@ -33,7 +33,7 @@ WORDS = {
 
 
 def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    """Return `column` as the type `target`, every value exactly kept.
+    """Return `column` as the type `target`, with every value kept exactly.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType) -> pa.C
     Raises
     ------
     BatchRefused
-        If the types do not fit together, or a value would change; names the first such row.
+        If the types are incompatible, or a value would change; names the first such row.
     """
     column = decode(column)
     target = value_type(target)
@@ -74,7 +74,7 @@ def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType) -> pa.C
             f"Column {name!r} cannot be read as {target} without loss",
             expected=WORDS.get(wanted or "", "values") + f" that fit {target}",
             found=f"{shown_value(column[row])} in row {row + 1}",
-            todo="correct the value in the file, or declare a type that can hold it",
+            todo="correct the value in the file, or declare a type that can represent it",
         ) from error
 
 
@@ -84,20 +84,22 @@ def _example(column: pa.ChunkedArray) -> str:
 
 
 def shown_value(value: pa.Scalar) -> str:
-    """Return the value fit for a message: text quoted, everything short."""
+    """Return the value for a message: text quoted, everything short."""
     try:
         plain = value.as_py()
         text = repr(plain) if isinstance(plain, str | bytes) else str(plain)
     except (ValueError, OverflowError):
-        text = value.cast(pa.string()).as_py()  # Beyond what Python's own type can hold, as the year 33658.
+        text = value.cast(
+            pa.string()
+        ).as_py()  # Outside the range of Python's own type, such as the year 33658.
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _hint(source: str | None, wanted: str | None) -> str:
     if wanted == "string":
-        return "write the column as text (a number no longer says 007), or declare the type that it has"
+        return "write the column as text (a number has lost leading zeros), or declare the type that it has"
     if {source, wanted} == {"timestamp", "timestamptz"}:
-        return "say which time zone is meant: convert the column, or declare the type that it has"
+        return "state the time zone: convert the column, or declare the type that it has"
     return "correct the column in the file, or declare the type that it has"
 
 

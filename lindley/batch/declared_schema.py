@@ -1,4 +1,4 @@
-"""From what a declaration gives as its schema to what batches are checked with."""
+"""Wrap the schema of a declaration in the interface that batches are checked with."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def as_schema(schema: Any) -> BatchSchema:
     Raises
     ------
     DeclarationRefused
-        If it is something else, or declares columns that batches cannot hold.
+        If it is something else, or declares columns that batches cannot contain.
     """
     if isinstance(schema, pa.Schema):
         return ArrowSchema(schema)
     made_by = schema if isinstance(schema, type) else type(schema)
     if any(base.__module__.split(".")[0] == "pandera" for base in made_by.__mro__):
-        # Only here: pandera takes a second to import, and most commands need none of it.
+        # Imported here to save start-up time: pandera takes a second, and most commands do not use it.
         from lindley.batch.pandera_schema import PanderaSchema
 
         return PanderaSchema(schema)

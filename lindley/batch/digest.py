@@ -70,26 +70,21 @@ PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _MS_PER_DAY = 86_400_000
 _CANONICAL_NAN = np.uint64(0x7FF8000000000000)
 
-_FAMILIES: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
-    ("null", pa.types.is_null),
-    ("bool", pa.types.is_boolean),
-    ("int", pa.types.is_integer),
-    ("float", pa.types.is_floating),
-    ("decimal", pa.types.is_decimal),
-    ("date", pa.types.is_date),
-    ("time", pa.types.is_time),
-    ("duration", pa.types.is_duration),
-    ("string", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t)),
-    (
-        "binary",
-        lambda t: (
-            pa.types.is_binary(t)
-            or pa.types.is_large_binary(t)
-            or pa.types.is_binary_view(t)
-            or pa.types.is_fixed_size_binary(t)
-        ),
-    ),
-)
+_FAMILIES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
+    "null": (pa.types.is_null,),
+    "bool": (pa.types.is_boolean,),
+    "int": (pa.types.is_integer,),
+    "float": (pa.types.is_floating,),
+    "decimal": (pa.types.is_decimal,),
+    "date": (pa.types.is_date,),
+    "time": (pa.types.is_time,),
+    "duration": (pa.types.is_duration,),
+    "string": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    "binary": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
+               pa.types.is_fixed_size_binary),
+}  # fmt: skip
+#: What the columns of a batch can be, for messages.
+FLAT = "numbers, text, bytes, booleans, decimals, dates, times, timestamps or durations"
 
 
 def family(kind: pa.DataType) -> str | None:
@@ -100,7 +95,26 @@ def family(kind: pa.DataType) -> str | None:
     kind = value_type(kind)
     if pa.types.is_timestamp(kind):
         return "timestamp" if kind.tz is None else "timestamptz"
-    return next((name for name, test in _FAMILIES if test(kind)), None)
+    return next((name for name, tests in _FAMILIES.items() if any(test(kind) for test in tests)), None)
+
+
+def flat_family(name: str, kind: pa.DataType) -> str:
+    """Return the family of a column's type.
+
+    Raises
+    ------
+    BatchRefused
+        If the type has no canonical form.
+    """
+    found = family(kind)
+    if found is None:
+        raise BatchRefused(
+            f"Column {name!r} has a type that batches cannot contain",
+            expected=FLAT,
+            found=str(kind)[:200],
+            todo="spread nested values over flat columns, or leave the column out",
+        )
+    return found
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
@@ -146,7 +160,7 @@ def content_digest(table: pa.Table) -> str:
             todo="rename the columns",
         )
     names = sorted(table.column_names, key=lambda name: name.encode())
-    families = [_family_or_refuse(name, table.schema.field(name).type) for name in names]
+    families = [flat_family(name, table.schema.field(name).type) for name in names]
     header = {
         "columns": [[name, kind] for name, kind in zip(names, families, strict=True)],
         "format": FORMAT,
@@ -160,18 +174,6 @@ def content_digest(table: pa.Table) -> str:
     if cells and table.num_rows:
         digest.update(_sorted_rows(np.concatenate(cells, axis=1)))
     return digest.hexdigest()
-
-
-def _family_or_refuse(name: str, kind: pa.DataType) -> str:
-    found = family(kind)
-    if found is None:
-        raise BatchRefused(
-            f"Column {name!r} has a type that batches cannot hold",
-            expected="numbers, text, bytes, booleans, decimals, dates, times, timestamps or durations",
-            found=str(kind)[:200],
-            todo="spread nested values over flat columns, or leave the column out",
-        )
-    return found
 
 
 def _sorted_rows(rows: npt.NDArray[np.uint8]) -> bytes:
@@ -250,7 +252,7 @@ def _small(name: str, column: pa.ChunkedArray, kind: str) -> npt.NDArray[np.uint
     if pa.types.is_date64(column.type):
         if (ticks % _MS_PER_DAY).any():
             raise BatchRefused(
-                f"Column {name!r} holds a date with a time of day in it",
+                f"Column {name!r} contains a date with a time of day",
                 expected="date64 values that are whole days",
                 todo="make the column a timestamp or a date",
             )

@@ -1,4 +1,4 @@
-"""Between Arrow tables and pandas frames: plain numpy dtypes out, nothing lost on the way in."""
+"""Convert between Arrow tables and pandas frames: frames have plain numpy dtypes, tables lose nothing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from lindley.errors import BatchRefused
 def table_from_frame(frame: pd.DataFrame) -> pa.Table:
     """Return the frame's columns as an Arrow table without schema metadata; the index is left out.
 
-    NaN in a numpy float column is a missing value (null), as pandas means it and as its own CSV and
-    Parquet writers take it.
+    NaN in a numpy float column becomes null, as in pandas' own CSV and Parquet writers.
 
     Raises
     ------
@@ -39,13 +38,13 @@ def table_from_frame(frame: pd.DataFrame) -> pa.Table:
 def _array(name: str, series: pd.Series) -> pa.Array | pa.ChunkedArray:
     try:
         if isinstance(series.dtype, pd.DatetimeTZDtype):
-            # Not pa.array(series): pyarrow 25 takes a way there that pandas 3.1 warns against.
+            # Not pa.array(series): pyarrow 25 then calls a method that pandas 3.1 deprecates.
             naive = pa.array(series.dt.tz_convert(None).to_numpy(), from_pandas=True)
             return naive.cast(pa.timestamp(naive.type.unit, pa.lib.tzinfo_to_string(series.dtype.tz)))
         return pa.array(series, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise BatchRefused(
-            f"Column {name!r} of the frame cannot be held by a batch",
+            f"Column {name!r} of the frame cannot be part of a batch",
             expected="values of one flat type",
             found=f"dtype {series.dtype}: {error}"[:200],
             todo="give the column one dtype",
@@ -64,7 +63,7 @@ def frame_from_table(table: pa.Table) -> pd.DataFrame:
 
 
 def _plain(name: str, column: pa.ChunkedArray) -> Any:
-    """Return values that pandas and PyMC understand without extension dtypes."""
+    """Return values for pandas and PyMC, without extension dtypes."""
     kind, gaps = family(column.type), column.null_count > 0
     if kind == "timestamptz":
         return column.to_pandas()

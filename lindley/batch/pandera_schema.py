@@ -1,6 +1,6 @@
 """A declared pandera schema, behind the protocol of `lindley.batch.schema`.
 
-Kept in a module of its own because pandera takes a second to import.
+A module of its own, because pandera takes a second to import.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ from lindley.errors import BatchRefused, DeclarationRefused
 class PanderaSchema:
     """A declared pandera `DataFrameSchema`.
 
-    Columns of a declared type are cast to it without loss before pandera sees them; pandera's own
-    coercion therefore never has anything to lose. Parsers and defaults run, and what they return is
-    the batch. NaN and null are one in a pandas frame, so a batch under a pandera schema holds nulls
-    only. A column without a dtype keeps the type that the input has. Extra columns are refused,
-    unless the schema has ``strict="filter"``.
+    Columns of a declared type are cast to it without loss before pandera sees them, so that pandera's own
+    coercion loses nothing. Parsers and defaults run, and their result is the batch. NaN and null are the
+    same in a pandas frame, so a batch under a pandera schema contains nulls only. A column without a dtype
+    keeps the type of the input. Extra columns are refused, unless the schema has ``strict="filter"``.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ class PanderaSchema:
         if schema.index is not None or not schema.columns:
             raise DeclarationRefused(
                 "The declared schema was refused",
-                expected="at least one column, and no index: the rows of a batch are known by columns only",
+                expected="at least one column and no index: a batch has columns only",
                 found="an index" if schema.index is not None else "no column",
                 todo="declare index levels as columns",
             )
@@ -120,7 +119,7 @@ class PanderaSchema:
             unknown = set(values.drop_null().unique().to_pylist()) - set(kind.categories)
             if unknown:
                 raise BatchRefused(
-                    f"Column {name!r} holds categories that the schema does not declare",
+                    f"Column {name!r} contains categories that the schema does not declare",
                     expected=", ".join(map(repr, kind.categories))[:200],
                     found=", ".join(sorted(map(repr, unknown)))[:200],
                     todo="correct the values, or add the categories to the schema",
@@ -128,7 +127,7 @@ class PanderaSchema:
         if hasattr(kind, "__from_arrow__") and not isinstance(kind, pd.CategoricalDtype):
             return pd.Series(kind.__from_arrow__(values))
         series = values.to_pandas()
-        # A series with gaps cannot take an integer or boolean dtype; pandera reports it.
+        # A series with missing values cannot have an integer or boolean dtype; pandera reports it.
         if series.dtype == kind or missing_rows(values):
             return series
         return series.astype(kind)
@@ -144,17 +143,17 @@ class PanderaSchema:
                 todo="correct these values in the file, or the checks in the declaration",
             ) from error
         except Exception as error:
-            # Parsers are the user's code: whatever they raise refuses the batch, not the process.
+            # Parsers are the user's code: any error of theirs refuses the batch and does not end the process.
             raise BatchRefused(
                 "The declared schema could not be applied",
                 expected="pandera's parsers and checks to run",
                 found=f"{type(error).__name__}: {str(error)[:200]}",
-                todo="run schema.validate(frame) on the data and mend what it reports",
+                todo="run schema.validate(frame) on the data and correct what it reports",
             ) from error
 
 
 def _arrow_type(name: str, dtype: Any) -> pa.DataType | None:
-    """Return the Arrow type of a pandera dtype; None when it leaves the type open."""
+    """Return the Arrow type of a pandera dtype; None when the dtype leaves it open."""
     kind = dtype.type
     if isinstance(dtype, pandas_engine.Date):
         return pa.date32()
@@ -169,7 +168,7 @@ def _arrow_type(name: str, dtype: Any) -> pa.DataType | None:
         return plain_type(check_type(name, table_from_frame(empty).schema.field(name).type))
     except (BatchRefused, TypeError) as error:
         raise DeclarationRefused(
-            f"The schema declares column {name!r} with a dtype that batches cannot hold",
+            f"The schema declares column {name!r} with a dtype that batches cannot contain",
             expected="numbers, text, bytes, booleans, categories, decimals, dates, timestamps or durations",
             found=str(dtype),
             todo="declare another dtype",

@@ -1,4 +1,4 @@
-"""Reading Parquet files, whose own statement of their size is not trusted."""
+"""Reading Parquet files, with their stated size checked while they are decoded."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def read_parquet(name: str, data: bytes, schema: BatchSchema, limits: Limits) ->
 def _measured(
     name: str, data: bytes, schema: pa.Schema, columns: list[str], limits: Limits
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a Parquet file, and refuse the rest once they take too much memory."""
-    # Text stays dictionary encoded while it is measured: a short dictionary can repeat a long value
-    # millions of times.
+    """Yield the rows of a Parquet file; refuse it when they take too much memory."""
+    # Text stays dictionary encoded while it is measured: a file can repeat a long value of a short
+    # dictionary millions of times.
     texts = [field.name for field in schema if _is_text(field.type)]
     file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts, page_checksum_verification=True)
     size = 0
@@ -54,7 +54,7 @@ def _measured(
 
 
 def read_stored(path: Path, limits: Limits | None = None) -> pa.Table:
-    """Return the rows of a Parquet file of the ledger as they were stored.
+    """Return the rows of a Parquet file of the ledger as stored.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def read_stored(path: Path, limits: Limits | None = None) -> pa.Table:
 
 
 def _check_stated_size(name: str, metadata: pq.FileMetaData, limits: Limits) -> None:
-    """Refuse what the file's own metadata states to be too big, before any page is read."""
+    """Refuse a file that is too big by its own metadata, before any page is read."""
     groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
-    # A run of equal values is a few bytes of the file, whatever its length: numbers count as they decode.
+    # A long run of equal values takes a few bytes of the file: numbers count with their decoded size.
     kinds = [field.type for field in metadata.schema.to_arrow_schema()]
     width = sum(kind.bit_width for kind in kinds if pa.types.is_primitive(kind)) / 8
     for what, limit, found in (
@@ -87,7 +87,7 @@ def _check_stated_size(name: str, metadata: pq.FileMetaData, limits: Limits) -> 
 
 
 def _is_index(name: str, schema: pa.Schema) -> bool:
-    """Return whether the column is a pandas frame's nameless index, which says nothing about the rows."""
+    """Return whether the column is the nameless index of a pandas frame, which carries no data."""
     return b"pandas" in (schema.metadata or {}) and re.fullmatch(r"__index_level_\d+__", name) is not None
 
 
@@ -96,12 +96,12 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _value_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type of a column once its dictionary is undone."""
+    """Return the type of a column's values, also behind a dictionary."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _decoded_bytes(column: pa.Array) -> int:
-    """Return the size of the column once its dictionary is undone, without undoing it."""
+    """Return the decoded size of a column without decoding it."""
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
     lengths = pc.binary_length(column.dictionary).cast(pa.int64())

@@ -40,7 +40,7 @@ def read_table(path: Path, schema: BatchSchema, limits: Limits | None = None) ->
     BatchRefused
         If it has no rows, exceeds a limit, or has other columns than the schema declares.
     FileUnavailable
-        If the operating system does not give its bytes.
+        If the operating system does not let Lindley read it.
     """
     path, limits = Path(path), limits or Limits()
     name, form = shown_name(path), formats.format_of(path)
@@ -67,7 +67,7 @@ def read_table(path: Path, schema: BatchSchema, limits: Limits | None = None) ->
             f"{name} has no rows",
             expected="at least one row below the header",
             found=f"the columns {listed(table.column_names)} and nothing else",
-            todo="wait for data, or drop a file that has some",
+            todo="wait for data, or drop a file with rows",
         )
     return table
 
@@ -88,7 +88,7 @@ def _bytes_of(path: Path, limits: Limits) -> bytes:
             if size > limits.file_bytes:
                 raise too_big(name, "bytes in the file", limits.file_bytes, size)
             data = file.read()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:  # since it was looked at
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:  # since the check above
         raise BatchUnreadable(
             f"{name} cannot be read",
             expected=f"a {ANY_FORMAT} file",

@@ -1,8 +1,8 @@
-"""One small protocol over the two kinds of schema a declaration may have.
+"""A small protocol over the two kinds of schema that a declaration may have.
 
 A `pyarrow.Schema` declares types and nullability. A pandera `DataFrameSchema` (or `DataFrameModel`)
-declares checks as well. Either turns a table read from anywhere into one with the declared columns
-in declared order and exactly the declared types.
+declares checks as well. Both turn a table from any source into one with the declared columns in
+declared order and exactly the declared types.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lindley.batch.casting import cast_column
-from lindley.batch.digest import family, value_type
+from lindley.batch.digest import FLAT, family, flat_family, value_type
 from lindley.errors import BatchRefused, DeclarationRefused
 
 
@@ -28,9 +28,9 @@ class Column:
     name
         Its name.
     type
-        The Arrow type that batches hold; None accepts whatever flat type the input has.
+        The Arrow type in batches; None accepts any flat type.
     nullable
-        Whether null and NaN are admitted.
+        Whether null and NaN are allowed.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Column:
 
 
 class BatchSchema(Protocol):
-    """What a batch needs to know of a declared schema."""
+    """The interface of a declared schema."""
 
     def columns(self, found: Sequence[str]) -> tuple[Column, ...]:
         """Return the declared columns, in declared order, of an input with the columns `found`.
@@ -47,7 +47,7 @@ class BatchSchema(Protocol):
         Raises
         ------
         BatchRefused
-            If a declared column is missing, or a column is unexpected or there twice.
+            If a declared column is missing, or a column is unexpected or repeated.
         """
 
     def conform(self, table: pa.Table) -> pa.Table:
@@ -56,7 +56,7 @@ class BatchSchema(Protocol):
         Raises
         ------
         BatchRefused
-            If the table does not fit the schema; one paragraph with the columns and rows at fault.
+            If the table does not fit the schema; the message names the columns and rows at fault.
         """
 
 
@@ -93,7 +93,7 @@ class ArrowSchema:
 
 
 def check_type(name: str, kind: pa.DataType) -> pa.DataType:
-    """Return the type that batches hold for a declared type.
+    """Return the type that batches have for a declared type.
 
     Raises
     ------
@@ -102,8 +102,8 @@ def check_type(name: str, kind: pa.DataType) -> pa.DataType:
     """
     if family(kind) in (None, "null"):
         raise DeclarationRefused(
-            f"The schema declares column {name!r} with a type that batches cannot hold",
-            expected="numbers, text, bytes, booleans, decimals, dates, times, timestamps or durations",
+            f"The schema declares column {name!r} with a type that batches cannot contain",
+            expected=FLAT,
             found=str(kind)[:120],
             todo="declare flat columns",
         )
@@ -111,7 +111,7 @@ def check_type(name: str, kind: pa.DataType) -> pa.DataType:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the one type that stands for all text types and all byte types, other types as they are."""
+    """Return one type for all text types and one for all byte types, other types unchanged."""
     return {"string": pa.string(), "binary": pa.binary()}.get(family(kind) or "", value_type(kind))
 
 
@@ -147,26 +147,19 @@ def cast_table(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
     Raises
     ------
     BatchRefused
-        If a column cannot be cast without loss, or has a type that batches cannot hold.
+        If a column cannot be cast without loss, or has a type that batches cannot contain.
     """
     arrays, fields = [], []
     for column in columns:
         values = table.column(column.name)
-        kind = column.type
-        if family(values.type) is None:
-            raise BatchRefused(
-                f"Column {column.name!r} has a type that batches cannot hold",
-                expected=str(kind) if kind else "flat values",
-                found=str(values.type)[:120],
-                todo="spread nested values over flat columns",
-            )
-        arrays.append(cast_column(column.name, values, kind or plain_type(values.type)))
+        flat_family(column.name, values.type)
+        arrays.append(cast_column(column.name, values, column.type or plain_type(values.type)))
         fields.append(pa.field(column.name, arrays[-1].type, nullable=column.nullable))
     return pa.table(arrays, schema=pa.schema(fields))
 
 
 def check_nulls(table: pa.Table, columns: Sequence[Column]) -> None:
-    """Refuse null and NaN in columns that admit neither, naming columns and rows.
+    """Refuse null and NaN in columns that allow neither, naming columns and rows.
 
     Raises
     ------
@@ -182,7 +175,7 @@ def check_nulls(table: pa.Table, columns: Sequence[Column]) -> None:
             problems.append(f"{column.name!r} in {counted(len(rows), 'row')} (row {rows_text(rows)})")
     if problems:
         raise BatchRefused(
-            "Values are missing where the schema admits none",
+            "Values are missing where the schema allows none",
             expected="neither null nor NaN in these columns",
             found=_first(problems),
             todo="fill in the values, or declare the columns nullable",

@@ -12,6 +12,7 @@ import xarray as xr
 
 from lindley.batch.batch import batch_from_frame
 from lindley.batch.declared_schema import as_schema
+from lindley.batch.digest import family
 from lindley.batch.schema import Column
 from lindley.errors import BatchRefused
 from lindley.inference.predictive import predictive_draws
@@ -25,6 +26,13 @@ from lindley.report.numbers import QUANTILES
 SERVING_DRAWS = 1000
 #: Prefix of the variables that hold context rows.
 _CONTEXT = "context:"
+_INSTANT = ("datetime", pd.Timestamp(0))
+#: MLflow's type and a neutral value of a column, by the family of its declared type; None: undeclared.
+_SERVED: dict[str | None, tuple[str, Any]] = {
+    None: ("double", 0.5), "int": ("long", 0), "float": ("double", 0.5), "decimal": ("double", 0.5),
+    "bool": ("boolean", False), "string": ("string", ""), "binary": ("string", b""), "date": _INSTANT,
+    "timestamp": _INSTANT, "timestamptz": _INSTANT, "time": _INSTANT, "duration": _INSTANT,
+}  # fmt: skip
 
 
 def serving_draws(
@@ -35,7 +43,7 @@ def serving_draws(
     constants: dict[str, float] | None = None,
     context: pd.DataFrame | None = None,
 ) -> xr.Dataset:
-    """Select what predictions need: draws of carried variables, with state as it passes on.
+    """Select the draws for predictions: those of carried variables, with state carried forward.
 
     Parameters
     ----------
@@ -46,18 +54,18 @@ def serving_draws(
     constants
         Frozen constants of preprocessing.
     context
-        The last rows so far, for a model that conditions on rows before its own.
+        The newest rows, for a model that conditions on rows before its own.
 
     Returns
     -------
     xarray.Dataset
-        Variables [sample, ...] with all labels that the belief knows (see `lindley.model.natural_scale`),
-        `SERVING_DRAWS` draws at most, evenly spaced over all chains; constants as an attribute, context as
-        variables [context_row].
+        Variables [sample, ...] with all labels of the belief (see `lindley.model.natural_scale`), at most
+        `SERVING_DRAWS` draws, evenly spaced over all chains; constants as an attribute, context as variables
+        [context_row].
     """
     chosen: dict[str, Any] = {}
     labels: dict[str, Any] = {}
-    # One dim has the same labels for all variables: those that are known of each.
+    # A dim has the same labels for all variables: those that all of them have.
     for array in xr.align(*carried_arrays(tree, coordinates, declaration.carry).values(), join="inner"):
         flat = array.values.reshape(-1, *array.shape[2:])
         keep = np.linspace(0, len(flat) - 1, min(SERVING_DRAWS, len(flat))).astype(int)
@@ -77,7 +85,7 @@ def predict(
     Parameters
     ----------
     draws
-        What `serving_draws` selected.
+        The result of `serving_draws`.
     declaration
         The chain's declaration.
     inputs
@@ -114,12 +122,12 @@ def predict(
 
 
 def _labelled(array: xr.DataArray, model: Any, declaration: Declaration) -> np.ndarray:
-    """Return draws [sample, ...] of the labels that the model of the inputs has, in its order.
+    """Return draws [sample, ...] of the labels of the inputs' model, in its order.
 
     Raises
     ------
     BatchRefused
-        If it has a label that the draws do not have.
+        If the draws lack a label.
     """
     for dim in array.dims[1:]:
         wanted = model.coords.get(dim)
@@ -132,23 +140,23 @@ def _labelled(array: xr.DataArray, model: Any, declaration: Declaration) -> np.n
                 f"The inputs have labels of {dim} that the belief of {declaration.name} has no draws for",
                 expected=f"some of {', '.join(held[:20])}",
                 found=", ".join(unknown[:5]),
-                todo="predict for labels that it has, or update the chain with a batch of the others",
+                todo="predict for labels of the belief, or update the chain with a batch of the others",
             )
         array = array.isel({dim: [held.index(str(label)) for label in wanted]})
     return np.asarray(array.values)
 
 
 def with_outcomes(inputs: pd.DataFrame, declaration: Declaration, *, every: bool = False) -> pd.DataFrame:
-    """Fill in observed columns that are missing; their values do not matter to a prediction.
+    """Fill in missing observed columns; their values have no effect on a prediction.
 
-    With `every`, all missing columns are filled in: enough to look at the model, not to fit it.
+    With `every`, all missing columns are filled in: enough to inspect the model, not to fit it.
     """
     frame = inputs.copy()
     names = [column.name for column in _declared(declaration)] if every else declaration.observed
     missing = [name for name in names if name not in frame.columns]
     for column in _declared(declaration):
         if column.name in missing:
-            frame[column.name] = _neutral(column.type)
+            frame[column.name] = _served(column)[1]
     unknown = [name for name in missing if name not in frame.columns]
     if unknown:
         raise BatchRefused(
@@ -162,41 +170,22 @@ def with_outcomes(inputs: pd.DataFrame, declaration: Declaration, *, every: bool
 
 def input_columns(declaration: Declaration) -> list[tuple[str, str, bool]]:
     """Return (name, MLflow type name, required) of each input column of a prediction."""
-    return [(c.name, _type_name(c.type), c.name not in declaration.observed) for c in _declared(declaration)]
+    return [(c.name, _served(c)[0], c.name not in declaration.observed) for c in _declared(declaration)]
+
+
+def _served(column: Column) -> tuple[str, Any]:
+    """Return MLflow's type and a neutral value of a declared column."""
+    return _SERVED[None if column.type is None else family(column.type)]
 
 
 def _declared(declaration: Declaration) -> tuple[Column, ...]:
-    """Return the declared columns, whatever columns an input has."""
+    """Return all declared columns, whichever the input has."""
     schema = declaration.schema
     if isinstance(schema, pa.Schema):
         names = list(schema.names)
     else:
         names = list((schema.to_schema() if hasattr(schema, "to_schema") else schema).columns)
     return as_schema(declaration.schema).columns(names)
-
-
-def _neutral(kind: pa.DataType | None) -> Any:
-    if kind is None:
-        return 0.5
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return ""
-    if pa.types.is_temporal(kind):
-        return pd.Timestamp(0)
-    if pa.types.is_boolean(kind):
-        return False
-    return 0 if pa.types.is_integer(kind) else 0.5
-
-
-def _type_name(kind: pa.DataType | None) -> str:
-    if kind is None:
-        return "double"
-    if pa.types.is_integer(kind):
-        return "long"
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return "double"
-    if pa.types.is_boolean(kind):
-        return "boolean"
-    return "datetime" if pa.types.is_temporal(kind) else "string"
 
 
 def _summary(name: str, values: np.ndarray) -> pd.DataFrame:
