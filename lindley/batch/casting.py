@@ -89,9 +89,7 @@ def shown_value(value: pa.Scalar) -> str:
         plain = value.as_py()
         text = repr(plain) if isinstance(plain, str | bytes) else str(plain)
     except (ValueError, OverflowError):
-        text = value.cast(
-            pa.string()
-        ).as_py()  # Outside the range of Python's own type, such as the year 33658.
+        text = value.cast(pa.string()).as_py()  # Out of the range of Python's type, as the year 33658.
     return text if len(text) <= 60 else text[:57] + "..."
 
 

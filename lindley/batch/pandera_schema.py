@@ -23,11 +23,11 @@ from lindley.batch.schema import (
     check_names,
     check_nulls,
     check_type,
-    counted,
     missing_rows,
     plain_type,
 )
 from lindley.errors import BatchRefused, DeclarationRefused
+from lindley.report.text import counted
 
 
 class PanderaSchema:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from lindley.batch.casting import cast_column
 from lindley.batch.digest import FLAT, family, flat_family, value_type
 from lindley.errors import BatchRefused, DeclarationRefused
+from lindley.report.text import counted
 
 
 @dataclass(frozen=True)
@@ -192,11 +193,6 @@ def rows_text(positions: Sequence[int], limit: int = 3) -> str:
     """Return the first few positions as row numbers that start at 1."""
     text = ", ".join(str(position + 1) for position in positions[:limit])
     return text + ", ..." if len(positions) > limit else text
-
-
-def counted(number: int, noun: str) -> str:
-    """Return "1 row", "2 rows"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def listed(names: Iterable[str], limit: int = 10) -> str:

@@ -1,4 +1,4 @@
-"""A chain against the pooled refit: how far means and widths are off, parameter by parameter."""
+"""A chain compared with the pooled refit: errors of means and sds, parameter by parameter."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from lindley.report import style
 
-#: Parameters shown at most, those whose means are furthest off.
+#: Parameters shown at most, those with the largest errors of their means.
 MAX_ROWS = 40
-#: What counts as agreement: means within a tenth of an sd, sds within a twentieth.
+#: Agreement: means within a tenth of an sd, sds within a twentieth.
 _AGREE = {"error": (-0.1, 0.1), "sd_ratio": (0.95, 1.05)}
 
 
@@ -21,7 +21,7 @@ def audit_figure(table: pd.DataFrame, *, title: str = "Sequential against pooled
     Parameters
     ----------
     table
-        What `lindley.operations.rebase.audit_table` returned.
+        The result of `lindley.operations.rebase.audit_table`.
     title
         Title of the figure.
 
@@ -45,8 +45,7 @@ def audit_figure(table: pd.DataFrame, *, title: str = "Sequential against pooled
         gap=(0.35, 0),
         title=title,
         note=f"{left_out} more parameters are not shown" if left_out else "",
-        left=1.7,
-        bottom=0.55,
+        margin=(1.7, 0.55),
     )
     one, two = panels[0]
     if rows.empty:

@@ -16,13 +16,13 @@ from lindley.report import style
 from lindley.report.draws import Scalar, choose, draws, finite, group, is_flat
 from lindley.report.numbers import QUANTILES, format_pair
 
-#: Parameters shown at most; a picture of more is not read.
+#: Parameters shown at most; a larger figure cannot be read.
 MAX_PANELS = 24
 #: Fewer draws than this are drawn one by one.
 MIN_DENSITY = 20
-#: The panel reaches no further than this many posterior widths on either side.
+#: Largest reach of a panel on either side, in posterior widths.
 REACH = 5.0
-#: A flat prior is drawn at least this high, as a share of the posterior's height.
+#: Smallest height of a flat prior, as a share of the posterior's height.
 LEAST_HEIGHT = 0.15
 
 _BARS = {"posterior": -0.10, "prior": -0.20}
@@ -40,7 +40,7 @@ def prior_posterior_figure(
         Group ``posterior[chain, draw, ...]`` and, where there is one, ``prior[chain, draw, ...]``.
     parameters
         Names of variables or labels of elements to show, e.g. ``["R0", "beta[north]"]``; all by
-        default. At most `MAX_PANELS` are shown, and the figure says so.
+        default. At most `MAX_PANELS` are shown, and the figure states so.
     title
         Title of the figure.
 
@@ -51,9 +51,9 @@ def prior_posterior_figure(
 
     Notes
     -----
-    Densities have equal areas, except that a prior too flat to be seen is raised. A panel is as wide
-    as both beliefs, but at most `REACH` posterior widths on either side; an arrow marks an interval
-    that leaves it. Bars are the 50% and 90% intervals. Draws that are not finite are left out and counted.
+    Densities have equal areas, except that a prior too flat to be visible is raised. A panel covers
+    both beliefs, but at most `REACH` posterior widths on either side; an arrow marks an interval that
+    extends beyond it. Bars are the 50% and 90% intervals. Draws that are not finite are left out and counted.
     """
     posterior, prior = group(trace, "posterior"), group(trace, "prior")
     chosen, total, unknown = choose(posterior, parameters, MAX_PANELS)
@@ -66,9 +66,9 @@ def prior_posterior_figure(
     if unknown:
         notes.append(f"not in the trace: {', '.join(style.words(name, 24) for name in unknown[:3])}")
     figure, panels = style.sheet(
-        rows, columns, panel=panel, gap=(0.35, 0.78), title=title, note="; ".join(notes), bottom=0.42
+        rows, columns, panel=panel, gap=(0.35, 0.78), title=title, note="; ".join(notes), margin=(0.3, 0.42)
     )
-    flat = [axes for line in panels for axes in line]
+    flat = panels.ravel()
     for axes, scalar in zip(flat, chosen, strict=False):
         _panel(axes, scalar, draws(posterior, scalar), _prior_draws(prior, posterior, scalar))
     for axes in flat[max(len(chosen), 1) :]:
@@ -86,7 +86,7 @@ def prior_posterior_figure(
 
 
 def _prior_draws(prior: xr.Dataset, posterior: xr.Dataset, scalar: Scalar) -> np.ndarray:
-    """Return the prior's draws of the same element, none if its own shape is another one."""
+    """Return the prior's draws of the same element, none if its shape differs."""
     if scalar.variable not in prior:
         return np.empty(0)
     shapes = [
@@ -122,8 +122,8 @@ def _panel(axes: Axes, scalar: Scalar, posterior: np.ndarray, prior: np.ndarray)
     axes.set(xlim=window, ylim=(-0.28, 1.08), yticks=[])
     axes.spines["left"].set_visible(False)
     style.numeric(axes.xaxis, 4)
-    said = " → ".join(_moments(values) for values in beliefs.values() if values.size)
-    axes.set_xlabel(said, labelpad=3, **style.type_(8, style.FAINT))
+    moments = " → ".join(_moments(values) for values in beliefs.values() if values.size)
+    axes.set_xlabel(moments, labelpad=3, **style.type_(8, style.FAINT))
 
 
 def _moments(values: np.ndarray) -> str:
@@ -148,11 +148,11 @@ def _window(posterior: np.ndarray, prior: np.ndarray) -> tuple[float, float]:
 
 
 def _density(values: np.ndarray, window: tuple[float, float]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return grid and density inside the window, None for draws that have none to speak of."""
+    """Return grid and density inside the window, None for draws that have no usable one."""
     inside = values[(values >= window[0]) & (values <= window[1])]
     if inside.size < MIN_DENSITY or is_flat(inside):
         return None
-    # On the window's own scale: bandwidths of very small or large draws would leave the doubles.
+    # On the window's own scale: bandwidths of very small or large draws would overflow a double.
     width = window[1] - window[0]
     unit = (inside - window[0]) / width
     if np.ptp(unit) < 1e-6:
@@ -162,7 +162,7 @@ def _density(values: np.ndarray, window: tuple[float, float]) -> tuple[np.ndarra
 
 
 def _sticks(axes: Axes, values: np.ndarray, colour: str, window: tuple[float, float]) -> None:
-    """Draw a few draws, or the one value of all, as upright lines; nothing if most are out of sight."""
+    """Draw a few draws, or the one value of all, as vertical lines; nothing if most are outside."""
     inside = values[(values >= window[0]) & (values <= window[1])]
     if inside.size * 2 > values.size:
         few = inside.size < MIN_DENSITY

@@ -1,4 +1,4 @@
-"""Scalar parameters taken out of a trace: their labels, their draws, and which of them to show."""
+"""Scalar parameters of a trace: their labels, their draws, and the choice of those to show."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def choose(
     chosen : list of Scalar
         In the order of the posterior.
     total : int
-        How many there were to choose from.
+        Number of parameters to choose from.
     unknown : list of str
         Names asked for that the posterior does not have.
     """
@@ -121,7 +121,7 @@ def draws(dataset: xr.Dataset, scalar: Scalar) -> np.ndarray:
 
 
 def drawable(values: np.ndarray) -> np.ndarray:
-    """Return a float copy with NaN in place of what is not finite or too large to be drawn."""
+    """Return a float copy with NaN in place of values that are not finite or too large to be drawn."""
     values = np.array(values, dtype=float)
     values[~(np.abs(values) <= DRAWABLE)] = np.nan
     return values
@@ -133,6 +133,6 @@ def finite(values: np.ndarray) -> np.ndarray:
 
 
 def is_flat(values: np.ndarray) -> bool:
-    """Return whether finite values are too close to each other to be told apart in a picture."""
+    """Return whether finite values are too close to each other to be distinguished in a figure."""
     spread, scale = float(np.ptp(values)), float(np.max(np.abs(values)))
     return spread <= 1e-12 * scale or spread < 1e-200

@@ -1,4 +1,4 @@
-"""The figures of a link and of a chain, and how they become files."""
+"""The figures of a link and of a chain, and their conversion to files."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = [
 def save(figure: Figure, target: Path | BinaryIO) -> None:
     """Write a figure as PNG and empty it.
 
-    The bytes depend on the figure and on the versions of matplotlib and its libraries only: no
-    date, no version and no path are written into the file.
+    The bytes depend on the figure and on the versions of matplotlib and its libraries only: the file
+    contains no date, version or path.
 
     Parameters
     ----------

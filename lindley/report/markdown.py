@@ -1,7 +1,7 @@
-"""Text from outside (names, messages, addresses) made safe to stand in Markdown.
+"""Make untrusted text (names, messages, addresses) safe in Markdown.
 
-The same note is shown by several renderers: MLflow's (Showdown, GitHub flavour), Prefect's (GitHub
-flavour) and the terminal's (CommonMark). What is escaped here is literal text in all of them.
+Several renderers show the same note: MLflow's (Showdown, GitHub flavour), Prefect's (GitHub flavour) and
+the terminal's (CommonMark). Escaped text is literal text in all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from lindley.report.text import one_line
 
-#: Characters of an address that stay as they are; the rest, quotes and brackets too, is percent-encoded.
+#: Characters of an address that stay unchanged; all others are percent-encoded, also quotes and brackets.
 _URL_SAFE = ":/?#@!$&+,;=%~-._"
 #: HTML and mentions become entities, which no renderer reads as structure.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "@": "&#64;"}
@@ -55,7 +55,7 @@ def link(label: object, address: str, limit: int = 400) -> str:
     address
         The address; percent-encoded where it could end the link early.
     limit
-        A longer address is left out: cut, it would lead somewhere else.
+        A longer address is left out, because a cut one would lead elsewhere.
     """
     text = escape(label, 80)
     try:

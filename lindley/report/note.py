@@ -1,4 +1,4 @@
-"""The Markdown note of a link: what changed, in words and a small table."""
+"""The Markdown note of a link: the change of the belief, in words and a small table."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lindley.report.markdown import code, escape, table
 from lindley.report.markdown import link as markdown_link
 from lindley.report.numbers import format_interval, format_pair, format_ratio, format_shift
 from lindley.report.tables import prior_text, summary_values
+from lindley.report.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,13 +154,9 @@ def _which(link: NotedLink) -> str:
     return f"a {escape(link.status, 20)} version"
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
-
-
 def _opening(link: NotedLink) -> str:
     """State what kind of change this is and where its data came from."""
-    batch = f"batch {code(link.batch.origin, 80)} ({_rows(link.batch.rows)})" if link.batch else ""
+    batch = f"batch {code(link.batch.origin, 80)} ({counted(link.batch.rows, 'row')})" if link.batch else ""
     before = "the model's own priors" if link.prior is None else f"the posterior of link {link.prior}"
     if link.kind == "update" and batch:
         return f"{batch[0].upper()}{batch[1:]} updated {before}."
@@ -186,7 +183,9 @@ def _dropped(link: NotedLink) -> str:
     if not dropped or not dropped.rows:
         return ""
     one = dropped.rows == 1
-    return f"{_rows(dropped.rows)} of the file {'was' if one else 'were'} already counted and left out."
+    return (
+        f"{counted(dropped.rows, 'row')} of the file {'was' if one else 'were'} already counted and left out."
+    )
 
 
 def _movement(values: list[tuple[str, dict[str, float]]]) -> str:

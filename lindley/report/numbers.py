@@ -1,4 +1,4 @@
-"""Numbers as people read them: as many digits as the standard deviation supports."""
+"""Format numbers for people: with as many digits as the standard deviation supports."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 #: The quantiles of a summary, by the name of their column.
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
-#: What stands where there is no number.
+#: Text for a missing number.
 MISSING = "n/a"
-#: Significant digits of a number that comes without a standard deviation.
+#: Significant digits of a number without a standard deviation.
 ALONE_DIGITS = 4
 #: A double has no more significant digits than these.
 DOUBLE_DIGITS = 16
@@ -69,7 +69,7 @@ def format_pair(mean: float | None, sd: float | None) -> str:
         return f"{format_number(mean, sd)} ± {format_number(sd, sd)}"
     exponent = _exponent(max(abs(mean), sd))
     decimals = min(max(_decimals(sd) + exponent, 0), DOUBLE_DIGITS)
-    if decimals == DOUBLE_DIGITS:  # sd is lost beside the mean: no common exponent shows both
+    if decimals == DOUBLE_DIGITS:  # the sd is too small beside the mean for a common exponent
         return f"{format_number(mean, sd)} ± {format_number(sd, sd)}"
     # Decimal scales exactly where a power of ten would leave the range of a double.
     shown = [_unsigned_zero(f"{Decimal(repr(x)).scaleb(-exponent):.{decimals}f}") for x in (mean, sd)]

@@ -1,4 +1,4 @@
-"""Posterior predictive check: the batch against what the belief predicts for it."""
+"""Posterior predictive check: the batch against the predictions of the belief."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_VARIABLES = 8
 MAX_INTERVALS = 60
 #: Whole numbers with at most this many values are drawn as frequencies.
 MAX_VALUES = 12
-#: Draws and observations used at most, evenly spaced; more change nothing that can be seen.
+#: Draws and observations used at most, evenly spaced; more make no visible difference.
 MAX_DRAWS, MAX_OBSERVATIONS = 400, 20_000
 #: Points of a cumulative curve.
 GRID = 200
@@ -77,8 +77,7 @@ def predictive_figure(trace: xr.DataTree, *, title: str = "Posterior predictive 
         gap=(0, 0.85),
         title=title,
         note=note,
-        left=0.75,
-        bottom=0.45,
+        margin=(0.75, 0.45),
     )
     for (axes,), name in zip(panels, shown, strict=False):
         check = _check(trace, name)
@@ -97,7 +96,7 @@ def predictive_figure(trace: xr.DataTree, *, title: str = "Posterior predictive 
 
 
 def _check(trace: xr.DataTree, name: str) -> _Check | str:
-    """Return what is to be drawn, or why nothing can be."""
+    """Return the data to draw, or why there are none."""
     observed, predictive = group(trace, "observed_data")[name], group(trace, "posterior_predictive")
     if name not in predictive:
         return "no posterior predictive draws"
@@ -133,19 +132,19 @@ def _labels(observed: xr.DataArray, keep: np.ndarray) -> tuple[list[str], str]:
     if observed.ndim == 1:
         dim = str(observed.dims[0])
         labels = axis_labels(observed, dim)
-        # ArviZ names a dim that the model did not name `y_dim_0`: to people it is the row.
+        # ArviZ names a dim `y_dim_0` where the model has no name for it: its labels are row numbers.
         return [labels[i] for i in keep], "observation" if "_dim_" in dim else dim
     return [str(i) for i in keep], "observation"
 
 
 def _draw(axes: Axes, check: _Check) -> None:
-    """Draw one variable in the manner its size and values ask for."""
+    """Draw one variable in the form that suits its size and values."""
     low, high = np.quantile(check.predicted, [0.05, 0.95], axis=0)
     inside = (check.observed >= low) & (check.observed <= high)
-    said = f"{int(inside.sum())} of {inside.size} inside 90%"
+    remark = f"{int(inside.sum())} of {inside.size} inside 90%"
     if check.lost:
-        said += f", {check.lost} of {check.lost + check.predicted.shape[0]} draws not finite"
-    style.heading(axes, check.name, said)
+        remark += f", {check.lost} of {check.lost + check.predicted.shape[0]} draws not finite"
+    style.heading(axes, check.name, remark)
     if (values := _few_values(check)) is not None:
         _frequencies(axes, check, values)
     elif check.observed.size <= MAX_INTERVALS:
@@ -155,7 +154,7 @@ def _draw(axes: Axes, check: _Check) -> None:
 
 
 def _few_values(check: _Check) -> np.ndarray | None:
-    """Return the values of small whole numbers, None if they are not worth a frequency each."""
+    """Return the values of small whole numbers, None if frequencies do not suit them."""
     count = check.observed.size
     if count < 10:
         return None
@@ -175,12 +174,18 @@ def _intervals(axes: Axes, check: _Check, inside: np.ndarray) -> None:
     axes.plot(
         places, q50, linestyle="none", marker="_", color=style.POSTERIOR, markersize=wide, markeredgewidth=1.4
     )
-    for chosen, colour, marker in ((inside, style.OBSERVED, "o"), (~inside, style.ALARM, "D")):
-        axes.plot(places[chosen], check.observed[chosen], marker, color=colour, markersize=4.5, zorder=5)
+    _points(axes, check.observed, inside)
     axes.set_xlim(-0.7, places.size - 0.3)
     _scale_y(axes, np.concatenate([check.observed, q05, q95]))
     style.labelled(axes, check.labels, _WIDTH)
     _name_axes(axes, check.axis, "value")
+
+
+def _points(axes: Axes, observed: np.ndarray, inside: np.ndarray) -> None:
+    """Draw observed values, marked by whether they are inside their 90% interval."""
+    for chosen, colour, marker in ((inside, style.OBSERVED, "o"), (~inside, style.ALARM, "D")):
+        places = np.flatnonzero(chosen)
+        axes.plot(places, observed[chosen], marker, color=colour, markersize=4.5, zorder=5)
 
 
 def _scale_y(axes: Axes, values: np.ndarray) -> None:
@@ -195,7 +200,7 @@ def _scale_y(axes: Axes, values: np.ndarray) -> None:
 
 
 def _frequencies(axes: Axes, check: _Check, values: np.ndarray) -> None:
-    """Draw how often each value occurs, predicted and observed."""
+    """Draw the share of each value, predicted and observed."""
     predicted = np.stack([(check.predicted == value).mean(axis=1) for value in values], axis=1)
     observed = np.array([(check.observed == value).mean() for value in values])
     q05, q25, q50, q75, q95 = np.quantile(predicted, _LEVELS, axis=0)
@@ -204,8 +209,7 @@ def _frequencies(axes: Axes, check: _Check, values: np.ndarray) -> None:
     axes.bar(places, q50, width=0.7, color=style.POSTERIOR, alpha=0.18)
     axes.vlines(places, q05, q95, color=style.POSTERIOR, linewidth=1.6)
     axes.vlines(places, q25, q75, color=style.POSTERIOR, linewidth=5, alpha=0.6)
-    for chosen, colour, marker in ((inside, style.OBSERVED, "o"), (~inside, style.ALARM, "D")):
-        axes.plot(places[chosen], observed[chosen], marker, color=colour, markersize=5, zorder=5)
+    _points(axes, observed, inside)
     axes.set_xticks(places, [f"{value:.0f}" for value in values], **style.type_(7.5))
     axes.set(xlim=(-0.8, values.size - 0.2), ylim=(0, max(float(q95.max()), float(observed.max())) * 1.12))
     style.numeric(axes.yaxis, 5)

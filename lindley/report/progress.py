@@ -1,4 +1,4 @@
-"""One parameter along the chain: how its belief sharpens link by link."""
+"""One parameter along the chain: its interval after each link."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lindley.report.numbers import QUANTILES, format_number
 
 #: Up to this many links each has its own bar; more are drawn as bands.
 MAX_BARS = 60
-#: The first prior reaches this many times the links' own range at most.
+#: Largest reach of the first prior beyond the links' own range, as a share of that range.
 PRIOR_REACH = 0.6
 
 
@@ -45,7 +45,7 @@ def chain_figure(
     reference
         A value to compare with, drawn as a dashed line.
     reference_label
-        What the reference is, for the legend.
+        Name of the reference in the legend.
     title
         Title of the figure; by default ``PARAMETER, link by link``.
 
@@ -56,9 +56,9 @@ def chain_figure(
 
     Notes
     -----
-    The vertical axis follows the links that saw data. A genesis prior that is much wider leaves the
-    panel, which an arrow marks. The axis is logarithmic when everything on it is positive and the
-    links' intervals span more than a factor of ten.
+    The vertical axis covers the links with data. A genesis prior that is much wider extends beyond the
+    panel, marked by an arrow. The axis is logarithmic when all its values are positive and the links'
+    intervals span more than a factor of ten.
     """
     quantiles = drawable(np.array([[_number(row.get(q)) for q in QUANTILES] for row in rows]).reshape(-1, 5))
     genesis = np.array([row.get("link") == 0 for row in rows], dtype=bool)
@@ -71,10 +71,9 @@ def chain_figure(
         gap=(0, 0),
         title=title or f"{parameter}, link by link",
         note=_note(rows, quantiles, genesis),
-        left=0.8,
-        bottom=0.5,
+        margin=(0.8, 0.5),
     )
-    axes = panels[0][0]
+    axes = panels[0, 0]
     if not np.isfinite(quantiles[:, 2]).any():
         style.message(axes, "no link has an interval of this parameter")
         return figure
@@ -110,13 +109,13 @@ def _number(value: Any) -> float:
 
 
 def _note(rows: Sequence[Mapping[str, Any]], quantiles: np.ndarray, genesis: np.ndarray) -> str:
-    """Say where the belief stands after the last link."""
+    """State the belief after the last link."""
     known = np.flatnonzero(np.isfinite(quantiles).all(axis=1) & ~genesis)
     if known.size == 0:
         return ""
     last = int(known[-1])
     low, _, middle, _, high = quantiles[last]
-    # The interval's width in the part of an sd: as many digits as the belief has.
+    # The sd from the width of the interval: as many digits as the belief supports.
     sd = (high - low) / 3.29
     shown = [format_number(x, sd) for x in (middle, low, high)]
     number = rows[last].get("link", last)
@@ -124,14 +123,14 @@ def _note(rows: Sequence[Mapping[str, Any]], quantiles: np.ndarray, genesis: np.
 
 
 def _wide(quantiles: np.ndarray, genesis: np.ndarray, reference: float) -> bool:
-    """Whether a logarithmic axis shows the links better."""
+    """Return whether a logarithmic axis suits the links."""
     everything = np.append(quantiles[np.isfinite(quantiles)], reference if np.isfinite(reference) else 1.0)
     seen = quantiles[~genesis & np.isfinite(quantiles).all(axis=1)]
     return bool(seen.size and (everything > 0).all() and seen.max() > 10 * seen.min())
 
 
 def _limits(quantiles: np.ndarray, genesis: np.ndarray, reference: float) -> tuple[float, float]:
-    """Return the range of the links that saw data, with some of the genesis prior's."""
+    """Return the range of the links with data, extended towards the genesis prior's."""
     seen = quantiles[~genesis] if np.isfinite(quantiles[~genesis]).any() else quantiles
     values = seen[np.isfinite(seen)]
     if np.isfinite(reference):
@@ -178,7 +177,7 @@ def _bands(axes: Axes, quantiles: np.ndarray, genesis: np.ndarray) -> None:
 
 
 def _arrows(axes: Axes, quantiles: np.ndarray, ylim: tuple[float, float]) -> None:
-    """Mark intervals that leave the panel."""
+    """Mark intervals that extend beyond the panel."""
     for place, (q05, *_, q95) in enumerate(quantiles):
         for edge, beyond, marker in ((ylim[0], q05 < ylim[0], "v"), (ylim[1], q95 > ylim[1], "^")):
             if beyond:

@@ -1,4 +1,4 @@
-"""Trace and rank plot: whether the chains of a fit agree."""
+"""Trace and rank plot: show whether the chains of a fit agree."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from lindley.report.numbers import format_r_hat
 
 #: Parameters shown at most, those with the highest R-hat.
 MAX_ROWS = 12
-#: Parameters among which the highest R-hat are sought.
+#: Parameters whose R-hat is computed at most.
 MAX_CANDIDATES = 400
 #: Bins of a rank histogram at most, and draws per bin and chain at least.
 MAX_BINS, MIN_PER_BIN = 20, 5
-#: Share of fits with independent draws in which some bin leaves the grey band.
+#: Probability that some bin of independent draws is outside the grey band.
 FALSE_ALARM = 0.01
 
 
 def rank_figure(
     trace: xr.DataTree, parameters: Sequence[str] | None = None, *, title: str = "Trace and ranks"
 ) -> Figure:
-    """Draw the draws of every chain in order, and how its ranks spread among those of all chains.
+    """Draw the draws of every chain in order, and the distribution of their ranks among all chains.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def rank_figure(
         ``sample_stats.diverging[chain, draw]`` where there is one.
     parameters
         Names of variables or labels of elements to show; all by default. At most `MAX_ROWS` are
-        shown, highest R-hat first, and the figure says so.
+        shown, highest R-hat first, and the figure states so.
     title
         Title of the figure.
 
@@ -52,8 +52,8 @@ def rank_figure(
     Notes
     -----
     Rank plots are those of Vehtari et al. 2021 (https://doi.org/10.1214/20-BA1221). The grey band
-    holds all bins of all chains at once with probability 1 - `FALSE_ALARM` when draws are
-    independent; slow mixing alone makes them leave it.
+    contains all bins of all chains at once with probability 1 - `FALSE_ALARM` when draws are
+    independent; slow mixing alone also puts bins outside it.
     """
     posterior = group(trace, "posterior")
     candidates, total, unknown = choose(posterior, parameters, MAX_CANDIDATES)
@@ -62,14 +62,14 @@ def rank_figure(
     ]
     notes = ["right: ranks among all chains; grey band: independent draws, 99% of all bins at once"]
     if len(shown) > MAX_ROWS:
-        # A parameter without an R-hat is as suspect as the worst.
+        # A parameter without an R-hat comes first, with the worst.
         shown = sorted(shown, key=lambda item: -np.nan_to_num(item[2], nan=np.inf))[:MAX_ROWS]
         notes.insert(0, f"{MAX_ROWS} of {total} parameters, highest R-hat first")
     if unknown:
         notes.append(f"not in the trace: {', '.join(style.words(name, 24) for name in unknown[:3])}")
     figure, panels = style.sheet(
         max(len(shown), 1), 2, panel=(0, 1.15), gap=(0.45, 0.36), title=title, note="; ".join(notes),
-        left=0.75, bottom=0.42, widths=(5.0, 3.2),
+        margin=(0.75, 0.42), widths=(5.0, 3.2),
     )  # fmt: skip
     diverging = _diverging(trace)
     for line, (scalar, values, r_hat) in zip(panels, shown, strict=False):
@@ -105,7 +105,7 @@ def _colour(chain: int) -> str:
 
 
 def _diverging(trace: xr.DataTree) -> np.ndarray:
-    """Return diverging[chain, draw], empty where the sampler kept no such record."""
+    """Return diverging[chain, draw], empty where the sampler did not record divergences."""
     stats = group(trace, "sample_stats")
     if "diverging" not in stats or set(stats["diverging"].dims) != {"chain", "draw"}:
         return np.empty((0, 0), dtype=bool)
@@ -117,7 +117,7 @@ def _r_hat(values: np.ndarray) -> float:
     chains, count = values.shape
     if chains < 2 or count < 4 or not np.isfinite(values).all() or is_flat(values):
         return float("nan")
-    # A chain that never moved has no variance to divide by; its R-hat is infinite, not a warning.
+    # A chain that never moved has no variance to divide by; its R-hat is infinite.
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(array_stats.rhat(values / np.abs(values).max(), chain_axis=0, draw_axis=1))
 
@@ -144,7 +144,7 @@ def _trace_panel(axes: Axes, scalar: Scalar, values: np.ndarray, r_hat: float, d
 
 
 def _rank_panel(axes: Axes, values: np.ndarray) -> None:
-    """Draw how the ranks of each chain spread; a level line means that the chains agree."""
+    """Draw the distribution of each chain's ranks; a level line means that the chains agree."""
     chains, count = values.shape
     bins = min(MAX_BINS, count // MIN_PER_BIN)
     if chains < 2 or bins < 2:

@@ -1,6 +1,6 @@
-"""How every figure looks: colours, type, and a layout in inches that does not depend on settings.
+"""The style of all figures: colours, type, and a layout in inches that no user setting changes.
 
-Only matplotlib's object interface is used, never `pyplot`, so figures may be made in any thread.
+Figures use matplotlib's object interface only, never `pyplot`, so any thread may draw them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PRIOR, POSTERIOR, OBSERVED, ALARM = "#8A8A8A", "#0072B2", "#1A1A1A", "#D55E00"
 CHAINS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800", "#1A1A1A")
 INK, FAINT, GRID = "#1A1A1A", "#5F5F5F", "#E4E4E4"
 
-#: Ships with matplotlib, so a figure is the same on every machine.
+#: Comes with matplotlib, so a figure is the same on every machine.
 FONT = "DejaVu Sans"
 DPI = 120
 
@@ -37,7 +37,7 @@ _CHARACTER = 0.0089
 
 
 def words(text: object, limit: int = 60) -> str:
-    """Return text to show in a figure: one line, and characters the font lacks by their code point."""
+    """Return text for a figure: one line, with characters that the font lacks as code points."""
     known = _characters()
     shown = "".join(c if ord(c) in known else f"\\u{ord(c):04x}" for c in one_line(text, limit))
     return one_line(shown, limit)
@@ -49,7 +49,7 @@ def _characters() -> frozenset[int]:
 
 
 def type_(size: float, colour: str = INK, **more: Any) -> dict[str, Any]:
-    """Return the properties of a text that is shown as it is: a dollar sign begins no formula."""
+    """Return the properties of literal text: a dollar sign begins no formula."""
     return {"fontsize": size, "color": colour, "family": FONT, "parse_math": False, "usetex": False, **more}
 
 
@@ -61,11 +61,10 @@ def sheet(
     gap: tuple[float, float],
     title: str,
     note: str = "",
-    left: float = _SIDE,
-    bottom: float = 0.0,
+    margin: tuple[float, float] = (_SIDE, 0.0),
     widths: Sequence[float] | None = None,
-) -> tuple[Figure, list[list[Axes]]]:
-    """Make a figure of equal panels below a title, a note and room for a legend.
+) -> tuple[Figure, np.ndarray]:
+    """Make a figure of equal panels below a title, a note and space for a legend.
 
     Parameters
     ----------
@@ -75,19 +74,20 @@ def sheet(
         Width and height of a panel and of the space between two, in inches.
     title, note
         First and second line of the figure.
-    left, bottom
-        Room for labels left of and below the panels, in inches.
+    margin
+        Space for labels left of and below the panels, in inches.
     widths
         Width of each column in inches, in place of the panel's.
 
     Returns
     -------
     figure : Figure
-    panels : list of list of Axes
-        Indexed by row, then column.
+    panels : numpy.ndarray of Axes
+        [row, column].
     """
     across = list(widths) if widths else [panel[0]] * columns
-    width = max(left + sum(across) + gap[0] * (columns - 1) + _SIDE, 6.4)
+    (left, bottom), wide = margin, sum(across) + gap[0] * (columns - 1)
+    width = max(left + wide + _SIDE, 6.4)
     height = _HEADER + rows * panel[1] + (rows - 1) * gap[1] + bottom + _FOOTER
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     figure.set_layout_engine("none")
@@ -98,20 +98,19 @@ def sheet(
     ):
         room = int((width - 2 * _SIDE) / (_CHARACTER * look["fontsize"]))
         figure.text(_SIDE / width, 1 - down / height, words(text, room) if text else "", **look)
-    panels = []
-    for row in range(rows):
-        y = height - _HEADER - (row + 1) * panel[1] - row * gap[1]
-        line = []
-        for column, wide in enumerate(across):
-            x = left + sum(across[:column]) + column * gap[0]
-            axes = figure.add_axes((x / width, y / height, wide / width, panel[1] / height))
-            line.append(dress(axes))
-        panels.append(line)
+    grid = figure.add_gridspec(
+        rows, columns, width_ratios=across, wspace=gap[0] * columns / sum(across), hspace=gap[1] / panel[1],
+        left=left / width, right=(left + wide) / width, top=1 - _HEADER / height,
+        bottom=(bottom + _FOOTER) / height,
+    )  # fmt: skip
+    panels = grid.subplots(squeeze=False)
+    for axes in panels.flat:
+        dress(axes)
     return figure, panels
 
 
-def dress(axes: Axes) -> Axes:
-    """Give axes the common look: no box, thin ticks, a faint grid."""
+def dress(axes: Axes) -> None:
+    """Apply the common style to axes: no box, thin ticks, a faint grid."""
     axes.set_facecolor("white")
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -122,25 +121,24 @@ def dress(axes: Axes) -> Axes:
     )
     axes.grid(visible=True, color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    return axes
 
 
 def heading(axes: Axes, text: str, aside: str = "") -> None:
-    """Title a panel at its left, cut to the room there is, with a grey remark at its right."""
+    """Title a panel at its left, cut to its width, with a grey remark at its right."""
     room = axes.bbox.width / DPI / _CHARACTER - (len(aside) + 2) * 7.5 * bool(aside)
     axes.set_title(words(text, max(int(room / 9), 8)), loc="left", pad=4, **type_(9, fontweight="bold"))
     axes.set_title(aside, loc="right", pad=4, **type_(7.5, FAINT))
 
 
 def message(axes: Axes, text: str) -> None:
-    """Say in an empty panel why there is nothing to see."""
+    """State in an empty panel why it is empty."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", **type_(8.5, FAINT))
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
 
 
 def legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
-    """Put one legend for the whole figure under its title."""
+    """Add one legend for the whole figure below its title."""
     width, height = figure.get_size_inches()
     drawn = figure.legend(
         [artist for artist, _ in entries],
@@ -160,7 +158,7 @@ def legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
 
 
 def limits(values: np.ndarray, margin: float = 0.06) -> tuple[float, float]:
-    """Return axis limits around one finite value or more; the range is never empty."""
+    """Return axis limits around one or more finite values; the range is never empty."""
     low, high = float(values.min()), float(values.max())
     scale = max(abs(low), abs(high))
     if high - low > 1e-12 * scale and high - low > 1e-190:
@@ -171,7 +169,7 @@ def limits(values: np.ndarray, margin: float = 0.06) -> tuple[float, float]:
 
 
 class Ticks(Formatter):
-    """Tick labels with the digits that the ticks need, without a factor or offset set apart.
+    """Tick labels with as many digits as the ticks need, without a separate factor or offset.
 
     Where that takes too many digits, the middle tick is labelled with its rounded value and the
     others with their distance from it, as in ``-2e-11``, ``1``, ``+2e-11``.
@@ -180,7 +178,7 @@ class Ticks(Formatter):
     LONGEST = 9
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        """Return the label of one place, as under the cursor."""
+        """Return the label of a single place."""
         return format_number(x)
 
     def format_ticks(self, values: Sequence[float]) -> list[str]:
@@ -189,7 +187,7 @@ class Ticks(Formatter):
         if places.size < 2:
             return [format_number(x) for x in places]
         step = float(np.abs(np.diff(places)).min())
-        # A tick at nought is often nought only up to rounding.
+        # A tick at zero is often zero only up to rounding.
         labels = [format_number(0.0 if abs(x) < 1e-9 * step else x, step) for x in places]
         while all("." in text and "e" not in text and text.endswith("0") for text in labels):
             labels = [text[:-1].removesuffix(".") for text in labels]
@@ -208,7 +206,7 @@ def numeric(axis: Axis, most: int, *, integer: bool = False) -> None:
 
 
 def labelled(axes: Axes, labels: Sequence[str], across: float, limit: int = 14) -> None:
-    """Label the places 0, 1, ... of a panel `across` inches wide, thinned so that labels do not meet."""
+    """Label the places 0, 1, ... of a panel `across` inches wide, thinned so that labels do not overlap."""
     shown = [words(label, limit) if label else "" for label in labels]
     longest = max((len(text) for text in shown), default=0) + 1.5
     step = max(math.ceil(len(shown) * longest * _CHARACTER * 7.5 / across), 1)

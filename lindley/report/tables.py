@@ -31,12 +31,12 @@ def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def audit_rows(table: pd.DataFrame) -> list[dict[str, str]]:
-    """Return one row of text per parameter of an audit, those that are furthest off first.
+    """Return one row of text per parameter of an audit, largest error first.
 
     Parameters
     ----------
     table
-        What `lindley.operations.rebase.audit_table` returned.
+        The result of `lindley.operations.rebase.audit_table`.
     """
     ordered = table.sort_values("error", key=abs, ascending=False, na_position="last", kind="stable")
     return [
@@ -84,7 +84,7 @@ def _parameter_row(label: str, values: Mapping[str, float]) -> dict[str, str]:
     }
 
 
-#: The columns of a summary that the report reads.
+#: The columns of a summary in reports.
 SUMMARY_COLUMNS = (
     "mean", "sd", "q05", "q50", "q95", "prior_mean", "prior_sd", "sd_ratio", "shift",
     "r_hat", "ess_bulk", "ess_tail",

@@ -1,16 +1,21 @@
-"""Names and sentences made safe to show on one line."""
+"""Text for people: on one line, with countable nouns."""
 
 from __future__ import annotations
 
-#: What stands for a name of which nothing can be shown.
+#: Stands for a name without visible characters.
 UNNAMED = "(unnamed)"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a count with its noun: ``1 row``, ``1,200 rows``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def one_line(text: object, limit: int = 80) -> str:
     """Return `text` on one line, without invisible characters, cut in the middle to `limit` characters.
 
-    Line breaks, control characters and the format characters that reorder or hide text become
-    spaces, so that what is shown is what is there.
+    Line breaks, control characters and the format characters that reorder or hide text become spaces,
+    so that the text shown is the text given.
 
     Parameters
     ----------
@@ -21,7 +26,7 @@ def one_line(text: object, limit: int = 80) -> str:
     """
     shown = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     if len(shown) > limit:
-        # The end of a label, such as an index, tells it apart as often as its beginning does.
+        # The end of a label, such as an index, distinguishes it as often as its beginning.
         tail = (limit - 1) // 3
         shown = shown[: limit - 1 - tail] + "…" + (shown[-tail:] if tail else "")
     return shown or UNNAMED
