@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from lindley.batch.key_ranges import ranges_disjoint
 from lindley.batch.digest import content_digest
+from lindley.batch.key_ranges import ranges_disjoint
 from lindley.ledger import artifact_names
 from lindley.ledger.record import WITH_BATCH, Kind
 from lindley.verification.case import Case, GatheredChain
