@@ -45,8 +45,8 @@ for module in (cli_update, amend, chain, runs, verify, rebase, servers):
 
 def main() -> None:
     """Run the command line."""
-    # Imports make millions of objects and no garbage: looking for some each 700 objects takes a tenth of the
-    # time of a short command.
+    # Imports make millions of objects and no garbage: a collection every 700 objects would take a tenth of
+    # the time of a short command.
     gc.set_threshold(100_000)
     app()
 

@@ -22,21 +22,21 @@ PUBLISHED_R0 = 3.2
 
 
 def show(folder: Path, as_json: bool) -> None:
-    """Run the chain in `folder`, then show its log, its verification and its picture.
+    """Run the chain in `folder`, then show its log, its verification and its plot.
 
     Every batch is a Prefect flow run in this process on an embedded server, and every link a version
-    in an MLflow registry in the folder. Doing it again changes nothing: the batches are in the chain.
+    in an MLflow registry in the folder. A second run changes nothing: the batches are in the chain.
 
     Raises
     ------
     UnknownChain
-        If Lindley's example models and data are not beside it.
+        If Lindley's example models and data are missing.
     """
     workspace = prepare(folder)
     source = _examples() / "data" / f"{CHAIN}.csv"
     paths = drop_batches(workspace, CHAIN, str(source))
     notify(f"{len(paths)} batches of two days; starting the embedded Prefect server")
-    from flows.inprocess import run_update  # Prefect, now that its environment is prepared
+    from flows.inprocess import run_update  # imports Prefect, whose environment is now prepared
 
     results = []
     for path in paths:
@@ -61,9 +61,9 @@ def _examples() -> Path:
     folder = Path(__file__).resolve().parents[2]
     if not (folder / "models" / f"{CHAIN}.py").is_file():
         raise UnknownChain(
-            "The demo's model and data are not there",
+            "The demo's model and data are missing",
             expected=f"models/{CHAIN}.py and data/{CHAIN}.csv in {folder}",
-            found="an installation without them",
+            found="no such files",
             todo="run the demo from a clone of the repository",
         )
     return folder
@@ -78,7 +78,7 @@ def _report(workspace: Workspace, results: list[dict[str, object]], as_json: boo
     ledger = open_ledger(workspace)
     views = history(ledger, CHAIN)
     report = verify_chain(ledger, CHAIN)
-    picture = draw_chain(
+    plot = draw_chain(
         ledger,
         CHAIN,
         PARAMETER,
@@ -88,21 +88,21 @@ def _report(workspace: Workspace, results: list[dict[str, object]], as_json: boo
     )
     if as_json:
         links = [asdict(view) for view in views]
-        print_json(
-            {"chain": CHAIN, "updates": results, "links": links, "ok": report.ok, "picture": str(picture)}
-        )
+        print_json({"chain": CHAIN, "updates": results, "links": links, "ok": report.ok, "plot": str(plot)})
     else:
         out.print()
         print_log(CHAIN, views[::-1])
         out.print()
         print_report(report)
-        out.print(f"Picture of {PARAMETER} batch by batch: {_near(picture)}", soft_wrap=True, markup=False)
-        out.print(f"See it: LINDLEY_HOME={_near(workspace.root)} lindley ui", soft_wrap=True, markup=False)
+        out.print(f"Plot of {PARAMETER} by batch: {_near(plot)}", soft_wrap=True, markup=False)
+        out.print(
+            f"Open the UIs: LINDLEY_HOME={_near(workspace.root)} lindley ui", soft_wrap=True, markup=False
+        )
     if not report.ok or any(result["status"] == "quarantined" for result in results):
         raise typer.Exit(FAILURE)
 
 
 def _near(path: Path) -> Path:
-    """Return the path from the current folder when it is below it."""
+    """Return the path relative to the current folder if it is below it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -33,11 +33,12 @@ def plots(
         str, typer.Argument(help="Number of the link, beginning of its record's digest, or head.")
     ] = "head",
     into: Annotated[
-        Path | None, typer.Option("--out", help="Into a folder, not into the link's run.", show_default=False)
+        Path | None,
+        typer.Option("--out", help="Write to this folder, not to the link's run.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw the pictures of a link again, from its stored trace."""
+    """Draw the plots of a link again, from its stored trace."""
     with reported(as_json):
         from lindley.ledger.reading import find_begun
         from lindley.ledger.references import choose_link  # with the ledger's libraries
@@ -51,13 +52,11 @@ def plots(
         else:
             paths = [str(into / path) for path in draw_into(ledger, run_id, record, into)]
     if as_json:
-        document = {"chain": chain, "link": found.number, "run_id": run_id, "pictures": paths}
+        document = {"chain": chain, "link": found.number, "run_id": run_id, "plots": paths}
         print_json(document | {"folder": str(into) if into else None})
         return
     where = "below" if into is not None else f"in run {run_id}"
-    out.print(
-        f"Link {found.number} of {escape(chain)}: {len(paths)} pictures {escape(where)}", soft_wrap=True
-    )
+    out.print(f"Link {found.number} of {escape(chain)}: {len(paths)} plots {escape(where)}", soft_wrap=True)
     for path in paths:
         out.print(f"  {escape(path)}", soft_wrap=True)
 
@@ -66,15 +65,15 @@ def profile(
     chain: Chain,
     last: Annotated[
         int | None,
-        typer.Option("--last", min=1, help="Only so many of the newest links.", show_default=False),
+        typer.Option("--last", min=1, help="Show only this many of the newest links.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show where the seconds of each link went, newest last, and the medians.
+    """Show the seconds of each phase of each link, newest last, and the medians.
 
-    The total goes from reading the batch to the registered link: what is between the phases counts, the
-    pictures do not, which are drawn later. ESS/s is the smallest ESS per second of sampling. Phases that have
-    no room on the terminal are together in `other`; --json has all.
+    The total runs from reading the batch to the registered link. It includes the time between phases and
+    excludes the plots, which are drawn later. ESS/s is the smallest ESS per second of sampling. Phases
+    without room on the terminal are summed in `other`; --json lists every phase.
     """
     with reported(as_json):
         from lindley.operations.profile import profile as read  # with the ledger's libraries
@@ -98,7 +97,7 @@ def _rows(found: Profile) -> list[dict[str, str]]:
 
 
 def _shown(found: Profile) -> list[str]:
-    """Return the phases that have a column of their own: on a narrow terminal those that take longest."""
+    """Return the phases with a column of their own: on a narrow terminal those that take longest."""
     phases, medians = found.phases(), found.medians()["seconds"]
     shortest = sorted(phases, key=lambda name: medians[name] or 0.0)
     while len(phases) > 1 and sum(max(len(name), 5) + 2 for name in phases) > out.width - _OTHER_COLUMNS:

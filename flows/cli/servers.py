@@ -1,4 +1,4 @@
-"""Commands that run until they are stopped: up, ui, worker, watch."""
+"""Commands that run until Ctrl-C: up, ui, worker, watch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from flows.server.warm_pool import RUNS, Bounds, default_memory
 from lindley.addresses import public
 from lindley.workspace import Workspace
 
-MlflowPort = Annotated[int, typer.Option("--mlflow-port", min=0, max=65535, help="0 takes a free one.")]
-PrefectPort = Annotated[int, typer.Option("--prefect-port", min=0, max=65535, help="0 takes a free one.")]
+MlflowPort = Annotated[int, typer.Option("--mlflow-port", min=0, max=65535, help="0 takes a free port.")]
+PrefectPort = Annotated[int, typer.Option("--prefect-port", min=0, max=65535, help="0 takes a free port.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,8 +36,8 @@ def up(
 ) -> None:
     """Run everything on this machine: both servers, the deployments, a worker and the watcher.
 
-    Ctrl-C stops all of it. Servers that MLFLOW_TRACKING_URI or PREFECT_API_URL name are used instead
-    of own ones. Logs are in .lindley/logs/.
+    Ctrl-C stops everything. If MLFLOW_TRACKING_URI or PREFECT_API_URL names a server, that server is used and
+    none is started. Logs are in .lindley/logs/.
     """
     _run(Options(mlflow_port=mlflow_port, prefect_port=prefect_port, watcher=watcher), as_json)
 
@@ -49,7 +49,7 @@ def ui(mlflow_port: MlflowPort = 5000, prefect_port: PrefectPort = 4200, as_json
 
 def _run(options: Options, as_json: bool) -> None:
     workspace = Workspace.from_environment()
-    # The error is reported when everything has ended, so that its paragraph is the last word.
+    # The error is reported after everything has ended, so that its paragraph is printed last.
     with reported(as_json), stop_signals() as stop:
         with stack(workspace, options, notify, stop) as running:
             if not stop.is_set():
@@ -85,21 +85,21 @@ def worker(
     memory: Annotated[
         int | None,
         typer.Option(
-            min=1, help="MiB that a process may have after a run; half of the machine's for all by default."
+            min=1,
+            help="MiB of memory above which a process is replaced; by default half of the machine's in all.",
+            show_default=False,
         ),
     ] = None,
-    runs: Annotated[
-        int, typer.Option(min=1, help="Runs that a process does before another replaces it.")
-    ] = RUNS,
+    runs: Annotated[int, typer.Option(min=1, help="Runs after which a process is replaced.")] = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Carry out the flow runs of a work pool, in processes that stay warm. `lindley up` starts one.
+    """Carry out the flow runs of a work pool in warm processes. `lindley up` starts a worker.
 
-    Runs that need another environment get a process of their own. Ctrl-C stops it and the runs in progress.
+    A run that needs another environment gets a process of its own. Ctrl-C stops the worker and its runs.
     """
     with reported(as_json):
         workspace = environment.prepare(Workspace.from_environment(), worker=True)
-        _need_prefect("take flow runs from", todo="run `lindley up`, which has a worker")
+        _need_prefect("take flow runs from", todo="run `lindley up`, which starts a worker")
         from flows.server.worker import serve  # imports Prefect
 
         if as_json:
@@ -119,11 +119,11 @@ def _need_prefect(what: str, *, todo: str) -> None:
 
 
 def watch(as_json: Json = False) -> None:
-    """Watch the landing folder and tell the Prefect server about each complete file."""
+    """Watch the landing folder and send the Prefect server an event for each complete file."""
     with reported(as_json):
         workspace = environment.prepare(Workspace.from_environment())
         _need_prefect(
-            "tell about files", todo="run `lindley up`, which watches too, or `lindley sweep` now and then"
+            "send events to", todo="run `lindley up`, which watches too, or run `lindley sweep` regularly"
         )
         from flows.server.watch import watch_until_stopped  # imports Prefect
 

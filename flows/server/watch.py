@@ -1,8 +1,8 @@
-"""The watcher: says to Prefect that a file has arrived.
+"""The watcher: send Prefect an event for each file that arrives.
 
-An event is only a wake-up: it is lost when the server is down and says nothing that the landing
-folder does not say. So the folder is listed at the start, at every change and every few seconds, and
-what could not be announced is announced again when the server is back.
+An event is only a wake-up: it is lost when the server is down, and the landing folder holds the same
+information. So the watcher lists the folder at the start, at every change and every few seconds, and repeats
+an event that the server did not take.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from lindley.workspace import Workspace
 EVENT = "lindley.batch.arrived"
 #: Seconds between listings when the file system reports no change.
 LIST_SECONDS = 5.0
-#: Seconds after which the oldest file of a chain that is still in the landing folder is announced again.
+#: Seconds after which the oldest file of a chain is announced again if it is still in the landing folder.
 REMIND_SECONDS = 900.0
 
 _Identity = tuple[str, int, int]
 
 
 class NotDelivered(Exception):
-    """The Prefect server did not take an event."""
+    """The Prefect server did not confirm an event."""
 
 
 def announce(arrival: Arrival) -> None:
     """Emit the event of a file: resource ``lindley.landing.CHAIN``, payload chain, file and size.
 
-    Sent as a request that the server confirms; `prefect.events.emit_event` returns normally when the
-    server is down.
+    The server confirms the request; `prefect.events.emit_event` returns normally even when the server is
+    down.
 
     Raises
     ------
@@ -54,31 +54,31 @@ def announce(arrival: Arrival) -> None:
         payload={"chain": arrival.chain, "file": arrival.path.name, "size": arrival.size},
     )
     try:
-        # Without the client's own retries, which would hold up the watch and its end for a minute.
+        # Without the client's own retries, which would block the watcher for a minute.
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
             client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
-    except Exception as error:  # whatever it raises, the event did not arrive and comes again
+    except Exception as error:  # whatever the error, the event is sent again
         raise NotDelivered(public(f"{type(error).__name__}: {error}")) from error
 
 
 @dataclass
 class Watcher:
-    """Announces every complete file of a landing folder once, and the oldest of a chain again when it stays.
+    """Announces every complete file of a landing folder once, and the oldest of a chain again if it stays.
 
-    Those behind it wait for it: a run for each would take the oldest first, and fail as it did.
-    What cannot be looked at is said once and does not keep the others from being announced.
+    The files after it wait: a run for each would take the oldest first, and fail as it did. A file or folder
+    that cannot be read is reported once, and the others are announced.
 
     Parameters
     ----------
     workspace
         Whose landing folder.
     announce
-        Sends the event of a file; raises `NotDelivered` when that fails.
+        Sends the event of a file; raises `NotDelivered` if that fails.
     finished
-        Whether a file's writer has finished; may raise `OSError`.
+        Whether the writer of a file has finished; may raise `OSError`.
     clock
-        Returns seconds; only differences count.
-    say
+        Returns seconds; only differences matter.
+    notify
         Takes one sentence for the log.
     """
 
@@ -89,7 +89,7 @@ class Watcher:
     notify: Callable[[str], object]
     _announced: dict[_Identity, float] = field(default_factory=dict)
     _silent: bool = False
-    _said: set[str] = field(default_factory=set)
+    _reported: set[str] = field(default_factory=set)
 
     def look(self) -> None:
         """List the folder and announce what is due."""
@@ -98,25 +98,25 @@ class Watcher:
         try:
             listing = arrivals(self.workspace.landing)
         except LindleyError as error:
-            self._tell({str(error)})
+            self._report({str(error)})
             return
         troubles.update(str(entry.error) for entry in listing.ignored if entry.error is not None)
-        ahead: set[str] = set()  # chains of which an older file waits
+        ahead: set[str] = set()  # chains with an older file
         for arrival in listing:
             identity = (str(arrival.path), arrival.size, arrival.mtime_ns)
             present.add(identity)
             try:
                 if self._look_at(arrival, identity, oldest=arrival.chain not in ahead):
                     ahead.add(arrival.chain)
-            except Exception as error:  # whatever it is, it is about this file alone
+            except Exception as error:  # whatever the error, it concerns this file alone
                 troubles.add(
                     f"{arrival.chain}/{arrival.path.name} is left out: {type(error).__name__}: {error}"
                 )
-        self._tell(troubles)
+        self._report(troubles)
         self._announced = {key: when for key, when in self._announced.items() if key in present}
 
     def _look_at(self, arrival: Arrival, identity: _Identity, *, oldest: bool) -> bool:
-        """Announce a file that is due; return whether it is complete, so that later ones wait for it."""
+        """Announce a file that is due; return whether it is complete, so that later files wait for it."""
         last = self._announced.get(identity)
         if last is not None and not (oldest and self.clock() - last >= REMIND_SECONDS):
             return True
@@ -125,18 +125,18 @@ class Watcher:
         self._try(arrival, identity)
         return True
 
-    def _tell(self, troubles: set[str]) -> None:
-        """Say what was not said at the last look."""
-        for trouble in sorted(troubles - self._said):
+    def _report(self, troubles: set[str]) -> None:
+        """Report the troubles that the last look did not report."""
+        for trouble in sorted(troubles - self._reported):
             self.notify(trouble)
-        self._said = troubles
+        self._reported = troubles
 
     def _try(self, arrival: Arrival, identity: _Identity) -> None:
         try:
             self.announce(arrival)
         except NotDelivered as error:
             if not self._silent:
-                self.notify(f"Prefect does not take events ({error}); they are sent when it does")
+                self.notify(f"The Prefect server does not answer ({error}); events are sent when it does")
             self._silent = True
             return
         self._silent = False
@@ -150,7 +150,7 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
     Parameters
     ----------
     workspace
-        Whose landing folder; made if need be, and the folder of corrections beside it.
+        Whose landing folder; it and the folder of corrections beside it are made if need be.
     stop
         Ends the watch within a second or two.
     """
@@ -171,7 +171,7 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
         yield_on_timeout=True,
         raise_interrupt=False,
         debounce=400,
-        ignore_permission_denied=True,  # one folder that cannot be watched; it is still listed
+        ignore_permission_denied=True,  # a folder that cannot be watched is still listed
     ):
         if stop.is_set():
             return

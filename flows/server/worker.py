@@ -29,7 +29,7 @@ from flows.server._compat import carry_out
 from flows.server.warm_pool import Bounds, WarmPool, WarmProcess
 from lindley.workspace import Workspace
 
-#: The command of a job that configures none.
+#: The command of a job without a configured command.
 ENGINE = command_to_string([get_sys_executable(), "-m", "prefect.engine"])
 #: Flow runs of these modules may share a process one after the other.
 _OURS = "flows."

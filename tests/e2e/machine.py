@@ -122,14 +122,14 @@ class Machine:
         (folder / f".{name}.tmp").rename(folder / name)
 
     def head(self) -> int | None:
-        """Return the version that the alias `head` points at, as MLflow says."""
+        """Return the version that the alias `head` points at, from MLflow."""
         url = f"{self.addresses['mlflow']}/api/2.0/mlflow/registered-models/get?name=beta_binomial"
         document = ask(url)
         aliases = document["registered_model"].get("aliases", []) if document else []
         return next((int(alias["version"]) for alias in aliases if alias["alias"] == "head"), None)
 
     def flow_runs(self, flow: str) -> list[dict[str, Any]]:
-        """Return the runs of a flow, newest first, as Prefect says."""
+        """Return the runs of a flow, newest first, from Prefect."""
         body = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC"}
         runs: list[dict[str, Any]] = ask(f"{self.addresses['prefect']}/api/flow_runs/filter", body) or []
         return runs

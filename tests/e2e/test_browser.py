@@ -1,4 +1,4 @@
-"""What a person sees: both UIs in a headless browser, with screenshots for people to look at."""
+"""Both UIs in a headless browser, with screenshots to look at."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def running(machine: Machine) -> Machine:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip(
-            "NO BROWSER: neither chromium nor google-chrome is on the PATH, the UIs were not looked at"
-        )
+        pytest.skip("NO BROWSER: neither chromium nor google-chrome is on the PATH, the UIs were not tested")
     from playwright.sync_api import sync_playwright
 
     profile = tmp_path_factory.mktemp("profile")
@@ -54,7 +52,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def look(page: Any, tmp_path: Path) -> Any:
-    """Return a function that opens a page, waits for a text, takes a picture and returns the text."""
+    """Return a function that opens a page, waits for a text, takes a screenshot and returns the text."""
 
     def at(address: str, wait_for: str, name: str) -> str:
         page.goto(address)
@@ -99,13 +97,13 @@ def test_an_artifact(
 
 
 @pytest.mark.parametrize("version", ["", "/v2"])
-def test_the_picture(running: Machine, artifacts: dict[str, str], look: Any, page: Any, version: str):
+def test_the_plot(running: Machine, artifacts: dict[str, str], look: Any, page: Any, version: str):
     found = artifacts["beta-binomial-prior-posterior"]
-    look(f"{running.addresses['prefect']}{version}/artifacts/artifact/{found}", "the picture", "picture")
-    picture = page.get_by_alt_text("Prior and posterior of every parameter")
-    picture.wait_for()
-    assert picture.evaluate("image => image.naturalWidth") > 300
-    assert picture.bounding_box()["width"] > 300
+    look(f"{running.addresses['prefect']}{version}/artifacts/artifact/{found}", "the picture", "plot")
+    plot = page.get_by_alt_text("Prior and posterior of every parameter")
+    plot.wait_for()
+    assert plot.evaluate("image => image.naturalWidth") > 300
+    assert plot.bounding_box()["width"] > 300
 
 
 def test_the_deployments(running: Machine, look: Any):

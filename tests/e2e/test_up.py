@@ -1,4 +1,4 @@
-"""From a dropped file to a new head by itself; stop, start, and what was missed is swept up."""
+"""A dropped file becomes the head; after a stop and a start the sweep takes the files that were missed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_dropped_file_starts_a_run_by_its_event_and_becomes_head(running: Mach
     assert not list((running.root / "data" / "landing" / "beta_binomial").iterdir())
 
 
-def test_the_run_and_the_version_know_each_other(running: Machine):
+def test_the_run_and_the_version_link_to_each_other(running: Machine):
     (run,) = running.flow_runs("update")
     url = f"{running.addresses['mlflow']}/api/2.0/mlflow/model-versions/get?name=beta_binomial&version=1"
     version = ask(url)["model_version"]
@@ -44,7 +44,7 @@ def test_a_command_in_another_terminal_finds_the_servers(running: Machine):
     assert report["ok"], report["findings"]
 
 
-def test_a_bad_file_is_set_aside_by_the_run_that_its_event_starts(running: Machine):
+def test_an_invalid_file_is_rejected_by_the_run_that_its_event_starts(running: Machine):
     folder = running.root / "data" / "landing" / "beta_binomial"
     (folder / "bad.csv").write_text("id,k,n\n1,3,ten\n")
     reason = running.root / "data" / "rejected" / "beta_binomial" / "bad.csv.reason.json"
@@ -79,7 +79,7 @@ def test_a_file_dropped_while_all_was_down_is_taken_by_the_sweep_on_its_cron(mac
     assert machine.alive() == []
 
 
-def test_without_servers_the_same_chain_is_there(machine: Machine):
+def test_without_servers_the_chain_is_the_same(machine: Machine):
     log = machine.lindley("log", "beta_binomial")
     assert [(link["number"], link["origin"]) for link in log["links"]] == [
         (2, "second.csv"),

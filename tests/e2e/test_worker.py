@@ -18,7 +18,7 @@ from tests.e2e.machine import ROOT, Machine, ask, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
-#: Makes a model wait while there is a file ``hold`` in the working folder, and say that it does.
+#: Makes a model wait while the working folder contains a file ``hold``, and create a file ``held``.
 HOLD = """
     import os, time
     home = Path(os.environ["LINDLEY_HOME"])
@@ -42,7 +42,7 @@ def running(machine: Machine) -> Machine:
 
 @pytest.fixture
 def held(running: Machine) -> Iterator[dict[str, Any]]:
-    """Drop a file whose run stops in the middle; give that run, with the process that does it."""
+    """Drop a file whose run stops in the middle; give that run."""
     (running.root / "hold").touch()
     number = 10 + len(running.flow_runs("update"))
     running.drop(f"held-{number}.csv", 10 * number)

@@ -1,4 +1,4 @@
-"""What nobody should have dropped: one paragraph, an exit code, nothing registered, the file kept."""
+"""Invalid files: one paragraph, an exit code, nothing registered, the file kept."""
 
 from __future__ import annotations
 

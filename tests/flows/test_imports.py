@@ -1,4 +1,4 @@
-"""What the command line imports: nobody waits for a library that a command does not use."""
+"""What the command line imports: no command waits for a library that it does not use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from lindley.ledger.mlflow.store import MlflowLedger
 from tests.support import fakes
 
-#: What only a fit, a flow, a ledger or a picture needs, and what comes with them.
+#: What only a fit, a flow, a ledger or a plot needs, and what comes with them.
 HEAVY = {
     "pymc", "pytensor", "nutpie", "numba", "prefect", "mlflow", "matplotlib", "arviz", "arviz_stats",
     "xarray", "scipy", "sklearn", "pandas", "numpy", "pyarrow", "sqlalchemy",
@@ -85,8 +85,8 @@ def test_reading_a_chain_imports_the_registry_and_nothing_else(arguments, home):
     }
 
 
-def test_what_is_told_of_mlflow_is_true(home):
-    """What the command imports beside MLflow is not hidden behind what MLflow imports."""
+def test_the_list_of_what_mlflow_imports_is_true(home):
+    """The list hides no import of a command's own behind those of MLflow."""
     code = "import json, sys, mlflow; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert HEAVY & set(json.loads(done.stdout)) <= OF_MLFLOW
@@ -98,7 +98,7 @@ def test_a_belief_is_shown_without_the_sampler(home):
     assert not heavy & {"pymc", "pytensor", "nutpie", "numba", "prefect", "matplotlib", "arviz"}
 
 
-def test_an_update_imports_nothing_that_draws_before_there_is_something_to_draw():
+def test_an_update_imports_no_plotting_library_before_it_draws():
     """Nor what shrinks covariances, which few fits need."""
     unused = "matplotlib", "arviz", "arviz_plots", "sklearn", "lindley.report.figures"
     modules = "sys, flows.direct, lindley.operations.plots"
@@ -107,7 +107,7 @@ def test_an_update_imports_nothing_that_draws_before_there_is_something_to_draw(
     assert done.stdout.strip() == "[]"
 
 
-def test_a_wrong_chain_is_told_before_anything_heavy_starts(tmp_path):
+def test_a_wrong_chain_is_reported_before_heavy_imports(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("id\n1\n")
     document, heavy = run("update", "no_such_chain", str(file), home=str(tmp_path))

@@ -1,4 +1,4 @@
-"""Another file takes the name of one that is read or fitted: it stays, and is the next batch."""
+"""Another file takes the name of a file that is read or fitted: it stays, and is the next batch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_file_that_is_replaced_during_the_fit_is_the_next_link(steps, workspac
     assert not path.exists()
 
 
-def test_one_that_is_replaced_by_a_batch_that_counts_already_stays(steps, workspace, land):
+def test_a_replacement_that_is_a_duplicate_batch_stays(steps, workspace, land):
     update_one(steps, workspace, "coins", land("a.csv", 1))
     path = land("today.csv", 1)
 

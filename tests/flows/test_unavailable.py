@@ -36,7 +36,7 @@ def unreadable(monkeypatch) -> Callable[[Path], None]:
     return close
 
 
-def test_a_file_that_cannot_be_read_stays_and_holds_up_its_chain(steps, workspace, land, unreadable, said):
+def test_a_file_that_cannot_be_read_stays_and_blocks_its_chain(steps, workspace, land, unreadable, said):
     path, newest = land("a.csv", minutes=2), land("b.csv", 5, minutes=1)
     unreadable(path)
 
@@ -52,7 +52,9 @@ def test_a_file_that_cannot_be_read_stays_and_holds_up_its_chain(steps, workspac
     assert not (workspace.rejected / "coins").exists()
 
 
-def test_a_refused_file_that_cannot_be_moved_stays_and_says_both(steps, workspace, land, unreadable):
+def test_a_refused_file_that_cannot_be_moved_stays_and_both_causes_are_reported(
+    steps, workspace, land, unreadable
+):
     path = land("a.txt")
     unreadable(path)
     with pytest.raises(FileUnavailable, match=r"rejected/ \(a.txt has an extension.*Permission denied"):
@@ -82,7 +84,7 @@ def test_a_store_that_cannot_be_written_leaves_the_file_for_the_next_run(
     ) == (False, 1, 1)
 
 
-def test_a_file_that_cannot_be_looked_at_holds_up_its_chain_too(steps, workspace, land, unreadable, said):
+def test_a_file_that_cannot_be_inspected_blocks_its_chain_too(steps, workspace, land, unreadable, said):
     path = land("a.parquet", minutes=0.5, text="PAR1....PAR1")
     unreadable(path)
     with pytest.raises(FileUnavailable, match="Permission denied"):

@@ -14,7 +14,7 @@ from flows.cli.output import USER_ERROR
 from tests.support import fakes
 from tests.support.forging import forge
 
-PICTURE = "plots/prior_posterior.png"
+PLOT = "plots/prior_posterior.png"
 
 
 @pytest.fixture(autouse=True)
@@ -36,56 +36,56 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_an_update_draws_its_pictures_and_those_that_its_head_lacks(ledger, land, two_links):
+def test_an_update_draws_its_plots_and_those_that_its_head_lacks(ledger, land, two_links):
     assert run("update", "coins", land("a.csv", 9), "--direct").exit_code == 0
     files = [ledger.run_of("coins", number).files for number in (1, 2, 3)]
-    assert [PICTURE in held for held in files] == [False, True, True]
+    assert [PLOT in held for held in files] == [False, True, True]
 
 
-def test_a_batch_that_counts_already_completes_the_pictures_of_the_head(ledger, land, two_links):
+def test_a_duplicate_batch_completes_the_plots_of_the_head(ledger, land, two_links):
     result = run("update", "coins", land("a.csv", 5), "--direct")
     assert (result.exit_code, "unchanged" in result.stdout) == (0, True)
-    assert PICTURE in ledger.run_of("coins", 2).files
+    assert PLOT in ledger.run_of("coins", 2).files
 
 
-def test_a_drawing_that_fails_leaves_the_link_and_says_so(ledger, land, monkeypatch):
+def test_a_failed_drawing_is_reported_and_leaves_the_link(ledger, land, monkeypatch):
     def fail(*_: object) -> None:
         raise ValueError("no font")
 
     monkeypatch.setattr("lindley.report.figures.prior_posterior_figure", fail)
     result = run("update", "coins", land("a.csv"), "--direct")
     assert result.exit_code == 0
-    assert "its pictures were not drawn: no font" in result.stderr.replace("\n", " ")
+    assert "were not drawn: no font" in result.stderr.replace("\n", " ")
     assert len(ledger.versions("coins")) == 1
-    assert PICTURE not in ledger.run_of("coins", 1).files
+    assert PLOT not in ledger.run_of("coins", 1).files
 
 
 def test_plots_are_drawn_into_the_run(ledger, two_links):
     result = run("plots", "coins", "1")
     assert result.exit_code == 0
-    assert PICTURE in result.stdout
-    assert PICTURE in ledger.run_of("coins", 1).files
-    assert PICTURE not in ledger.run_of("coins", 2).files
+    assert PLOT in result.stdout
+    assert PLOT in ledger.run_of("coins", 1).files
+    assert PLOT not in ledger.run_of("coins", 2).files
 
 
 def test_plots_of_the_head_into_a_folder(ledger, two_links, tmp_path):
     result = run("plots", "coins", "--out", tmp_path / "mine", "--json")
     made = json.loads(result.stdout)
-    assert (made["link"], made["pictures"]) == (2, [str(tmp_path / "mine" / PICTURE)])
-    assert (tmp_path / "mine" / PICTURE).read_bytes().startswith(b"\x89PNG")
-    assert PICTURE not in ledger.run_of("coins", 2).files
+    assert (made["link"], made["plots"]) == (2, [str(tmp_path / "mine" / PLOT)])
+    assert (tmp_path / "mine" / PLOT).read_bytes().startswith(b"\x89PNG")
+    assert PLOT not in ledger.run_of("coins", 2).files
 
 
-def test_pictures_that_the_record_lists_are_not_touched(ledger, two_links):
-    forge(ledger, "coins", 2, files={PICTURE: b"as it was"})
+def test_plots_that_the_record_lists_are_not_overwritten(ledger, two_links):
+    forge(ledger, "coins", 2, files={PLOT: b"as it was"})
     result = run("plots", "coins")
     assert result.exit_code == USER_ERROR
     assert "--out" in result.stderr
-    assert ledger.run_of("coins", 2).files[PICTURE] == b"as it was"
+    assert ledger.run_of("coins", 2).files[PLOT] == b"as it was"
 
 
 @pytest.mark.parametrize("arguments", [("plots", "dice"), ("plots", "coins", "7"), ("profile", "dice")])
-def test_what_is_not_there_is_told(two_links, arguments):
+def test_a_missing_chain_or_link_is_reported(two_links, arguments):
     assert run(*arguments).exit_code == USER_ERROR
 
 

@@ -1,4 +1,4 @@
-"""Runs whose worker is gone are marked as crashed, and no others."""
+"""Runs of a worker that has ended are marked as crashed, and no others."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def test_unfinished_runs_of_the_pool_are_marked(address, runs):
     assert mark_crashed(address, "dead") == []
 
 
-def test_a_server_that_does_not_answer_is_no_trouble():
+def test_without_a_server_no_run_is_marked():
     assert mark_crashed("http://127.0.0.1:9", "dead") == []

@@ -1,4 +1,4 @@
-"""What a run changes in its process is put back, or told."""
+"""What a run changes in its process is restored, or reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def before(monkeypatch: pytest.MonkeyPatch) -> Before:
     return Before()
 
 
-def test_what_can_be_put_back_is(before, tmp_path: Path):
+def test_environment_folder_path_and_logs_are_restored(before, tmp_path: Path):
     folder, path = Path.cwd(), list(sys.path)
     logger = logging.getLogger("lindley.test")
     os.environ["LINDLEY_TEST"] = "changed"
@@ -43,7 +43,7 @@ def test_what_can_be_put_back_is(before, tmp_path: Path):
     assert before.changed() == []
 
 
-def test_a_seed_of_one_run_is_not_the_next_ones(before):
+def test_a_seed_of_one_run_does_not_reach_the_next(before):
     drawn = []
     for _ in range(2):
         np.random.seed(1)  # noqa: NPY002
@@ -54,12 +54,12 @@ def test_a_seed_of_one_run_is_not_the_next_ones(before):
     assert drawn[0][1] != drawn[1][1]
 
 
-def test_what_stays_changed_is_told(before, monkeypatch):
+def test_a_setting_that_stays_changed_is_reported(before, monkeypatch):
     monkeypatch.setattr(pytensor.config, "floatX", "float32")
     assert before.changed() == ["pytensor.config"]
 
 
-def test_settings_of_pictures_count(before, monkeypatch):
+def test_plot_settings_count(before, monkeypatch):
     monkeypatch.setitem(mpl.rcParams, "lines.linewidth", 7.0)
     assert before.changed() == ["matplotlib.rcParams"]
 

@@ -72,7 +72,7 @@ def test_a_file_is_announced_once(watcher, server, land, clock):
     assert server.got == ["coins/a.csv"]
 
 
-def test_and_again_when_it_stays(watcher, server, land, clock):
+def test_a_file_that_stays_is_announced_again(watcher, server, land, clock):
     land("a.csv")
     watcher.look()
     clock.now += REMIND_SECONDS
@@ -82,7 +82,7 @@ def test_and_again_when_it_stays(watcher, server, land, clock):
 
 
 def test_only_the_oldest_of_a_chain_is_announced_again(watcher, server, land, clock):
-    """The others wait for it: each run of theirs would fit it again."""
+    """The others wait: a run for each of them would fit the oldest again."""
     oldest = land("a.csv", minutes=4)
     land("unfinished.csv", minutes=5)
     land("b.csv", minutes=3)
@@ -131,9 +131,7 @@ def test_an_unfinished_file_waits(watcher, server, land):
     assert server.got == ["coins/a.csv"]
 
 
-def test_a_file_that_cannot_be_looked_at_keeps_no_other_from_being_announced(
-    workspace, server, clock, said, land
-):
+def test_a_file_that_cannot_be_read_does_not_block_the_others(workspace, server, clock, said, land):
     closed = {"a.parquet"}
 
     def finished(arrival: Arrival) -> bool:
@@ -155,7 +153,9 @@ def test_a_file_that_cannot_be_looked_at_keeps_no_other_from_being_announced(
     assert server.got[-1] == "coins/a.parquet"
 
 
-def test_nor_does_a_folder_that_cannot_be_listed(watcher, server, said, land, monkeypatch, workspace):
+def test_a_folder_that_cannot_be_listed_does_not_block_the_others(
+    watcher, server, said, land, monkeypatch, workspace
+):
     land("a.csv")
     land("x.csv", chain="dice")
     closed, scandir = {workspace.landing / "coins"}, os.scandir
@@ -179,7 +179,7 @@ def test_nor_does_a_folder_that_cannot_be_listed(watcher, server, said, land, mo
     assert server.got[-1] == "coins/a.csv"
 
 
-def test_what_a_server_that_is_down_missed_comes_when_it_is_up(watcher, server, land, said):
+def test_events_that_a_server_missed_are_sent_when_it_is_up(watcher, server, land, said):
     server.up = False
     land("a.csv", minutes=2)
     land("b.csv", minutes=1)
@@ -192,7 +192,7 @@ def test_what_a_server_that_is_down_missed_comes_when_it_is_up(watcher, server, 
     assert server.got == ["coins/a.csv", "coins/b.csv"]
 
 
-def test_a_server_that_does_not_answer_is_told_apart_at_once(monkeypatch, land, workspace):
+def test_a_server_that_does_not_answer_is_detected_at_once(monkeypatch, land, workspace):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     path = land("a.csv")
@@ -204,7 +204,7 @@ def test_a_server_that_does_not_answer_is_told_apart_at_once(monkeypatch, land, 
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_event_holds_what_the_deployment_takes_from_it(land):
+def test_the_event_contains_the_parameters_of_the_deployment(land):
     from prefect.client.orchestration import get_client
 
     path = land("a.csv")
@@ -219,7 +219,7 @@ def test_the_event_holds_what_the_deployment_takes_from_it(land):
     assert [event["payload"] for event in events] == [{"chain": "coins", "file": "a.csv", "size": 44}]
 
 
-def test_the_watch_sees_changes_and_ends_when_asked(monkeypatch, workspace, land, server):
+def test_the_watcher_detects_changes_and_stops_on_request(monkeypatch, workspace, land, server):
     monkeypatch.setattr(watch, "announce", server)
     stop = threading.Event()
     thread = threading.Thread(target=watch.watch, args=(workspace, stop))
