@@ -12,7 +12,6 @@ from flows.cli import output
 from flows.cli.__main__ import app
 from flows.cli.output import USER_ERROR
 from tests.support import fakes
-from tests.support.forging import forge
 
 PLOT = "plots/prior_posterior.png"
 
@@ -74,14 +73,6 @@ def test_plots_of_the_head_into_a_folder(ledger, two_links, tmp_path):
     assert (made["link"], made["plots"]) == (2, [str(tmp_path / "mine" / PLOT)])
     assert (tmp_path / "mine" / PLOT).read_bytes().startswith(b"\x89PNG")
     assert PLOT not in ledger.run_of("coins", 2).files
-
-
-def test_plots_that_the_record_lists_are_not_overwritten(ledger, two_links):
-    forge(ledger, "coins", 2, files={PLOT: b"as it was"})
-    result = run("plots", "coins")
-    assert result.exit_code == USER_ERROR
-    assert "--out" in result.stderr
-    assert ledger.run_of("coins", 2).files[PLOT] == b"as it was"
 
 
 @pytest.mark.parametrize("arguments", [("plots", "dice"), ("plots", "coins", "7"), ("profile", "dice")])
