@@ -1,7 +1,7 @@
 """Pictures of a link: views of its stored trace, drawn when it is registered and whenever someone asks.
 
-They are no evidence. Records do not list them (docs/adr/0020-plots-after-registration.md), but those of earlier
-versions do: such pictures are left as they are.
+They are no evidence. Records do not list them (docs/adr/0020-plots-after-registration.md), but those of
+earlier versions do: such pictures are left as they are.
 """
 
 from __future__ import annotations
