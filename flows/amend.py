@@ -15,7 +15,7 @@ from flows.sequences.amend import ActResult, ActSteps, act, correct_one
 from flows.sequences.branch import branch_one
 from flows.states import completed, failed, value_of
 from lindley.errors import LindleyError
-from lindley.ledger import open_ledger
+from lindley.ledger.backend import open_ledger
 from lindley.workspace import Workspace
 from tasks import amend as tasks
 from tasks.batch import read_batch

@@ -15,8 +15,9 @@ from flows.sequences.update import Steps, in_order, registered_result, update_on
 from lindley.batch.batch import read_batch
 from lindley.errors import LindleyError
 from lindley.inference.sbc import SbcResult, calibrate
-from lindley.ledger import Ledger, open_ledger
+from lindley.ledger.backend import open_ledger
 from lindley.ledger.lineage import newest_belief
+from lindley.ledger.protocol import Ledger
 from lindley.model.declaration import load_declaration
 from lindley.operations.amendment import fit_act, log_act
 from lindley.operations.branch import make_branch

@@ -13,7 +13,7 @@ from flows.sequences import files
 from flows.sequences.rebase import RefitResult, RefitSteps, refit
 from flows.states import completed, failed, value_of
 from lindley.errors import LindleyError
-from lindley.ledger import open_ledger
+from lindley.ledger.backend import open_ledger
 from lindley.workspace import Workspace
 from tasks.link import register_link
 from tasks.plots import draw

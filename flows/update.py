@@ -17,7 +17,7 @@ from flows.sequences.result import OnOverlap, UpdateResult
 from flows.sequences.update import Steps, in_order, update_one
 from flows.states import completed, failed, value_of
 from lindley.errors import LindleyError
-from lindley.ledger import open_ledger
+from lindley.ledger.backend import open_ledger
 from lindley.workspace import Workspace
 from tasks.batch import read_batch
 from tasks.link import log_link, register_link

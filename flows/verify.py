@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from lindley.errors import LindleyError, NotAsRecorded
-from lindley.ledger import open_ledger
+from lindley.ledger.backend import open_ledger
 from lindley.verification.check import Checked, Checks
 from lindley.workspace import Workspace
 from tasks.verify import publish_report, verify_chain

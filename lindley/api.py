@@ -26,7 +26,7 @@ def load(reference: str, *, workspace: Workspace | None = None) -> Link:
     UnknownChain, UnknownLink
         If there is no such chain or link.
     """
-    from lindley.ledger import open_ledger  # imports the registry's client
+    from lindley.ledger.backend import open_ledger  # imports the registry's client
     from lindley.ledger.history import find_link  # imports the numerical stack
 
     return find_link(open_ledger(workspace or Workspace.from_environment()), reference)
@@ -44,7 +44,7 @@ def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:
     """
     import pandas as pd  # imported on use, to keep `import lindley` light
 
-    from lindley.ledger import open_ledger
+    from lindley.ledger.backend import open_ledger
     from lindley.ledger.history import history
 
     views = history(open_ledger(workspace or Workspace.from_environment()), chain, every=True)
@@ -57,7 +57,7 @@ def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:
 
 def verify(chain: str, *, workspace: Workspace | None = None) -> Report:
     """Verify a chain: all digests and rules; see `lindley.verify`."""
-    from lindley.ledger import open_ledger
+    from lindley.ledger.backend import open_ledger
     from lindley.verification.gather import verify_chain  # imports the numerical stack
 
     return verify_chain(open_ledger(workspace or Workspace.from_environment()), chain)

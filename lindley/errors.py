@@ -134,6 +134,10 @@ class LedgerCorrupt(LindleyError):
     """Something read from the ledger does not have the digest that its record states."""
 
 
+class LedgerMoved(LindleyError):
+    """A ledger in another folder than the one that its addresses name, which no server can serve."""
+
+
 class LedgerUnavailable(LindleyError):
     """The tracking server, registry or artifact store did not answer; it may answer again."""
 

@@ -12,7 +12,7 @@ from tasks.progress import ArtifactProgress
 
 if TYPE_CHECKING:
     from lindley.batch.batch import Batch
-    from lindley.ledger import Ledger
+    from lindley.ledger.protocol import Ledger
     from lindley.model.declaration import Declaration
     from lindley.operations.amendment import ActPlan
     from lindley.operations.branch import Branched

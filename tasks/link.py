@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from tasks.options import flow_run_url, step
 
 if TYPE_CHECKING:
-    from lindley.ledger import Ledger
+    from lindley.ledger.protocol import Ledger
     from lindley.operations.plan import LoggedLink, Outcome, Plan, Registered
 
 

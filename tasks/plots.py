@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from prefect.logging import get_run_logger
 
-from lindley.ledger import Ledger
+from lindley.ledger.protocol import Ledger
 from tasks.options import step
 
 if TYPE_CHECKING:
-    from lindley.ledger import Ledger
+    from lindley.ledger.protocol import Ledger
 
 
 def draw(ledger: Ledger, runs: Mapping[str, str]) -> None:

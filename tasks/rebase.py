@@ -12,7 +12,7 @@ from tasks.options import artifact_key, flow_run_url, step
 from tasks.progress import ArtifactProgress
 
 if TYPE_CHECKING:
-    from lindley.ledger import Ledger
+    from lindley.ledger.protocol import Ledger
     from lindley.model.declaration import Declaration
     from lindley.operations.plan import LoggedLink, Outcome
     from lindley.operations.rebase import RebasePlan

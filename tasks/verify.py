@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from tasks.options import artifact_key, step
 
 if TYPE_CHECKING:
-    from lindley.ledger import Ledger
+    from lindley.ledger.protocol import Ledger
     from lindley.verification.check import Checked, Checks
 
 

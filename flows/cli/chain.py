@@ -14,8 +14,8 @@ from lindley.report.numbers import MISSING, format_number
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lindley.ledger import Ledger
     from lindley.ledger.history import Link, LinkView
+    from lindley.ledger.protocol import Ledger
 
 Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
 _WIDE_ONLY = {"R-hat", "ESS bulk", "ESS tail"}
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def open_here() -> Ledger:
     """Open the ledger of the working folder."""
-    from lindley.ledger import open_ledger  # imports MLflow
+    from lindley.ledger.backend import open_ledger  # imports MLflow
 
     return open_ledger(environment.prepare(Workspace.from_environment(), quiet=True))
 

@@ -70,7 +70,7 @@ def _examples() -> Path:
 
 
 def _report(workspace: Workspace, results: list[dict[str, object]], as_json: bool) -> None:
-    from lindley.ledger import open_ledger
+    from lindley.ledger.backend import open_ledger
     from lindley.ledger.history import history
     from lindley.operations.plots import draw_chain  # with the ledger's libraries
     from lindley.verification.gather import verify_chain

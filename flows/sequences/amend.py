@@ -16,7 +16,7 @@ from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
     from lindley.batch.batch import Batch
-    from lindley.ledger import Ledger
+    from lindley.ledger.protocol import Ledger
     from lindley.model.declaration import Declaration
     from lindley.operations.amendment import ActPlan
     from lindley.operations.plan import LoggedLink, Outcome, Registered

@@ -14,7 +14,7 @@ from lindley.model.declaration import load_declaration
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lindley.ledger import Ledger
+    from lindley.ledger.protocol import Ledger
     from lindley.model.declaration import Declaration
     from lindley.operations.plan import LoggedLink, Outcome, Registered
     from lindley.operations.rebase import RebasePlan

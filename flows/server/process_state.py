@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lindley.ledger import client_state
+from lindley.ledger.backend import client_state
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 #: Settings that change what is computed. Not all settings: reading one looks for compilers for seconds.

@@ -20,7 +20,7 @@ from flows.server.dead_runs import mark_crashed
 from flows.server.processes import Child, Supervisor
 from lindley.addresses import public
 from lindley.errors import LindleyError
-from lindley.ledger.mlflow import places
+from lindley.ledger.backend import embedded_files, require_servable
 from lindley.workspace import Workspace
 
 POOL = "lindley"
@@ -181,22 +181,20 @@ class Stack:
         return self.supervisor.start(name, *self._python(*command))
 
     def _start_mlflow(self) -> None:
-        database = self.workspace.tracking_uri
-        self._make_database(database)
-        if places.relocate(database, self.workspace.root):
-            self.notify("This ledger came from another folder; its artifacts are read and written here")
-        artifacts = (self.workspace.root / places.FOLDER).as_uri()
+        self._make_database()
+        require_servable(self.workspace)
+        artifacts = embedded_files(self.workspace).artifacts.as_uri()
         # Artifacts by path, not through the server: the embedded mode reads the same ledger without it.
         self._start(
             "mlflow",
             *("mlflow", "server", "--host", _LOOPBACK, "--port", self.servers.mlflow.rpartition(":")[2]),
-            *("--workers", "1", "--backend-store-uri", database),
+            *("--workers", "1", "--backend-store-uri", self.workspace.tracking_uri),
             *("--no-serve-artifacts", "--default-artifact-root", artifacts),
         )
 
-    def _make_database(self, uri: str) -> None:
+    def _make_database(self) -> None:
         """Make a fresh MLflow database, once: several processes that do it together break it for good."""
-        path = places.database(uri)
+        uri, path = self.workspace.tracking_uri, embedded_files(self.workspace).database
         with FileLock(f"{path}.lock"):
             if not path.exists():
                 self._run("mlflow-database", "mlflow", "db", "upgrade", uri)
@@ -280,7 +278,7 @@ def stack(
 
     Raises
     ------
-    StartFailed, ProcessEnded, LedgerUnavailable
+    StartFailed, ProcessEnded, LedgerMoved, LedgerUnavailable
         If it runs already, or does not start.
     """
     folder = workspace.root / ".lindley"

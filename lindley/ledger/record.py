@@ -1,19 +1,23 @@
 """Records: the canonical JSON documents whose sha256 is a link's identity.
 
-The fields are specified in docs/ledger-format.md. Canonical form is RFC 8785 (JCS).
+docs/ledger-format.md specifies the fields; `GENESIS_SHAPE` and `LINK_SHAPE` state them as data. A shape is a
+type, a tuple of alternatives, a list with the one shape of its items, or a dict of fields by name. The name
+`ANY` in a dict stands for every name that the dict does not list. No field of a record is optional.
+Canonical form is RFC 8785 (JCS).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
 import rfc8785
 
 from lindley.errors import LedgerCorrupt
-from lindley.ledger.record_schema import GENESIS_SHAPE, LINK_SHAPE, misfits
 
 SCHEMA = "lindley-record/1"
 
@@ -39,6 +43,87 @@ WITH_BATCH = (Kind.UPDATE, Kind.CORRECT)
 MOST_RETRACTED = 50
 
 
+#: Stands for every name that the dict does not list.
+ANY = "*"
+DIGEST = re.compile(r"[0-9a-f]{64}")
+_TEXTS = {ANY: str}
+_NUMBERS = {ANY: float}
+
+#: What is fixed for the life of a chain, as genesis and every link state it.
+_FIXED_MODEL = {"digest": DIGEST, "carried": [str], "carry": _TEXTS, "constants": _NUMBERS}
+GENESIS_SHAPE = {
+    "schema": str,
+    "kind": str,
+    "chain": str,
+    "previous": None,
+    "prior": None,
+    "model": _FIXED_MODEL | {"observed": [str], "row_key": [str], "context": int},
+    "branch": ({"chain": str, "record": DIGEST}, None),
+}
+LINK_SHAPE = {
+    "schema": str,
+    "kind": str,
+    "chain": str,
+    "previous": DIGEST,
+    "prior": DIGEST,
+    "prior_belief": (DIGEST, None),
+    "replayed": [DIGEST],
+    "retracted": [DIGEST],
+    "model": _FIXED_MODEL
+    | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "inlined_constants": int},
+    "batch": (
+        {
+            "digest": DIGEST,
+            "rows": int,
+            "row_key": [str],
+            "key_ranges": {ANY: [str]},
+            "origin": str,
+            "context": ({"rows": int, "digest": DIGEST}, None),
+            "dropped": ({"rows": int, "digest": DIGEST, "links": [DIGEST]}, None),
+        },
+        None,
+    ),
+    "posterior": {
+        "family": str,
+        "reason": str,
+        "moments": str,
+        "shrinkage": float,
+        "distances": _NUMBERS,
+        "doubts": [str],
+        "pooled": str,
+        "coordinates": [
+            {
+                "name": str,
+                "shape": [int],
+                "value_shape": [int],
+                "transform": str,
+                "dims": [str],
+                "labels": [[str]],
+            }
+        ],
+        "matched": DIGEST,
+        "draws": DIGEST,
+    },
+    "policy": {
+        "family": str,
+        "replay": int,
+        "rebase_every": (int, None),
+        "rebase_at_budget": (float, None),
+        "rebase_at_drift": (float, None),
+        "robust": float,
+        "conflict": str,
+        "forget": {ANY: dict},
+    },
+    "forgetting": dict,
+    "sampler": {ANY: (str, float)},
+    "thresholds": {"r_hat": float, "ess": float, "divergences": float} | _NUMBERS,
+    "metrics": _NUMBERS,
+    "gate": {"passed": bool, "reasons": [str], "warnings": [str]},
+    "libraries": _TEXTS,
+    "artifacts": {ANY: DIGEST},
+}
+
+
 def canonical(value: Any) -> bytes:
     """Return the canonical bytes of a record or another JSON value (RFC 8785)."""
     return bytes(rfc8785.dumps(value))
@@ -56,7 +141,7 @@ def parse(data: bytes) -> dict[str, Any]:
     ------
     LedgerCorrupt
         If the bytes are not the canonical form of a record of this schema and a known kind, with exactly
-        the fields and types of `lindley.ledger.record_schema`.
+        the fields and types of its shape.
     """
     try:
         record = json.loads(data, parse_int=_number)
@@ -111,3 +196,52 @@ def _corrupt(found: str) -> LedgerCorrupt:
         found=found,
         todo="run `lindley verify` on the chain; restore the artifact from a backup",
     )
+
+
+def misfits(value: Any, shape: Any, where: str = "") -> Iterator[str]:
+    """Describe each place where a JSON value does not have a shape; nothing when it has it."""
+    if isinstance(shape, tuple):
+        found = [list(misfits(value, alternative, where)) for alternative in shape]
+        yield from min(found, key=len)
+    elif isinstance(shape, dict) and isinstance(value, dict):
+        yield from _fields(value, shape, where)
+    elif isinstance(shape, list) and isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from misfits(item, shape[0], f"{where}[{position}]")
+    elif not _is(value, shape):
+        yield f"{where or 'the record'} is {_shown(value)}"
+
+
+def _fields(value: dict[str, Any], shape: dict[str, Any], where: str) -> Iterator[str]:
+    """Compare the fields of an object."""
+    prefix = f"{where}." if where else ""
+    for name in sorted(shape.keys() - {ANY} - value.keys()):
+        yield f"{prefix}{name} is missing"
+    for name, item in value.items():
+        if name in shape:
+            yield from misfits(item, shape[name], prefix + name)
+        elif ANY in shape:
+            yield from misfits(item, shape[ANY], prefix + name)
+        else:
+            yield f"{prefix}{name} is unknown"
+
+
+def _is(value: Any, shape: Any) -> bool:
+    """Whether a value that is no object or list has a shape."""
+    if shape is None:
+        return value is None
+    if isinstance(shape, re.Pattern):
+        return isinstance(value, str) and shape.fullmatch(value) is not None
+    if shape is int or shape is float:
+        # Canonical JSON writes 1.0 as 1; True is no number.
+        return isinstance(value, int if shape is int else int | float) and not isinstance(value, bool)
+    return isinstance(shape, type) and isinstance(value, shape)
+
+
+def _shown(value: Any) -> str:
+    text = (
+        repr(value)
+        if not isinstance(value, dict | list)
+        else f"an {'object' if isinstance(value, dict) else 'array'}"
+    )
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -12,7 +12,7 @@ from lindley.report.text import one_line
 
 if TYPE_CHECKING:
     from lindley.inference.sampling import Progress
-    from lindley.ledger import Ledger
+    from lindley.ledger.protocol import Ledger
     from lindley.verification.reproduce import Reproduced
     from lindley.verification.rules import Report
 

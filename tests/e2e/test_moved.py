@@ -1,4 +1,4 @@
-"""A ledger that was copied to another folder, and served there by `lindley up`."""
+"""`lindley up` on a ledger that was copied or moved to another folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from flows import running
 from flows.server.up import Options, Stack
+from lindley.errors import LedgerMoved
 from lindley.ledger.artifact_names import RECORD
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.model.declaration import Declaration
@@ -49,7 +50,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], MlflowLe
         stack.stop()
 
 
-def test_a_copy_that_is_served_reads_and_writes_its_own_files(
+def test_a_copy_is_not_served_and_a_moved_ledger_is_through_a_link(
     tmp_path: Path, declaration: Declaration, serve: Callable[[Path], MlflowLedger]
 ) -> None:
     original, copy = tmp_path / "prod", tmp_path / "staging"
@@ -57,12 +58,18 @@ def test_a_copy_that_is_served_reads_and_writes_its_own_files(
     fakes.append(ledger, declaration, fakes.coins(declaration, 0))
     shutil.copytree(original, copy)
     held = {path: path.stat().st_mtime_ns for path in original.rglob("*")}
-
-    served = serve(copy)
-    found = fakes.append(served, declaration, fakes.coins(declaration, 10))
-    assert found.link == 2
-    assert len(list(copy.rglob(f"{found.run_id}/artifacts/{RECORD}"))) == 1
+    with pytest.raises(LedgerMoved, match="moved or copied here"):
+        serve(copy)
+    # Without a server, Lindley reads and writes the files of the copy.
+    mine = MlflowLedger(f"sqlite:///{copy / 'mlflow.db'}", copy)
+    assert fakes.append(mine, declaration, fakes.coins(declaration, 10)).link == 2
     assert {path: path.stat().st_mtime_ns for path in original.rglob("*")} == held
+
     shutil.rmtree(original)
+    original.symlink_to(copy)
+    served = serve(copy)
+    found = fakes.append(served, declaration, fakes.coins(declaration, 20))
+    assert found.link == 3
+    assert len(list(copy.rglob(f"{found.run_id}/artifacts/{RECORD}"))) == 1
     report = verify_chain(served, NAME)
-    assert (report.findings, len(report.links)) == ((), 2)
+    assert (report.findings, len(report.links)) == ((), 3)

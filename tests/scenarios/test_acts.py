@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from lindley.batch.batch import batch_from_frame
-from lindley.ledger import open_ledger
+from lindley.ledger.backend import open_ledger
 from lindley.ledger.history import find_link, history
 from lindley.ledger.reading import find_chain
 from lindley.model.declaration import load_declaration, load_file

@@ -12,7 +12,7 @@ import lindley
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import BatchRefused, ModelRefused, OverlapRefused, UnknownChain, UnknownLink
 from lindley.inference.sampling import FitSettings
-from lindley.ledger import open_ledger
+from lindley.ledger.backend import open_ledger
 from lindley.ledger.history import find_link, history
 from lindley.model.declaration import load_declaration, load_file
 from lindley.operations.plan import RunContext, fit_plan, import_trace, log_link, plan_update, register_link

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import RunInfo
+from mlflow.entities import RunInfo, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 
 from lindley import failpoints
 from lindley.cache import Recent
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.ledger.mlflow import places
+from lindley.ledger.mlflow import paths
 from lindley.ledger.mlflow.failures import missing, refused_with, translated
 
 #: What never changes of runs, by tracking server and run id: a process reads the same links again and again.
@@ -39,7 +39,7 @@ class Artifacts:
     def __init__(self, client: MlflowClient, root: Path, embedded: bool) -> None:
         self.client, self.root, self.embedded = client, root, embedded
         self._server = str(client.tracking_uri)
-        self._together = embedded and places.belongs(self._server, root)
+        self._together = embedded and paths.belongs(self._server, root)
 
     def upload(self, run_id: str, folder: Path) -> None:
         """Store every file below `folder`; see `Ledger`."""
@@ -114,12 +114,31 @@ class Artifacts:
         LedgerCorrupt
             If there is no such run.
         """
-        path = places.local(str(self.info(run_id).artifact_uri))
+        path = paths.local(str(self.info(run_id).artifact_uri))
         if path is None or not self.embedded:
             return path
-        own = places.here(path, self.root, 3) if self._together else None
-        here = own or self.root / places.FOLDER / Path(*path.parts[-3:])
+        own = paths.here(path, self.root, 3) if self._together else None
+        here = own or self.root / paths.FOLDER / Path(*path.parts[-3:])
         return here if own or here.is_dir() or not path.is_dir() else path
+
+    def moved_from(self) -> Path | None:
+        """Return the working folder that an embedded ledger was moved or copied from; None if it was not.
+
+        Experiments that are elsewhere on purpose have another layout.
+        """
+        token: str | None = None
+        while self._together:
+            with translated("list the experiments"):
+                page = self.client.search_experiments(ViewType.ALL, page_token=token)
+            for experiment in page:
+                path = paths.local(experiment.artifact_location)
+                own = paths.here(path, self.root, 1) if path else None
+                if path and own and own.resolve() != path.resolve():
+                    return path.parents[1]
+            token = page.token
+            if not token:
+                break
+        return None
 
     def info(self, run_id: str) -> RunInfo:
         """Return what never changes of a run: its experiment, and where its artifacts are. Asked for once.

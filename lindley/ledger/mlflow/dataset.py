@@ -7,7 +7,7 @@ import warnings
 import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import DatasetInput
+from mlflow.entities import Dataset, DatasetInput
 
 from lindley.ledger.protocol import Run
 
@@ -19,7 +19,7 @@ def describe(frame: pd.DataFrame, run: Run) -> DatasetInput:
     """Describe a batch as an MLflow dataset; the whole sha256 is in the record and a tag."""
     source = CodeDatasetSource(tags={"lindley.origin": run.origin})
     with warnings.catch_warnings():
-        # MLflow hints that integer columns hold no missing values; the schema says so itself.
+        # MLflow warns that integer columns hold no missing values; the schema states that too.
         warnings.simplefilter("ignore")
         found = from_pandas(
             frame,
@@ -27,4 +27,4 @@ def describe(frame: pd.DataFrame, run: Run) -> DatasetInput:
             name=run.origin[:_NAME_CHARACTERS],
             digest=run.batch_digest[:_DIGEST_CHARACTERS],
         )
-        return DatasetInput(found._to_mlflow_entity(), tags=[])
+        return DatasetInput(Dataset(**found.to_dict()), tags=[])

@@ -1,10 +1,8 @@
-"""Packing a belief as an MLflow model without pickles."""
+"""Package a belief as an MLflow model without pickles."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +12,8 @@ import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import save_model
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
-from mlflow.utils import environment
 
+from lindley.ledger.mlflow._compat import without_requirements_check
 from lindley.model.declaration import Declaration
 from lindley.report.numbers import QUANTILES
 from lindley.serving.predict import input_columns
@@ -27,8 +25,8 @@ _OUTPUTS = ("mean", "sd", *QUANTILES)
 
 def save_belief(folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:
     """Write ``folder/belief``: an MLflow model from code, with the draws and the chain's model file."""
-    with warnings.catch_warnings(), _pins_taken_at_their_word():
-        # MLflow warns of integer columns in a signature (no missing values): the schema says so itself.
+    with warnings.catch_warnings(), without_requirements_check():
+        # MLflow warns that integer columns of a signature hold no missing values; the schema states that too.
         warnings.simplefilter("ignore")
         save_model(
             path=str(folder / "belief"),
@@ -40,26 +38,7 @@ def save_belief(folder: Path, declaration: Declaration, draws: Path, example: pd
         )
 
 
-@contextmanager
-def _pins_taken_at_their_word() -> Iterator[None]:
-    """Keep MLflow from holding the pins against what is installed, which is where they were read.
-
-    It would list the files of every installed distribution for that, once in each process: a tenth of the
-    time that an update in a new process takes.
-    """
-    name = "warn_dependency_requirement_mismatches"
-    check = getattr(environment, name, None)
-    if check is None:  # another version, which may not need it
-        yield
-        return
-    setattr(environment, name, lambda _requirements: None)
-    try:
-        yield
-    finally:
-        setattr(environment, name, check)
-
-
-@cache  # what is imported stays, whatever is installed meanwhile
+@cache  # what is imported stays when other versions are installed meanwhile
 def _requirements() -> tuple[str, ...]:
     return tuple(f"{name}=={version(name)}" for name in _REQUIREMENTS)
 

@@ -29,7 +29,7 @@ from lindley import failpoints, process
 from lindley.addresses import public
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.chain import Version
-from lindley.ledger.mlflow import naming, places
+from lindley.ledger.mlflow import naming, paths
 from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
 from lindley.ledger.mlflow.failures import refused_with, translated
 from lindley.ledger.mlflow.listing import versions_of
@@ -88,13 +88,17 @@ class MlflowLedger:
 
     def _open_embedded(self) -> None:
         """Open a SQLite ledger; its tables are made once, under a lock."""
-        path = places.database(self.uri)
+        path = paths.database(self.uri)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"), contextlib.closing(sqlite3.connect(path)) as database:
             # MLflow tries a database that cannot be opened again and again, for minutes.
             database.execute("PRAGMA schema_version")
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             self.client.search_registered_models(max_results=1)
+
+    def moved_from(self) -> Path | None:
+        """Return the folder that an embedded ledger came from; None if it is where it was made."""
+        return self._files.moved_from()
 
     # -- chains ---------------------------------------------------------------------------------------
 
@@ -347,7 +351,7 @@ class MlflowLedger:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        location = (self.root / places.FOLDER / chain).as_uri() if self.embedded else None
+        location = (self.root / paths.FOLDER / chain).as_uri() if self.embedded else None
         try:
             return str(self.client.create_experiment(name, location, _EXPERIMENT_TAGS))
         except MlflowException as error:

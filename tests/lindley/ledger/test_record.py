@@ -10,8 +10,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lindley.errors import LedgerCorrupt
-from lindley.ledger.record import SCHEMA, Kind, canonical, digest, genesis_record, parse
-from lindley.ledger.record_schema import ANY, LINK_SHAPE, misfits
+from lindley.ledger.record import (
+    ANY,
+    LINK_SHAPE,
+    SCHEMA,
+    Kind,
+    canonical,
+    digest,
+    genesis_record,
+    misfits,
+    parse,
+)
 from tests.support.fakes import MemoryLedger
 from tests.support.forging import each_leaf, replaced
 

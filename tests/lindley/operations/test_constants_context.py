@@ -19,7 +19,7 @@ from lindley.batch.batch import Batch, batch_from_frame
 from lindley.batch.digest import content_digest
 from lindley.errors import DeclarationRefused, LindleyError
 from lindley.inference.sampling import FitSettings
-from lindley.ledger import open_ledger
+from lindley.ledger.backend import open_ledger
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, read_record, read_summary
 from lindley.ledger.record import parse

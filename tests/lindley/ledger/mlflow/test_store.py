@@ -1,4 +1,4 @@
-"""The ledger on MLflow, beyond the contract: names, processes, moved folders, what MLflow shows."""
+"""The ledger on MLflow beyond the contract: names, processes, moved folders, what MLflow shows."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param
 
 from lindley import process
-from lindley.errors import LedgerCorrupt, LedgerUnavailable
+from lindley.errors import LedgerCorrupt, LedgerMoved, LedgerUnavailable
 from lindley.ledger import artifact_names
+from lindley.ledger.backend import embedded_files, require_servable
 from lindley.ledger.history import history
-from lindley.ledger.mlflow import naming, places
+from lindley.ledger.mlflow import naming, paths
 from lindley.ledger.mlflow.store import HEAD, MlflowLedger
 from lindley.ledger.protocol import Run
 from lindley.ledger.reading import find_chain, read_belief
@@ -35,6 +36,7 @@ from lindley.ledger.writing import RunContext
 from lindley.model.declaration import Declaration, load_declaration
 from lindley.operations.branch import make_branch
 from lindley.verification.gather import verify_chain
+from lindley.workspace import Workspace
 from tests.support import acts
 from tests.support.fakes import append, coins
 
@@ -143,7 +145,7 @@ class TestMovedLedger:
         self, ledger: MlflowLedger, template: Path, tmp_path: Path
     ) -> None:
         held = {path: path.stat().st_mtime_ns for path in template.rglob("*")}
-        shutil.rmtree(ledger.root / places.FOLDER)
+        shutil.rmtree(ledger.root / paths.FOLDER)
         run_id = ledger.versions(NAME)[0].run_id
         assert ledger.artifacts(run_id) == {}
         with pytest.raises(LedgerCorrupt, match="is missing"):
@@ -154,42 +156,58 @@ class TestMovedLedger:
         assert ledger.artifacts(run_id) == {"note.txt": 1}
         assert {path: path.stat().st_mtime_ns for path in template.rglob("*")} == held
 
-    def test_before_it_is_served_its_database_names_its_own_files(
+    def test_it_is_not_served_before_its_old_folder_leads_here(
         self, ledger: MlflowLedger, template: Path, tmp_path: Path
     ) -> None:
-        client, old = ledger.client, template / places.FOLDER
-        elsewhere = {
-            "bucket": "s3://bucket/mlartifacts/1",
-            "proxied": "mlflow-artifacts:/1",
-            "on purpose": (tmp_path / "big disk" / "1").as_uri(),
-        }
-        ids = {name: client.create_experiment(name, place) for name, place in elsewhere.items()}
-        served = client.create_experiment("served", (old / "7").as_uri())  # as a server names it
-        plain = client.create_experiment("plain", str(old / "8"))
-        assert places.relocate(ledger.uri, ledger.root) > 0
-        assert {name: client.get_experiment(ids[name]).artifact_location for name in ids} == elsewhere
-        own = ledger.root / places.FOLDER
-        assert client.get_experiment(served).artifact_location == (own / "7").as_uri()
-        assert client.get_experiment(plain).artifact_location == str(own / "8")
-        for version in client.search_model_versions(f"name = '{NAME}'"):
-            folder = own / NAME / version.run_id / "artifacts"
-            assert client.get_run(version.run_id).info.artifact_uri == folder.as_uri()
-            assert version.source == (folder / "belief").as_uri()
-        assert places.relocate(ledger.uri, ledger.root) == 0
-        assert verify_chain(MlflowLedger(ledger.uri, ledger.root), NAME).findings == ()
+        """MLflow's server hands out absolute addresses: of a copy they are those of the original."""
+        workspace = Workspace.from_environment(ledger.root)
+        with pytest.raises(LedgerMoved, match="moved or copied here") as caught:
+            require_servable(workspace)
+        assert str(template) in caught.value.found
+        assert f"ln -s {ledger.root} {template}" in caught.value.todo
+        shutil.move(template, tmp_path / "put away")
+        template.symlink_to(ledger.root)
+        try:
+            require_servable(workspace)
+        finally:
+            template.unlink()
+            shutil.move(tmp_path / "put away", template)
 
-    def test_a_database_elsewhere_stays_as_it_is(self, ledger: MlflowLedger, tmp_path: Path) -> None:
-        before = places.database(ledger.uri).read_bytes()
-        assert places.relocate(ledger.uri, tmp_path) == 0
-        assert places.relocate(ledger.uri, ledger.root / "below") == 0
-        assert places.database(ledger.uri).read_bytes() == before
+    def test_experiments_that_are_elsewhere_on_purpose_are_served(
+        self, template: Path, tmp_path: Path
+    ) -> None:
+        assert MlflowLedger(f"sqlite:///{template / 'mlflow.db'}", template).moved_from() is None
+        ledger = MlflowLedger(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+        elsewhere = (
+            "s3://bucket/mlartifacts/1",
+            "mlflow-artifacts:/1",
+            (tmp_path / "big disk" / "1").as_uri(),
+        )
+        for number, place in enumerate(elsewhere):
+            ledger.client.create_experiment(str(number), place)
+        assert ledger.moved_from() is None
+        for place in (str(template / "mlartifacts" / "8"), (template / "mlartifacts" / "7").as_uri()):
+            deleted = ledger.client.create_experiment(place, place)
+            assert ledger.moved_from() == template
+            ledger.client.delete_experiment(deleted)
+            assert ledger.moved_from() == template  # it can be restored
 
-    def test_one_that_cannot_be_changed_is_not_served(self, tmp_path: Path) -> None:
-        uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-        assert places.relocate(uri, tmp_path) == 0  # MLflow has still to make its tables
-        places.database(uri).write_text("no database, but long enough to be read as the header of one " * 9)
+    def test_a_database_elsewhere_may_be_shared_on_purpose(
+        self, ledger: MlflowLedger, tmp_path: Path
+    ) -> None:
+        assert MlflowLedger(ledger.uri, tmp_path).moved_from() is None
+        assert MlflowLedger(ledger.uri, ledger.root / "below").moved_from() is None
+
+    def test_one_whose_database_cannot_be_read_is_not_served(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        workspace = Workspace.from_environment(tmp_path)
+        files = embedded_files(workspace)
+        assert (files.database, files.artifacts) == (tmp_path / "mlflow.db", tmp_path / "mlartifacts")
+        files.database.write_text("no database, but long enough to be read as the header of one " * 9)
         with pytest.raises(LedgerUnavailable, match="not a database"):
-            places.relocate(uri, tmp_path)
+            require_servable(workspace)
 
 
 class TestTampering:

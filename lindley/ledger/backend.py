@@ -1,0 +1,75 @@
+"""Choose the backend that keeps the ledger of a workspace; the only door to `lindley.ledger.mlflow`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lindley.errors import LedgerMoved
+from lindley.ledger.protocol import Ledger
+from lindley.workspace import Workspace
+
+
+def open_ledger(workspace: Workspace) -> Ledger:
+    """Open the ledger of a workspace.
+
+    Raises
+    ------
+    LedgerUnavailable
+        If the tracking server does not answer or its database cannot be used.
+    """
+    from lindley.ledger.mlflow.store import MlflowLedger  # MLflow takes seconds to import
+
+    return MlflowLedger(workspace.tracking_uri, workspace.root)
+
+
+def client_state() -> tuple[str, ...]:
+    """Return what the ledger's client holds for the whole process: addresses, and an open run.
+
+    Runs of Lindley change none of it; a model file that uses the client itself may.
+    """
+    from lindley.ledger.mlflow.client import client_state as state  # MLflow takes seconds to import
+
+    return state()
+
+
+@dataclass(frozen=True)
+class EmbeddedFiles:
+    """Where an embedded ledger is: the file of its database and the folder of its artifacts."""
+
+    database: Path
+    artifacts: Path
+
+
+def embedded_files(workspace: Workspace) -> EmbeddedFiles:
+    """Return the files of a workspace's embedded ledger, for a server in front of them."""
+    from lindley.ledger.mlflow import paths  # does not import MLflow
+
+    return EmbeddedFiles(paths.database(workspace.tracking_uri), workspace.root / paths.FOLDER)
+
+
+def require_servable(workspace: Workspace) -> None:
+    """Refuse to serve an embedded ledger that was moved or copied here.
+
+    MLflow keeps absolute addresses of artifacts, and its server hands them to clients, which then read and
+    write in the folder that the ledger came from. Without a server Lindley uses the files here.
+
+    Raises
+    ------
+    LedgerMoved
+        If addresses lead to another folder.
+    LedgerUnavailable
+        If the database cannot be used.
+    """
+    from lindley.ledger.mlflow.store import MlflowLedger  # MLflow takes seconds to import
+
+    origin = MlflowLedger(workspace.tracking_uri, workspace.root).moved_from()
+    if origin is not None:
+        raise LedgerMoved(
+            "This ledger was moved or copied here, and MLflow's server would use the files of its old folder",
+            expected=f"addresses of artifacts in {workspace.root}",
+            found=f"addresses of artifacts in {origin}",
+            todo=f"if nothing is left in the old folder, replace it by a link to this one (`ln -s "
+            f"{workspace.root} {origin}`); if it holds the original, work here without servers: all commands "
+            "but `lindley up` and `lindley ui` read and write the files of this folder",
+        )
