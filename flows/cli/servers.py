@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from typing import Annotated
@@ -105,7 +106,7 @@ def worker(
         if as_json:
             print_json({"pool": pool, "prefect": public(os.environ["PREFECT_API_URL"])})
         most = default_memory(limit) if memory is None else memory * 2**20
-        serve(workspace, pool, Bounds(limit=limit, memory=most, runs=runs))
+        asyncio.run(serve(workspace, pool, Bounds(limit=limit, memory=most, runs=runs)))
 
 
 def _need_prefect(what: str, *, todo: str) -> None:
@@ -125,11 +126,12 @@ def watch(as_json: Json = False) -> None:
         _need_prefect(
             "send events to", todo="run `lindley up`, which watches too, or run `lindley sweep` regularly"
         )
-        from flows.server.watch import watch_until_stopped  # imports Prefect
+        from flows.server.watch import watch as watch_folder  # imports Prefect
 
         if as_json:
             address = public(os.environ["PREFECT_API_URL"])
             print_json({"landing": str(workspace.landing), "prefect": address})
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        watch_until_stopped(workspace)
+        with stop_signals() as stop:
+            watch_folder(workspace, stop)

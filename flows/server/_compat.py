@@ -26,7 +26,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.abc
@@ -37,22 +37,11 @@ from prefect.runner._process_manager import ProcessHandle
 if TYPE_CHECKING:
     from prefect.runner._control_channel import ControlChannel
 
-
-class Attempt(Protocol):
-    """One flow run in a warm process; see `flows.server.warm_pool.Attempt`."""
-
-    pid: int
-    returncode: int | None
-
-    async def wait(self) -> int:
-        """Wait until it has ended and return its exit code."""
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process."""
+    from flows.server.warm_pool import Attempt
 
 
 #: Starts a flow run that gets these variables from Prefect.
-Begin = Callable[[Mapping[str, str]], Attempt]
+Begin = Callable[[Mapping[str, str]], "Attempt"]
 
 
 async def carry_out(flow_run: FlowRun, begin: Begin, task_status: anyio.abc.TaskStatus[int]) -> int:

@@ -8,7 +8,6 @@ an event that the server did not take.
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -176,11 +175,3 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
         if stop.is_set():
             return
         watcher.look()
-
-
-def watch_until_stopped(workspace: Workspace) -> None:
-    """Watch until SIGTERM or SIGINT."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    watch(workspace, stop)

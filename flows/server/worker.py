@@ -14,6 +14,7 @@ import signal
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ _OF_RUN = "PREFECT__"
 _INSTALL = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
 _PACKAGES = ("flows", "tasks", "lindley")
 _STOP = (signal.SIGINT, signal.SIGTERM)
+#: Prints a sentence for the log.
+notify = partial(print, flush=True)
 
 
 class WarmWorker(ProcessWorker):
@@ -143,7 +146,7 @@ def unfit(
     return ""
 
 
-def serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
+async def serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
     """Run a worker until SIGINT or SIGTERM.
 
     Parameters
@@ -155,10 +158,6 @@ def serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
     bounds
         Of the warm processes; their limit is also that of the worker.
     """
-    asyncio.run(_serve(workspace, pool, bounds))
-
-
-async def _serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
     working = asyncio.current_task()
     assert working is not None  # noqa: S101  (for mypy: this is one)
     loop = asyncio.get_running_loop()
@@ -176,11 +175,6 @@ async def _serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
             await worker.start(printer=notify)
         except asyncio.CancelledError:
             notify("Stopped")
-
-
-def notify(sentence: str) -> None:
-    """Print a sentence for the log."""
-    print(sentence, flush=True)
 
 
 def installed_code() -> float:
