@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both set everything up first.
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up the environment first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test docs coverage test-faults lint lock clean bench-fidelity bench-speed
@@ -14,7 +14,7 @@ FIND_PYTHON = for candidate in "$$(command -v python3.12)" "$$(command -v python
 	  if [ -n "$$candidate" ] && "$$candidate" -c 'import sys; raise SystemExit(sys.version_info[:2] != (3, 12))' 2>/dev/null; \
 	  then echo "$$candidate"; break; fi; done
 
-help:  ## show this list
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(STAMP)  ## virtual environment from the hashed lock
@@ -45,11 +45,11 @@ $(DOCS): $(STAMP) docs/requirements.lock
 demo: setup  ## the 1978 influenza chain, from genesis to head, through Prefect and MLflow
 	@$(VENV)/bin/lindley demo
 
-test: setup lint $(BENCHMARKS)  ## everything that guards correctness
+test: setup lint $(BENCHMARKS)  ## lint, all tests, the quick fidelity benchmark
 	@$(PYTHON) -m pytest -n 2 --dist loadfile
 	@$(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) --quick --out .benchmarks/results.csv
 
-coverage: setup $(BENCHMARKS)  ## the tests again, with the branches that they leave out
+coverage: setup $(BENCHMARKS)  ## run the tests and report the branches that they do not cover
 	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered
 
 test-faults: setup  ## races, kills, tampering, hostile inputs, with tables (hours; RACES=1 KILLS=1 INPUTS=2000: less)
@@ -67,10 +67,10 @@ lint: setup  ## style, types, layers
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-bench-fidelity: setup $(BENCHMARKS)  ## the chain against reference posteriors (an hour; QUICK=1: 5 minutes; CASES=folder)
+bench-fidelity: setup $(BENCHMARKS)  ## compare chains with reference posteriors (an hour; QUICK=1: 5 minutes; CASES=folder)
 	@$(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) $(if $(QUICK),--quick)
 
-bench-speed: setup $(BENCHMARKS)  ## updates beside other ways of updating, docs/performance.md (hours; QUICK=1: 20 minutes)
+bench-speed: setup $(BENCHMARKS)  ## compare the time of updates with PyMC, docs/performance.md (two hours; QUICK=1: 20 minutes)
 	@$(PYTHON) -m benchmarks.speed.run $(if $(QUICK),--quick)
 
 lock:  ## resolve requirements.lock and docs/requirements.lock anew (needs uv)
@@ -79,5 +79,5 @@ lock:  ## resolve requirements.lock and docs/requirements.lock anew (needs uv)
 	uv pip compile --group docs --constraints requirements.lock --python-version 3.12 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o docs/requirements.lock
 
-clean:  ## remove what setup, demo and tests made
+clean:  ## remove the files of setup, demo and tests
 	rm -rf $(VENV) demo-output docs/_build docs/reference/generated docs/reference/commands.md .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .benchmarks

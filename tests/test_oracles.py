@@ -1,4 +1,4 @@
-"""The oracles against brute force, and the conjugate models against the oracles."""
+"""Compare the oracles with brute force, and the conjugate models with the oracles."""
 
 from pathlib import Path
 

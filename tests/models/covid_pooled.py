@@ -1,7 +1,7 @@
-"""The hierarchical COVID model of all months at once: what the chain of its batches is measured against.
+"""The hierarchical COVID model of all months at once, the reference of the chain of its batches.
 
-Carried variables are shared by the months; each month and country has its own contact rate and
-infectious at the start. One sampler then sees all rows, and nothing is matched.
+The months share the carried variables; each month and country has its own contact rate and initial number of
+infectious people. One fit uses all rows, without matched priors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def pooled(frames: Sequence[pd.DataFrame]) -> pm.Model:
     parts = load_declaration("covid_hierarchical", MODELS).build.__globals__
     months = [parts["known_before"](frame) for frame in frames]
     cells = [(month, name) for month, (names, _) in enumerate(months) for name in names]
-    # One column per cell; everything known has the country last.
+    # One column per cell; the last axis of known values is the country.
     known = {key: np.concatenate([values[key] for _, values in months], axis=-1) for key in months[0][1]}
     countries = sorted({name for _, name in cells})
     country = np.array([countries.index(name) for _, name in cells])

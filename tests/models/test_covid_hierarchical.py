@@ -1,4 +1,4 @@
-"""The hierarchical COVID chain: how its source is cut, its equations, and the pooled model beside it."""
+"""The hierarchical COVID chain: batches of its source, equations, and the pooled model."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class TestMadeUpSource:
         us = march[march["country"] == "US"]
         assert us["week"].tolist() == [1, 2, 4]
         assert us["before"].tolist() == [1100, 1200, 1250]
-        # The last week of March was a correction: the one before it says how many are new.
+        # The last week of March was a correction: `recent` holds the new cases of the week before.
         assert april.loc[april["country"] == "Brazil", "recent"].tolist() == [20] * 4
 
     def test_provinces_are_summed_and_later_days_change_no_earlier_batch(self, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ class TestJohnsHopkins:
 
 
 class TestEquations:
-    def test_weeks_agree_with_scipy_and_start_from_what_is_known(self) -> None:
+    def test_weeks_agree_with_scipy_and_start_from_known_states(self) -> None:
         contact, mu, population = np.array([0.35, 0.12]), np.array([1 / 7, 0.1]), 1.0
         s0 = np.array([[0.99, 0.7], [0.95, 0.69], [0.9, 0.68]])
         i0 = np.array([2e-3, 1e-2])
@@ -160,7 +160,7 @@ class TestEquations:
             np.testing.assert_allclose(s0[week] - s[week], s0[week] - exact_s[:, -1], rtol=2e-4)
             np.testing.assert_allclose(i[week], exact_i[:, -1], rtol=2e-4)
 
-    def test_without_recovery_no_one_is_lost(self) -> None:
+    def test_without_recovery_the_population_is_constant(self) -> None:
         s0, i0 = np.array([[0.999, 0.9]]), np.array([1e-3, 0.1])
         values = map(pt.as_tensor, (np.array([0.4, 0.4]), np.zeros(2), s0, i0))
         s, i = pytensor.function([], list(parts["sir"](*values)), mode="FAST_COMPILE")()
@@ -170,7 +170,7 @@ class TestEquations:
 class TestModel:
     CASES = {"US": [500, 700, 900, 1200], "Brazil": [100, 90, 80, 70]}
 
-    def test_countries_are_labels_and_what_is_local_is_the_month(self) -> None:
+    def test_countries_are_labels_and_variables_of_the_month_are_local(self) -> None:
         frame = month({**self.CASES, "South Africa": [40, 60]})
         model = built(frame)
         graph = take_apart(declaration, model, declaration.carried)
@@ -189,7 +189,7 @@ class TestModel:
             np.testing.assert_allclose(both[by_row == name], terms, rtol=1e-10)
 
     def test_a_missing_week_leaves_the_others_where_they_are(self) -> None:
-        # In the first week, so that what is known before the others does not change.
+        # In the first week, so that the known states before the others do not change.
         frame = month({"US": [500, 700, 900]})
         gap = pointwise(built(frame.drop(index=0).assign(recent=500)))
         whole = pointwise(built(frame))
@@ -203,7 +203,7 @@ class TestModel:
             ({"recent": [1, 1, 2, 1]}, "2 values of recent for US"),
         ],
     )
-    def test_a_batch_that_is_no_month_is_refused(self, change: dict[str, list], found: str) -> None:
+    def test_a_batch_other_than_one_month_is_refused(self, change: dict[str, list], found: str) -> None:
         frame = month({"US": [500, 700, 900, 1200]}).assign(**change)
         with pytest.raises(BatchRefused, match=found):
             built(frame)

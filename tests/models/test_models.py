@@ -1,4 +1,4 @@
-"""The example chains: they load, fit their schema, are what they say, and cut their sources rightly."""
+"""The example chains: they load, fit their schema and descriptions, and cut their sources as documented."""
 
 import gzip
 from pathlib import Path
@@ -133,7 +133,7 @@ class TestEveryChain:
         assert len(digests) == 1
         assert len(inlined) == 1
 
-    def test_it_says_what_it_is(self, name: str) -> None:
+    def test_it_describes_itself(self, name: str) -> None:
         declaration = load(name)
         assert 40 < len(declaration.description) < 110
         assert declaration.build.__doc__
