@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def load(reference: str, *, workspace: Workspace | None = None) -> Link:
-    """Load a link: ``"CHAIN"``, ``"CHAIN@head"`` or ``"CHAIN@3"`` (the third link).
+    """Load a link: ``"CHAIN"``, ``"CHAIN@head"``, ``"CHAIN@3"`` (the third link) or ``"CHAIN@DIGEST"``.
 
     Raises
     ------

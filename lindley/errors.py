@@ -131,7 +131,17 @@ class FitFailed(LindleyError):
 
 
 class LedgerCorrupt(LindleyError):
-    """Something read from the ledger does not have the digest that its record states."""
+    """Something read from the ledger is missing, unreadable, or not what was registered."""
+
+    def __init__(
+        self,
+        happened: str,
+        *,
+        expected: str = "",
+        found: str = "",
+        todo: str = "run `lindley verify` on the chain; restore what it names from a backup",
+    ) -> None:
+        super().__init__(happened, expected=expected, found=found, todo=todo)
 
 
 class LedgerMoved(LindleyError):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lindley.errors import UnknownLink
-from lindley.ledger.artifact_names import PLOTS, RECORD
-from lindley.ledger.chain import Chain, ChainLink, Version
+from lindley.ledger.artifact_names import BATCH, MATCHED_PRIOR, PLOTS, RECORD, SUMMARY, TRACE
+from lindley.ledger.chain import Chain, ChainLink, Status, Version
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import fetch_listed, find_chain, read_record
+from lindley.ledger.reading import fetch_listed, find_chain, record_of
+from lindley.ledger.references import choose_link
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,9 +31,9 @@ class LinkView:
     number
         Place in the chain; None for a version that is no link.
     status
-        ``accepted``, ``quarantined`` or ``superseded``.
+        `Status.ACCEPTED`, `Status.QUARANTINED` or `Status.SUPERSEDED`.
     created
-        When it was registered, ISO 8601 in UTC, as the registry says.
+        When it was registered, ISO 8601 in UTC, from the registry.
     counted
         Whether the head counts its own batch.
     retracted
@@ -44,7 +45,7 @@ class LinkView:
     number: int | None
     version: int
     kind: str
-    status: str
+    status: Status
     record_digest: str
     previous: str
     prior: str
@@ -82,9 +83,9 @@ def history(ledger: Ledger, name: str, *, every: bool = False) -> list[LinkView]
     views = [_link_view(chain, link, link.number in counted) for link in chain.links]
     if not every:
         return views
-    own = [_view(version, None, "quarantined") for version in chain.quarantined]
-    own += [_view(version, None, "superseded") for version in chain.superseded]
-    # Those that a branch continues are versions of another chain, with numbers of their own.
+    own = [_view(version, None, Status.QUARANTINED) for version in chain.quarantined]
+    own += [_view(version, None, Status.SUPERSEDED) for version in chain.superseded]
+    # The links that a branch continues are versions of another chain, with numbers of their own.
     return [*views[: chain.base], *sorted([*views[chain.base :], *own], key=lambda view: view.version)]
 
 
@@ -93,14 +94,14 @@ def _link_view(chain: Chain, link: ChainLink, counted: bool) -> LinkView:
     gone = [chain.link_of(record) for record in link.version.retracted]
     taker = chain.taken_out(link)
     return replace(
-        _view(link.version, link.number, "accepted"),
+        _view(link.version, link.number, Status.ACCEPTED),
         counted=counted,
         retracted=tuple(other.number for other in gone if other is not None),
         taken_out_by=taker.number if taker is not None and not counted else None,
     )
 
 
-def _view(version: Version, number: int | None, status: str) -> LinkView:
+def _view(version: Version, number: int | None, status: Status) -> LinkView:
     return LinkView(
         number=number,
         version=version.number,
@@ -130,10 +131,8 @@ class Link:
     @cached_property
     def record(self) -> dict[str, Any]:
         """The link's record."""
-        link = find_chain(self.ledger, self.chain).link_of(self.view.record_digest)
-        if link is None:
-            raise UnknownLink(f"{self.chain} has no link {self.view.record_digest[:12]}")
-        return read_record(self.ledger, link)
+        view = self.view
+        return record_of(self.ledger, view.run_id, view.record_digest, f"link {view.number}")
 
     @property
     def parameters(self) -> list[str]:
@@ -152,33 +151,32 @@ class Link:
         """
         from lindley.ledger.netcdf import read_trace  # the readers import the numerical stack
 
-        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            return read_trace(self._fetch("trace.nc", Path(scratch)))
+        tree: xr.DataTree = self._read(TRACE, read_trace)
+        return tree
 
     def summary(self) -> pd.DataFrame:
         """Return the summary table at full precision, indexed by parameter."""
         import pandas as pd  # imported on use, to keep `import lindley` light
 
-        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            # pandas reads floats to the last digit, which is what was written.
-            return pd.read_csv(self._fetch("summary.csv", Path(scratch)), index_col="parameter")
+        # pandas reads floats to the last digit, which is what was written.
+        frame: pd.DataFrame = self._read(SUMMARY, lambda path: pd.read_csv(path, index_col="parameter"))
+        return frame
 
     def batch(self) -> pd.DataFrame | None:
-        """Return the batch as a frame; None for a link without one (kind ``import``)."""
+        """Return the batch as a frame; None for a link without a batch of its own."""
         from lindley.batch.parquet_format import read_stored  # the readers import the numerical stack
 
         if not self.view.batch_digest:
             return None
-        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            frame: pd.DataFrame = read_stored(self._fetch("batch.parquet", Path(scratch))).to_pandas()
-            return frame
+        frame: pd.DataFrame = self._read(BATCH, lambda path: read_stored(path).to_pandas())
+        return frame
 
     def matched_prior(self) -> MatchedPrior:
         """Return the matched prior: what the next link starts from."""
         from lindley.ledger.netcdf import read_matched_prior  # the readers import the numerical stack
 
-        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            return read_matched_prior(self._fetch("matched_prior.nc", Path(scratch)))
+        matched: MatchedPrior = self._read(MATCHED_PRIOR, read_matched_prior)
+        return matched
 
     def artifacts(self) -> dict[str, int]:
         """Return the size in bytes of every artifact by path."""
@@ -190,31 +188,27 @@ class Link:
         Plots (``plots/...``) are not part of the record and have no digest there; `lindley plots` draws them
         again from the trace, which has one.
         """
-        return self._fetch(path, folder)
-
-    def _fetch(self, path: str, folder: Path) -> Path:
-        """Fetch an artifact and compare its digest with the record's."""
         run_id = self.view.run_id
         if path == RECORD or path.startswith(PLOTS):
             return self.ledger.download(run_id, folder, path)
         what = f"The artifact {path} of {self.chain} link {self.view.number}"
         return fetch_listed(self.ledger, run_id, self.record, path, folder, what)
 
+    def _read(self, path: str, reader: Callable[[Path], Any]) -> Any:
+        """Fetch an artifact, check it, and read it."""
+        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+            return reader(self.download(path, Path(scratch)))
+
 
 def find_link(ledger: Ledger, reference: str) -> Link:
-    """Return the link that a reference names; see `lindley.api.load`."""
+    """Return the link that a reference names: ``CHAIN``, or ``CHAIN@`` and a word for `choose_link`.
+
+    Raises
+    ------
+    UnknownChain, UnknownLink
+        If there is no such chain or link.
+    """
     name, _, place = reference.partition("@")
-    links = history(ledger, name)
-    if links and place in {"", "head"}:
-        return Link(chain=name, view=links[-1], ledger=ledger)
-    found = [view for view in links if place.isdigit() and view.number == int(place)]
-    if not found:
-        raise UnknownLink(
-            f"{name} has no link {place or 'head'!r}",
-            expected=f"head, or a number from 1 to {len(links)}"
-            if links
-            else "a chain with at least one link",
-            found=repr(reference),
-            todo=f"run `lindley log {name}`",
-        )
-    return Link(chain=name, view=found[0], ledger=ledger)
+    chain = find_chain(ledger, name)
+    link = choose_link(chain, place)
+    return Link(chain=name, view=_link_view(chain, link, link in chain.at_head), ledger=ledger)

@@ -5,23 +5,21 @@ Read from a ledger as far as it is needed, each piece checked against its digest
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import pyarrow as pa
 
 from lindley.batch.batch import Batch, load_batch
 from lindley.cache import Recent
-from lindley.errors import LedgerCorrupt, UnknownLink
+from lindley.errors import UnknownLink
 from lindley.inference.hindsight import Segment
 from lindley.ledger import artifact_names
 from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import find_chain, read_belief
-from lindley.ledger.record import MOVES, Kind, parse
+from lindley.ledger.reading import downloaded, find_chain, read_belief
+from lindley.ledger.record import MOVES, Kind, parse, require_digest
 from lindley.model.declaration import Declaration
 from lindley.prior.belief import Belief
 
@@ -292,14 +290,7 @@ def _tail(table: pa.Table, rows: int) -> pa.Table:
 
 
 def _batch_of(ledger: Ledger, declaration: Declaration, link: ChainLink) -> Batch:
-    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
+    with downloaded(ledger, link.version.run_id, artifact_names.BATCH) as path:
         batch = load_batch(path, declaration)
-    if batch.digest != link.version.batch:
-        raise LedgerCorrupt(
-            f"The batch of link {link.number} is not the one that was counted",
-            expected=f"content digest {link.version.batch}",
-            found=batch.digest,
-            todo="run `lindley verify`; restore the artifact from a backup",
-        )
+    require_digest(f"The batch of link {link.number}", link.version.batch, batch.digest, "content digest")
     return replace(batch, origin=link.version.origin)

@@ -1,4 +1,4 @@
-"""Beliefs as files: matched priors and traces in netCDF, identified by digests over named arrays."""
+"""Read and write matched priors and traces as netCDF, identified by digests over named arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lindley.prior.triangular import ARRAYS, TriangularMap
 #: Files are written with the C library, several times faster than h5netcdf, and read with h5netcdf, which
 #: has less native code between a damaged file and the process.
 _WRITER: Literal["netcdf4"] = "netcdf4"
-#: The C library bears one thread at a time, and ends the process otherwise.
+#: The C library allows one thread at a time, and ends the process otherwise.
 _writing = threading.Lock()
 #: Bytes of a file's arrays in memory at most, as the file states their shapes: a few kB can state any.
 MOST_BYTES = 8 * 2**30
@@ -88,7 +88,7 @@ def write_trace(tree: xr.DataTree, path: Path) -> None:
         f"/{name}": {
             variable: {"zlib": True, "complevel": 1}
             for variable, array in child.data_vars.items()
-            if array.dtype.kind in "biu"  # the digits of real numbers are noise, which nothing makes smaller
+            if array.dtype.kind in "biu"  # the digits of real numbers are noise, which cannot be compressed
         }
         for name, child in tree.children.items()
     }
@@ -112,7 +112,7 @@ def read_trace(path: Path) -> xr.DataTree:
 
 
 def draws_digest(tree: xr.DataTree) -> str:
-    """Return the sha256 over the named arrays of a trace's posterior and of what passes on."""
+    """Return the sha256 over the named arrays of a trace's posterior and of what is carried forward."""
     sha = hashlib.sha256(b"lindley-draws/1")
     for group in ("coordinates", "posterior"):
         dataset = tree[group].dataset
@@ -149,5 +149,4 @@ def _corrupt(path: Path, error: Exception) -> LedgerCorrupt:
         f"The artifact {path.name} cannot be read",
         expected="the netCDF file that the link's record lists",
         found=f"{type(error).__name__}: {str(error)[:200]}",
-        todo="run `lindley verify` on the chain; restore the artifact from a backup",
     )

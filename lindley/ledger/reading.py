@@ -1,11 +1,13 @@
-"""Reading a chain back from a ledger, every piece checked against its digest.
+"""Read a chain from a ledger; every piece is checked against its digest.
 
-Who only walks a chain does not wait for arrays and tables: what reads them imports them.
+Walking a chain needs no arrays and tables, so the functions that read them import them.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from lindley.errors import LedgerCorrupt, UnknownChain, UnknownLink
 from lindley.ledger import artifact_names
 from lindley.ledger.chain import Chain, ChainLink, walk
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.record import digest, parse
+from lindley.ledger.record import digest, parse, require_digest
 from lindley.names import check_chain_name
 
 if TYPE_CHECKING:
@@ -105,9 +107,15 @@ def _links_up_to(ledger: Ledger, inside: tuple[str, ...], origin: dict[str, str]
             f"The branch {inside[-1]} starts from a link that is not there",
             expected=f"a link of {origin['chain']} with the record {origin['record'][:12]}",
             found="no such chain" if source is None else f"{len(source.links)} links, none of them that one",
-            todo=f"run `lindley verify {origin['chain']}`; restore the registry from a backup",
         )
     return source.links[: start.number]
+
+
+@contextmanager
+def downloaded(ledger: Ledger, run_id: str, name: str) -> Iterator[Path]:
+    """Download an artifact of a run for the length of a block."""
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        yield ledger.download(run_id, Path(scratch), name)
 
 
 def read_record(ledger: Ledger, link: ChainLink) -> dict[str, Any]:
@@ -122,16 +130,10 @@ def read_record(ledger: Ledger, link: ChainLink) -> dict[str, Any]:
 
 
 def record_of(ledger: Ledger, run_id: str, record_digest: str, name: str) -> dict[str, Any]:
-    """Fetch the record of a run; see `read_record`. `name` is what the error calls it."""
-    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        data = ledger.download(run_id, Path(scratch), artifact_names.RECORD).read_bytes()
-    if digest(data) != record_digest:
-        raise LedgerCorrupt(
-            f"The record of {name} is not the one that was registered",
-            expected=f"sha256 {record_digest}",
-            found=digest(data),
-            todo="run `lindley verify`; restore the artifact from a backup",
-        )
+    """Fetch the record of a run; see `read_record`. `name` names it in errors."""
+    with downloaded(ledger, run_id, artifact_names.RECORD) as path:
+        data = path.read_bytes()
+    require_digest(f"The record of {name}", record_digest, digest(data))
     return parse(data)
 
 
@@ -146,20 +148,13 @@ def read_rows(ledger: Ledger, link: ChainLink) -> pa.Table:
     from lindley.batch.digest import content_digest  # as the module says
     from lindley.batch.parquet_format import read_stored
 
-    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        path = ledger.download(link.version.run_id, Path(scratch), artifact_names.BATCH)
+    with downloaded(ledger, link.version.run_id, artifact_names.BATCH) as path:
         try:
             table = read_stored(path)
             found = content_digest(table)
         except Exception as error:  # damaged files make the readers raise nearly anything
             table, found = None, f"{type(error).__name__}: {str(error)[:200]}"
-    if found != link.version.batch:
-        raise LedgerCorrupt(
-            f"The batch of link {link.number} is not the one that was counted",
-            expected=f"content digest {link.version.batch}",
-            found=found,
-            todo="run `lindley verify`; restore the artifact from a backup",
-        )
+    require_digest(f"The batch of link {link.number}", link.version.batch, found, "content digest")
     return table
 
 
@@ -184,7 +179,7 @@ def fetch_listed(
 ) -> Path:
     """Fetch an artifact into `folder` and check it against the digest in its record; return where it is.
 
-    `what` is what the error calls it.
+    `what` names it in errors.
 
     Raises
     ------
@@ -192,14 +187,7 @@ def fetch_listed(
         If it is missing, or has another digest.
     """
     path = ledger.download(run_id, folder, name)
-    found, expected = digest(path.read_bytes()), record["artifacts"].get(name)
-    if found != expected:
-        raise LedgerCorrupt(
-            f"{what} is not the recorded one",
-            expected=f"sha256 {expected}",
-            found=found,
-            todo="run `lindley verify`; restore the artifact from a backup",
-        )
+    require_digest(what, record["artifacts"].get(name), digest(path.read_bytes()))
     return path
 
 
@@ -214,17 +202,10 @@ def read_belief(ledger: Ledger, link: ChainLink) -> tuple[dict[str, Any], Belief
     from lindley.ledger.netcdf import read_matched_prior  # as the module says
 
     record = read_record(ledger, link)
-    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        matched = read_matched_prior(
-            ledger.download(link.version.run_id, Path(scratch), artifact_names.MATCHED_PRIOR)
-        )
-    if matched.digest != record["posterior"]["matched"]:
-        raise LedgerCorrupt(
-            f"The matched prior of link {link.number} is not the one its record states",
-            expected=record["posterior"]["matched"],
-            found=matched.digest,
-            todo="run `lindley verify`; restore the artifact from a backup",
-        )
+    with downloaded(ledger, link.version.run_id, artifact_names.MATCHED_PRIOR) as path:
+        matched = read_matched_prior(path)
+    stated = record["posterior"]["matched"]
+    require_digest(f"The matched prior of link {link.number}", stated, matched.digest)
     return record, belief_from(record, matched)
 
 

@@ -39,10 +39,8 @@ class Kind(StrEnum):
 MOVES = (Kind.ROLLBACK, Kind.BRANCH)
 #: Kinds of links that have a batch of their own.
 WITH_BATCH = (Kind.UPDATE, Kind.CORRECT)
-#: Links at most that one act takes out: their digests must fit into a tag.
+#: Links at most that one amendment takes out: their digests must fit into a tag.
 MOST_RETRACTED = 50
-
-
 #: Stands for every name that the dict does not list.
 ANY = "*"
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -134,6 +132,18 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def require_digest(what: str, expected: object, found: str, of: str = "sha256") -> None:
+    """Refuse something that was read from a ledger and has another digest than the recorded one.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If the digests differ.
+    """
+    if found != expected:
+        raise LedgerCorrupt(f"{what} is not the recorded one", expected=f"{of} {expected}", found=found)
+
+
 def parse(data: bytes) -> dict[str, Any]:
     """Read the bytes of a record.
 
@@ -190,12 +200,8 @@ def _number(text: str) -> int | float:
 
 
 def _corrupt(found: str) -> LedgerCorrupt:
-    return LedgerCorrupt(
-        "A record cannot be read",
-        expected=f"the canonical JSON of a {SCHEMA} record",
-        found=found,
-        todo="run `lindley verify` on the chain; restore the artifact from a backup",
-    )
+    expected = f"the canonical JSON of a {SCHEMA} record"
+    return LedgerCorrupt("A record cannot be read", expected=expected, found=found)
 
 
 def misfits(value: Any, shape: Any, where: str = "") -> Iterator[str]:

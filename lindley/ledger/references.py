@@ -1,4 +1,4 @@
-"""Which link or batch of a chain someone means by a word."""
+"""Resolve references (`head`, `3`, a digest prefix, a file name) to links or batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def shown(link: ChainLink) -> str:
 
 
 def choose_link(chain: Chain, word: str) -> ChainLink:
-    """Return the link that a word means: its number (``3`` or ``@3``), ``head``, or its record's digest.
+    """Return the link that a word names: its number (``3`` or ``@3``), ``head``, or its record's digest.
 
     Raises
     ------
@@ -36,7 +36,9 @@ def choose_link(chain: Chain, word: str) -> ChainLink:
     raise UnknownLink(
         f"The chain has no link {word!r}",
         expected=f"a number from 1 to {len(chain.links)}, head, or the first {DIGEST_CHARACTERS} or more "
-        "characters of a record's digest",
+        "characters of a record's digest"
+        if chain.links
+        else "a chain with at least one link",
         found=repr(word)[:80],
         todo="run `lindley log` on the chain",
     )

@@ -25,8 +25,8 @@ from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, is_copy, maker_of, read_batches, settled
 from lindley.ledger.netcdf import draws_digest, read_trace
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import find_chain, read_record
-from lindley.ledger.record import Kind, digest
+from lindley.ledger.reading import downloaded, fetch_listed, find_chain, read_record
+from lindley.ledger.record import Kind, require_digest
 from lindley.model.declaration import BRANCH_MARK, Declaration, load_file
 from lindley.operations.amendment import fit_act
 from lindley.operations.plan import Outcome, fit_plan
@@ -222,11 +222,9 @@ def _stored_declaration(
     ledger: Ledger, name: str, link: ChainLink, record: dict[str, Any], folder: Path
 ) -> Declaration:
     """Load the declaration from the code that is stored beside a link. Executes it."""
-    path = ledger.download(link.version.run_id, folder, artifact_names.MODEL)
-    found, expected = digest(path.read_bytes()), record["artifacts"].get(artifact_names.MODEL)
-    if found != expected:
-        raise _corrupt(f"The model code of link {link.number} is not the recorded one", str(expected), found)
-    declaration = load_file(path)
+    what = f"The model code of link {link.number}"
+    run_id = link.version.run_id
+    declaration = load_file(fetch_listed(ledger, run_id, record, artifact_names.MODEL, folder, what))
     if name.startswith(declaration.name + BRANCH_MARK):
         declaration = replace(declaration, name=name)
     if declaration.name != name:
@@ -347,15 +345,13 @@ def _compare(
 
 def _recorded_trace(ledger: Ledger, link: ChainLink, record: dict[str, Any]) -> xr.DataTree:
     """Read a link's draws and check that they are the recorded ones."""
-    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        tree = read_trace(ledger.download(link.version.run_id, Path(scratch), artifact_names.TRACE))
+    with downloaded(ledger, link.version.run_id, artifact_names.TRACE) as path:
+        tree = read_trace(path)
     try:
         found = draws_digest(tree)
     except (KeyError, ValueError, TypeError) as error:
         found = type(error).__name__
-    expected = record["posterior"]["draws"]
-    if found != expected:
-        raise _corrupt(f"The draws of link {link.number} are not the recorded ones", expected, found)
+    require_digest(f"The trace of link {link.number}", record["posterior"]["draws"], found)
     return tree
 
 
@@ -376,4 +372,4 @@ def _other_results(record: dict[str, Any], outcome: Outcome, origin: Origin) -> 
 
 
 def _corrupt(happened: str, expected: str, found: str) -> LedgerCorrupt:
-    return LedgerCorrupt(happened, expected=expected, found=found, todo="run `lindley verify` on the chain")
+    return LedgerCorrupt(happened, expected=expected, found=found)

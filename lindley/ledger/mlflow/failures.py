@@ -69,12 +69,8 @@ def _forbidden(error: Exception) -> bool:
 
 def missing(run_id: str, path: str) -> LedgerCorrupt:
     """Return the error of an artifact that is not there."""
-    return LedgerCorrupt(
-        f"The artifact {path or '(all)'} of run {run_id} is missing",
-        expected="every artifact that the link's record lists",
-        found="no such file",
-        todo="restore the artifact store from a backup, and run `lindley verify`",
-    )
+    what = f"The artifact {path or '(all)'} of run {run_id} is missing"
+    return LedgerCorrupt(what, expected="every artifact that the link's record lists", found="no such file")
 
 
 def refused_with(error: MlflowException, *codes: int) -> bool:

@@ -34,7 +34,7 @@ from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
 from lindley.ledger.mlflow.failures import refused_with, translated
 from lindley.ledger.mlflow.listing import versions_of
 from lindley.ledger.protocol import Run, RunState
-from lindley.ledger.record import digest
+from lindley.ledger.record import digest, require_digest
 from lindley.model.declaration import Declaration
 
 if TYPE_CHECKING:
@@ -142,13 +142,7 @@ class MlflowLedger:
                 found = digest(data)
             except LedgerCorrupt as error:
                 data, found = b"", error.happened
-        if found != stated:
-            raise LedgerCorrupt(
-                f"The genesis record of {chain} is not the one that was registered",
-                expected=f"sha256 {stated}",
-                found=found,
-                todo="run `lindley verify`; restore the artifact from a backup",
-            )
+        require_digest(f"The genesis record of {chain}", stated, found)
         return data
 
     def claim(self, chain: str, genesis: bytes, description: str) -> bytes:
