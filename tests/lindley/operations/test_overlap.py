@@ -56,7 +56,7 @@ class TestDropping:
             "digest": rows(declaration, 2, 3, 12).digest,
             "links": [record(ledger, 1), record(ledger, 2)],
         }
-        assert "3 rows of the file counted already and were left out" in logged.note
+        assert "3 rows of the file were already counted and left out" in logged.note
         assert is_sound(ledger)
 
     def test_the_same_file_again_has_nothing_left(
