@@ -121,10 +121,6 @@ def _require(condition: pa.ChunkedArray, why: str) -> None:
         raise pa.ArrowInvalid(why)
 
 
-def _safe(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    return column.cast(target)
-
-
 def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.utf8_trim_whitespace(column.cast(pa.large_string()))
 
@@ -150,14 +146,6 @@ def _text_to_float(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedAr
     return values
 
 
-def _text_to_plain(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    return _trimmed(column).cast(target)
-
-
-def _text_to_date(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    return _timestamp_to_date(_trimmed(column).cast(pa.timestamp("s")), target)
-
-
 def _text_to_time(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
     day, separator = (pa.scalar(text, pa.large_string()) for text in ("1970-01-01", "T"))
     stamps = pc.binary_join_element_wise(day, _trimmed(column), separator)
@@ -168,10 +156,6 @@ def _timestamp_to_date(column: pa.ChunkedArray, target: pa.DataType) -> pa.Chunk
     days = column.cast(pa.date32())
     _require(pc.equal(days.cast(column.type), column), "a time of day would be lost")
     return days.cast(target)
-
-
-def _date_to_timestamp(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    return column.cast(pa.date32()).cast(target)
 
 
 def _int_to_float(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
@@ -192,34 +176,33 @@ def _int_to_bool(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArra
     return column.cast(target)
 
 
-def _int_to_decimal(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    # Through text: Arrow refuses by the integer's type, even when every value would fit.
-    return column.cast(pa.string()).cast(target)
+def _safe(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    return column.cast(target)
 
 
-def _decimal_to_float(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    # Through text: correctly rounded, exactly as the same number in a CSV file.
-    return _text_to_float(column.cast(pa.string()), target)
-
-
+#: By source and target family; `_safe` stands for Arrow's own check.
 _CASTS: dict[tuple[str, str], _Cast] = {
     ("string", "int"): _text_to_int,
     ("string", "float"): _text_to_float,
-    ("string", "bool"): _text_to_plain,
-    ("string", "decimal"): _text_to_plain,
-    ("string", "date"): _text_to_date,
-    ("string", "timestamp"): _text_to_plain,
-    ("string", "timestamptz"): _text_to_plain,
+    ("string", "bool"): lambda column, target: _trimmed(column).cast(target),
+    ("string", "decimal"): lambda column, target: _trimmed(column).cast(target),
+    ("string", "date"): lambda column, target: _timestamp_to_date(
+        _trimmed(column).cast(pa.timestamp("s")), target
+    ),
+    ("string", "timestamp"): lambda column, target: _trimmed(column).cast(target),
+    ("string", "timestamptz"): lambda column, target: _trimmed(column).cast(target),
     ("string", "time"): _text_to_time,
     ("string", "binary"): _safe,
     ("binary", "string"): _safe,
     ("int", "float"): _int_to_float,
     ("int", "bool"): _int_to_bool,
-    ("int", "decimal"): _int_to_decimal,
+    # Through text: Arrow refuses by the integer's type, even when every value would fit.
+    ("int", "decimal"): lambda column, target: column.cast(pa.string()).cast(target),
     ("float", "int"): _safe,
     ("float", "float"): _float_to_float,
     ("decimal", "int"): _safe,
-    ("decimal", "float"): _decimal_to_float,
-    ("date", "timestamp"): _date_to_timestamp,
+    # Through text: correctly rounded, exactly as the same number in a CSV file.
+    ("decimal", "float"): lambda column, target: _text_to_float(column.cast(pa.string()), target),
+    ("date", "timestamp"): lambda column, target: column.cast(pa.date32()).cast(target),
     ("timestamp", "date"): _timestamp_to_date,
 }

@@ -77,24 +77,14 @@ def _bytes_of(path: Path, limits: Limits) -> bytes:
     name = shown_name(path)
     try:
         if not path.is_file():
-            raise BatchUnreadable(
-                f"{name} cannot be read",
-                expected=f"a {ANY_FORMAT} file",
-                found="a folder" if path.is_dir() else "no such file",
-                todo="give the path of one file",
-            )
+            raise _no_file(name, "a folder" if path.is_dir() else "no such file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > limits.file_bytes:
                 raise too_big(name, "bytes in the file", limits.file_bytes, size)
             data = file.read()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:  # since the check above
-        raise BatchUnreadable(
-            f"{name} cannot be read",
-            expected=f"a {ANY_FORMAT} file",
-            found=error.strerror or str(error),
-            todo="give the path of one file",
-        ) from error
+        raise _no_file(name, error.strerror or str(error)) from error
     except OSError as error:
         raise FileUnavailable(
             f"{name} could not be read",
@@ -109,3 +99,12 @@ def _bytes_of(path: Path, limits: Limits) -> bytes:
             todo="check what wrote it; it may have been cut off",
         )
     return data
+
+
+def _no_file(name: str, found: str) -> BatchUnreadable:
+    return BatchUnreadable(
+        f"{name} cannot be read",
+        expected=f"a {ANY_FORMAT} file",
+        found=found,
+        todo="give the path of one file",
+    )

@@ -178,7 +178,7 @@ def check_nulls(table: pa.Table, columns: Sequence[Column]) -> None:
         raise BatchRefused(
             "Values are missing where the schema allows none",
             expected="neither null nor NaN in these columns",
-            found=_first(problems),
+            found="; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else ""),
             todo="fill in the values, or declare the columns nullable",
         )
 
@@ -205,8 +205,3 @@ def duplicates(names: Iterable[str]) -> list[str]:
     """Return the names that occur more than once, in order of their second occurrence."""
     seen: set[str] = set()
     return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-
-
-def _first(problems: Sequence[str], limit: int = 5) -> str:
-    more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
-    return "; ".join(problems[:limit]) + more

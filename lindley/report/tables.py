@@ -67,21 +67,20 @@ def parameter_rows(summary: pd.DataFrame) -> list[dict[str, str]]:
         The columns ``parameter``, ``prior``, ``posterior``, ``90% interval``, ``shift``,
         ``sd ratio``, ``R-hat``, ``ESS bulk``, ``ESS tail``. The text is not escaped for markup.
     """
-    return [_parameter_row(label, values) for label, values in summary_values(summary)]
-
-
-def _parameter_row(label: str, values: Mapping[str, float]) -> dict[str, str]:
-    return {
-        "parameter": one_line(label),
-        "prior": prior_text(values),
-        "posterior": format_pair(values["mean"], values["sd"]),
-        "90% interval": format_interval(values["q05"], values["q95"], values["sd"]),
-        "shift": format_shift(values["shift"]),
-        "sd ratio": format_ratio(values["sd_ratio"]),
-        "R-hat": format_r_hat(values["r_hat"]),
-        "ESS bulk": _whole(values["ess_bulk"]),
-        "ESS tail": _whole(values["ess_tail"]),
-    }
+    return [
+        {
+            "parameter": one_line(label),
+            "prior": prior_text(values),
+            "posterior": format_pair(values["mean"], values["sd"]),
+            "90% interval": format_interval(values["q05"], values["q95"], values["sd"]),
+            "shift": format_shift(values["shift"]),
+            "sd ratio": format_ratio(values["sd_ratio"]),
+            "R-hat": format_r_hat(values["r_hat"]),
+            "ESS bulk": _whole(values["ess_bulk"]),
+            "ESS tail": _whole(values["ess_tail"]),
+        }
+        for label, values in summary_values(summary)
+    ]
 
 
 #: The columns of a summary in reports.

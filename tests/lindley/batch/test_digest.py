@@ -67,7 +67,7 @@ def test_independent_of_row_order_column_order_and_chunks(table: pa.Table, rando
     shuffled = shuffled.select(random.sample(table.column_names, table.num_columns))
     cut = random.randint(0, table.num_rows)
     chunked = pa.concat_tables([shuffled.slice(0, cut), shuffled.slice(cut)])
-    noted = chunked.replace_schema_metadata({"written by": "somebody else"})
+    noted = chunked.replace_schema_metadata({"written by": "another program"})
     assert content_digest(noted) == content_digest(table)
 
 

@@ -276,7 +276,7 @@ def test_a_dictionary_bomb_is_refused_by_its_decoded_size(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("encoded", [True, False])
 def test_a_dictionary_bomb_in_the_place_of_a_stored_batch_is_refused(tmp_path: Path, encoded: bool) -> None:
-    """Whether the file says that its text is a dictionary or keeps that to itself."""
+    """Whether or not the file states that its text is a dictionary."""
     rows = 200_000
     code = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), ["x" * 100_000])
     path = tmp_path / "batch.parquet"

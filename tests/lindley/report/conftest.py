@@ -18,7 +18,7 @@ from lindley.report.figures import save
 
 CHAINS, DRAWS, REGIONS = 4, 250, ["north", "south, west", "east"]
 
-#: Labels that break a naive page or picture.
+#: Labels that break a naive page or figure.
 HOSTILE = [
     "$x_1$",
     "$\\frac{",
@@ -131,7 +131,7 @@ def pixels(png: Callable[[Figure], bytes]) -> Callable[[Figure], np.ndarray]:
 
 
 @pytest.fixture
-def said() -> Callable[[Figure], str]:
+def texts() -> Callable[[Figure], str]:
     """Return every text of a figure."""
 
     def texts(figure: Figure) -> str:

@@ -14,7 +14,7 @@ from lindley.report.tables import audit_rows
 
 Pixels = Callable[[Figure], np.ndarray]
 Png = Callable[[Figure], bytes]
-Said = Callable[[Figure], str]
+Texts = Callable[[Figure], str]
 
 
 def audit(error: list[float], sd_ratio: list[float] | None = None, names: list[str] | None = None):
@@ -45,27 +45,27 @@ def labels(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].get_yticklabels()]
 
 
-def has_ink(picture: np.ndarray) -> bool:
+def has_ink(image: np.ndarray) -> bool:
     wanted = [int(INK[i : i + 2], 16) for i in (1, 3, 5)]
-    return bool((np.abs(picture - wanted).max(axis=2) < 3).sum() > 15)
+    return bool((np.abs(image - wanted).max(axis=2) < 3).sum() > 15)
 
 
 # -- the figure ---------------------------------------------------------------------------------------
 
 
-def test_parameters_come_with_the_one_that_is_furthest_off_on_top(pixels: Pixels, said: Said) -> None:
+def test_parameters_come_with_the_one_that_is_furthest_off_on_top(pixels: Pixels, texts: Texts) -> None:
     figure = audit_figure(audit([0.05, -0.4, 0.2], [1.1, 0.9, 1.0]), title="coins, link 4")
     assert labels(figure) == ["p1", "p2", "p0"]
     assert dots(figure) == [[-0.4, 0.2, 0.05], [0.9, 1.0, 1.1]]
     low, high = figure.axes[0].get_ylim()
     assert low > high  # the first row is on top
-    assert "coins, link 4" in said(figure).split(" | ")
-    assert "difference of means, pooled sds" in said(figure)
-    assert "sequential sd / pooled sd" in said(figure)
-    assert "not shown" not in said(figure)
-    picture = pixels(figure)
-    assert picture.std() > 5
-    assert has_ink(picture)
+    assert "coins, link 4" in texts(figure).split(" | ")
+    assert "difference of means, pooled sds" in texts(figure)
+    assert "sequential sd / pooled sd" in texts(figure)
+    assert "not shown" not in texts(figure)
+    image = pixels(figure)
+    assert image.std() > 5
+    assert has_ink(image)
 
 
 def test_all_dots_and_the_band_of_agreement_are_in_view() -> None:
@@ -83,28 +83,28 @@ def test_the_same_audit_gives_the_same_bytes(png: Png) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_left_out_and_counted(bad: float, said: Said, png: Png) -> None:
+def test_what_is_not_finite_is_left_out_and_counted(bad: float, texts: Texts, png: Png) -> None:
     figure = audit_figure(audit([0.3, bad, 0.1, 0.2], [1.0, 1.0, bad, 1.1]))
     assert labels(figure) == ["p0", "p3"]
     assert dots(figure) == [[0.3, 0.2], [1.0, 1.1]]
-    assert "2 more parameters are not shown" in said(figure)
+    assert "2 more parameters are not shown" in texts(figure)
     assert png(figure).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("table", [audit([]), audit([np.nan], [np.nan])], ids=["no rows", "none finite"])
-def test_an_audit_of_nothing_says_so(table: pd.DataFrame, said: Said, png: Png) -> None:
+def test_an_empty_audit_states_that_it_is_empty(table: pd.DataFrame, texts: Texts, png: Png) -> None:
     figure = audit_figure(table)
-    assert "nothing to compare" in said(figure)
-    assert ("1 more parameters" in said(figure)) == (len(table) == 1)
+    assert "nothing to compare" in texts(figure)
+    assert ("1 more parameters" in texts(figure)) == (len(table) == 1)
     assert png(figure).startswith(b"\x89PNG")
 
 
-def test_of_many_parameters_the_worst_are_shown_and_the_rest_counted(pixels: Pixels, said: Said) -> None:
+def test_of_many_parameters_the_worst_are_shown_and_the_rest_counted(pixels: Pixels, texts: Texts) -> None:
     errors = np.random.default_rng(6).normal(0, 0.1, 300)
     figure = audit_figure(audit(errors.tolist()))
     worst = errors[np.argsort(-np.abs(errors))][:MAX_ROWS]
     assert dots(figure)[0] == worst.tolist()
-    assert f"{300 - MAX_ROWS} more parameters are not shown" in said(figure)
+    assert f"{300 - MAX_ROWS} more parameters are not shown" in texts(figure)
     height, width, _ = pixels(figure).shape
     assert 800 < height < 4000
     assert width < 2500
@@ -159,7 +159,7 @@ def test_a_hostile_name_stays_on_one_line(hostile: str) -> None:
 
 
 def test_two_parameters_of_one_name_are_two_rows() -> None:
-    """Labels of a summary are unique where dims are; a file may say otherwise."""
+    """Labels of a summary are unique where dims are; a file may differ."""
     table = audit([0.1, 0.2], names=["a", "a"])
     assert [row["error"] for row in audit_rows(table)] == ["+0.20 sd", "+0.10 sd"]
     assert dots(audit_figure(table))[0] == [0.2, 0.1]

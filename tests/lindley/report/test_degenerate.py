@@ -1,4 +1,4 @@
-"""Inputs that are empty, constant, not finite, extreme or hostile: a picture, and never a warning."""
+"""Inputs that are empty, constant, not finite, extreme or hostile: an image, and never a warning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lindley.report.figures import chain_figure, predictive_figure, prior_poster
 
 Make = Callable[..., xr.DataTree]
 Pixels = Callable[[Figure], np.ndarray]
-Said = Callable[[Figure], str]
+Texts = Callable[[Figure], str]
 Rows = Callable[..., list[dict[str, Any]]]
 SHAPE = (4, 250)
 FIGURES = [prior_posterior_figure, rank_figure, predictive_figure]
@@ -112,9 +112,9 @@ def test_degenerate_predictions_are_drawn_without_a_warning(
     assert pixels(predictive_figure(trace)).std() > 3
 
 
-def test_an_empty_trace_is_still_a_picture(pixels: Pixels, said: Said) -> None:
+def test_an_empty_trace_is_still_an_image(pixels: Pixels, texts: Texts) -> None:
     for make_figure in FIGURES:
-        assert "no " in said(make_figure(xr.DataTree()))
+        assert "no " in texts(make_figure(xr.DataTree()))
         assert pixels(make_figure(xr.DataTree())).std() > 1
 
 

@@ -29,26 +29,26 @@ from lindley.report.style import ALARM, POSTERIOR, PRIOR, Ticks
 Make = Callable[..., xr.DataTree]
 Pixels = Callable[[Figure], np.ndarray]
 Png = Callable[[Figure], bytes]
-Said = Callable[[Figure], str]
+Texts = Callable[[Figure], str]
 Rows = Callable[..., list[dict[str, Any]]]
 SHAPE = (4, 250)
 FIGURES = [prior_posterior_figure, rank_figure, predictive_figure]
 
 
-def has_colour(picture: np.ndarray, colour: str) -> bool:
+def has_colour(image: np.ndarray, colour: str) -> bool:
     wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return bool((np.abs(picture - wanted).max(axis=2) < 3).sum() > 15)
+    return bool((np.abs(image - wanted).max(axis=2) < 3).sum() > 15)
 
 
 @pytest.mark.parametrize("make_figure", FIGURES)
-def test_a_picture_is_a_png_with_something_on_it(
+def test_an_image_is_a_png_with_something_on_it(
     make_trace: Make, make_figure: Callable[..., Figure], pixels: Pixels
 ) -> None:
-    picture = pixels(make_figure(make_trace()))
-    assert picture.shape[0] > 200
-    assert picture.shape[1] > 600
-    assert picture.std() > 10
-    assert has_colour(picture, POSTERIOR)
+    image = pixels(make_figure(make_trace()))
+    assert image.shape[0] > 200
+    assert image.shape[1] > 600
+    assert image.std() > 10
+    assert has_colour(image, POSTERIOR)
 
 
 @pytest.mark.parametrize("make_figure", FIGURES)
@@ -59,7 +59,7 @@ def test_the_same_trace_gives_the_same_bytes(
     assert png(make_figure(trace)) == png(make_figure(trace))
 
 
-def test_pictures_may_be_made_in_threads_and_without_pyplot(
+def test_figures_may_be_made_in_threads_and_without_pyplot(
     make_trace: Make, png: Png, chain_rows: Rows
 ) -> None:
     trace = make_trace()
@@ -82,9 +82,11 @@ def test_a_file_holds_no_version_or_date(make_trace: Make, tmp_path: Path) -> No
     assert figure.axes == []
 
 
-def test_prior_and_posterior_are_both_drawn_and_said(make_trace: Make, pixels: Pixels, said: Said) -> None:
+def test_prior_and_posterior_are_both_drawn_and_labelled(
+    make_trace: Make, pixels: Pixels, texts: Texts
+) -> None:
     figure = prior_posterior_figure(make_trace(), ["beta"], title="covid_sir, link 3")
-    assert "covid_sir, link 3" in said(figure).split(" | ")
+    assert "covid_sir, link 3" in texts(figure).split(" | ")
     label = figure.axes[0].get_xlabel()
     before, after = label.split(" → ")
     assert before.startswith("2.")
@@ -92,10 +94,10 @@ def test_prior_and_posterior_are_both_drawn_and_said(make_trace: Make, pixels: P
     assert has_colour(pixels(figure), PRIOR)
 
 
-def test_without_a_prior_only_the_posterior_is_drawn(make_trace: Make, said: Said) -> None:
+def test_without_a_prior_only_the_posterior_is_drawn(make_trace: Make, texts: Texts) -> None:
     figure = prior_posterior_figure(make_trace(prior=None), ["beta"])
     assert "→" not in figure.axes[0].get_xlabel()
-    assert "beta" in said(figure).split(" | ")
+    assert "beta" in texts(figure).split(" | ")
 
 
 def test_a_prior_of_another_shape_is_left_out(make_trace: Make) -> None:
@@ -103,21 +105,21 @@ def test_a_prior_of_another_shape_is_left_out(make_trace: Make) -> None:
     assert "→" not in figure.axes[0].get_xlabel()
 
 
-def test_parameters_are_named_by_variable_or_label(make_trace: Make, said: Said) -> None:
+def test_parameters_are_named_by_variable_or_label(make_trace: Make, texts: Texts) -> None:
     figure = prior_posterior_figure(make_trace(), ["theta[south, west]", "R0", "nope"])
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[:2] == ["R0", "theta[south, west]"]
-    assert "not in the trace: nope" in said(figure)
-    assert "not in the trace: nope" in said(rank_figure(make_trace(), ["R0", "nope"]))
+    assert "not in the trace: nope" in texts(figure)
+    assert "not in the trace: nope" in texts(rank_figure(make_trace(), ["R0", "nope"]))
 
 
 def test_too_many_parameters_are_capped_and_counted(
-    make_trace: Make, rng: np.random.Generator, said: Said
+    make_trace: Make, rng: np.random.Generator, texts: Texts
 ) -> None:
     posterior = {"long": rng.normal(size=(*SHAPE, 90)), "alpha": rng.normal(size=SHAPE)}
     figure = prior_posterior_figure(make_trace(posterior=posterior))
-    assert f"{MAX_PANELS} of 91 parameters" in said(figure)
-    assert "alpha" in said(figure).split(" | ")
+    assert f"{MAX_PANELS} of 91 parameters" in texts(figure)
+    assert "alpha" in texts(figure).split(" | ")
     assert sum(axes.get_visible() for axes in figure.axes) == MAX_PANELS
 
 
@@ -155,13 +157,13 @@ def test_ranks_of_chains_that_disagree_leave_the_band(make_trace: Make, rng: np.
 
 
 def test_the_worst_r_hat_comes_first_when_not_all_fit(
-    make_trace: Make, rng: np.random.Generator, said: Said
+    make_trace: Make, rng: np.random.Generator, texts: Texts
 ) -> None:
     many = rng.normal(size=(*SHAPE, 30))
     many[3, :, 17] += 5
     figure = rank_figure(make_trace(posterior={"x": many}))
     assert figure.axes[0].get_title(loc="left") == "x[17]"
-    assert f"{MAX_ROWS} of 30 parameters, highest R-hat first" in said(figure)
+    assert f"{MAX_ROWS} of 30 parameters, highest R-hat first" in texts(figure)
 
 
 def test_divergences_are_marked(make_trace: Make, pixels: Pixels) -> None:
@@ -185,15 +187,15 @@ def test_few_observations_are_drawn_one_by_one_under_their_labels(make_trace: Ma
 
 
 def test_an_observation_outside_its_interval_is_marked(
-    make_trace: Make, rng: np.random.Generator, said: Said
+    make_trace: Make, rng: np.random.Generator, texts: Texts
 ) -> None:
     def check(observed: np.ndarray) -> Figure:
         predicted = {"y": rng.normal(size=(*SHAPE, 5))}
         return predictive_figure(make_trace(posterior_predictive=predicted, observed_data={"y": observed}))
 
     inside, outside = check(np.zeros(5)), check(np.array([0, 0, 9.0, 0, 0]))
-    assert "5 of 5 inside 90%" in said(inside)
-    assert "4 of 5 inside 90%" in said(outside)
+    assert "5 of 5 inside 90%" in texts(inside)
+    assert "4 of 5 inside 90%" in texts(outside)
     marked = [line for line in outside.axes[0].lines if line.get_marker() == "D"]
     assert marked[0].get_xdata().tolist() == [2]
 
@@ -240,40 +242,40 @@ def test_binary_observations_are_drawn_as_frequencies(make_trace: Make, rng: np.
         ({"observed_data": {f"y{i}": np.ones(2) for i in range(9)}}, "8 of 9 observed variables"),
     ],
 )
-def test_what_cannot_be_checked_is_said(
-    make_trace: Make, groups: dict[str, Any], words: str, said: Said
+def test_what_cannot_be_checked_is_reported(
+    make_trace: Make, groups: dict[str, Any], words: str, texts: Texts
 ) -> None:
-    assert words in said(predictive_figure(make_trace(**groups)))
+    assert words in texts(predictive_figure(make_trace(**groups)))
 
 
-def test_a_prediction_of_another_shape_is_said(said: Said) -> None:
+def test_a_prediction_of_another_shape_is_reported(texts: Texts) -> None:
     predicted = xr.Dataset({"y": (("chain", "draw", "b"), np.ones((2, 5, 4)))})
     observed = xr.Dataset({"y": ("a", np.ones(3))})
     trace = xr.DataTree.from_dict({"observed_data": observed, "posterior_predictive": predicted})
-    assert "predicted shape (4,) is not the observed (3,)" in said(predictive_figure(trace))
+    assert "predicted shape (4,) is not the observed (3,)" in texts(predictive_figure(trace))
 
 
 def test_missing_observations_and_lost_draws_are_left_out_and_counted(
-    make_trace: Make, rng: np.random.Generator, said: Said
+    make_trace: Make, rng: np.random.Generator, texts: Texts
 ) -> None:
     predicted = rng.normal(size=(2, 50, 6))
     predicted[0, :10, 3] = np.nan
     observed = np.array([0, 0, np.nan, 0, 0, 0])
     trace = make_trace(posterior_predictive={"y": predicted}, observed_data={"y": observed})
-    assert "5 of 5 inside 90%, 10 of 100 draws not finite" in said(predictive_figure(trace))
+    assert "5 of 5 inside 90%, 10 of 100 draws not finite" in texts(predictive_figure(trace))
 
 
-def test_a_chain_sharpens_link_by_link(pixels: Pixels, said: Said, chain_rows: Rows) -> None:
+def test_a_chain_sharpens_link_by_link(pixels: Pixels, texts: Texts, chain_rows: Rows) -> None:
     figure = chain_figure(chain_rows(7), "R0", reference=3.2, reference_label="published")
-    assert "after link 7: median 3.20, 90% interval 2.97 to 3.43" in said(figure)
+    assert "after link 7: median 3.20, 90% interval 2.97 to 3.43" in texts(figure)
     assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "published 3.2"
     labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert labels == ["prior", *(f"batch {i}" for i in range(1, 8))]
     low, high = figure.axes[0].get_ylim()
     assert 3.2 - 1.64 > low > -5
     assert 3.2 + 1.64 < high < 10
-    picture = pixels(figure)
-    assert all(has_colour(picture, colour) for colour in (PRIOR, POSTERIOR, ALARM))
+    image = pixels(figure)
+    assert all(has_colour(image, colour) for colour in (PRIOR, POSTERIOR, ALARM))
 
 
 def test_a_chain_is_deterministic_and_long_ones_become_bands(png: Png, chain_rows: Rows) -> None:
@@ -299,7 +301,7 @@ def test_labels_without_coordinates_are_positions_and_times_keep_their_hour() ->
     assert [scalar.label for scalar in scalars(timed)] == ["x[2026-01-01 00:00:00]", "x[2026-01-01 06:00:00]"]
 
 
-def test_observations_of_many_dims_and_without_draws(rng: np.random.Generator, said: Said) -> None:
+def test_observations_of_many_dims_and_without_draws(rng: np.random.Generator, texts: Texts) -> None:
     observed = xr.Dataset({"y": (("a", "b"), rng.normal(size=(3, 4))), "z": ("a", np.ones(3))})
     predicted = xr.Dataset(
         {"y": (("chain", "draw", "a", "b"), rng.normal(size=(2, 50, 3, 4))), "z": ("a", np.ones(3))}
@@ -307,8 +309,8 @@ def test_observations_of_many_dims_and_without_draws(rng: np.random.Generator, s
     figure = predictive_figure(
         xr.DataTree.from_dict({"observed_data": observed, "posterior_predictive": predicted})
     )
-    assert "of 12 inside 90%" in said(figure)
-    assert "has no chain and draw" in said(figure)
+    assert "of 12 inside 90%" in texts(figure)
+    assert "has no chain and draw" in texts(figure)
 
 
 @pytest.mark.parametrize(

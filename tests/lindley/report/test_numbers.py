@@ -8,6 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from lindley.report.numbers import (
+    finite_or_none,
     format_interval,
     format_number,
     format_pair,
@@ -140,3 +141,20 @@ def test_a_ratio_keeps_two_digits(ratio: float, text: str) -> None:
 )
 def test_an_r_hat_has_three_decimals(r_hat: float, text: str) -> None:
     assert format_r_hat(r_hat) == text
+
+
+def test_none_is_a_missing_number() -> None:
+    assert {format_number(None), format_pair(None, None), format_interval(None, None)} == {"n/a"}
+    assert {format_shift(None), format_ratio(None), format_r_hat(None)} == {"n/a"}
+
+
+@pytest.mark.parametrize(("digits", "text"), [(2, "12346"), (4, "12346"), (7, "12345.68")])
+def test_digits_without_an_sd(digits: int, text: str) -> None:
+    assert format_number(12345.678, digits=digits) == text
+    assert [finite_or_none(value) for value in (1.5, math.inf, math.nan, "a", None)] == [
+        1.5,
+        None,
+        None,
+        "a",
+        None,
+    ]

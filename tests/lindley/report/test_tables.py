@@ -28,7 +28,7 @@ def test_a_parameter_row_is_readable(make_summary: Make) -> None:
     ]
 
 
-def test_missing_numbers_are_said_to_be_missing(make_summary: Make) -> None:
+def test_missing_numbers_are_shown_as_missing(make_summary: Make) -> None:
     summary = make_summary(["R0"], r_hat=[np.nan], ess_bulk=[np.nan], prior_mean=[np.nan], prior_sd=[np.nan])
     row = parameter_rows(summary.drop(columns=["ess_tail", "shift", "q05", "q95"]))[0]
     assert (row["prior"], row["R-hat"], row["ESS bulk"], row["ESS tail"]) == ("improper", "n/a", "n/a", "n/a")
