@@ -15,8 +15,8 @@ import pytest
 
 from flows.server.warm_pool import FAILED_STARTS, Bounds, WarmPool, WarmProcess, default_memory
 
-#: Reports as `flows.server.warm_process` does. An order says how much memory it claims, what it left, how it
-#: ends.
+#: Reports as `flows.server.warm_process` does. An order states how much memory the program reports, what it
+#: left changed, and how it ends.
 PROGRAM = """
 import json, os, signal, sys, threading, queue
 orders = queue.SimpleQueue()
