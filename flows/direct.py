@@ -14,6 +14,7 @@ from flows.sequences.result import OnOverlap, UpdateResult
 from flows.sequences.update import Steps, in_order, registered_result, update_one
 from lindley.batch.batch import read_batch
 from lindley.errors import LindleyError
+from lindley.inference.inputs import Data, Options
 from lindley.inference.sbc import SbcResult, calibrate
 from lindley.ledger.backend import open_ledger
 from lindley.ledger.lineage import newest_belief
@@ -149,17 +150,14 @@ def calibrate_directly(
     """
     declaration = load_declaration(chain, workspace.models)
     newest = newest_belief(open_ledger(workspace), declaration)
-    return calibrate(
-        declaration,
-        newest.belief,
-        newest.batch,
+    data = Data(
+        declaration=declaration,
+        batches=(newest.batch,),
         carried=newest.carried,
         constants=newest.constants,
-        updates=updates,
-        simulations=simulations,
-        seed=seed,
-        progress=progress,
     )
+    options = Options(seed=seed, progress=progress)
+    return calibrate(newest.belief, data, options, updates=updates, simulations=simulations)
 
 
 def import_directly(workspace: Workspace, chain: str, trace: Path, notify: Notify = _silent) -> UpdateResult:

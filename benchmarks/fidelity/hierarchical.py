@@ -21,6 +21,7 @@ from scipy import stats
 from benchmarks.fidelity.methods import labelled
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.inference.fit import Fit
+from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.trace import prior_draws
 from lindley.model.declaration import Declaration, load_declaration
@@ -51,10 +52,10 @@ def main() -> int:
     frames = [frame for _, frame in declaration.split(str(options.source))]  # type: ignore[misc]
     last, joining = _chain(declaration, frames)
     print(f"chain: {time.perf_counter() - begun:.0f} s")
-    table = _compare(labelled(last), last.calibration.weights, _pooled(frames))
+    table = _compare(labelled(last), last.sampled.calibration.weights, _pooled(frames))
     # Warnings about the sampler and about the month's data do not concern the matches.
     other = ("diverged", "conflicts with its prior")
-    warnings = [text for text in last.verdict.gate.warnings if not any(word in text for word in other)]
+    warnings = [text for text in last.assessment.gate.warnings if not any(word in text for word in other)]
     print("the last link warns: " + ("; ".join(warnings) or "nothing"))
     table["flagged"] = bool(warnings)
     table.to_csv(options.out)
@@ -74,13 +75,14 @@ def _chain(declaration: Declaration, frames: list[pd.DataFrame]) -> tuple[Fit, d
         batch: Batch = batch_from_frame(frame, declaration, f"month {month}")
         before = chain.head
         seed = derive_seed("covid_hierarchical", str(month))
-        chain, last = advance(chain, batch, declaration, carried=declaration.carried or (), seed=seed)
-        metrics = last.verdict.metrics
+        data = Data(declaration=declaration, batches=(batch,), carried=declaration.carried or ())
+        chain, last = advance(chain, data, Options(seed=seed))
+        metrics = last.assessment.metrics
         print(
             f"month {month:2d}: {last.problem.pooled or 'one':5s} R-hat {metrics['r_hat_max']:.3f} "
             f"ESS {metrics['ess_bulk_min']:.0f} log predictive {metrics.get('log_predictive', np.nan):.1f} "
             f"{chain.head.matched.family} {'trusted' if chain.head.trusted else 'not trusted'} "
-            f"{'; '.join(last.verdict.gate.reasons)}",
+            f"{'; '.join(last.assessment.gate.reasons)}",
             flush=True,
         )
         if month == JOINS and before is not None:

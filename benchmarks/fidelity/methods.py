@@ -26,6 +26,7 @@ from lindley.batch.batch import Batch, batch_from_frame
 from lindley.inference import trace
 from lindley.inference.diagnostics import Thresholds
 from lindley.inference.fit import Fit, fit
+from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.memory_chain import MemoryChain, advance, refit
 from lindley.inference.sampling import FitSettings
 from lindley.model.declaration import Declaration
@@ -130,7 +131,7 @@ def run(case: Case, method: str, settings: Settings | None = None) -> Outcome:
         last, flags = _pooled(case, settings)
     else:
         last, flags = _rival(case, {"marginal": marginals, "prior_from_idata": idata_prior}[method], settings)
-    return Outcome(labelled(last), flags, time.perf_counter() - begun, last.calibration.weights)
+    return Outcome(labelled(last), flags, time.perf_counter() - begun, last.sampled.calibration.weights)
 
 
 def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame], settings: Settings) -> Run:
@@ -143,27 +144,23 @@ def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame
     for place, frame in enumerate(frames):
         batch = _batch(frame, declaration, place)
         carried = carried or carried_variables(declaration, batch.frame())
+        data = Data(declaration=declaration, batches=(batch,), carried=carried)
         for attempt, chosen in enumerate((settings.fit, settings.again)):
-            grown, last = advance(
-                chain,
-                batch,
-                declaration,
-                carried=carried,
-                seed=_seed(name, place, attempt),
-                settings=chosen,
-                thresholds=settings.thresholds,
+            options = Options(
+                seed=_seed(name, place, attempt), settings=chosen, thresholds=settings.thresholds
             )
-            if last.verdict.gate.passed:
+            grown, last = advance(chain, data, options)
+            if last.assessment.gate.passed:
                 break
-        if not last.verdict.gate.passed:
-            refused[place] = "; ".join(last.verdict.gate.reasons)
+        if not last.assessment.gate.passed:
+            refused[place] = "; ".join(last.assessment.gate.reasons)
         chain = grown
-        metrics.append(last.verdict.metrics)
+        metrics.append(last.assessment.metrics)
         limit = declaration.policy.rebase_at_drift
         if limit is not None and grown.head.drift >= limit:
-            options = {"settings": settings.fit, "thresholds": settings.thresholds}
-            grown, found = refit(grown, declaration, carried=carried, seed=_seed(name, place, 2), **options)
-            if found.verdict.gate.passed:  # otherwise an update would quarantine it
+            options = replace(options, seed=_seed(name, place, 2), settings=settings.fit)
+            grown, found = refit(grown, data, options)
+            if found.assessment.gate.passed:  # otherwise an update would quarantine it
                 chain, last, refits = grown, found, refits + 1
     if last is None:
         raise ValueError(f"{name} has no batch")
@@ -184,7 +181,7 @@ def flags_of(found: Run, thresholds: Thresholds) -> tuple[str, ...]:
         flags.append(f"drift {head.drift:.2f}")
     if head.budget > thresholds.budget_warn:
         flags.append(f"budget {head.budget:.2f}")
-    error = found.last.verdict.metrics.get("sd_error", 0.0)
+    error = found.last.assessment.metrics.get("sd_error", 0.0)
     if error > thresholds.sd_warn:
         flags.append(f"an sd known to {error:.0%}")
     place = len(found.chain.beliefs) - 1
@@ -213,12 +210,13 @@ def _pooled(case: Case, settings: Settings) -> tuple[Fit, tuple[str, ...]]:
     rows = pd.concat(case.batches, ignore_index=True)
     batch = batch_from_frame(rows, case.declaration, "all rows")
     carried = carried_variables(case.declaration, batch.frame())
+    data = Data(declaration=case.declaration, batches=(batch,), carried=carried)
     for attempt, chosen in enumerate((settings.fit, settings.again)):
-        seed = derive_seed(case.name, "pooled", str(attempt))
-        found = fit(None, [batch], case.declaration, carried=carried, seed=seed, settings=chosen)
-        if found.verdict.gate.passed:
+        options = Options(seed=derive_seed(case.name, "pooled", str(attempt)), settings=chosen)
+        found = fit(Start(), data, options)
+        if found.assessment.gate.passed:
             return found, ()
-    return found, found.verdict.gate.reasons
+    return found, found.assessment.gate.reasons
 
 
 def _rival(
@@ -236,16 +234,11 @@ def _rival(
     for place, frame in enumerate(case.batches):
         batch = _batch(frame, declaration, place)
         carried = carried or carried_variables(declaration, batch.frame())
-        found = fit(
-            belief,
-            [batch],
-            declaration,
-            carried=carried,
-            seed=_seed(case.name, place, 0),
-            settings=settings.fit,
-        )
-        if not found.verdict.gate.passed:
-            flags.append(f"fit {place + 1} refused: {'; '.join(found.verdict.gate.reasons)}")
+        data = Data(declaration=declaration, batches=(batch,), carried=carried)
+        options = Options(seed=_seed(case.name, place, 0), settings=settings.fit)
+        found = fit(Start(prior=belief), data, options)
+        if not found.assessment.gate.passed:
+            flags.append(f"fit {place + 1} refused: {'; '.join(found.assessment.gate.reasons)}")
         if place + 1 < len(case.batches):
             belief = Belief(MatchedPrior(found.problem.coordinates, matching(found)), budget=0.0)
     return found, tuple(flags)

@@ -22,7 +22,7 @@ from benchmarks.fidelity.methods import Settings, run_chain
 from lindley.inference.diagnostics import Thresholds, importance
 from lindley.inference.hindsight import in_sight, shift, to_undo
 from lindley.inference.match_quality import Quality, match_distances
-from lindley.inference.memory_chain import MemoryChain, replayed_links
+from lindley.inference.memory_chain import MemoryChain
 from lindley.inference.sampling import FitSettings
 from lindley.model.coordinates import Block, Coordinates
 from lindley.model.declaration import Declaration
@@ -339,11 +339,9 @@ def rate_coverage(streams: int) -> list[Row]:
 def _advance(chain: MemoryChain, batch: Batch, rng: np.random.Generator) -> tuple[MemoryChain, Posterior]:
     """Update as `lindley.inference.memory_chain.advance` does, with an exact sampler."""
     thresholds = Thresholds()
-    count = replayed_links([belief.trusted for belief in chain.beliefs], WINDOW)
-    place = len(chain.beliefs) - count - 1
-    prior = chain.beliefs[place] if place >= 0 else None
-    fitted: list[Any] = [*chain.batches[place + 1 :], batch]
-    remaining = chain.behind(place)
+    start, again = chain.starting_point(WINDOW)
+    prior, remaining = start.prior, start.behind
+    fitted: list[Any] = [*again, batch]
     while True:
         posterior = _posterior(prior, fitted)
         draws = posterior.quantiles(rng.random(DRAWS))[:, None]
@@ -363,7 +361,7 @@ def _advance(chain: MemoryChain, batch: Batch, rng: np.random.Generator) -> tupl
     )
     drift = moved.largest if moved is not None else 0.0
     if oldest is not None:
-        # As in lindley.inference.assessment: a shift is worth less where the belief has narrowed since.
+        # As in lindley.inference.hindsight: a shift is worth less where the belief has narrowed since.
         before = oldest.matched.map.sample(np.random.default_rng(0), DRAWS).std()
         drift += oldest.drift * min(draws.std() / before, 1.0)
     doubt = prior.doubt + (not prior.trusted) if prior else 0

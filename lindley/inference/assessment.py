@@ -1,22 +1,25 @@
-"""Judging a fit: its sampling, the match made of it, the batch's pull; then the gate."""
+"""Assess a fit or an imported trace: its sampling, its match, the newest batch's conflict; then the gate."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from lindley.inference import diagnostics
-from lindley.inference.diagnostics import Convergence, Gate, Thresholds
-from lindley.inference.hindsight import Shift
+from lindley.inference.diagnostics import Convergence, Gate, Importance, Thresholds
+from lindley.inference.hindsight import Lineage, drift
 from lindley.inference.match_quality import Quality, match_distances
 from lindley.inference.sampling import Draws
 from lindley.inference.trace import SUMMARY_SIZE
 from lindley.model import graph
+from lindley.model.coordinates import Coordinates
+from lindley.model.graph import ModelGraph
 from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.matching import match_map
-from lindley.prior.stein import CalibratedWeights, calibrate, equal_weights
+from lindley.prior.stein import CalibratedWeights
 from lindley.prior.triangular import TriangularMap
 from lindley.seeds import derive_seed
 from lindley.target.problem import Problem
@@ -37,7 +40,7 @@ class Sampling:
     divergence_rate
         Fraction of draws that diverged.
     reasons
-        Why the gate refuses the fit; empty when it does not.
+        Why the gate refuses the fit; empty where it passes.
     """
 
     names: list[str]
@@ -47,170 +50,210 @@ class Sampling:
     reasons: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Draws of a posterior with their model and diagnostics: of a fit, or of a trace sampled elsewhere.
+
+    Parameters
+    ----------
+    graph
+        Model of the newest batch.
+    draws
+        The draws, with every quantity of the model.
+    sampling
+        How well the sampler did.
+    calibration, halves
+        Weights of the draws, chain after chain, and those of their first and second half by themselves.
+    problem
+        The target that was sampled; None for a trace from elsewhere, whose target cannot be evaluated.
+    """
+
+    graph: ModelGraph
+    draws: Draws
+    sampling: Sampling
+    calibration: CalibratedWeights
+    halves: tuple[CalibratedWeights, CalibratedWeights] | None = None
+    problem: Problem | None = None
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Coordinates of the belief after."""
+        return self.problem.coordinates if self.problem else self.graph.coordinates
+
+    @property
+    def carried(self) -> np.ndarray:
+        """Draws [draw, coordinate] that the next link's prior is matched to, chain after chain."""
+        return self.draws.quantities.carried.reshape(-1, self.coordinates.size)
+
+    @property
+    def keeps_coordinates(self) -> bool:
+        """Whether the carried draws are of the coordinates that the fit started from."""
+        new = self.problem is not None and len(self.problem.layout.new_at)
+        return not self.graph.declaration.carry and not new
+
+    @property
+    def assessable(self) -> bool:
+        """Whether importance weights assess the match.
+
+        With local variables or state they assess mostly those, and without a target there are none.
+        """
+        return self.problem is not None and not self.problem.local_names and not self.graph.declaration.carry
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size of the calibrated draws, of the coordinate that has the smallest."""
+        return self.sampling.convergence.ess_min * self.calibration.gain
+
+
 @dataclass(frozen=True)
-class Verdict:
-    """What became of a fit.
+class Assessment:
+    """The assessment of a fit or of an imported trace.
 
     Parameters
     ----------
     gate
-        The gate's verdict.
-    figures
-        Scalar results; what is not defined is left out.
-    quality
-        Quality of the match.
+        Whether it passed, with reasons and warnings.
+    metrics
+        Scalar results by name; only finite ones.
+    distances
+        Wasserstein-1 distance between the posterior's margin and the match's by coordinate, in sds.
     doubts
-        Why the match is not to be trusted as a prior; empty where it is.
+        Why the match is not trusted as a prior; empty where it is.
+    thresholds
+        The gate's thresholds.
     """
 
     gate: Gate
     metrics: dict[str, float]
-    quality: Quality
-    doubts: tuple[str, ...]
+    distances: dict[str, float]
+    doubts: tuple[str, ...] = ()
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+    def belief(self, matched: MatchedPrior, covered: int, forgetting: dict[str, Any]) -> Belief:
+        """Return the belief after, with the matched prior that was assessed."""
+        metrics = self.metrics
+        return Belief(
+            matched=matched,
+            budget=metrics["budget"],
+            trusted=not self.doubts,
+            doubt=int(metrics["doubt"]),
+            drift=metrics["drift"],
+            log_evidence=metrics.get("log_evidence"),
+            covered=covered,
+            log_score=metrics.get("log_score"),
+            forgetting=forgetting,
+        )
 
 
 def assess_sampling(problem: Problem, draws: Draws, thresholds: Thresholds) -> Sampling:
-    """Hold convergence and divergences of a fit against the thresholds."""
-    # On the coordinates themselves; whitening only bends and scales them.
+    """Compare convergence and divergences of a fit with the thresholds."""
+    # On the coordinates themselves: whitening changes only their shape and scale.
     points = problem.points(draws.x)
+    return sampling_of(problem.names, points, draws, thresholds)
+
+
+def sampling_of(names: list[str], points: np.ndarray, draws: Draws, thresholds: Thresholds) -> Sampling:
+    """Return how well draws [chain, draw, x] of named coordinates were sampled."""
     convergence = diagnostics.convergence(points)
-    rate = float(np.mean(draws.stats["diverging"]))
-    reasons = diagnostics.refusals(problem.names, convergence, divergences=rate, thresholds=thresholds)
-    return Sampling(problem.names, points, convergence, rate, reasons)
-
-
-def calibrated(
-    problem: Problem, draws: Draws, sampling: Sampling
-) -> tuple[CalibratedWeights, tuple[CalibratedWeights, CalibratedWeights]]:
-    """Return the weights under which the draws fulfil Stein's identities, chains one after the other.
-
-    Returns
-    -------
-    tuple
-        Weights of all draws, and those of the first and of the second half by themselves.
-    """
-    size = problem.coordinates.size
-    x = draws.x.reshape(-1, draws.x.shape[-1])
-    half = len(x) // 2
-    if sampling.reasons:
-        return equal_weights(len(x)), (equal_weights(half), equal_weights(len(x) - half))
-    points = sampling.points.reshape(len(x), -1)[:, :size]
-    scores = problem.scores(x, problem.bound.log_densities(x)[1])
-    ess = sampling.convergence.ess_min
-    return calibrate(points, scores, ess), (
-        calibrate(points[:half], scores[:half], ess / 2),
-        calibrate(points[half:], scores[half:], ess / 2),
-    )
+    rate = float(np.mean(draws.stats.get("diverging", 0.0)))
+    reasons = diagnostics.refusals(names, convergence, divergences=rate, thresholds=thresholds)
+    return Sampling(names, points, convergence, rate, reasons)
 
 
 def assess(
-    problem: Problem,
-    draws: Draws,
-    sampling: Sampling,
-    calibration: CalibratedWeights,
-    matched: MatchedPrior,
-    *,
-    start: Belief | None,
-    before: Belief | None,
-    evidence_before: float | None,
-    shift: Shift | None,
-    oldest: Belief | None,
-    replayed: int,
-    seed: int,
-    thresholds: Thresholds,
-) -> Verdict:
-    """Judge a fit.
+    sampled: Sampled, matched: MatchedPrior, lineage: Lineage, *, seed: int, thresholds: Thresholds
+) -> Assessment:
+    """Assess draws and the prior matched to them, of a fit or of an imported trace.
 
     Parameters
     ----------
-    problem, draws, sampling, calibration, matched
-        What was fitted, and what was made of it.
-    start
-        The belief that the fit started from; None for genesis.
-    before
-        The belief before the newest batch; None where there is none, or nobody knows it.
-    evidence_before
-        Log evidence of the batches before the newest one, seen from `start`; None if nobody knows it.
-    shift
-        What the matches behind the fit did to it, as far back as it was seen; None if it cannot be seen.
-    oldest
-        The belief at the end of what was seen; None for genesis.
-    replayed
-        How many batches before the newest one were fitted again.
+    sampled
+        The draws.
+    matched
+        The prior that was matched to them.
+    lineage
+        The beliefs and matches behind the fit; the default for an imported trace.
     seed
-        Seed of the samples that judge.
+        Seed of the samples that the assessment draws.
     thresholds
-        What is held against what.
+        Limits of the gate and of trust in the match.
     """
     rng = np.random.default_rng(derive_seed(str(seed), "importance"))
-    importance = diagnostics.importance(
-        _map_of(problem, sampling, calibration, matched),
-        lambda points: target_of_coordinates(problem, points),
-        rng=rng,
-    )
+    importance = _importance(sampled, matched, rng)
     distances, moment = match_distances(
-        draws.quantities.carried.reshape(-1, problem.coordinates.size),
-        calibration.weights,
+        sampled.carried,
+        sampled.calibration.weights,
         matched.map,
         np.random.default_rng(derive_seed(str(seed), "distances")),
     )
-    # With local variables the weights say more about those than about what passes on.
-    judged = not problem.local_names and not problem.graph.declaration.carry
-    quality = Quality(importance, judged, distances, moment)
-    doubts = (*quality.doubts(thresholds), *_unseen(problem, judged, replayed))
-    ess = max(sampling.convergence.ess_min, 1.0) * calibration.gain
-    known_worst = _known_worst(draws)
-    metrics = {
-        "r_hat_max": float(sampling.convergence.r_hat.max()),
-        "ess_bulk_min": float(sampling.convergence.ess_bulk.min()),
-        "ess_tail_min": float(sampling.convergence.ess_tail.min()),
-        "divergences": float(np.sum(draws.stats["diverging"])),
-        "divergence_rate": sampling.divergence_rate,
-        "k_hat": importance.k_hat,
-        "match_efficiency": importance.efficiency,
+    quality = Quality(importance, sampled.assessable, distances, moment)
+    doubts = (*quality.doubts(thresholds), *_deferred(sampled, lineage.replayed))
+    least_known, sd_error = _least_known_sd(sampled.draws)
+    start, shift = lineage.start, lineage.shift
+    metrics = _sampling_metrics(sampled) | {
         "match_distance": float(distances.max(initial=0.0)),
         "match_moment": moment,
-        "match_ess": ess,
-        "budget": (start.budget if start else 0.0) + (matched.coordinates.size + 1) / ess,
+        "match_ess": sampled.ess,
+        "budget": (start.budget if start else 0.0) + (matched.coordinates.size + 1) / sampled.ess,
         "doubt": float(start.doubt + (not start.trusted)) if start else 0.0,
         "trusted": float(not doubts),
-        "drift": _drift(sampling, oldest, shift),
-        "replayed": float(replayed),
-        "sd_error": known_worst[1],
-        "steps_per_draw": float(np.mean(draws.stats["n_steps"])),
+        "drift": drift(lineage, sampled.sampling.names, sampled.sampling.points),
+        "replayed": float(lineage.replayed),
+        "sd_error": sd_error,
     }
-    blind = start is not None and shift is None and not problem.graph.declaration.policy.forget
     if shift is not None:
         metrics |= {"shift": shift.largest, "shift_efficiency": shift.efficiency}
-    if evidence_before is None and before is not None and judged:
-        evidence_before = importance.log_evidence - _direct_predictive(problem, matched, before, rng)
-    metrics |= _predictive(problem, importance, start, before, evidence_before)
-    if before is not None:
-        metrics["conflict_p"] = _conflict(problem, draws.quantities.u, before, calibration.weights, ess)
-    return Verdict(
-        gate=_gate(problem, sampling, quality, metrics, known_worst, blind, thresholds),
+    if importance is not None:
+        metrics |= {"k_hat": importance.k_hat, "match_efficiency": importance.efficiency}
+        metrics |= _predictive(sampled, matched, importance, lineage, rng)
+    if lineage.before is not None:
+        metrics["conflict_p"] = _conflict(sampled, lineage.before)
+    warnings = diagnostics.cautions(
+        metrics, thresholds, assessable=sampled.assessable, least_known=least_known
+    )
+    return Assessment(
+        gate=_gate(sampled, lineage, metrics, warnings, doubts, thresholds),
         metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
-        quality=quality,
+        distances=dict(zip(sampled.coordinates.names, distances.tolist(), strict=True)),
         doubts=doubts,
+        thresholds=thresholds,
     )
 
 
-def _unseen(problem: Problem, judged: bool, replayed: int) -> tuple[str, ...]:
-    """Say that nobody could see later what the match does, as long as that can be put off.
+def _sampling_metrics(sampled: Sampled) -> dict[str, float]:
+    """Return scalar results of the sampler; those of its statistics where there are any."""
+    convergence, stats = sampled.sampling.convergence, sampled.draws.stats
+    metrics = {
+        "r_hat_max": float(convergence.r_hat.max()),
+        "ess_bulk_min": float(convergence.ess_bulk.min()),
+        "ess_tail_min": float(convergence.ess_tail.min()),
+    }
+    if stats:
+        metrics |= {
+            "divergences": float(np.sum(stats["diverging"])),
+            "divergence_rate": sampled.sampling.divergence_rate,
+            "steps_per_draw": float(np.mean(stats["n_steps"])),
+        }
+    return metrics
 
-    The more batches are fitted together before a match, the less there is left for it to lose.
+
+def _deferred(sampled: Sampled, replayed: int) -> tuple[str, ...]:
+    """Return why a match that importance weights cannot assess is deferred, while the window allows it.
+
+    The more batches are fitted together before a match, the less information it can lose. An imported
+    trace has no batches that could be fitted again.
     """
-    window = problem.graph.declaration.policy.window
-    if judged or replayed >= window:
+    window = sampled.graph.declaration.policy.window
+    if sampled.problem is None or sampled.assessable or replayed >= window:
         return ()
     return (
-        f"what the matched prior would do could not be seen (local variables or state): {replayed} of at "
+        f"the effect of the matched prior cannot be assessed (local variables or state): {replayed} of at "
         f"most {window} batches were fitted again",
     )
 
 
-def _known_worst(draws: Draws) -> tuple[str, float]:
-    """Return the variable or deterministic whose sd is known worst, and its error as a fraction."""
+def _least_known_sd(draws: Draws) -> tuple[str, float]:
+    """Return the variable or deterministic whose sd is known least, and its error as a fraction."""
     worst = ("", 0.0)
     for name, values in draws.quantities.named.items():
         size = int(np.prod(values.shape[2:], dtype=int))
@@ -220,53 +263,29 @@ def _known_worst(draws: Draws) -> tuple[str, float]:
     return worst
 
 
-def _drift(sampling: Sampling, oldest: Belief | None, shift: Shift | None) -> float:
-    """Return by how many sds the matches behind a fit moved it, as far as that was seen.
-
-    A shift of the prior is worth less where the data have narrowed the belief since: in units of its sd
-    it falls with the ratio of the sds.
-    """
-    seen = shift.largest if shift is not None else 0.0
-    if oldest is None:
-        return seen
-    before = oldest.matched.map.sample(np.random.default_rng(0), 1000).std(axis=0)
-    where = [sampling.names.index(name) for name in oldest.matched.coordinates.names]
-    after = sampling.points.reshape(-1, sampling.points.shape[-1])[:, where].std(axis=0)
-    narrowed = float(min((after / before).max(), 1.0))
-    return oldest.drift * narrowed + seen
-
-
 def _gate(
-    problem: Problem,
-    sampling: Sampling,
-    quality: Quality,
+    sampled: Sampled,
+    lineage: Lineage,
     metrics: dict[str, float],
-    known_worst: tuple[str, float],
-    blind: bool,
+    warnings: tuple[str, ...],
+    doubts: tuple[str, ...],
     thresholds: Thresholds,
 ) -> Gate:
-    """Return the gate's verdict."""
-    warnings = diagnostics.cautions(
-        divergences=sampling.divergence_rate,
-        match_quality=quality.importance if quality.judged else None,
-        budget=metrics["budget"],
-        doubt=metrics["doubt"],
-        drift=metrics["drift"],
-        conflict_p=metrics.get("conflict_p"),
-        sd_error=known_worst,
-        thresholds=thresholds,
-    )
-    if blind:
+    """Return whether the fit passes. An imported trace always does: its draws cannot be made again."""
+    reasons, policy = sampled.sampling.reasons, sampled.graph.declaration.policy
+    if sampled.problem is None:
+        flags = (
+            f"the matched prior is not trusted, and there are no batches to fit again: {doubt}"
+            for doubt in doubts
+        )
+        return Gate(passed=True, warnings=(*reasons, *warnings, *flags))
+    if lineage.start is not None and lineage.shift is None and not policy.forget:
         warnings = (
             *warnings,
-            "what the match that it started from did cannot be seen (local variables, state, a mixture or "
-            "new labels): an audit tells",
+            "the shift caused by the match that the fit started from cannot be assessed (local variables, "
+            "state, a mixture or new labels): an audit measures it",
         )
-    reasons = sampling.reasons
-    if (
-        problem.graph.declaration.policy.conflict == "quarantine"
-        and metrics.get("conflict_p", 1.0) < thresholds.conflict_warn
-    ):
+    if policy.conflict == "quarantine" and metrics.get("conflict_p", 1.0) < thresholds.conflict_warn:
         reasons = (
             *reasons,
             f"the batch conflicts with the belief before it (p = {metrics['conflict_p']:.1e})",
@@ -274,21 +293,41 @@ def _gate(
     return Gate(passed=not reasons, reasons=reasons, warnings=warnings)
 
 
+def _importance(sampled: Sampled, matched: MatchedPrior, rng: np.random.Generator) -> Importance | None:
+    """Importance-sample the target by the map matched to it; None for a trace from elsewhere."""
+    problem = sampled.problem
+    if problem is None:
+        return None
+    return diagnostics.importance(_map_of(sampled, matched), problem.log_density, rng=rng)
+
+
+def _map_of(sampled: Sampled, matched: MatchedPrior) -> TriangularMap:
+    """Return the map matched to the target's own draws: the carried ones, unless state or locals differ."""
+    if sampled.assessable:
+        return matched.map
+    sampling = sampled.sampling
+    points = sampling.points.reshape(-1, sampling.points.shape[-1])
+    return match_map(points, sampling.names, calibration=sampled.calibration).map
+
+
 def _predictive(
-    problem: Problem,
-    importance: diagnostics.Importance,
-    start: Belief | None,
-    before: Belief | None,
-    evidence_before: float | None,
+    sampled: Sampled,
+    matched: MatchedPrior,
+    importance: Importance,
+    lineage: Lineage,
+    rng: np.random.Generator,
 ) -> dict[str, float]:
-    """Return the log predictive density of the newest batch, and what it is made of.
+    """Return the log predictive density of the newest batch, and the estimates that it comes from.
 
     The weights estimate that of all batches that were fitted; the batches before the newest one have
     theirs from the fit before.
     """
-    evidence = importance.log_evidence
+    start, before, evidence_before = lineage.start, lineage.before, lineage.evidence_before
+    evidence, problem = importance.log_evidence, sampled.problem
+    if evidence_before is None and before is not None and problem is not None and sampled.assessable:
+        evidence_before = evidence - _direct_predictive(problem, matched, before, rng)
     metrics = {"log_evidence": evidence, "log_predictive_se": importance.log_evidence_se}
-    if start is None and not proper(problem):
+    if start is None and not proper(sampled.graph):
         # Only differences mean something then.
         if before is not None and evidence_before is not None:
             metrics["log_predictive"] = evidence - evidence_before
@@ -309,57 +348,28 @@ def _direct_predictive(
 ) -> float:
     """Return the newest batch's log predictive density under the belief before it, by its match.
 
-    It takes the place of the difference of two evidences where they were not seen from the same start.
+    It takes the place of the difference of two log evidences where they do not have the same start.
     """
     points, proposed = diagnostics.around(matched.map, rng)
     names = problem.coordinates.names
     known = [names.index(name) for name in before.matched.coordinates.names]
     prior = before.matched.map.log_density(points[:, known])
-    return diagnostics.log_integral(likelihood_of_coordinates(problem, points) + prior - proposed)
+    return diagnostics.log_integral(problem.log_likelihood(points) + prior - proposed)
 
 
-def proper(problem: Problem) -> bool:
+def proper(model_graph: ModelGraph) -> bool:
     """Whether the model's own prior integrates to one, so that its predictive density is defined."""
-    model = problem.graph.model
+    model = model_graph.model
     return not any(graph.improper(rv) for rv in model.free_RVs) and not model.potentials
 
 
-def _conflict(problem: Problem, u: np.ndarray, before: Belief, weights: np.ndarray, ess: float) -> float:
+def _conflict(sampled: Sampled, before: Belief) -> float:
     """Return the p-value of the newest batch's pull against the belief before it.
 
-    `u` are the coordinates [chain, draw, coordinate] that the newest batch's model sees.
+    It goes by the coordinates [chain, draw, coordinate] that the newest batch's model has.
     """
-    names = problem.coordinates.names
+    names = sampled.coordinates.names
     where = [names.index(name) for name in before.matched.coordinates.names]
+    u = sampled.draws.quantities.u
     flat = u.reshape(-1, u.shape[-1])[:, where]
-    return diagnostics.conflict(before.matched.map.inverse(flat)[0], weights, ess)
-
-
-def _map_of(
-    problem: Problem, sampling: Sampling, calibration: CalibratedWeights, matched: MatchedPrior
-) -> TriangularMap:
-    """Return the map matched to this fit's own draws: what passes on, unless state or locals differ."""
-    if not problem.local_names and not problem.graph.declaration.carry:
-        return matched.map
-    points = sampling.points.reshape(-1, sampling.points.shape[-1])
-    return match_map(points, sampling.names, calibration=calibration).map
-
-
-def target_of_coordinates(problem: Problem, points: np.ndarray) -> np.ndarray:
-    """Return the target's log density [point] at coordinates and local variables [point, x].
-
-    The sampler's target is a density of whitened points; the slope of the whitening takes it over.
-    """
-    x, log_slope = problem.vectors(points)
-    found: np.ndarray = problem.bound.log_densities(x)[0] + log_slope
-    return found
-
-
-def likelihood_of_coordinates(problem: Problem, points: np.ndarray) -> np.ndarray:
-    """Return the newest batch's log likelihood [point] at coordinates [point, coordinate].
-
-    For models without local variables; the belief may have labels that the batch does not.
-    """
-    names = problem.coordinates.names
-    here = [names.index(name) for name in problem.graph.coordinates.names]
-    return problem.at(points[:, here], np.zeros((len(points), 0))).log_likelihood
+    return diagnostics.conflict(before.matched.map.inverse(flat)[0], sampled.calibration.weights, sampled.ess)

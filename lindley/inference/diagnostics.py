@@ -1,8 +1,8 @@
-"""Diagnostics of a fit, the gate that decides whether it may become head, and the chain's budget."""
+"""Diagnostics of a fit, the thresholds that they must reach, and the gate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,14 @@ from lindley.prior.triangular import TriangularMap
 
 #: Points around a posterior, and how much wider than it they lie.
 _POINTS, _WIDER = 2000, 1.2
-#: Beyond both the integral of the weights is not known: no estimate of it is reliable with such a tail
+#: Beyond both the integral of the weights is unknown: no estimate of it is reliable with such a tail
 #: (Vehtari et al. 2024, JMLR 25:72, section 3.2.4), and few of the points carry it.
 _UNKNOWN_K, _UNKNOWN_EFFICIENCY = 0.7, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What a fit must reach to become head.
+    """Limits that a fit must keep to become head, and limits of warnings and of trust.
 
     Parameters
     ----------
@@ -34,17 +34,17 @@ class Thresholds:
         Largest fraction of draws that end in a divergent transition.
     k_hat_warn, efficiency_warn
         Largest Pareto k-hat of the target against the map matched to it (Vehtari et al. 2024, JMLR
-        25:72), where the importance weights differ enough to speak of a tail (efficiency below the
-        second): the match is then too coarse to trust the next link's prior blindly. It flags the link
-        and does not refuse it: a batch left out would be the larger error.
+        25:72), where the importance weights differ enough to have a tail (efficiency below the second):
+        the match is then too coarse to trust the next link's prior unchecked. It flags the link and does
+        not refuse it: leaving the batch out would be the larger error.
     efficiency_trust, distance_trust, moment_trust
         Smallest efficiency of the matched prior, largest Wasserstein distance of a margin in sds, and
-        (where local variables or state keep the efficiency from being about what passes on) largest third
-        moment of the whitened draws: a match beyond them is not started from while the batches since
-        the last good one can be fitted again (docs/adr/0013-replay-and-hindsight.md).
+        (with local variables or state, where the efficiency does not assess the carried draws) largest
+        third moment of the whitened draws. No update starts from a match beyond them while the batches
+        since the last trusted one can be fitted again (docs/adr/0013-replay-and-hindsight.md).
     shift_trust
         Largest shift, in sds, that the matches behind a fit may have caused together (see
-        `lindley.inference.hindsight`) before the batches that they stand for are fitted again.
+        `lindley.inference.hindsight`) before the batches behind them are fitted again.
     drift_warn
         Largest accumulated shift, in sds.
     budget_warn, budget_rebase
@@ -52,8 +52,9 @@ class Thresholds:
     conflict_warn
         Smallest p-value of the batch's pull against the prior it met.
     sd_warn
-        Largest Monte Carlo standard error of a posterior sd, as a fraction of it. Heavy tails make an sd
-        hard to know where mean and quantiles are well known (Vehtari et al. 2021, section 5).
+        Largest Monte Carlo standard error of a posterior sd, as a fraction of it. With heavy tails
+        an sd is estimated badly where mean and quantiles are estimated well (Vehtari et al. 2021,
+        section 5).
     """
 
     r_hat: float = 1.01
@@ -78,14 +79,14 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Gate:
-    """The verdict on a fit: passed, or quarantined with its reasons."""
+    """Whether a fit passed the gate, or why it is quarantined."""
 
     passed: bool
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON-able values."""
+        """Return the gate as JSON-able values."""
         return {"passed": self.passed, "reasons": list(self.reasons), "warnings": list(self.warnings)}
 
 
@@ -105,8 +106,9 @@ class Convergence:
 
     @property
     def ess_min(self) -> float:
-        """Smallest effective sample size of any coordinate, bulk or tail."""
-        return float(min(self.ess_bulk.min(), self.ess_tail.min()))
+        """Smallest effective sample size of any coordinate, bulk or tail; 1 where it cannot be estimated."""
+        ess = float(min(self.ess_bulk.min(), self.ess_tail.min()))
+        return max(ess, 1.0) if np.isfinite(ess) else 1.0
 
 
 def convergence(draws: np.ndarray) -> Convergence:
@@ -148,7 +150,7 @@ class Importance:
         1 / (n sum w^2) of the normalised weights: 1 where the map is the target.
     log_evidence
         Log of the target's integral: the log predictive density of the batch under its prior. NaN where
-        the weights cannot tell it, as with hundreds of local variables.
+        the weights do not determine it, as with hundreds of local variables.
     log_evidence_se
         Its Monte Carlo standard error, to first order.
     """
@@ -166,14 +168,14 @@ def importance(
     rng: np.random.Generator,
     size: int = 2000,
 ) -> Importance:
-    """Importance-sample a target by the map that was matched to it, and measure how far off that is.
+    """Importance-sample a target by the map that was matched to it, and measure the error of the map.
 
     Parameters
     ----------
     proposal
         The map matched to the target's draws.
     target
-        Its log density, normalised up to the evidence, at points [point, coordinate]; gives [point].
+        Its log density, normalised up to the evidence, at points [point, coordinate]; returns [point].
     rng
         Source of the proposal's draws.
     size
@@ -204,7 +206,7 @@ def importance(
 def around(matched: TriangularMap, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return points [point, coordinate] around a posterior and the log density [point] they are drawn from.
 
-    Somewhat wider than the map that was matched to it, so that other targets near it are covered too.
+    They are somewhat wider than the map that was matched to it, so that they cover other targets nearby.
     """
     wide = matched.stretched(np.full(matched.size, _WIDER))
     points = wide.sample(rng, _POINTS)
@@ -222,7 +224,7 @@ def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     if np.ptp(np.sort(log_weights)[len(log_weights) // 2 :]) < 1e-12:
         return log_weights, -1.0  # Weights that do not differ have no tail.
     # psislw is made for leave-one-out: it takes the logarithm of one over the weights.
-    # A tail beyond all numbers overflows on the way: its shape says so.
+    # An extreme tail overflows on the way: its shape is then infinite.
     with np.errstate(over="ignore"):
         smoothed, k_hat = array_stats.psislw(-log_weights)
     return smoothed, float(k_hat)
@@ -234,10 +236,10 @@ def conflict(z: np.ndarray, weights: np.ndarray, ess: float) -> float:
     In whitened coordinates the prior is Normal(0, I). For a normal likelihood the posterior mean m with
     posterior covariance C is, under the prior predictive, Normal(0, I - C), so m' (I - C)^-1 m is
     chi-squared (Evans & Moshonov 2006, Bayesian Analysis 1:893, with the sufficient statistic's normal
-    approximation). Where I - C is below what the draws can tell from zero, as in a chain that knows much
-    already, twice that limit stands for it: the p-value is then too large and never too small. Such
-    directions are a test of their own beside the others, by Bonferroni, so that many of them do not hide
-    one pull. A posterior wider than the prior (a mixture that let the prior go) counts with variance 1.
+    approximation). Where I - C is smaller than the draws can distinguish from zero, as in a long chain, twice
+    that limit replaces it: the p-value is then too large and never too small. Such directions are a test of
+    their own beside the others, by Bonferroni, so that many of them do not hide one pull. A posterior wider
+    than the prior (a mixture that abandoned the prior) counts with variance 1.
 
     Parameters
     ----------
@@ -253,9 +255,9 @@ def conflict(z: np.ndarray, weights: np.ndarray, ess: float) -> float:
     values, vectors = np.linalg.eigh(covariance)
     limit = min(5 * np.sqrt(2 / ess), 0.5)
     pull, variance = (vectors.T @ mean) ** 2, 1 - values
-    told = variance > limit
-    variance = np.where(told, variance, np.where(variance < -limit, 1.0, 2 * limit))
-    parts = [part for part in (told, ~told) if part.any()]
+    resolved = variance > limit
+    variance = np.where(resolved, variance, np.where(variance < -limit, 1.0, 2 * limit))
+    parts = [part for part in (resolved, ~resolved) if part.any()]
     found = [stats.chi2.sf((pull / variance)[part].sum(), int(part.sum())) for part in parts]
     return float(min(1.0, len(parts) * min(found)))
 
@@ -263,7 +265,7 @@ def conflict(z: np.ndarray, weights: np.ndarray, ess: float) -> float:
 def refusals(
     names: list[str], result: Convergence, *, divergences: float, thresholds: Thresholds
 ) -> tuple[str, ...]:
-    """Return why a fit is refused; each reason names the worst coordinate and the figure."""
+    """Return why a fit is refused; each reason names the worst coordinate and its value."""
     reasons = []
     worst = int(np.argmax(np.where(np.isfinite(result.r_hat), result.r_hat, np.inf)))
     if not result.r_hat[worst] <= thresholds.r_hat:
@@ -282,45 +284,50 @@ def refusals(
 
 
 def cautions(
-    *,
-    divergences: float,
-    match_quality: Importance | None,
-    budget: float,
-    conflict_p: float | None,
-    doubt: float = 0.0,
-    drift: float = 0.0,
-    sd_error: tuple[str, float] = ("", 0.0),
-    thresholds: Thresholds,
+    metrics: Mapping[str, float], thresholds: Thresholds, *, assessable: bool, least_known: str
 ) -> tuple[str, ...]:
-    """Return what flags a fit without refusing it; `sd_error` is the variable whose sd is known worst."""
-    warnings = []
-    if 0 < divergences <= thresholds.divergences:
+    """Return the warnings of a fit, which do not refuse it.
+
+    Parameters
+    ----------
+    metrics
+        Scalar results by name (see `lindley.inference.assessment.assess`).
+    thresholds
+        Their limits.
+    assessable
+        Whether importance weights assess the match.
+    least_known
+        The variable whose sd is known least.
+    """
+    limits, warnings = thresholds, []
+    divergences, budget = metrics.get("divergence_rate", 0.0), metrics.get("budget", 0.0)
+    if 0 < divergences <= limits.divergences:
         warnings.append(f"{divergences:.3%} of draws diverged")
-    if (
-        match_quality is not None
-        and match_quality.efficiency < thresholds.efficiency_warn
-        and not match_quality.k_hat <= thresholds.k_hat_warn
-    ):
+    k_hat, efficiency = metrics.get("k_hat", 0.0), metrics.get("match_efficiency", 1.0)
+    if assessable and efficiency < limits.efficiency_warn and not k_hat <= limits.k_hat_warn:
         warnings.append(
-            f"k-hat {match_quality.k_hat:.2f} of the matched prior, above {thresholds.k_hat_warn}"
-            f" (efficiency {match_quality.efficiency:.2f})"
+            f"k-hat {k_hat:.2f} of the matched prior, above {limits.k_hat_warn} (efficiency {efficiency:.2f})"
         )
-    if budget > thresholds.budget_rebase:
+    if budget > limits.budget_rebase:
         warnings.append(f"budget {budget:.2f} is spent: a pooled refit (rebase) is due")
-    elif budget > thresholds.budget_warn:
-        warnings.append(f"budget {budget:.2f}, above {thresholds.budget_warn}")
+    elif budget > limits.budget_warn:
+        warnings.append(f"budget {budget:.2f}, above {limits.budget_warn}")
+    doubt, drift = metrics.get("doubt", 0.0), metrics.get("drift", 0.0)
     if doubt > 0:
         warnings.append(
-            f"{doubt:.0f} match{'' if doubt == 1 else 'es'} that led here could not be trusted: "
-            "a pooled refit (rebase) tells what it cost"
+            f"{doubt:.0f} earlier match{'' if doubt == 1 else 'es'} could not be trusted: a pooled refit "
+            "(rebase) measures the error"
         )
-    if drift > thresholds.drift_warn:
-        warnings.append(f"matches moved the result by up to {drift:.2f} sds, above {thresholds.drift_warn}")
-    if conflict_p is not None and conflict_p < thresholds.conflict_warn:
-        warnings.append(f"the batch conflicts with its prior (p = {conflict_p:.1e})")
-    if sd_error[1] > thresholds.sd_warn:
+    if drift > limits.drift_warn:
         warnings.append(
-            f"the sd of {sd_error[0]} has a Monte Carlo error of {sd_error[1]:.0%}, above "
-            f"{thresholds.sd_warn:.0%}: quote its quantiles, or ask for more draws"
+            f"earlier matches moved the result by up to {drift:.2f} sds, above {limits.drift_warn}"
+        )
+    conflict_p, sd_error = metrics.get("conflict_p", 1.0), metrics.get("sd_error", 0.0)
+    if conflict_p < limits.conflict_warn:
+        warnings.append(f"the batch conflicts with its prior (p = {conflict_p:.1e})")
+    if sd_error > limits.sd_warn:
+        warnings.append(
+            f"the sd of {least_known} has a Monte Carlo error of {sd_error:.0%}, above "
+            f"{limits.sd_warn:.0%}: quote its quantiles, or ask for more draws"
         )
     return tuple(warnings)

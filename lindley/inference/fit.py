@@ -1,227 +1,264 @@
-"""Fitting batches on a belief: sampling, hindsight, matching, judging; nothing that is made for people."""
+"""Fit batches on a belief: sample, look back with hindsight, match, assess."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lindley.batch.batch import Batch
-from lindley.inference import assessment, forgetting
-from lindley.inference.assessment import Sampling, Verdict
+from lindley.inference import forgetting
+from lindley.inference.assessment import Assessment, Sampled, Sampling, assess, assess_sampling
 from lindley.inference.diagnostics import Thresholds
-from lindley.inference.hindsight import Segment, Shift, in_sight, shift, to_undo
-from lindley.inference.sampling import Draws, FitSettings, Progress, sample
-from lindley.model.declaration import Declaration
+from lindley.inference.hindsight import Lineage, Shift, in_sight, shift, to_undo
+from lindley.inference.inputs import Data, Options, Start
+from lindley.inference.sampling import Draws, FitSettings, sample
 from lindley.prior.belief import Belief
 from lindley.prior.information import information_map
 from lindley.prior.matched import MatchedPrior, match
-from lindley.prior.stein import CalibratedWeights
+from lindley.prior.stein import CalibratedWeights, calibrate, equal_weights
 from lindley.seeds import derive_seed
 from lindley.target.prepare import prepare
 from lindley.target.problem import Problem
-from lindley.timing import Phases
+from lindley.timing import DIAGNOSE, HINDSIGHT, MATCH, SAMPLE, Phases
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where the draws come from, as the record of a link states it.
+
+    Parameters
+    ----------
+    sampler
+        Sampler settings of the last attempt, what further attempts changed as it was in the first
+        (``first_...``), the seed and the number of attempts; of an imported trace, its origin.
+    graph
+        Sha256 of the target's structure; empty for an imported trace.
+    inlined_constants
+        Number of arrays that the model holds as constants: pm.Data would let batches of other sizes reuse
+        the compiled function.
+    pooled
+        How several batches were fitted together: ``rows``, ``terms``, or empty for one batch.
+    started_from
+        Digest of the matched prior that the fit started from, before it was widened by forgetting; None
+        for the model's own priors.
+    """
+
+    sampler: dict[str, Any]
+    graph: str = ""
+    inlined_constants: int = 0
+    pooled: str = ""
+    started_from: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A fitted and judged target, before anything is made for people.
+    """A belief with the draws behind it and their assessment: of a fit, or of an imported trace.
 
     Parameters
     ----------
     belief
         The belief after.
+    sampled
+        What was fitted, its draws and their weights.
+    assessment
+        Gate, metrics, and doubts about the match.
+    provenance
+        Where the draws come from.
     start
         The belief that the fit started from in the end, before it was widened by forgetting; None for
         genesis.
-    replayed, undone
-        How many batches before the newest one were fitted again, and how many of the segments behind
-        the prior that took.
-    problem, draws
-        What was fitted, and its draws.
-    sampling, calibration, verdict
-        How well it went.
-    settings, attempts
-        Sampler settings of the last attempt, and how many there were.
-    forgetting
-        See `Info`.
+    undone
+        Number of the segments behind the prior whose batches were fitted again, because a match had moved
+        the result.
     """
 
     belief: Belief
-    start: Belief | None
-    replayed: int
-    undone: int
-    problem: Problem
-    draws: Draws
-    sampling: Sampling
-    calibration: CalibratedWeights
-    verdict: Verdict
-    settings: FitSettings
-    attempts: int
-    forgetting: dict[str, Any]
+    sampled: Sampled
+    assessment: Assessment
+    provenance: Provenance
+    start: Belief | None = None
+    undone: int = 0
+
+    @property
+    def problem(self) -> Problem:
+        """The target that was fitted.
+
+        Raises
+        ------
+        ValueError
+            If the draws are those of an imported trace.
+        """
+        if self.sampled.problem is None:
+            raise ValueError("the target of an imported trace is unknown")
+        return self.sampled.problem
+
+    @property
+    def draws(self) -> Draws:
+        """The draws of the last attempt."""
+        return self.sampled.draws
+
+    @property
+    def replayed(self) -> int:
+        """Number of batches before the newest one that were fitted again."""
+        return self.belief.covered - 1
 
 
 # Matrices here are small: more threads cost more than they bring, most of all beside other work, and
 # another number of them may round differently.
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def fit(
-    prior: Belief | None,
-    batches: Sequence[Batch],
-    declaration: Declaration,
-    *,
-    carried: tuple[str, ...],
-    seed: int,
-    behind: Sequence[Segment] = (),
-    head: Belief | None = None,
-    near: Belief | None = None,
-    constants: dict[str, float] | None = None,
-    settings: FitSettings | None = None,
-    thresholds: Thresholds | None = None,
-    progress: Progress | None = None,
-    phases: Phases | None = None,
-) -> Fit:
-    """Fit batches on a belief, match what passes on and judge both; see `step`.
+def fit(start: Start, data: Data, options: Options, phases: Phases | None = None) -> Fit:
+    """Fit batches on a belief, match the carried draws and assess fit and match.
 
     Parameters
     ----------
-    batches
-        What is fitted, oldest first.
-    head
-        The belief before the newest batch where there are several; None if nobody knows (a pooled refit).
+    start, data, options
+        Where the fit starts, what is fitted, and how.
+    phases
+        Takes the seconds of each phase.
+
+    Raises
+    ------
+    ModelRefused, CoordinatesMismatch, FitFailed
+        If the model cannot be handled, does not match the prior, or cannot be sampled.
     """
-    settings = settings or FitSettings.of(declaration.policy)
-    thresholds, phases = thresholds or Thresholds(), phases or Phases()
-    head = prior if len(batches) == 1 else head
-    near = near or head
-    known = forgetting.discounts(declaration, prior, batches[-1]) if prior is not None else {}
-    fitted = list(batches)
-    remaining = list(behind)
-    evidence = _evidence_before(batches, head)
+    phases, segments = phases or Phases(), len(start.behind)
+    head = start.before(len(data.batches))
+    start = replace(start, head=head, near=start.near or head)
+    discounts = forgetting.discounts(data.declaration, start.prior, data.newest) if start.prior else {}
+    evidence = _evidence_before(data, head)
     while True:
-        tops = prior.forgetting.get("prior_sd_caps", {}) if prior is not None else {}
-        used = forgetting.widened(prior.matched, known, tops) if prior is not None else None
-        start = replace(prior, matched=used) if prior is not None and used is not None else None
-        whitener = near.matched.straightened() if near is not None and prior is None else None
-        problem = prepare(used, fitted, declaration, carried, phases, constants, whitener)
-        draws, sampling, chosen, attempts = _sampled(problem, settings, thresholds, seed, phases, progress)
-        undo, moved, oldest = 0, None, start
-        if start is not None and not sampling.reasons and not known:
-            room = declaration.policy.window + 1 - len(fitted)
-            with phases("hindsight"):
+        widened = _widened(start.prior, discounts)
+        problem = _prepared(start, widened, data, phases)
+        draws, sampling, sampler = _sampled(problem, data, options, phases)
+        undo, moved, oldest = 0, None, widened
+        if widened is not None and not sampling.reasons and not discounts:
+            with phases(HINDSIGHT):
                 undo, moved, oldest = _look_back(
-                    problem, draws, sampling, start, remaining, room, thresholds, constants
+                    problem, draws, sampling, widened, start, data, options.thresholds
                 )
         if not undo:
             break
-        for segment in remaining[:undo]:
-            undone = prior.log_evidence if prior is not None and prior.covered == segment.count else None
-            evidence = evidence + undone if evidence is not None and undone is not None else None
-            prior, fitted = segment.start(), [*segment.batches(), *fitted]
-        remaining = remaining[undo:]
-    with phases("match"):
-        calibration, halves = assessment.calibrated(problem, draws, sampling)
-        matched = _matched(problem, draws, sampling, calibration, halves)
-    with phases("diagnose"):
-        verdict = assessment.assess(
-            problem,
-            draws,
-            sampling,
-            calibration,
-            matched,
-            start=start,
-            before=start if len(fitted) == 1 else head,
-            evidence_before=evidence,
-            shift=moved,
-            oldest=oldest,
-            replayed=len(fitted) - 1,
-            seed=seed,
-            thresholds=thresholds,
+        start, data, evidence = _undone(start, data, evidence, undo)
+    with phases(MATCH):
+        calibration, halves = _calibrated(problem, draws, sampling)
+        sampled = Sampled(
+            graph=problem.graph,
+            draws=draws,
+            sampling=sampling,
+            calibration=calibration,
+            halves=halves,
+            problem=problem,
         )
-        forgotten = _forgotten(problem, declaration, prior, used, known, matched, batches[-1], seed)
-    metrics = verdict.metrics
-    belief = Belief(
-        matched=matched,
-        budget=metrics["budget"],
-        trusted=not verdict.doubts,
-        doubt=int(metrics["doubt"]),
-        drift=metrics["drift"],
-        log_evidence=metrics.get("log_evidence"),
-        covered=len(fitted),
-        log_score=metrics.get("log_score"),
-        forgetting=forgotten,
+        matched = matched_to(sampled)
+    lineage = Lineage(
+        start=widened,
+        before=widened if len(data.batches) == 1 else head,
+        evidence_before=evidence,
+        shift=moved,
+        oldest=oldest,
+        replayed=len(data.batches) - 1,
     )
+    with phases(DIAGNOSE):
+        assessment = assess(sampled, matched, lineage, seed=options.seed, thresholds=options.thresholds)
+        kept = _forgotten(sampled, matched, start.prior, widened, discounts, data, options.seed)
     return Fit(
-        belief=belief,
-        problem=problem,
-        start=prior,
-        replayed=len(fitted) - 1,
-        undone=len(behind) - len(remaining),
-        draws=draws,
-        sampling=sampling,
-        calibration=calibration,
-        verdict=verdict,
-        settings=chosen,
-        attempts=attempts,
-        forgetting=forgotten,
+        belief=assessment.belief(matched, len(data.batches), kept),
+        sampled=sampled,
+        assessment=assessment,
+        provenance=Provenance(
+            sampler=sampler,
+            graph=problem.digest,
+            inlined_constants=problem.inlined,
+            pooled=problem.pooled,
+            started_from=start.prior.matched.digest if start.prior is not None else None,
+        ),
+        start=start.prior,
+        undone=segments - len(start.behind),
+    )
+
+
+def _widened(prior: Belief | None, discounts: dict[str, float]) -> Belief | None:
+    """Return a belief widened by forgetting; None for genesis."""
+    if prior is None:
+        return None
+    caps = prior.forgetting.get("prior_sd_caps", {})
+    return replace(prior, matched=forgetting.widened(prior.matched, discounts, caps))
+
+
+def _prepared(start: Start, widened: Belief | None, data: Data, phases: Phases) -> Problem:
+    """Return the compiled target; a fit from genesis moves in the whitened space of a nearby belief."""
+    whitener = start.near.matched.straightened() if widened is None and start.near is not None else None
+    return prepare(
+        widened.matched if widened is not None else None,
+        data.batches,
+        data.declaration,
+        data.carried,
+        phases,
+        data.constants,
+        whitener,
     )
 
 
 def _sampled(
-    problem: Problem,
-    settings: FitSettings,
-    thresholds: Thresholds,
-    seed: int,
-    phases: Phases,
-    progress: Progress | None,
-) -> tuple[Draws, Sampling, FitSettings, int]:
-    """Sample until the gate is content and the asked ESS is there, or attempts are used up."""
-    chosen = settings
-    for attempt in range(1, settings.attempts + 1):
-        with phases("sample"):
+    problem: Problem, data: Data, options: Options, phases: Phases
+) -> tuple[Draws, Sampling, dict[str, Any]]:
+    """Sample until the gate passes and the requested ESS is reached, or the attempts are used up.
+
+    Returns
+    -------
+    tuple
+        Draws and sampling of the last attempt, and the settings as the record states them.
+    """
+    first = options.settings or FitSettings.of(data.declaration.policy)
+    chosen, attempt = first, 1
+    while True:
+        with phases(SAMPLE):
             draws = sample(
                 problem.bound,
                 start=problem.start,
                 settings=chosen,
-                seed=derive_seed(str(seed), str(attempt)),
-                progress=progress,
+                seed=derive_seed(str(options.seed), str(attempt)),
+                progress=options.progress,
             )
-        with phases("diagnose"):
-            sampling = assessment.assess_sampling(problem, draws, thresholds)
-        found = sampling.convergence.ess_min
-        if attempt == settings.attempts or (not sampling.reasons and found >= chosen.ess):
+        with phases(DIAGNOSE):
+            sampling = assess_sampling(problem, draws, options.thresholds)
+        ess = sampling.convergence.ess_min
+        if attempt == first.attempts or (not sampling.reasons and ess >= chosen.ess):
             break
-        chosen = chosen.harder() if sampling.reasons else chosen.longer(found)
-    return draws, sampling, chosen, attempt
+        chosen, attempt = chosen.harder() if sampling.reasons else chosen.longer(ess), attempt + 1
+    # As text: a 63-bit integer has no exact form in canonical JSON.
+    stated = {"seed": str(options.seed), "attempt": attempt}
+    return draws, sampling, chosen.as_dict() | first.as_first() | stated
 
 
 def _look_back(
     problem: Problem,
     draws: Draws,
     sampling: Sampling,
-    start: Belief,
-    behind: Sequence[Segment],
-    room: int,
+    widened: Belief,
+    start: Start,
+    data: Data,
     thresholds: Thresholds,
-    constants: dict[str, float] | None,
 ) -> tuple[int, Shift | None, Belief | None]:
-    """Say what the matches behind a fit did to it, and how many segments to fit again.
+    """Return how much the matches behind a fit moved it, and how many segments to fit again.
 
-    Local variables and state stand between batches and what passes on, so that the density that was
-    matched is not known; a mixture with the genesis prior was not matched alone. There nothing is seen.
+    With local variables or state the density of the carried draws is unknown, and in a mixture with the
+    genesis prior the match is only one component. There the shift cannot be assessed.
 
     Returns
     -------
     tuple
-        Segments to fit again, the shift of all in sight, and the belief at their end (None: genesis).
+        Segments to fit again, the shift of all that hindsight reaches, and the belief where it ends
+        (None: genesis).
     """
-    declaration = problem.graph.declaration
-    if problem.local_names or declaration.carry or declaration.policy.robust or len(problem.layout.new_at):
-        return 0, None, start
-    seen = in_sight([segment.count for segment in behind], declaration.policy.window)
-    beliefs: list[Belief | None] = [start, *(segment.start() for segment in behind[:seen])]
+    declaration, behind = data.declaration, start.behind
+    policy = declaration.policy
+    if problem.local_names or declaration.carry or policy.robust or len(problem.layout.new_at):
+        return 0, None, widened
+    seen = in_sight([segment.count for segment in behind], policy.window)
+    beliefs: list[Belief | None] = [widened, *(segment.start() for segment in behind[:seen])]
     points = sampling.points.reshape(-1, sampling.points.shape[-1])
     values = [v.reshape(len(points), -1) for v in draws.quantities.values.values()]
     columns = np.column_stack([points, *values])
@@ -231,83 +268,115 @@ def _look_back(
         upper = beliefs[first]
         batches = [batch for segment in reversed(behind[first:seen]) for batch in segment.batches()]
         start_of_all = oldest.matched if oldest else None
-        older = prepare(start_of_all, batches, declaration, carried, Phases(), constants, seen=start.matched)
+        older = prepare(
+            start_of_all, batches, declaration, carried, Phases(), data.constants, seen=widened.matched
+        )
         if upper is None or older.pooled == "terms" or older.coordinates != problem.coordinates:
             return None
         used = upper.matched.ordered(problem.coordinates).map
-        return shift(points, columns, used, lambda u: assessment.target_of_coordinates(older, u))
+        return shift(points, columns, used, older.log_density)
 
     counts = [segment.count for segment in behind[:seen]]
+    room = policy.window + 1 - len(data.batches)
     undo, whole = to_undo(moved, counts, room, thresholds.shift_trust)
-    return undo, whole, oldest if whole is not None else start
+    return undo, whole, oldest if whole is not None else widened
 
 
-def _evidence_before(batches: Sequence[Batch], head: Belief | None) -> float | None:
-    """Return the log evidence of the batches before the newest one, seen from the same start."""
-    if len(batches) == 1:
+def _undone(
+    start: Start, data: Data, evidence: float | None, segments: int
+) -> tuple[Start, Data, float | None]:
+    """Return start, data and log evidence before of a fit that fits the newest segments behind it again."""
+    prior, batches = start.prior, data.batches
+    for segment in start.behind[:segments]:
+        undone = prior.log_evidence if prior is not None and prior.covered == segment.count else None
+        evidence = evidence + undone if evidence is not None and undone is not None else None
+        prior, batches = segment.start(), (*segment.batches(), *batches)
+    start = replace(start, prior=prior, behind=start.behind[segments:])
+    return start, replace(data, batches=batches), evidence
+
+
+def _evidence_before(data: Data, head: Belief | None) -> float | None:
+    """Return the log evidence of the batches before the newest one, from the same start."""
+    if len(data.batches) == 1:
         return 0.0
-    seen = head is not None and head.covered == len(batches) - 1
-    return head.log_evidence if head is not None and seen else None
+    known = head is not None and head.covered == len(data.batches) - 1
+    return head.log_evidence if head is not None and known else None
 
 
-def _matched(
-    problem: Problem,
-    draws: Draws,
-    sampling: Sampling,
-    calibration: CalibratedWeights,
-    halves: tuple[CalibratedWeights, CalibratedWeights],
-) -> MatchedPrior:
-    """Match what passes on, by the family that the policy asks for."""
-    declaration = problem.graph.declaration
-    flat = draws.quantities.carried.reshape(-1, problem.coordinates.size)
+def _calibrated(
+    problem: Problem, draws: Draws, sampling: Sampling
+) -> tuple[CalibratedWeights, tuple[CalibratedWeights, CalibratedWeights]]:
+    """Return the weights under which the draws fulfil Stein's identities, chains one after the other.
+
+    Returns
+    -------
+    tuple
+        Weights of all draws, and those of the first and of the second half by themselves.
+    """
+    size = problem.coordinates.size
+    x = draws.x.reshape(-1, draws.x.shape[-1])
+    half = len(x) // 2
+    if sampling.reasons:
+        return equal_weights(len(x)), (equal_weights(half), equal_weights(len(x) - half))
+    points = sampling.points.reshape(len(x), -1)[:, :size]
+    scores = problem.scores(x, problem.bound.log_densities(x)[1])
+    ess = sampling.convergence.ess_min
+    return calibrate(points, scores, ess), (
+        calibrate(points[:half], scores[:half], ess / 2),
+        calibrate(points[half:], scores[half:], ess / 2),
+    )
+
+
+def matched_to(sampled: Sampled) -> MatchedPrior:
+    """Return the prior matched to the carried draws, of the family that the policy sets."""
+    problem, declaration = sampled.problem, sampled.graph.declaration
     family = declaration.policy.family
-    whole = not declaration.carry and not len(problem.layout.new_at)
-    if family == "information" and problem.prior is not None and whole:
-        x = draws.x.reshape(len(flat), -1)
+    if (
+        family == "information"
+        and problem is not None
+        and problem.prior is not None
+        and sampled.keeps_coordinates
+    ):
+        x = sampled.draws.x.reshape(len(sampled.carried), -1)
         scores = problem.scores(x, problem.bound.log_densities(x)[1])
-        added = information_map(flat, scores, problem.prior, problem.coordinates.names)
+        added = information_map(sampled.carried, scores, problem.prior, problem.coordinates.names)
         if added is not None:
             return MatchedPrior(problem.coordinates, added, "information asked for", "information")
     return match(
-        flat,
-        problem.coordinates,
-        calibration=calibration,
-        halves=halves,
-        ess=sampling.convergence.ess_min,
+        sampled.carried,
+        sampled.coordinates,
+        calibration=sampled.calibration,
+        halves=sampled.halves,
+        ess=sampled.sampling.convergence.ess_min,
         state=frozenset(declaration.carry),
         family=family,
     )
 
 
 def _forgotten(
-    problem: Problem,
-    declaration: Declaration,
-    prior: Belief | None,
-    used: MatchedPrior | None,
-    found: dict[str, float],
+    sampled: Sampled,
     matched: MatchedPrior,
-    batch: Batch,
+    prior: Belief | None,
+    widened: Belief | None,
+    discounts: dict[str, float],
+    data: Data,
     seed: int,
 ) -> dict[str, Any]:
-    """Return discounts, scores of the grid, and what the next link goes by."""
-    if not declaration.policy.forget:
+    """Return discounts, scores of the grid, and what the next link's discounts depend on."""
+    declaration, problem = data.declaration, sampled.problem
+    if not declaration.policy.forget or problem is None:
         return {}
     scores: dict[str, dict[str, float]] = {}
-    whole = not problem.local_names and not declaration.carry and not len(problem.layout.new_at)
-    if prior is not None and used is not None and whole:
+    if prior is not None and widened is not None and sampled.keeps_coordinates and not problem.local_names:
         scores = forgetting.grid_scores(
             declaration,
-            used.ordered(problem.coordinates),
-            prior.matched.ordered(problem.coordinates),
-            found,
-            lambda points: assessment.target_of_coordinates(problem, points),
-            lambda points: assessment.likelihood_of_coordinates(problem, points),
+            prior,
+            widened.matched.ordered(problem.coordinates),
+            discounts,
+            problem,
             matched,
             np.random.default_rng(derive_seed(str(seed), "forgetting")),
-            prior.forgetting.get("prior_sd_caps", {}),
         )
-    known = forgetting.carried_on(declaration, prior, batch, scores)
-    prior_sd_caps = forgetting.prior_sd_caps(
-        problem.graph, prior, derive_seed(str(seed), "prior_sd_caps") % 2**31
-    )
-    return {"discounts": found, "scores": scores} | known | prior_sd_caps
+    kept = forgetting.kept_for_next(declaration, prior, data.newest, scores)
+    caps = forgetting.prior_sd_caps(problem.graph, prior, derive_seed(str(seed), "prior_sd_caps") % 2**31)
+    return {"discounts": discounts, "scores": scores} | kept | caps

@@ -1,13 +1,13 @@
-"""Forgetting: how much a belief widens before each batch, and how that is chosen.
+"""Forgetting: how much a belief is widened before each batch, and how that is chosen.
 
-The discount of a group is fixed, follows from the time that passed, or is the one of a grid under which
-the batches before were predicted best: the sum of their log predictive densities, each scored before it
-was learned (Dawid 1984, JRSS A 147:278; West & Harrison 1997, section 6.3).
+The discount of a group is fixed, follows from the elapsed time, or is the value of a grid under which the
+earlier batches were predicted best: by the sum of their log predictive densities, each scored before the
+batch was learned (Dawid 1984, JRSS A 147:278; West & Harrison 1997, section 6.3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,14 @@ from lindley.model.graph import ModelGraph, prior_coordinates
 from lindley.model.policy import REST, Forgetting
 from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
+from lindley.target.problem import Problem
 
-#: Draws of the model's own prior that its spread is taken from.
+#: Draws of the model's own prior from which its sds are estimated.
 _PRIOR_DRAWS = 2000
 
 
 def discounts(declaration: Declaration, belief: Belief, batch: Batch) -> dict[str, float]:
-    """Return the discount of each group that the policy forgets, before a batch is met.
+    """Return the discount of each group that the policy forgets, before a batch is learned.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def discounts(declaration: Declaration, belief: Belief, batch: Batch) -> dict[st
     unknown = [name for name in declaration.policy.forget if name not in known]
     if unknown:
         raise DeclarationRefused(
-            f"The policy of {declaration.name} forgets what is not carried",
+            f"The policy of {declaration.name} forgets variables that are not carried",
             expected=f"some of {', '.join(known)}",
             found=", ".join(unknown),
             todo="correct the names in `policy.forget`",
@@ -64,15 +65,15 @@ def _discount(group: Forgetting, name: str, belief: Belief, batch: Batch) -> flo
         if before is None:
             return 1.0
         elapsed = pd.Timestamp(newest(batch, group.time)) - pd.Timestamp(before)
-        # A batch that comes late is met with the belief as it is.
+        # For a batch that comes late the belief is not widened.
         return float(2.0 ** -max(elapsed / pd.Timedelta(group.half_life), 0.0))
     totals = _comparable(belief.forgetting.get("totals", {}).get(name, {}), group)
-    # Without a score yet, and among equals, the least forgetful.
+    # Without a score yet, and among equals, the discount that forgets least.
     return max(group.grid, key=lambda value: (totals.get(repr(value), 0.0), value))
 
 
 def _comparable(totals: Mapping[str, float], group: Forgetting) -> Mapping[str, float]:
-    """Return totals of a grid; none after the grid was changed: sums over other batches do not compare."""
+    """Return totals of a grid; none after a change of the grid: sums over other batches do not compare."""
     return totals if set(totals) == {repr(value) for value in group.grid} else {}
 
 
@@ -87,15 +88,15 @@ def newest(batch: Batch, column: str) -> str:
     try:
         times = batch.frame()[column]
         if pd.api.types.is_numeric_dtype(times):
-            # Pandas would take them for nanoseconds, and next to nothing would ever be forgotten.
-            raise TypeError(f"numbers ({times.dtype}), whose unit nobody knows")
+            # Pandas would read them as nanoseconds, and almost nothing would ever be forgotten.
+            raise TypeError(f"numbers ({times.dtype}) without a unit")
         latest = pd.Timestamp(pd.to_datetime(times).max())
         if pd.isna(latest):
             raise ValueError("no time in it")
         return str(latest.isoformat())
     except (KeyError, ValueError, TypeError) as error:
         raise DeclarationRefused(
-            f"The half-life cannot go by the column {column!r}",
+            f"The half-life cannot be measured by the column {column!r}",
             expected="a column of dates or times",
             found=f"{type(error).__name__}: {error}",
             todo="name another column in the policy's Forgetting, or give a fixed discount",
@@ -114,19 +115,19 @@ def widened(
     found
         Discounts by group.
     prior_sd_caps
-        Spread of the model's own prior by coordinate, in its units: nothing is widened beyond it. Where
-        batches say nothing about a coordinate its belief would widen without end otherwise.
+        Sd of the model's own prior by coordinate, in its units: no belief is widened beyond it. Where the
+        batches hold no information about a coordinate, its belief would widen without end otherwise.
     """
     factors = 1 / np.sqrt(by_coordinate(matched.coordinates, found))
     if prior_sd_caps and not np.all(factors == 1):
         sds = np.linalg.norm(matched.straightened().map.jacobian(np.zeros(len(factors))), axis=-1)
-        tops = np.array([prior_sd_caps.get(name, np.inf) for name in matched.coordinates.names])
-        factors = np.minimum(factors, np.maximum(tops / sds, 1.0))
+        caps = np.array([prior_sd_caps.get(name, np.inf) for name in matched.coordinates.names])
+        factors = np.minimum(factors, np.maximum(caps / sds, 1.0))
     return matched if np.all(factors == 1) else matched.widened(factors)
 
 
 def prior_sd_caps(graph: ModelGraph, belief: Belief | None, seed: int) -> dict[str, Any]:
-    """Return the spread of the model's own prior by coordinate, as far as the chain has met them.
+    """Return the sd of the model's own prior for each coordinate that the chain has had so far.
 
     It is half the distance between the quantiles at 16% and 84%: the sd of a normal prior, and finite
     whatever the tails. Improper priors have none.
@@ -134,8 +135,8 @@ def prior_sd_caps(graph: ModelGraph, belief: Belief | None, seed: int) -> dict[s
     Returns
     -------
     dict
-        ``prior_sd_caps`` by coordinate, and ``prior_sd_caps_of``, the digest of the model they were taken
-        from; empty where there are none.
+        ``prior_sd_caps`` by coordinate, and ``prior_sd_caps_of``, the digest of the model that they belong
+        to; empty where there are none.
     """
     before = belief.forgetting if belief else {}
     known: dict[str, float] = dict(before.get("prior_sd_caps", {}))
@@ -156,13 +157,13 @@ def by_coordinate(coordinates: Coordinates, found: Mapping[str, float]) -> np.nd
     return np.array([found.get(b.name, rest) for b in coordinates.blocks for _ in range(b.size)])
 
 
-def carried_on(
+def kept_for_next(
     declaration: Declaration,
     belief: Belief | None,
     batch: Batch,
     scores: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Return what the next link needs to know: newest times, and the grid's accumulated scores."""
+    """Return what the next link's discounts depend on: newest times, and the grid's accumulated scores."""
     groups = declaration.policy.forget
     columns = {group.time for group in groups.values() if group.time is not None}
     found: dict[str, Any] = {}
@@ -182,14 +183,12 @@ def carried_on(
 
 def grid_scores(
     declaration: Declaration,
-    used: MatchedPrior,
-    prior: MatchedPrior,
+    prior: Belief,
+    widened_prior: MatchedPrior,
     found: Mapping[str, float],
-    target: Callable[[np.ndarray], np.ndarray],
-    likelihood: Callable[[np.ndarray], np.ndarray],
+    problem: Problem,
     matched: MatchedPrior,
     rng: np.random.Generator,
-    tops: Mapping[str, float],
 ) -> dict[str, dict[str, float]]:
     """Return the log predictive density of the batch under each discount of each grid.
 
@@ -197,43 +196,40 @@ def grid_scores(
     ----------
     declaration
         The chain's declaration.
-    used, prior
-        The prior that was used, and the belief before it was widened; coordinates in the same order.
+    prior, widened_prior
+        The belief before it was widened, and the prior that was used.
     found
         The discounts that were used.
-    target
-        Log density of the target that was sampled, at coordinates [point, coordinate].
-    likelihood
-        Log likelihood of the batch there.
+    problem
+        The target that was sampled.
     matched
-        The map matched to its draws; its coordinates in the same order too.
+        The prior matched to its draws.
     rng
         Source of the points.
-    tops
-        Ceilings that the prior was widened to.
 
     Notes
     -----
-    The likelihood is evaluated once at points around the posterior; what differs between discounts is the
-    matched prior's density there. What a mixture's other component predicts is the same for all: what
-    the whole target's integral has beyond the matched component's.
+    The likelihood is evaluated once at points around the posterior; only the matched prior's density there
+    differs between discounts. The prediction of a mixture's other component is the same for all: the whole
+    target's integral less that of the matched component.
     """
     grids = {name: group.grid for name, group in declaration.policy.forget.items() if group.grid}
     if not grids:
         return {}
     points, proposed = around(matched.map, rng)
-    batch = likelihood(points) - proposed
+    batch = problem.log_likelihood(points) - proposed
+    before, caps = prior.matched.ordered(problem.coordinates), prior.forgetting.get("prior_sd_caps", {})
 
     def under(one: MatchedPrior) -> float:
         return log_integral(batch + one.map.log_density(points)) + float(np.log1p(-declaration.policy.robust))
 
     other = -np.inf
     if declaration.policy.robust:
-        whole, own = log_integral(target(points) - proposed), under(used)
+        whole, own = log_integral(problem.log_density(points) - proposed), under(widened_prior)
         other = whole + float(np.log1p(-np.exp(own - whole))) if own < whole else -np.inf
     return {
         name: {
-            repr(value): float(np.logaddexp(under(widened(prior, {**found, name: value}, tops)), other))
+            repr(value): float(np.logaddexp(under(widened(before, {**found, name: value}, caps)), other))
             for value in values
         }
         for name, values in grids.items()

@@ -1,16 +1,16 @@
-"""What the matches behind a fit did to it, seen with the data that they stood for.
+"""How much earlier matched priors shifted a fit: importance weights from the earlier batches' likelihood.
 
 A fit starts from a map q that was matched to the posterior p of earlier batches. That posterior is known up
 to a constant: p(u) = q'(u) L'(u), with q' the map that the earlier fit itself started from and L' the
-likelihood of its batches; q' again stands for q'' L'', and so on. At the draws of the new posterior the
-ratio of what the maps stood for to the map that was used,
+likelihood of its batches; q' in turn approximates q'' L'', and so on. At the draws of the new posterior the
+ratio of the exact densities to the map that was used,
 
     q_D(u) L_1(u) ... L_D(u) / q_0(u),
 
-is what each draw should count for. Where it is constant the matches did no harm; otherwise the weighted
-moments say by how much they moved the result, in the region where the new posterior lies and not where the
-old ones lay: a match that did no harm at first may do some after later batches. No sampling is needed, only
-the earlier batches' likelihood at some of the draws.
+is the importance weight of each draw. Where it is constant the matches caused no error; otherwise the
+weighted moments estimate by how much they moved the result, in the region where the new posterior lies and
+not where the old ones lay: a match that caused no error at first may cause one after later batches. No
+sampling is needed, only the earlier batches' likelihood at some of the draws.
 """
 
 from __future__ import annotations
@@ -21,43 +21,23 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
-from lindley.batch.batch import Batch
 from lindley.prior.belief import Belief
 from lindley.prior.triangular import TriangularMap
 
-#: Draws at which the ratio is evaluated: the error of the shift is the ratio's spread over its root.
+#: Draws at which the ratio is evaluated: the error of the shift is the ratio's spread over their root.
 _DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Segment:
-    """How a belief came about: what its fit started from, and the batches that it was fitted on.
-
-    Parameters
-    ----------
-    start
-        Gives the belief that the fit started from; None for genesis.
-    batches
-        Gives its batches, oldest first.
-    count
-        How many there are.
-    """
-
-    start: Callable[[], Belief | None]
-    batches: Callable[[], tuple[Batch, ...]]
-    count: int
-
-
-@dataclass(frozen=True)
 class Shift:
-    """What a match did to a posterior.
+    """How much a match shifted a posterior.
 
     Parameters
     ----------
     mean
-        Largest difference of a mean from what it would have been, in sds.
+        Largest difference of a mean from its value without the match, in sds.
     log_sd
-        Largest difference of the logarithm of an sd.
+        Largest difference of the logarithm of an sd from its value without the match.
     efficiency
         1 / (n sum w^2) of the ratio's weights.
     """
@@ -72,24 +52,55 @@ class Shift:
         return max(self.mean, self.log_sd)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """The beliefs and matches behind a fit; an imported trace has none.
+
+    Parameters
+    ----------
+    start
+        The belief that the fit started from, widened by forgetting; None for genesis.
+    before
+        The belief before the newest batch; None where there is none, or where it is unknown.
+    evidence_before
+        Log evidence of the batches before the newest one under `start`; None where it is unknown.
+    shift
+        How much the matches behind the fit moved it, as far back as hindsight reaches; None where that
+        cannot be assessed.
+    oldest
+        The belief where hindsight ends; None for genesis.
+    replayed
+        Number of batches before the newest one that were fitted again.
+    """
+
+    start: Belief | None = None
+    before: Belief | None = None
+    evidence_before: float | None = None
+    shift: Shift | None = None
+    oldest: Belief | None = None
+    replayed: int = 0
+
+
 def shift(
     draws: np.ndarray,
     values: np.ndarray,
     used: TriangularMap,
     exact: Callable[[np.ndarray], np.ndarray],
 ) -> Shift:
-    """Return what the match `used` did to a posterior that started from it.
+    """Return how much the match `used` shifted a posterior that started from it.
 
     Parameters
     ----------
     draws
         Draws of the posterior, array [draw, coordinate].
     values
-        What the shift is judged by at these draws: coordinates, natural-scale values; array [draw, value].
+        Quantities whose shift is measured, at these draws: coordinates, natural-scale values; array
+        [draw, value].
     used
         The map that the fit started from.
     exact
-        Log density of what `used` stood for, up to a constant, at points [point, coordinate].
+        Log density of the posterior that `used` was matched to, up to a constant, at points
+        [point, coordinate].
     """
     which = np.linspace(0, len(draws) - 1, min(_DRAWS, len(draws))).astype(int)
     chosen = draws[which]
@@ -111,9 +122,9 @@ def shift(
 
 
 def in_sight(counts: Sequence[int], window: int) -> int:
-    """Return how many segments of so many batches each, newest first, are looked back on.
+    """Return how many segments with these batch counts, newest first, hindsight looks back on.
 
-    The newest always is; further ones as long as there are no more than `window` batches in all.
+    The newest always; further ones while there are no more than `window` batches in all.
     """
     seen = total = 0
     for count in counts:
@@ -132,19 +143,20 @@ def to_undo(
     Parameters
     ----------
     moved
-        Gives what the matches from the m-th on, newest first, did together; None where it cannot be seen.
+        Returns the shift that the matches from the m-th on, newest first, caused together; None where it
+        cannot be assessed.
     counts
         Batches of each segment in sight, newest first.
     room
         Batches that may be fitted again.
     limit
-        Largest shift that is let stand, in sds.
+        Largest shift that is accepted, in sds.
 
     Returns
     -------
     tuple
-        The fewest segments without which the rest is within the limit, or as many as there is room for
-        where that at least makes it better; and the shift of all.
+        The smallest number of segments without which the rest is within the limit, or as many as there is
+        room for where that at least reduces the shift; and the shift of all.
     """
     whole = moved(0) if counts else None
     if whole is None or whole.largest <= limit:
@@ -159,3 +171,25 @@ def to_undo(
         if rest.largest < whole.largest:
             best = m
     return best, whole
+
+
+def drift(lineage: Lineage, names: Sequence[str], points: np.ndarray) -> float:
+    """Return by how many sds the matches behind a fit moved it, as far back as hindsight reaches.
+
+    A shift of the prior is worth less where the data have narrowed the belief since: in units of its sd
+    it falls with the ratio of the sds.
+
+    Parameters
+    ----------
+    names, points
+        Names of the coordinates, and the fit's draws [chain, draw, coordinate] of them.
+    """
+    oldest = lineage.oldest
+    seen = lineage.shift.largest if lineage.shift is not None else 0.0
+    if oldest is None:
+        return seen
+    before = oldest.matched.map.sample(np.random.default_rng(0), 1000).std(axis=0)
+    where = [names.index(name) for name in oldest.matched.coordinates.names]
+    after = points.reshape(-1, points.shape[-1])[:, where].std(axis=0)
+    narrowed = float(min((after / before).max(), 1.0))
+    return oldest.drift * narrowed + seen

@@ -1,4 +1,4 @@
-"""How good a match is: the map that passes on, held against the posterior it was matched to."""
+"""Quality of a match: the matched map compared with the posterior that it was matched to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lindley.inference.diagnostics import Importance, Thresholds
 from lindley.prior.matching import moments
 from lindley.prior.triangular import TriangularMap
 
-#: Draws of the map that are held against the posterior's.
+#: Draws of the map that are compared with the posterior's.
 _SAMPLE = 20_000
 
 
@@ -24,35 +24,35 @@ class Quality:
     importance
         Importance sampling of the posterior by the map; None where the posterior cannot be evaluated (a
         trace that was sampled elsewhere).
-    judged
-        Whether that is about what passes on: with local variables or state it is not, and without it
-        nothing is. The distances then decide alone.
+    assessable
+        Whether importance sampling assesses the carried draws. With local variables or state it does not,
+        and there may be none. The distances then decide alone.
     distances
         Array [coordinate]: Wasserstein-1 distance between the posterior's margin and the map's, in sds.
     moment
-        Largest third moment, or excess kurtosis / 4, of the draws whitened by the map: what the margins
-        do not show. 0 where the map is the posterior.
+        Largest third moment, or excess kurtosis / 4, of the draws whitened by the map: the error
+        that the margins do not show. 0 where the map is the posterior.
     """
 
     importance: Importance | None
-    judged: bool
+    assessable: bool
     distances: np.ndarray
     moment: float
 
     def doubts(self, thresholds: Thresholds) -> tuple[str, ...]:
-        """Return why the match is not to be trusted as a prior; empty where it is."""
+        """Return why the match is not trusted as a prior; empty where it is."""
         found = []
-        seen = self.importance if self.judged else None
-        if seen is not None and seen.efficiency < thresholds.efficiency_trust:
+        weights = self.importance if self.assessable else None
+        if weights is not None and weights.efficiency < thresholds.efficiency_trust:
             found.append(
-                f"efficiency {seen.efficiency:.2f} of the matched prior, "
-                f"below {thresholds.efficiency_trust} (k-hat {seen.k_hat:.2f})"
+                f"efficiency {weights.efficiency:.2f} of the matched prior, "
+                f"below {thresholds.efficiency_trust} (k-hat {weights.k_hat:.2f})"
             )
         distance = float(self.distances.max(initial=0.0))
         limit = thresholds.distance_trust
         if not distance <= limit:
             found.append(f"margin of the matched prior off by {distance:.3f} sds, above {limit}")
-        elif not self.judged and not self.moment <= thresholds.moment_trust:
+        elif not self.assessable and not self.moment <= thresholds.moment_trust:
             found.append(
                 f"shape of the matched prior: third moment {self.moment:.2f} of the whitened draws, "
                 f"above {thresholds.moment_trust}"
@@ -68,7 +68,7 @@ def match_distances(
     Parameters
     ----------
     draws
-        Array [draw, coordinate] of what passes on.
+        Array [draw, coordinate] of the carried draws.
     weights
         Array [draw].
     matched

@@ -1,45 +1,13 @@
-"""Where an update starts: the newest belief whose match is good, or the oldest within reach.
-
-A belief that has no good match yet (an early one, after few rows) is not passed on as it is: the batches
-since the last good one are fitted again together with the new one. Nothing is lost then, and what it costs
-is bounded by the window.
-"""
+"""A chain in memory: updates as the pipeline makes them, without a ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from lindley.batch.batch import Batch
 from lindley.inference.fit import Fit, fit
-from lindley.inference.hindsight import Segment
-from lindley.model.declaration import Declaration
+from lindley.inference.inputs import Data, Options, Segment, Start, steps_back
 from lindley.prior.belief import Belief
-
-
-def replayed_links(trusted: Sequence[bool | None], window: int) -> int:
-    """Return how many of the newest links are fitted again.
-
-    Parameters
-    ----------
-    trusted
-        Whether each link's match is good enough to start from, oldest first; None for a link that must
-        not be gone behind (one without a batch of its own).
-    window
-        Links at most.
-
-    Returns
-    -------
-    int
-        0 to start from the head. All of them means to start from genesis.
-    """
-    count = 0
-    for good in reversed(trusted):
-        if good or good is None or count == window:
-            break
-        count += 1
-    return count
 
 
 @dataclass(frozen=True)
@@ -51,9 +19,9 @@ class MemoryChain:
     beliefs, batches
         The belief after each batch, and the batches, oldest first.
     replayed
-        How many batches before its own each fit was made on.
+        For each fit, the number of batches before its own that were fitted with it.
     root
-        The belief that the chain starts from and that is not gone behind; None for genesis.
+        The belief that the chain starts from, before which it never goes back; None for genesis.
     """
 
     beliefs: tuple[Belief, ...] = ()
@@ -75,66 +43,48 @@ class MemoryChain:
             count=place - first + 1,
         )
 
-    def behind(self, place: int) -> list[Segment]:
+    def behind(self, place: int) -> tuple[Segment, ...]:
         """Return how the belief at a place came about, and what came before it, newest first."""
         found = []
         while place >= 0:
             found.append(self.segment(place))
             place -= found[-1].count
-        return found
+        return tuple(found)
+
+    def starting_point(self, window: int) -> tuple[Start, tuple[Batch, ...]]:
+        """Return where the next update starts, and the batches that are fitted again with the new one."""
+        steps = steps_back(((belief.trusted, 1) for belief in reversed(self.beliefs)), window)
+        place = len(self.beliefs) - steps - 1
+        start = Start(
+            prior=self.beliefs[place] if place >= 0 else self.root,
+            behind=self.behind(place) if window else (),
+            head=self.head,
+        )
+        return start, self.batches[place + 1 :]
 
 
-def advance(
-    chain: MemoryChain,
-    batch: Batch,
-    declaration: Declaration,
-    *,
-    carried: tuple[str, ...],
-    seed: int,
-    **options: Any,
-) -> tuple[MemoryChain, Fit]:
-    """Update a chain in memory as the pipeline would; see `lindley.inference.fit.fit` for the options."""
-    window = declaration.policy.window
-    count = replayed_links([b.trusted for b in chain.beliefs], window)
-    place = len(chain.beliefs) - count - 1
-    found = fit(
-        chain.beliefs[place] if place >= 0 else chain.root,
-        [*chain.batches[place + 1 :], batch],
-        declaration,
-        carried=carried,
-        seed=seed,
-        behind=chain.behind(place) if window else (),
-        head=chain.head,
-        **options,
-    )
+def advance(chain: MemoryChain, data: Data, options: Options) -> tuple[MemoryChain, Fit]:
+    """Update a chain in memory with the newest batch of `data`, as the pipeline would."""
+    start, again = chain.starting_point(data.declaration.policy.window)
+    found = fit(start, replace(data, batches=(*again, data.newest)), options)
     grown = MemoryChain(
         (*chain.beliefs, found.belief),
-        (*chain.batches, batch),
+        (*chain.batches, data.newest),
         (*chain.replayed, found.replayed),
         chain.root,
     )
     return grown, found
 
 
-def refit(
-    chain: MemoryChain,
-    declaration: Declaration,
-    *,
-    carried: tuple[str, ...],
-    seed: int,
-    **options: Any,
-) -> tuple[MemoryChain, Fit]:
+def refit(chain: MemoryChain, data: Data, options: Options) -> tuple[MemoryChain, Fit]:
     """Fit all batches of a chain in memory together; the newest belief becomes that of this pooled refit.
 
-    See `lindley.inference.fit.fit` for the options.
+    The batches are those of the chain, whatever `data` holds.
     """
-    found = fit(
-        chain.root, chain.batches, declaration, carried=carried, seed=seed, near=chain.head, **options
-    )
-    grown = MemoryChain(
-        (*chain.beliefs[:-1], found.belief),
-        chain.batches,
-        (*chain.replayed[:-1], found.replayed),
-        chain.root,
+    found = fit(Start(prior=chain.root, near=chain.head), replace(data, batches=chain.batches), options)
+    grown = replace(
+        chain,
+        beliefs=(*chain.beliefs[:-1], found.belief),
+        replayed=(*chain.replayed[:-1], found.replayed),
     )
     return grown, found

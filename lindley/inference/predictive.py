@@ -23,7 +23,7 @@ from lindley.target.engine import numba_mode, same_computation
 _lock = threading.Lock()
 _cache: list[tuple[list[Variable], list[Variable], Callable[..., Any]]] = []
 _KEEP = 8
-#: Numbers of the largest array that a call is to make, roughly.
+#: Approximate size of the largest array in a call, in numbers.
 _MOST_NUMBERS = 2_000_000
 
 
@@ -64,13 +64,13 @@ def predictive_draws(
     function = _compiled(outputs, inputs)
     step = 1
     if many is not None:
-        # Some draws at a time: every intermediate array is as many times as large.
+        # Some draws at a time: every intermediate array has this factor in its size.
         sizes = [*(array.size for array in data), *(values[0].size for values in points.values())]
         step = max(1, _MOST_NUMBERS // max(1, *sizes))
     found: list[list[np.ndarray]] = []
     for start in range(0, count, step):
         some = [points[rv.name][start : start + step] for rv in given]
-        # Each random variable of the graph has its own generator input; each gets its own stream.
+        # Each random variable of the graph has its own generator input, with its own stream.
         streams = [np.random.default_rng(s) for s in rng.integers(2**63, size=generators)]
         one = some if many is not None else [values[0] for values in some]
         drawn = [np.array(v) for v in function(*one, *streams, *data)]
@@ -83,9 +83,9 @@ def _many_at_once(
 ) -> tuple[list[Variable], list[Variable]] | None:
     """Return outputs for many draws of the parameters, and these as inputs; None where that cannot be.
 
-    Every random variable has to depend on a given parameter: one that does not would be drawn once for
-    all, and the draws would not be independent. Loops and distributions made of several operations keep
-    to one draw at a time.
+    Every random variable has to depend on a given parameter: any other would be drawn only once, and the
+    draws would not be independent. Loops, and distributions that consist of several operations, are
+    evaluated one draw at a time.
     """
     nodes = {v.owner for v in ancestors(outputs) if v.owner is not None}
     if not single or any(isinstance(node.op, HasInnerGraph) for node in nodes):
@@ -94,7 +94,7 @@ def _many_at_once(
     many = [pt.tensor(v.name, dtype=v.dtype, shape=(None, *v.type.shape)) for v in single]
     try:
         found = vectorize_graph([*outputs, *drawn], dict(zip(single, many, strict=True)))
-    except Exception:  # an operation that cannot be vectorized raises what it likes
+    except Exception:  # operations that cannot be vectorized raise errors of any type
         return None
     if any(new.type.ndim != old.type.ndim + 1 for new, old in zip(found, [*outputs, *drawn], strict=True)):
         return None

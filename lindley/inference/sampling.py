@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 _START_TRIES = 50
 #: Settings that further attempts change.
 CHANGED = ("tune", "draws", "target_accept")
-#: How many times as many draws an attempt has at most as the one before.
+#: Largest ratio of an attempt's draws to those of the attempt before.
 _LONGER_AT_MOST = 8.0
 
 
@@ -38,11 +38,11 @@ class FitSettings:
     target_accept
         Mean acceptance probability that the step size is tuned for.
     attempts
-        Fits at most. Where the gate refused one the next has twice the warm-up and draws and smaller
-        steps; where only effective draws are missing it has as many draws as bring them.
+        Largest number of attempts. Where the gate refuses one, the next has twice the warm-up and draws
+        and smaller steps; where only effective draws are missing, it has as many draws as give them.
     ess
-        Effective draws that are asked for, of the coordinate that has the fewest (bulk ESS). Fewer are
-        not refused where the attempts are used up; what the gate refuses is in `Thresholds`.
+        Effective sample size wanted, of the coordinate that has the smallest (bulk ESS). A smaller one is
+        accepted when the attempts are used up; the limits of the gate are in `Thresholds`.
     """
 
     chains: int = 4
@@ -53,7 +53,7 @@ class FitSettings:
     ess: int = 400
 
     def __post_init__(self) -> None:
-        """Refuse settings under which the diagnostics are not defined."""
+        """Refuse settings under which the diagnostics are undefined."""
         if self.chains < 2 or self.tune < 50 or self.draws < 100 or self.attempts < 1 or self.ess < 1:
             raise FitFailed(
                 "The sampler settings were refused",
@@ -80,7 +80,7 @@ class FitSettings:
         }
 
     def as_first(self) -> dict[str, Any]:
-        """Return what further attempts change, named as that of the first one."""
+        """Return the settings that further attempts change, named ``first_...``."""
         return {f"first_{name}": getattr(self, name) for name in CHANGED}
 
     def harder(self) -> FitSettings:
@@ -93,15 +93,15 @@ class FitSettings:
         )
 
     def longer(self, ess: float) -> FitSettings:
-        """Return the settings of the next attempt after one that had so many effective draws."""
-        # A tenth more than the proportion asks for: the ESS of the next fit is an estimate as well.
+        """Return the settings of the next attempt after one that reached this effective sample size."""
+        # A tenth more than proportional: the ESS of the next fit is an estimate as well.
         factor = min(1.1 * self.ess / max(ess, 1.0), _LONGER_AT_MOST)
         return replace(self, draws=int(np.ceil(self.draws * factor)))
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What the sampler returned.
+    """Draws of the sampler, with the quantities of the model and the sampler's statistics.
 
     Parameters
     ----------
@@ -137,9 +137,9 @@ def sample(
     settings
         Chains, draws, warm-up.
     seed
-        Seeds starts and sampler; the same seed gives the same draws, bit by bit.
+        Seed of starting points and sampler; the same seed gives the same draws, bit by bit.
     progress
-        Called from another thread with steps done and steps in all, over all chains.
+        Called from another thread with the number of steps done and of all steps, over all chains.
 
     Raises
     ------
@@ -252,7 +252,7 @@ def _start(
 
 
 def _reporter(progress: Progress | None, total: int) -> Callable[[Any], None] | None:
-    """Turn nutpie's progress of chains into steps done and steps in all."""
+    """Turn nutpie's progress of chains into the number of steps done and of all steps."""
     if progress is None:
         return None
 
@@ -273,7 +273,7 @@ _STATS = {
 
 
 def _collected(trace: Any, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return draws [chain, draw, x] and statistics [chain, draw] of a trace, warm-up left out."""
+    """Return draws [chain, draw, x] and statistics [chain, draw] of a trace without its warm-up."""
     batches, statistics = ([pa.record_batch(item) for item in part] for part in trace.get_arrow_trace())
     kept = [~stats["tuning"].to_numpy(zero_copy_only=False) for stats in statistics]
     x = [batch["x"].flatten().to_numpy().reshape(-1, size) for batch in batches]

@@ -1,6 +1,6 @@
 """Posterior simulation-based calibration of a chain's next updates.
 
-Parameters are drawn from a belief, batches are simulated from them, and the chain goes on with these
+Parameters are drawn from a belief, batches are simulated from them, and the chain is updated with these
 batches. If prior, sampler and matching are right, the rank of the true value among the draws of the
 posterior after K updates is uniform, whatever the belief it started from (Talts et al. 2018,
 arXiv:1804.06788; Säilynoja et al. 2025, arXiv:2502.03279, for calibration given data).
@@ -8,8 +8,7 @@ arXiv:1804.06788; Säilynoja et al. 2025, arXiv:2502.03279, for calibration give
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ from scipy import stats
 
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import ModelRefused
+from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.predictive import predictive_draws
-from lindley.inference.sampling import FitSettings
 from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration
 from lindley.model.graph import ModelGraph
@@ -30,7 +29,7 @@ from lindley.timing import Phases
 
 #: Draws among which a true value is ranked; evenly spaced, so that they are nearly independent.
 RANKED = 99
-#: Probability that a calibrated chain is called out of calibration, over all parameters together.
+#: Probability that a calibrated chain is reported as not calibrated, over all parameters together.
 LEVEL = 0.01
 
 
@@ -41,7 +40,7 @@ class SbcResult:
     Parameters
     ----------
     names
-        Coordinates of the carried variables; carried state is left out.
+        Coordinates of the carried variables, without carried state.
     ranks
         Array [simulation, coordinate] of integers from 0 to `RANKED`.
     updates
@@ -63,7 +62,7 @@ class SbcResult:
     @property
     def p_values(self) -> dict[str, float]:
         """Kolmogorov-Smirnov p-value of each coordinate's ranks against the uniform distribution."""
-        # Ties are broken evenly over the cell of a rank: midpoints keep the test conservative.
+        # Midpoints of the cells of ranks, which keep the test conservative.
         places = (self.ranks + 0.5) / (RANKED + 1)
         return {
             name: float(stats.kstest(column, "uniform").pvalue)
@@ -72,7 +71,7 @@ class SbcResult:
 
     @property
     def uniform(self) -> bool:
-        """Whether no coordinate's ranks leave the uniform distribution at the level, by Bonferroni."""
+        """Whether the ranks of every coordinate are uniform at the level, by Bonferroni."""
         return min(self.p_values.values()) >= self.level / len(self.names)
 
     def as_dict(self) -> dict[str, Any]:
@@ -88,87 +87,72 @@ class SbcResult:
 
 
 def calibrate(
-    declaration: Declaration,
     belief: Belief | None,
-    template: Batch,
+    template: Data,
+    options: Options,
     *,
-    carried: tuple[str, ...],
     updates: int,
     simulations: int,
-    seed: int,
-    constants: dict[str, float] | None = None,
-    settings: FitSettings | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> SbcResult:
     """Rank true values among the posteriors of simulated chains.
 
     Parameters
     ----------
-    declaration
-        The chain's declaration.
     belief
         The belief that true values are drawn from and chains start from; None for the model's own priors.
     template
-        A batch whose inputs the simulated ones have; its outcomes are replaced.
-    carried, constants
-        The chain's.
+        The chain's data: simulated batches have the inputs of the newest batch, and other outcomes.
+    options
+        Seed, sampler settings and thresholds of the updates; its progress counts updates.
     updates, simulations
-        Updates of each chain, and how many chains.
-    seed
-        Seed of everything random.
-    settings
-        Sampler settings.
-    progress
-        Called with updates done and updates in all.
+        Updates of each chain, and number of chains.
 
     Raises
     ------
     ModelRefused
-        If the model's own priors are improper, its outcomes cannot be told from the declaration, or the
-        chain has a context, forgets, mixes or has potentials that data cannot be drawn from.
+        If the model's own priors are improper, its outcomes cannot be identified from the declaration, or
+        the chain has a context, forgets, mixes or has potentials that data cannot be drawn from.
     """
+    declaration = template.declaration
     _require_simulable(declaration, belief)
-    model = model_graph.build(declaration, template.frame(), constants=constants)
-    graph = model_graph.take_apart(declaration, model, carried)
+    model = model_graph.build(declaration, template.newest.frame(), constants=template.constants)
+    graph = model_graph.take_apart(declaration, model, template.carried)
     kept = [i for i, name in enumerate(_owners(graph)) if name not in declaration.carry]
     names = tuple(graph.coordinates.names[i] for i in kept)
     ranks = np.empty((simulations, len(kept)), dtype=int)
+    seed = options.seed
     for simulation in range(simulations):
         rng = np.random.default_rng([seed, simulation])
         truth = _truth(graph, belief, rng)
-        values = _values(declaration, template, graph, belief, carried, constants, truth)
+        values = _values(template, graph, belief, truth)
         chain = MemoryChain(root=belief)
         for update in range(updates):
-            batch, ends = _simulated(declaration, graph, template, values, rng)
+            batch, ends = _simulated(declaration, graph, template.newest, values, rng)
             values |= ends
             chain, fit = advance(
                 chain,
-                batch,
-                declaration,
-                carried=carried,
-                seed=derive_seed(str(seed), str(simulation), str(update)),
-                constants=constants,
-                settings=settings or FitSettings.of(declaration.policy),
+                replace(template, batches=(batch,)),
+                replace(options, seed=derive_seed(str(seed), str(simulation), str(update)), progress=None),
             )
-            if progress is not None:
-                progress(simulation * updates + update + 1, simulations * updates)
-        u = fit.draws.quantities.carried.reshape(-1, fit.problem.coordinates.size)
-        places = [fit.problem.coordinates.names.index(name) for name in names]
-        chosen = u[np.linspace(0, len(u) - 1, RANKED).astype(int)][:, places]
+            if options.progress is not None:
+                options.progress(simulation * updates + update + 1, simulations * updates)
+        coordinates = fit.sampled.coordinates.names
+        u = fit.sampled.carried
+        chosen = u[np.linspace(0, len(u) - 1, RANKED).astype(int)][:, [coordinates.index(n) for n in names]]
         ranks[simulation] = (chosen < truth[kept]).sum(axis=0)
     return SbcResult(names, ranks, updates)
 
 
 def _require_simulable(declaration: Declaration, belief: Belief | None) -> None:
-    """Refuse chains whose batches do not come from the belief as the chain itself understands it."""
+    """Refuse chains whose batches cannot be simulated from the belief as the chain interprets it."""
     policy = declaration.policy
     likelihoods = [name for name, kind in declaration.potentials.items() if kind == "likelihood"]
     own = list(declaration.potentials) if belief is None else likelihoods
     wrong = {
         f"a context of {declaration.context} rows before its own": bool(declaration.context),
-        "a policy that forgets: between batches the world is thought to move": bool(policy.forget),
+        "a policy that forgets: parameters may change between batches": bool(policy.forget),
         "a robust mixture: true values come from the belief alone": bool(policy.robust),
-        f"the potentials {', '.join(own)}, which nothing can be drawn from": bool(own),
+        f"the potentials {', '.join(own)}, from which no data can be drawn": bool(own),
     }
     found = [text for text, is_so in wrong.items() if is_so]
     if found:
@@ -212,17 +196,16 @@ def _truth(graph: ModelGraph, belief: Belief | None, rng: np.random.Generator) -
 
 
 def _values(
-    declaration: Declaration,
-    template: Batch,
-    graph: ModelGraph,
-    belief: Belief | None,
-    carried: tuple[str, ...],
-    constants: dict[str, float] | None,
-    truth: np.ndarray,
+    template: Data, graph: ModelGraph, belief: Belief | None, truth: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Take true coordinates to natural-scale values [sample, ...] of the carried variables."""
     problem = prepare(
-        belief.matched if belief else None, [template], declaration, carried, Phases(), constants
+        belief.matched if belief else None,
+        template.batches[-1:],
+        template.declaration,
+        template.carried,
+        Phases(),
+        template.constants,
     )
     found = problem.at(truth[None], np.zeros((1, graph.size - graph.coordinates.size)))
     return {v.name: found.values[v.name] for v in graph.carried}

@@ -1,142 +1,93 @@
-"""One update: `step(prior, batch, ...) -> (posterior, info)`, pure and seeded.
+"""One update: `step(start, data, options) -> (belief, info)`, pure and seeded.
 
-Frozen inputs, no ledger, no global random state: the same prior, batches, model and seed give the same
-posterior, bit by bit on the same versions of the libraries.
+Frozen inputs, no ledger, no global random state: the same start, data and options give the same posterior,
+bit by bit on the same versions of the libraries. `adopt` gives the same for a trace that was sampled
+elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pandas as pd
+import pytensor
 import xarray as xr
+from pytensor.graph.replace import graph_replace
 
-from lindley.batch.batch import Batch
+from lindley.errors import ModelRefused
 from lindley.inference import trace
-from lindley.inference.diagnostics import Gate, Thresholds
-from lindley.inference.fit import fit
-from lindley.inference.hindsight import Segment
-from lindley.inference.sampling import FitSettings, Progress
+from lindley.inference.assessment import Sampled, assess, sampling_of
+from lindley.inference.diagnostics import Gate
+from lindley.inference.fit import Fit, Provenance, fit, matched_to
+from lindley.inference.hindsight import Lineage
+from lindley.inference.inputs import Data, Options, Start
+from lindley.inference.sampling import Draws
 from lindley.model.advice import advice
-from lindley.model.declaration import Declaration
+from lindley.model.graph import ModelGraph
+from lindley.model.relabelling import in_order
 from lindley.prior.belief import Belief
-from lindley.timing import Phases
+from lindley.prior.stein import equal_weights
+from lindley.target.quantities import Quantities
+from lindley.timing import COMPILE, DIAGNOSE, MATCH, PREDICT, Phases
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Info:
-    """Everything about a step beside the belief itself.
+    """Everything about a step beside the belief itself; a link's record and files are made from it.
 
     Parameters
     ----------
+    fit
+        The fit: gate, metrics, doubts, settings and so on.
     trace
         DataTree with the groups posterior, sample_stats, observed_data and, where they can be drawn,
-        prior and posterior_predictive (ArviZ's schema), and ``coordinates`` with the draws that passed on.
+        prior and posterior_predictive (ArviZ's schema), and ``coordinates`` with the carried draws.
     summary
         One row per parameter (see `lindley.inference.trace.summary`).
-    gate
-        Verdict on the fit.
-    settings, first, attempts
-        Sampler settings of the last attempt and of the first one, and how many there were.
-    figures
-        Scalar results: R-hat, ESS, divergences, k-hat, log predictive, budget and so on.
     likelihood, genesis
         The model in words: distribution of each observed variable; genesis priors and hyperpriors.
-    graph_digest
-        Sha256 of the target's structure.
-    inlined_constants
-        Arrays that the model holds as constants: pm.Data would let batches of other sizes reuse the
-        compiled function.
-    compiled_before
-        Whether the process had the compiled target already.
-    pooled
-        How several batches were fitted together: ``rows``, ``terms``, or empty for one batch.
-    undone
-        How many segments behind the prior were fitted again, because its match moved the result.
-    started_from
-        Digest of the matched prior that the fit started from, before it was widened by forgetting; None
-        for the model's own priors.
-    distances
-        Wasserstein-1 distance of the match by coordinate, in sds.
-    doubts
-        Why the match is not trusted; empty where it is.
-    forgetting
-        Discounts used, the grid's scores of this batch, and what the next link goes by.
     seconds
         Wall-clock seconds by phase.
     advice
         What would make the next updates cheaper, in sentences; not recorded.
     """
 
+    fit: Fit
     trace: xr.DataTree
     summary: pd.DataFrame
-    gate: Gate
-    settings: FitSettings
-    first: FitSettings
-    attempts: int
-    metrics: dict[str, float]
     likelihood: dict[str, str]
     genesis: dict[str, dict[str, str]]
-    graph_digest: str
-    inlined_constants: int
-    compiled_before: bool
-    pooled: str = ""
-    undone: int = 0
-    started_from: str | None = None
-    distances: dict[str, float] = field(default_factory=dict)
-    doubts: tuple[str, ...] = ()
-    forgetting: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
 
+    @property
+    def gate(self) -> Gate:
+        """Whether the fit passed, with reasons and warnings."""
+        return self.fit.assessment.gate
 
-def step(
-    prior: Belief | None,
-    batch: Batch,
-    declaration: Declaration,
-    *,
-    carried: tuple[str, ...],
-    seed: int,
-    replayed: Sequence[Batch] = (),
-    behind: Sequence[Segment] = (),
-    head: Belief | None = None,
-    near: Belief | None = None,
-    constants: dict[str, float] | None = None,
-    settings: FitSettings | None = None,
-    thresholds: Thresholds | None = None,
-    progress: Progress | None = None,
-) -> tuple[Belief, Info]:
-    """Update a belief with one batch.
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Scalar results by name."""
+        return self.fit.assessment.metrics
+
+    def with_metrics(self, metrics: dict[str, float]) -> Info:
+        """Return the same with further metrics."""
+        assessment = replace(self.fit.assessment, metrics=self.metrics | metrics)
+        return replace(self, fit=replace(self.fit, assessment=assessment))
+
+
+def step(start: Start, data: Data, options: Options) -> tuple[Belief, Info]:
+    """Update a belief with batches.
 
     Parameters
     ----------
-    prior
-        The belief that the fit starts from; None at genesis, where the model's own priors hold.
-    batch
-        The validated batch.
-    declaration
-        The chain's declaration.
-    carried
-        Names of the carried variables.
-    seed
-        Seed of everything random in the step.
-    replayed
-        Batches since `prior`, oldest first, that are fitted again together with the new one.
-    behind
-        How `prior` came about, and what came before it, newest first: where hindsight shows that a match
-        moved the result, the batches behind it are fitted again too.
-    head
-        The belief before the batch, where that is not `prior`.
-    near
-        A belief close to the result, in whose whitened space a fit from genesis moves; `head` by default.
-    constants
-        Frozen constants, where the declaration has some.
-    settings, thresholds
-        Sampler settings and the gate's thresholds.
-    progress
-        Called from another thread with steps done and steps in all.
+    start
+        Where the fit starts.
+    data
+        The validated batches: one, or several that are fitted together.
+    options
+        Seed, sampler settings, thresholds.
 
     Returns
     -------
@@ -150,54 +101,152 @@ def step(
         If the model cannot be handled, does not match the prior, or cannot be sampled.
     """
     phases = Phases()
-    settings = settings or FitSettings.of(declaration.policy)
-    found = fit(
-        prior,
-        [*replayed, batch],
-        declaration,
-        carried=carried,
-        seed=seed,
-        behind=behind,
-        head=head,
-        near=near,
-        constants=constants,
-        settings=settings,
-        thresholds=thresholds,
-        progress=progress,
-        phases=phases,
+    found = fit(start, data, options, phases)
+    problem, before = found.problem, start.before(len(data.batches))
+    with phases(PREDICT):
+        tree = trace.build(
+            problem,
+            found.draws,
+            data.newest,
+            before=before.matched if before is not None else None,
+            seed=options.seed,
+        )
+        trace.add_weights(tree, found.sampled.calibration.weights)
+    further = advice(
+        problem.graph,
+        inlined=problem.inlined,
+        compiled_before=problem.compiled_before,
+        seconds=phases.seconds.get(COMPILE, 0.0),
     )
-    known = prior if not replayed else head
-    before = known.matched if known is not None else None
-    with phases("predict"):
-        tree = trace.build(found.problem, found.draws, batch, before=before, seed=seed)
-        trace.add_weights(tree, found.calibration.weights)
-        table = trace.summary(tree, found.problem.graph, found.problem.coordinates)
-    problem, verdict = found.problem, found.verdict
-    info = Info(
+    return found.belief, _info(found, tree, phases, further)
+
+
+def adopt(
+    found: xr.DataTree, graph: ModelGraph, origin: dict[str, str], options: Options
+) -> tuple[Belief, Info]:
+    """Make a belief of a trace that was sampled elsewhere; `step` without a fit.
+
+    Parameters
+    ----------
+    found
+        A trace in ArviZ's schema, with the group posterior.
+    graph
+        The chain's model.
+    origin
+        Where the trace comes from, for the record.
+    options
+        Seed and thresholds. Convergence beyond them and a match that is not trusted are warnings: the draws
+        cannot be made again, and there are no batches to fit again.
+
+    Raises
+    ------
+    ModelRefused
+        If the trace lacks a carried variable, has another shape or other labels of it, or has draws outside
+        its support.
+    FitFailed
+        If there are too few draws for the dimension.
+    """
+    phases = Phases()
+    quantities = quantities_of(found, graph)
+    draws = Draws(x=quantities.u, quantities=quantities, stats={})
+    with phases(DIAGNOSE):
+        sampling = sampling_of(graph.coordinates.names, quantities.u, draws, options.thresholds)
+    with phases(MATCH):
+        weights = equal_weights(quantities.u.shape[0] * quantities.u.shape[1])
+        sampled = Sampled(graph=graph, draws=draws, sampling=sampling, calibration=weights)
+        matched = matched_to(sampled)
+    with phases(DIAGNOSE):
+        assessment = assess(sampled, matched, Lineage(), seed=options.seed, thresholds=options.thresholds)
+    belief = assessment.belief(matched, 1, {})
+    made = Fit(
+        belief=belief, sampled=sampled, assessment=assessment, provenance=Provenance(sampler=dict(origin))
+    )
+    tree = trace.assemble(graph, graph.coordinates, quantities.named, quantities.carried)
+    return belief, _info(made, tree, phases)
+
+
+def _info(found: Fit, tree: xr.DataTree, phases: Phases, further: tuple[str, ...] = ()) -> Info:
+    graph = found.sampled.graph
+    with phases(PREDICT):
+        table = trace.summary(tree, graph, found.sampled.coordinates)
+    return Info(
+        fit=found,
         trace=tree,
         summary=table,
-        gate=verdict.gate,
-        settings=found.settings,
-        first=settings,
-        attempts=found.attempts,
-        metrics=verdict.metrics,
-        likelihood=trace.likelihood_text(problem.graph.model),
-        genesis=trace.genesis_text(problem.graph),
-        graph_digest=problem.digest,
-        inlined_constants=problem.inlined,
-        compiled_before=problem.compiled_before,
-        pooled=problem.pooled,
-        undone=found.undone,
-        started_from=found.start.matched.digest if found.start else None,
-        distances=dict(zip(problem.coordinates.names, verdict.quality.distances.tolist(), strict=True)),
-        doubts=verdict.doubts,
-        forgetting=found.forgetting,
+        likelihood=trace.likelihood_text(graph.model),
+        genesis=trace.genesis_text(graph),
         seconds=phases.seconds,
-        advice=advice(
-            problem.graph,
-            inlined=problem.inlined,
-            compiled_before=problem.compiled_before,
-            seconds=phases.seconds.get("compile", 0.0),
-        ),
+        advice=further,
     )
-    return found.belief, info
+
+
+def quantities_of(found: xr.DataTree, graph: ModelGraph) -> Quantities[np.ndarray]:
+    """Take the natural-scale draws of a trace from elsewhere to the quantities of the chain's own model.
+
+    Parameters
+    ----------
+    found
+        A trace in ArviZ's schema, with the group posterior.
+    graph
+        The chain's model.
+
+    Returns
+    -------
+    Quantities
+        Arrays [chain, draw, ...]: carried variables and their coordinates; as deterministics the other
+        scalars of the trace. The log likelihood is not known (NaN).
+
+    Raises
+    ------
+    ModelRefused
+        If the trace lacks a carried variable, has another shape or other labels of it, or has draws outside
+        its support.
+    """
+    posterior = found["posterior"].dataset
+    values = {}
+    for variable in graph.carried:
+        source = graph.declaration.carry.get(variable.name, variable.name)
+        name = source if source in posterior else variable.name
+        if name not in posterior:
+            raise ModelRefused(
+                f"The trace has no variable {variable.name!r}",
+                expected=f"the carried variables {', '.join(graph.coordinates.variables)}",
+                found=f"{', '.join(map(str, posterior.data_vars))}",
+                todo="rename the variables of the trace (xarray's rename), or of the model",
+            )
+        values[variable.name] = in_order(posterior[name], variable.block)
+    scalars = {
+        str(name): array.transpose("chain", "draw", ...).values
+        for name, array in posterior.data_vars.items()
+        if name not in values and array.ndim == 2
+    }
+    u = coordinates_of(values, graph)
+    unknown = np.full(u.shape[:2], np.nan)
+    return Quantities(u=u, carried=u, values=values, deterministics=scalars, log_likelihood=unknown)
+
+
+def coordinates_of(values: dict[str, np.ndarray], graph: ModelGraph) -> np.ndarray:
+    """Take natural-scale draws [chain, draw, ...] by name to coordinates [chain, draw, coordinate].
+
+    Raises
+    ------
+    ModelRefused
+        If a draw is outside the support of its variable.
+    """
+    given = {variable.rv: variable.rv.type(name=variable.name) for variable in graph.carried}
+    forward = graph.coordinates_of_values()[: len(graph.carried)]
+    outputs = graph_replace(forward, given, strict=False)
+    function = pytensor.function(list(given.values()), outputs, mode="FAST_COMPILE", on_unused_input="ignore")
+    flat = [values[v.name].reshape(-1, *v.block.shape).astype(v.rv.dtype) for v in graph.carried]
+    rows = [np.concatenate([np.ravel(x) for x in function(*point)]) for point in zip(*flat, strict=True)]
+    chains, draws = next(iter(values.values())).shape[:2]
+    u = np.array(rows).reshape(chains, draws, -1)
+    if not np.isfinite(u).all():
+        names = np.array(graph.coordinates.names)[~np.isfinite(u).all(axis=(0, 1))]
+        raise ModelRefused(
+            "The trace has draws outside the model's support",
+            expected="draws inside the support of every carried variable",
+            found=f"impossible values of {', '.join(names[:5])}",
+            todo="check that the chain's model has the priors' supports of the model that was sampled",
+        )
+    return u

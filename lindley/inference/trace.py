@@ -26,7 +26,7 @@ from lindley.target.quantities import Quantities
 #: Draws of the prior and of the posterior predictive that are kept.
 PRIOR_DRAWS = 1000
 PREDICTIVE_DRAWS = 500
-#: Deterministics of more elements than this are kept in the trace and left out of the summary.
+#: Deterministics of more elements than this are in the trace, but not in the summary.
 SUMMARY_SIZE = 20
 
 
@@ -260,7 +260,7 @@ def _summary_row(
     """Summarise draws [chain, draw] of one scalar beside draws [draw] of its prior."""
     row = weighted_row(values.ravel(), weights)
     mean, sd = row["mean"], row["sd"]
-    # Constants have no R-hat; a quantity that cannot move is not a failure of the sampler.
+    # Constants have no R-hat; a constant quantity is no failure of the sampler.
     moving = bool(sd > 0 and np.isfinite(sd))
     row["mcse_mean"] = float(array_stats.mcse(values)) if moving else 0.0
     row["r_hat"] = float(array_stats.rhat(values)) if moving else np.nan
@@ -293,7 +293,7 @@ def _dataset(model: Any, values: dict[str, np.ndarray], sample_dims: tuple[str, 
 
 
 def _plain(labels: np.ndarray) -> np.ndarray:
-    """Return labels as numbers, dates or text, which is what files can hold."""
+    """Return labels as numbers, dates or text, the types that files can hold."""
     return labels.astype(str) if labels.dtype.kind in "OUS" else labels
 
 

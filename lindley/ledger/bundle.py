@@ -1,26 +1,24 @@
-"""The files and the record of a link, made in a folder before anything reaches the ledger."""
+"""The files and the record of a link, written to a folder before anything reaches the ledger."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import xarray as xr
 
 from lindley.batch.batch import Batch, write_batch
 from lindley.batch.digest import content_digest
-from lindley.inference.diagnostics import Gate
+from lindley.inference.step import Info
 from lindley.ledger.artifact_names import AUDIT, BATCH, MATCHED_PRIOR, MODEL, RECORD, SUMMARY, TRACE
 from lindley.ledger.netcdf import draws_digest, file_digests, write_matched_prior, write_netcdf, write_trace
 from lindley.ledger.record import SCHEMA, canonical, digest
 from lindley.model.declaration import Declaration
-from lindley.prior.matched import MatchedPrior
 from lindley.serving.predict import serving_draws
 
 #: Libraries whose versions can change a fit.
@@ -39,34 +37,30 @@ _LIBRARIES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Content:
     """What a link consists of, whatever its kind.
 
     Parameters
     ----------
+    declaration
+        The chain's declaration.
     kind
-        See `lindley.ledger.record.KINDS`.
+        See `lindley.ledger.record.Kind`.
     previous, prior
         Record digests of the head it succeeds and of the link whose posterior was its prior.
-    prior_belief
-        Digest of the matched prior that was used; None for the model's own priors.
+    carried, constants
+        Names of the carried variables, and frozen constants of preprocessing.
+    info
+        The fit, or the adopted trace, with everything that the record states of it.
     replayed
         Record digests of the links whose batches were fitted again, oldest first.
     retracted
         Record digests of the links whose batches are taken out.
     batch
         The batch; None for a link without one of its own.
-    sampler, thresholds, figures
-        As they go into the record.
-    model
-        Code, graph, carried variables and state of the model, as they go into the record.
-    match
-        What the record says of the match beside family and moments: ``distances``, ``doubts``, ``pooled``.
-    forgetting
-        Discounts, scores and what the next link goes by; empty where nothing is forgotten.
     newest
-        The newest batch where that is not the link's own: what a prediction may follow.
+        The newest batch where that is not the link's own; predictions continue from it.
     audit
         The head beside a pooled refit (see `lindley.operations.rebase.audit_table`); None for other kinds.
     """
@@ -75,20 +69,12 @@ class Content:
     kind: str
     previous: str
     prior: str
-    prior_belief: str | None
-    replayed: tuple[str, ...]
-    batch: Batch | None
-    matched: MatchedPrior
-    trace: xr.DataTree
-    summary: pd.DataFrame
-    gate: Gate
-    metrics: dict[str, float]
-    sampler: dict[str, Any]
-    thresholds: dict[str, float]
-    model: dict[str, Any]
-    match: dict[str, Any]
-    forgetting: dict[str, Any] = field(default_factory=dict)
+    carried: tuple[str, ...]
+    constants: dict[str, float]
+    info: Info
+    replayed: tuple[str, ...] = ()
     retracted: tuple[str, ...] = ()
+    batch: Batch | None = None
     newest: Batch | None = None
     audit: pd.DataFrame | None = None
 
@@ -100,7 +86,7 @@ def write(
 ) -> dict[str, Any]:
     """Write every file of a link below `folder` and return its record; the record is written last.
 
-    Pictures are not among them: they are drawn from the stored trace (`lindley.operations.plots`).
+    Plots are not among them: they are drawn from the stored trace (`lindley.operations.plots`).
 
     Parameters
     ----------
@@ -111,27 +97,28 @@ def write(
     package
         `Ledger.package`: adds what the registry needs to serve the belief.
     """
-    declaration = content.declaration
+    declaration, info = content.declaration, content.info
+    matched = info.fit.belief.matched
     (folder / MODEL).write_text(declaration.source_text, encoding="utf-8")
     if content.batch is not None:
         write_batch(content.batch, folder / BATCH)
-    write_matched_prior(content.matched, folder / MATCHED_PRIOR)
-    write_trace(content.trace, folder / TRACE)
-    write_csv(content.summary, folder / SUMMARY)
+    write_matched_prior(matched, folder / MATCHED_PRIOR)
+    write_trace(info.trace, folder / TRACE)
+    write_csv(info.summary, folder / SUMMARY)
     if content.audit is not None:
         write_csv(content.audit, folder / AUDIT)
     scratch = folder / ".serving"
     scratch.mkdir()
     draws = scratch / "draws.nc"
     served = serving_draws(
-        content.trace,
+        info.trace,
         declaration,
-        content.matched.coordinates,
-        constants=content.model["constants"],
+        matched.coordinates,
+        constants=content.constants,
         context=_context_of_the_next(content.newest or content.batch, declaration),
     )
     write_netcdf(served, draws)
-    package(folder, declaration, draws, content.summary)
+    package(folder, declaration, draws, info.summary)
     for path in scratch.iterdir():
         path.unlink()
     scratch.rmdir()
@@ -143,14 +130,14 @@ def write(
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table of parameters at full precision.
 
-    Lines end as RFC 4180 has it: a carriage return in a label is then quoted, and cannot begin a line that a
-    spreadsheet takes for a formula. Labels stand behind their variable's name, so no cell begins with one.
+    Lines end as in RFC 4180: a carriage return in a label is then quoted, and cannot begin a line that a
+    spreadsheet reads as a formula. Labels follow their variable's name, so no cell begins with one.
     """
     frame.to_csv(path, lineterminator="\r\n")
 
 
 def _context_of_the_next(batch: Batch | None, declaration: Declaration) -> pd.DataFrame | None:
-    """Return the last rows so far, which a prediction's model conditions on; None where it needs none."""
+    """Return the last rows so far, on which a prediction's model conditions; None where it needs none."""
     if batch is None or not declaration.context:
         return None
     before = batch.context_frame()
@@ -163,7 +150,7 @@ def record_digest(record: dict[str, Any]) -> str:
     return digest(canonical(record))
 
 
-@cache  # what is imported stays, whatever is installed meanwhile
+@cache  # the imported version stays, even if another one is installed meanwhile
 def _version_of(name: str) -> str:
     return version(name)
 
@@ -174,48 +161,61 @@ def libraries() -> dict[str, str]:
 
 
 def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
-    batch = content.batch
+    """Return the record of a link; this is the only place that builds one from a fit."""
+    declaration, info, fit = content.declaration, content.info, content.info.fit
+    belief, assessment, provenance = fit.belief, fit.assessment, fit.provenance
     return {
         "schema": SCHEMA,
         "kind": content.kind,
-        "chain": content.declaration.name,
+        "chain": declaration.name,
         "previous": content.previous,
         "prior": content.prior,
-        "prior_belief": content.prior_belief,
+        "prior_belief": provenance.started_from,
         "replayed": list(content.replayed),
         "retracted": list(content.retracted),
-        "model": content.model,
-        "batch": None
-        if batch is None
-        else {
-            "digest": batch.digest,
-            "rows": batch.rows,
-            "row_key": list(batch.key),
-            "key_ranges": batch.key_ranges(),
-            "origin": batch.origin[:200],
-            "context": None
-            if batch.context is None
-            else {"rows": batch.context.num_rows, "digest": content_digest(batch.context)},
-            "dropped": batch.dropped.as_dict() if batch.dropped is not None else None,
+        "model": {
+            "digest": declaration.model_digest,
+            "graph": provenance.graph,
+            "carried": list(content.carried),
+            "carry": dict(declaration.carry),
+            "likelihood": info.likelihood,
+            "genesis": info.genesis,
+            "inlined_constants": provenance.inlined_constants,
+            "constants": content.constants,
         },
+        "batch": None if content.batch is None else _batch(content.batch),
         "posterior": {
-            "family": content.matched.family,
-            "reason": content.matched.reason,
-            "moments": content.matched.moments,
-            "shrinkage": content.matched.shrinkage,
-            "distances": content.match["distances"],
-            "doubts": content.match["doubts"],
-            "pooled": content.match["pooled"],
-            "coordinates": content.matched.coordinates.as_list(),
-            "matched": content.matched.digest,
-            "draws": draws_digest(content.trace),
+            "family": belief.matched.family,
+            "reason": belief.matched.reason,
+            "moments": belief.matched.moments,
+            "shrinkage": belief.matched.shrinkage,
+            "distances": assessment.distances,
+            "doubts": list(assessment.doubts),
+            "pooled": provenance.pooled,
+            "coordinates": belief.matched.coordinates.as_list(),
+            "matched": belief.matched.digest,
+            "draws": draws_digest(info.trace),
         },
-        "policy": content.declaration.policy.as_dict(),
-        "forgetting": content.forgetting,
-        "sampler": content.sampler,
-        "thresholds": content.thresholds,
-        "metrics": content.metrics,
-        "gate": content.gate.as_dict(),
+        "policy": declaration.policy.as_dict(),
+        "forgetting": belief.forgetting,
+        "sampler": provenance.sampler,
+        "thresholds": assessment.thresholds.as_dict(),
+        "metrics": assessment.metrics,
+        "gate": assessment.gate.as_dict(),
         "libraries": libraries(),
         "artifacts": artifacts,
+    }
+
+
+def _batch(batch: Batch) -> dict[str, Any]:
+    """Return the record's entry on a link's own batch."""
+    context, dropped = batch.context, batch.dropped
+    return {
+        "digest": batch.digest,
+        "rows": batch.rows,
+        "row_key": list(batch.key),
+        "key_ranges": batch.key_ranges(),
+        "origin": batch.origin[:200],
+        "context": None if context is None else {"rows": context.num_rows, "digest": content_digest(context)},
+        "dropped": None if dropped is None else dropped.as_dict(),
     }

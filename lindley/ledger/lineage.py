@@ -1,11 +1,11 @@
-"""How a link's belief came about: which link it started from, and the batches between.
+"""How a link's belief came about: the link that it started from, and the batches between.
 
-Read from a ledger as far as it is needed, each piece checked against its digest.
+Read from a ledger as far as needed; each piece is checked against its digest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from lindley.batch.batch import Batch, load_batch
 from lindley.cache import Recent
 from lindley.errors import UnknownLink
-from lindley.inference.hindsight import Segment
+from lindley.inference.inputs import Segment, steps_back
 from lindley.ledger import artifact_names
 from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.protocol import Ledger
@@ -35,7 +35,7 @@ _batches: Recent[tuple[Batch, ...]] = Recent(2**28, lambda batches: sum(b.table.
 
 @dataclass(frozen=True)
 class Origin:
-    """What a fit started from and which links' batches it was made on.
+    """The link that a fit started from, and the links whose batches it fitted.
 
     Parameters
     ----------
@@ -52,51 +52,53 @@ class Origin:
 def starting_point(chain: Chain, window: int) -> Origin:
     """Return where an update of the head starts, and the links whose batches are fitted again.
 
-    Walks back from the head until a link's match can be trusted, or `window` batches are together.
+    The rule is `lindley.inference.inputs.steps_back`. A link that is more than its own batch on the belief
+    before it (a pooled refit, a retraction, a correction) is one step: it is undone whole.
 
     Parameters
     ----------
     chain
         The chain.
     window
-        Batches at most that are fitted again.
+        Largest number of batches that are fitted again.
     """
-    link, links = chain.head, tuple[ChainLink, ...]()
-    while link is not None and not trusted(link):
-        maker = maker_of(chain, link)
-        made = Origin(chain.before(maker), (maker,))
-        if maker.version.kind != Kind.UPDATE:
-            # One that is more than its own batch on the belief before it is undone whole.
-            made = origin(chain, maker)
-        before, own = made.prior, made.links
-        if not own or len(links) + len(own) > window:
-            break
-        link, links = before, (*own, *links)
-    return Origin(link, links)
+    made: list[Origin] = []
+
+    def newest_first() -> Iterator[tuple[bool, int]]:
+        link = chain.head
+        while link is not None:
+            maker = maker_of(chain, link)
+            update = maker.version.kind == Kind.UPDATE
+            made.append(Origin(chain.before(maker), (maker,)) if update else origin(chain, maker))
+            yield trusted(link), len(made[-1].links)
+            link = made[-1].prior
+
+    steps = steps_back(newest_first(), window)
+    return settled(Origin(chain.head, ()), made[:steps])
 
 
 def trusted(link: ChainLink) -> bool:
-    """Whether a link's match is good enough to start from. Links of older versions do not say: they are."""
+    """Whether a link's match is good enough to start from."""
     return link.version.metrics.get("trusted", 1.0) > 0
 
 
 def origin(chain: Chain, link: ChainLink) -> Origin:
     """Return how a link's belief came about: where its fit started, and the links whose batches it had.
 
-    By the rules these are what the link counts and its prior does not, itself included. A link that only
-    goes back to an earlier belief came about as that one did.
+    By the rules these are the links that the link counts and its prior does not, itself included. A link
+    that only returns to an earlier belief came about as that one did.
     """
     maker = maker_of(chain, link)
     prior = chain.prior(maker)
     before, counted = chain.counted(prior), chain.counted(maker)
-    if counted[: len(before)] == before:  # nearly always, and quick: a long chain is asked this often
+    if counted[: len(before)] == before:  # nearly always, and quick: long chains call this often
         return Origin(prior, counted[len(before) :])
     known = {other.number for other in before}
     return Origin(prior, tuple(other for other in counted if other.number not in known))
 
 
 def maker_of(chain: Chain, link: ChainLink) -> ChainLink:
-    """Return the link whose fit made a link's belief: itself, unless the belief is that of its prior."""
+    """Return the link whose fit made a link's belief: itself, unless its belief is that of its prior."""
     while is_copy(chain, link):
         prior = chain.prior(link)
         if prior is None:
@@ -110,7 +112,7 @@ def is_copy(chain: Chain, link: ChainLink) -> bool:
     kind = link.version.kind
     if kind == Kind.RETRACT:
         prior = chain.prior(link)
-        # A retraction takes out batches that its prior does not count: as many means the same ones.
+        # A retraction removes batches that its prior does not count: equal numbers mean the same batches.
         return prior is not None and len(chain.counted(prior)) == len(chain.counted(link))
     return kind in MOVES
 
@@ -118,7 +120,7 @@ def is_copy(chain: Chain, link: ChainLink) -> bool:
 def behind(chain: Chain, prior: ChainLink | None, most: int | None = None) -> list[Origin]:
     """Return how a link came about, and what came before it, newest first, down to genesis or an import.
 
-    With `most`, only until so many batches are together.
+    With `most`, only until there are that many batches.
     """
     found, total = list[Origin](), 0
     while prior is not None and (most is None or total < most):
@@ -131,9 +133,9 @@ def behind(chain: Chain, prior: ChainLink | None, most: int | None = None) -> li
     return found
 
 
-def settled(made: Origin, before: Sequence[tuple[Origin, Segment]], undone: int) -> Origin:
-    """Return what a fit started from in the end, after so many of those `behind` it were fitted again."""
-    for older, _ in before[:undone]:
+def settled(made: Origin, undone: Iterable[Origin]) -> Origin:
+    """Return where a fit started in the end, after the batches of `undone` were fitted again too."""
+    for older in undone:
         made = Origin(older.prior, (*older.links, *made.links))
     return made
 
@@ -141,9 +143,9 @@ def settled(made: Origin, before: Sequence[tuple[Origin, Segment]], undone: int)
 def segments_behind(
     ledger: Ledger, declaration: Declaration, chain: Chain, prior: ChainLink | None
 ) -> tuple[tuple[Origin, Segment], ...]:
-    """Return how a prior came about, newest first, beside the same as something that can be fitted.
+    """Return how a prior came about, newest first, each origin with its segment, which can be fitted.
 
-    None where the policy lets nothing be fitted again.
+    Empty where the policy allows no batch to be fitted again.
     """
     window = declaration.policy.window
     # A fit looks back over one window, and may first have undone another one.
@@ -152,10 +154,9 @@ def segments_behind(
 
 
 def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin) -> Segment:
-    """Return an origin as something that can be fitted; it is read when it is asked for, and once.
+    """Return an origin as a segment, which can be fitted; its parts are read once, when they are needed.
 
-    A process that looked at it before holds it, in contrast to the prior of an update, which is always read
-    and checked.
+    A process caches them, in contrast to the prior of an update, which is always read and checked.
     """
 
     def start() -> Belief | None:
@@ -181,7 +182,7 @@ def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin
 
 @dataclass(frozen=True)
 class Newest:
-    """A chain's head with its newest batch and what every fit needs.
+    """A chain's head with its newest batch, carried variables and constants.
 
     Parameters
     ----------
@@ -261,7 +262,7 @@ def in_context(
     Returns
     -------
     tuple
-        The batches; the context of each are the last rows before it, as many as declared.
+        The batches; the context of each is the last rows before it, as many as declared.
     """
     if not declaration.context:
         return tuple(batches)
@@ -275,7 +276,7 @@ def in_context(
 
 
 def _last_rows(ledger: Ledger, declaration: Declaration, links: Sequence[ChainLink]) -> list[pa.Table]:
-    """Return the last rows that links counted, oldest first, no more than are needed as context."""
+    """Return the last rows that links counted, oldest first, as many as the context needs."""
     wanted, tables = declaration.context, list[pa.Table]()
     for link in reversed(links):
         if wanted <= 0:

@@ -279,12 +279,12 @@ def _run(
     """Collect what the run shows: parameters, metrics, tags, note, dataset."""
     batch = content.batch
     # What is being logged at this moment is known when the run is closed.
-    metrics = dict(content.metrics) | phases.metrics(*(name for name in PHASES if name != LOG))
-    params = {f"sampler/{name}": str(value) for name, value in content.sampler.items()}
-    params |= {f"likelihood/{name}": str(text) for name, text in content.model["likelihood"].items()}
-    params |= {f"{role}/{name}": text for role, texts in content.model["genesis"].items()
+    metrics = dict(content.info.metrics) | phases.metrics(*(name for name in PHASES if name != LOG))
+    params = {f"sampler/{name}": str(value) for name, value in record["sampler"].items()}
+    params |= {f"likelihood/{name}": str(text) for name, text in content.info.likelihood.items()}
+    params |= {f"{role}/{name}": text for role, texts in content.info.genesis.items()
                for name, text in texts.items()}  # fmt: skip
-    for label, row in content.summary.iterrows():
+    for label, row in content.info.summary.iterrows():
         for column in ("mean", "sd", "sd_ratio", "r_hat", "ess_bulk", "ess_tail"):
             if row[column] == row[column]:  # NaN has no place in a registry
                 metrics[f"{column}/{label}"] = float(row[column])
@@ -317,14 +317,14 @@ def _note(
     noted = NotedLink(
         chain=content.declaration.name,
         kind=content.kind,
-        number=link if content.gate.passed else None,
+        number=link if content.info.gate.passed else None,
         prior=prior_link,
-        status="accepted" if content.gate.passed else "quarantined",
+        status="accepted" if content.info.gate.passed else "quarantined",
         batch=content.batch,
         taken_out=taken_out,
     )
     addresses = {"flow run": context.flow_run_url} if context.flow_run_url else None
-    return link_note(content.summary, noted, content.gate, digests=digests, addresses=addresses)
+    return link_note(content.info.summary, noted, content.info.gate, digests=digests, addresses=addresses)
 
 
 def _registered(

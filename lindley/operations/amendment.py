@@ -14,7 +14,7 @@ from typing import Any
 
 from lindley.batch.batch import Batch
 from lindley.inference.diagnostics import Thresholds
-from lindley.inference.hindsight import Segment
+from lindley.inference.inputs import Data, Options, Segment, Start
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.inference.step import step
 from lindley.ledger.chain import Chain, ChainLink
@@ -123,18 +123,14 @@ def fit_act(plan: ActPlan, *, progress: Progress | None = None) -> Outcome | Non
     if plan.target is not None:
         return None
     belief, info = step(
-        plan.prior,
-        plan.batches[-1],
-        plan.declaration,
-        carried=plan.carried,
-        seed=plan.seed,
-        replayed=plan.batches[:-1],
-        behind=[made for _, made in plan.behind],
-        near=plan.head,
-        constants=plan.constants,
-        settings=plan.settings,
-        thresholds=plan.thresholds,
-        progress=progress,
+        Start(prior=plan.prior, behind=tuple(made for _, made in plan.behind), near=plan.head),
+        Data(
+            declaration=plan.declaration,
+            batches=plan.batches,
+            carried=plan.carried,
+            constants=plan.constants,
+        ),
+        Options(seed=plan.seed, settings=plan.settings, thresholds=plan.thresholds, progress=progress),
     )
     return Outcome(belief=belief, info=info)
 
@@ -160,7 +156,7 @@ def log_act(ledger: Ledger, plan: ActPlan, outcome: Outcome | None, *, context: 
             phases=plan.phases,
             context=context,
         )
-    origin = settled(plan.origin, plan.behind, outcome.info.undone)
+    origin = settled(plan.origin, (made for made, _ in plan.behind[: outcome.info.fit.undone]))
     plan.phases.add(outcome.seconds)
     content = content_of(
         plan,

@@ -13,7 +13,8 @@ import pandas as pd
 
 from lindley.batch.batch import Batch
 from lindley.errors import LostRace
-from lindley.inference.diagnostics import Gate, Thresholds
+from lindley.inference.diagnostics import Gate
+from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import Progress
 from lindley.inference.step import Info, step
 from lindley.ledger.bundle import Content
@@ -86,20 +87,17 @@ class Outcome:
 
 def fit_plan(plan: Plan, *, progress: Progress | None = None) -> Outcome:
     """Fit a plan; see `lindley.inference.step.step`. Touches no ledger."""
-    belief, info = step(
-        plan.prior,
-        plan.batch,
-        plan.declaration,
-        carried=plan.carried,
-        seed=plan.seed,
-        replayed=plan.replayed,
-        behind=[made for _, made in plan.behind],
-        head=plan.before,
-        constants=plan.constants,
-        settings=plan.settings,
-        thresholds=plan.thresholds,
-        progress=progress,
+    start = Start(
+        prior=plan.prior, behind=tuple(made for _, made in plan.behind), head=plan.before, near=plan.before
     )
+    data = Data(
+        declaration=plan.declaration,
+        batches=(*plan.replayed, plan.batch),
+        carried=plan.carried,
+        constants=plan.constants,
+    )
+    options = Options(seed=plan.seed, settings=plan.settings, thresholds=plan.thresholds, progress=progress)
+    belief, info = step(start, data, options)
     return Outcome(belief=belief, info=info)
 
 
@@ -124,7 +122,7 @@ def log_link(ledger: Ledger, plan: Plan, outcome: Outcome, *, context: RunContex
             found="a genesis record with other carried variables or code",
             todo="run the update again: it continues the chain that exists",
         )
-    prior = plan.settled(outcome.info.undone).prior
+    prior = plan.settled(outcome.info.fit.undone).prior
     plan.phases.add(outcome.seconds)
     return log_content(
         ledger,
@@ -141,7 +139,7 @@ def _content(plan: Plan, outcome: Outcome) -> Content:
     return content_of(
         plan,
         outcome,
-        origin=plan.settled(outcome.info.undone),
+        origin=plan.settled(outcome.info.fit.undone),
         kind=Kind.UPDATE,
         previous=plan.previous,
         batch=plan.batch,
@@ -166,14 +164,6 @@ class Fitted(Protocol):
     @property
     def constants(self) -> dict[str, float]:
         """Frozen constants of preprocessing."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of the fit."""
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """The gate's thresholds."""
 
 
 def content_of(
@@ -202,38 +192,17 @@ def content_of(
     retracted
         The links whose batches are taken out.
     """
-    declaration, info = plan.declaration, outcome.info
     return Content(
-        declaration=declaration,
+        declaration=plan.declaration,
         kind=kind,
         previous=previous,
         prior=origin.prior.version.record if origin.prior else digest(plan.genesis),
-        prior_belief=info.started_from,
+        carried=plan.carried,
+        constants=plan.constants,
+        info=outcome.info,
         replayed=tuple(link.version.record for link in origin.links),
         retracted=tuple(link.version.record for link in retracted),
         batch=batch,
         newest=newest,
-        matched=outcome.belief.matched,
-        trace=info.trace,
-        summary=info.summary,
-        gate=info.gate,
-        metrics=info.metrics,
-        # As text: a 63-bit integer has no exact form in canonical JSON.
-        sampler=info.settings.as_dict()
-        | info.first.as_first()
-        | {"seed": str(plan.seed), "attempt": info.attempts},
-        thresholds=plan.thresholds.as_dict(),
-        model={
-            "digest": declaration.model_digest,
-            "graph": info.graph_digest,
-            "carried": list(plan.carried),
-            "carry": dict(declaration.carry),
-            "likelihood": info.likelihood,
-            "genesis": info.genesis,
-            "inlined_constants": info.inlined_constants,
-            "constants": plan.constants,
-        },
-        match={"distances": info.distances, "doubts": list(info.doubts), "pooled": info.pooled},
-        forgetting=info.forgetting,
         audit=outcome.audit,
     )

@@ -14,6 +14,7 @@ import pandas as pd
 from lindley.batch.batch import Batch
 from lindley.errors import ModelRefused, UnknownLink
 from lindley.inference.diagnostics import Thresholds
+from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.inference.step import step
 from lindley.ledger.chain import Chain, ChainLink
@@ -147,21 +148,17 @@ def imported_link(chain: Chain) -> ChainLink | None:
 def fit_rebase(plan: RebasePlan, *, progress: Progress | None = None) -> Outcome:
     """Fit all batches together; see `lindley.inference.step.step`. Touches no ledger."""
     belief, info = step(
-        plan.prior,
-        plan.batches[-1],
-        plan.declaration,
-        carried=plan.carried,
-        seed=plan.seed,
-        replayed=plan.batches[:-1],
-        near=plan.head,
-        constants=plan.constants,
-        settings=plan.settings,
-        thresholds=plan.thresholds,
-        progress=progress,
+        Start(prior=plan.prior, near=plan.head),
+        Data(
+            declaration=plan.declaration,
+            batches=plan.batches,
+            carried=plan.carried,
+            constants=plan.constants,
+        ),
+        Options(seed=plan.seed, settings=plan.settings, thresholds=plan.thresholds, progress=progress),
     )
     table = audit_table(plan.summary, info.summary)
-    metrics = info.metrics | audit_metrics(table)
-    return Outcome(belief=belief, info=replace(info, metrics=metrics), audit=table)
+    return Outcome(belief=belief, info=info.with_metrics(audit_metrics(table)), audit=table)
 
 
 def audit_table(sequential: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFrame:

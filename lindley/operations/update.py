@@ -9,7 +9,7 @@ from typing import Any
 from lindley.batch.batch import Batch
 from lindley.errors import ModelRefused
 from lindley.inference.diagnostics import Thresholds
-from lindley.inference.hindsight import Segment
+from lindley.inference.inputs import Segment
 from lindley.inference.sampling import FitSettings
 from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import (
@@ -93,7 +93,7 @@ class Plan:
 
     def settled(self, undone: int) -> Origin:
         """Return what the fit started from in the end, after so many of `behind` were fitted again."""
-        return settled(self.origin, self.behind, undone)
+        return settled(self.origin, (made for made, _ in self.behind[:undone]))
 
     @property
     def previous(self) -> str:

@@ -90,3 +90,21 @@ class Problem:
             found[:, self.layout.belief_at] = self.prior.gradient_in_u(x[:, :belief], gradients[:, :belief])
             found[:, self.layout.new_at] = gradients[:, belief:size]
         return found
+
+    def log_density(self, points: np.ndarray) -> np.ndarray:
+        """Return the target's log density [point] at coordinates and local variables [point, x].
+
+        The sampler's target is a density of whitened points; the slope of the whitening takes it over.
+        """
+        x, log_slope = self.vectors(points)
+        found: np.ndarray = self.bound.log_densities(x)[0] + log_slope
+        return found
+
+    def log_likelihood(self, points: np.ndarray) -> np.ndarray:
+        """Return the newest batch's log likelihood [point] at coordinates [point, coordinate].
+
+        For models without local variables; the belief may have labels that the batch does not.
+        """
+        names = self.coordinates.names
+        here = [names.index(name) for name in self.graph.coordinates.names]
+        return self.at(points[:, here], np.zeros((len(points), 0))).log_likelihood

@@ -246,7 +246,7 @@ def _update(
     )
     _require_plan(link, record, plan.noop, plan.previous)
     outcome = fit_plan(plan, progress=progress)
-    return outcome, plan.settled(outcome.info.undone)
+    return outcome, plan.settled(outcome.info.fit.undone)
 
 
 def _rebase(
@@ -283,7 +283,7 @@ def _amendment(
         raise _corrupt(
             f"Link {link.number} cannot be planned again", "a fit", "the belief of an earlier link"
         )
-    return outcome, settled(plan.origin, plan.behind, outcome.info.undone)
+    return outcome, settled(plan.origin, (made for made, _ in plan.behind[: outcome.info.fit.undone]))
 
 
 def _require_plan(link: ChainLink, record: dict[str, Any], noop: str | None, previous: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from lindley.batch.batch import batch_from_frame
+from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import step
 from lindley.model.declaration import load_declaration
@@ -21,10 +22,14 @@ def test_seven_updates_agree_with_the_pooled_fit_and_the_published_value():
     whole = batch_from_frame(pd.concat(frames), declaration)
     first = batches[0].frame()
     carried = default_carried(declaration, build(declaration, first), first)
-    _, pooled = step(None, whole, declaration, carried=carried, seed=1, settings=FitSettings(draws=3000))
+
+    def data(batch):
+        return Data(declaration=declaration, batches=(batch,), carried=carried)
+
+    _, pooled = step(Start(), data(whole), Options(seed=1, settings=FitSettings(draws=3000)))
     belief = None
     for seed, batch in enumerate(batches):
-        belief, info = step(belief, batch, declaration, carried=carried, seed=seed)
+        belief, info = step(Start(prior=belief), data(batch), Options(seed=seed))
         assert info.gate.passed, info.gate.reasons
     for name in ("beta", "gamma", "R0"):
         ours, reference = info.summary.loc[name], pooled.summary.loc[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,10 +36,7 @@ def fit(plan: ActPlan, *, passed: bool = True) -> Outcome | None:
         link=plan.head_link.number + 1,
     )
     found = fakes.fit(stand_in, passed=passed)
-    metrics = {k: v for k, v in found.info.metrics.items() if k != "log_predictive"}
-    metrics |= {"replayed": float(len(plan.batches) - 1)}
-    pooled = "rows" if len(plan.batches) > 1 else ""
-    return Outcome(belief=found.belief, info=replace(found.info, metrics=metrics, pooled=pooled))
+    return Outcome(belief=found.belief, info=fakes.pooled(found, len(plan.batches), {}))
 
 
 def logged(ledger: Ledger, plan: ActPlan, *, passed: bool = True) -> LoggedLink:

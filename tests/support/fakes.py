@@ -11,7 +11,7 @@ import copy
 import hashlib
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,9 @@ from scipy import stats
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.inference import trace
+from lindley.inference.assessment import Assessment
 from lindley.inference.diagnostics import Gate
+from lindley.inference.fit import Fit, Provenance
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import Info
 from lindley.ledger.chain import Version, read_version
@@ -108,25 +110,40 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
     }
     tree = _trace(plan, u, rng)
     graph: Any = SimpleNamespace(free=(SimpleNamespace(name="theta"),), coordinates=COORDINATES)
+    belief = Belief(matched=matched, budget=budget, log_score=metrics["log_score"])
+    reasons = () if passed else ("R-hat 1.3100 of theta, at most 1.01 allowed",)
+    unsampled: Any = None
+    found = Fit(
+        belief=belief,
+        sampled=unsampled,
+        assessment=Assessment(Gate(passed=passed, reasons=reasons), metrics, {"theta": 0.01}),
+        provenance=Provenance(
+            sampler=FitSettings().as_dict()
+            | FitSettings().as_first()
+            | {"seed": str(plan.seed), "attempt": 1},
+            graph=hashlib.sha256(b"later" if plan.prior else b"first").hexdigest(),
+            started_from=prior.matched.digest if prior else None,
+        ),
+        start=prior,
+    )
     info = Info(
+        fit=found,
         trace=tree,
         summary=trace.summary(tree, graph),
-        gate=Gate(passed=passed, reasons=() if passed else ("R-hat 1.3100 of theta, at most 1.01 allowed",)),
-        settings=FitSettings(),
-        first=FitSettings(),
-        attempts=1,
-        metrics=metrics,
         likelihood={"y": "Binomial(<constant>, theta)"},
         genesis={"genesis_prior": {"theta": "Beta(2, 3)"}, "genesis_hyperprior": {}},
-        graph_digest=hashlib.sha256(b"later" if plan.prior else b"first").hexdigest(),
-        inlined_constants=0,
-        compiled_before=plan.prior is not None,
-        started_from=prior.matched.digest if prior else None,
-        distances={"theta": 0.01},
         seconds={"sample": 0.25},
     )
-    belief = Belief(matched=matched, budget=budget, log_score=metrics["log_score"])
     return Outcome(belief=belief, info=info)
+
+
+def pooled(outcome: Outcome, count: int, metrics: dict[str, float]) -> Info:
+    """Return the info of a fit as it would be of this many batches together, with further metrics."""
+    info = outcome.info
+    kept = {name: value for name, value in info.metrics.items() if name != "log_predictive"}
+    assessment = replace(info.fit.assessment, metrics=kept | {"replayed": float(count - 1)} | metrics)
+    provenance = replace(info.fit.provenance, pooled="rows" if count > 1 else "")
+    return replace(info, fit=replace(info.fit, assessment=assessment, provenance=provenance))
 
 
 def logged(

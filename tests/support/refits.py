@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,10 +30,8 @@ def fit(plan: RebasePlan, *, passed: bool = True) -> Outcome:
     )
     found = fakes.fit(stand_in, passed=passed)
     table = audit_table(plan.summary, found.info.summary)
-    metrics = {k: v for k, v in found.info.metrics.items() if k != "log_predictive"}
-    metrics |= {"replayed": float(len(plan.batches) - 1)} | audit_metrics(table)
-    pooled = "rows" if len(plan.batches) > 1 else ""
-    return Outcome(belief=found.belief, info=replace(found.info, metrics=metrics, pooled=pooled), audit=table)
+    info = fakes.pooled(found, len(plan.batches), audit_metrics(table))
+    return Outcome(belief=found.belief, info=info, audit=table)
 
 
 def logged(ledger: MemoryLedger, plan: RebasePlan, *, passed: bool = True) -> LoggedLink:

@@ -38,14 +38,7 @@ def test_what_does_not_move_has_no_error_and_scale_does_not_matter() -> None:
 
 def test_an_sd_that_is_hardly_known_is_a_warning_that_names_it() -> None:
     def said(error: float) -> tuple[str, ...]:
-        return cautions(
-            divergences=0.0,
-            match_quality=None,
-            budget=0.0,
-            conflict_p=None,
-            sd_error=("tau", error),
-            thresholds=Thresholds(),
-        )
+        return cautions({"sd_error": error}, Thresholds(), assessable=True, least_known="tau")
 
     assert said(0.05) == ()
     assert said(0.07) == (

@@ -13,6 +13,7 @@ from scipy import stats
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import DeclarationRefused
 from lindley.inference import forgetting
+from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings
 from lindley.model.coordinates import Block, Coordinates
@@ -75,7 +76,8 @@ def run(declaration, frames, settings=SETTINGS):
     chain, fits = MemoryChain(), []
     for seed, frame in enumerate(frames):
         batch = batch_from_frame(frame, declaration)
-        chain, found = advance(chain, batch, declaration, carried=CARRIED, seed=seed, settings=settings)
+        data = Data(declaration=declaration, batches=(batch,), carried=CARRIED)
+        chain, found = advance(chain, data, Options(seed=seed, settings=settings))
         fits.append(found)
     return chain, fits
 
@@ -190,8 +192,8 @@ def test_a_fixed_discount_divides_the_precision_of_the_named_variable_alone():
             assert precision == pytest.approx(exact[name].precision, rel=1e-6)
             assert mean == pytest.approx(exact[name].mean, abs=1e-6 / np.sqrt(precision))
         # The draws themselves, within their Monte Carlo error.
-        points = found.sampling.points
-        ess = found.sampling.convergence.ess_bulk
+        points = found.sampled.sampling.points
+        ess = found.sampled.sampling.convergence.ess_bulk
         assert (ess > 400).all()
         for i, name in enumerate(CARRIED):
             sd = exact[name].precision ** -0.5
@@ -350,10 +352,10 @@ def test_a_robust_mixture_is_the_exact_two_component_posterior_of_a_conflicting_
     assert abs(means[0, 0] - means[1, 0]) > np.sqrt(variances[1, 0])
     mean = share @ means
     sd = np.sqrt(share @ (variances + (means - mean) ** 2))
-    points, ess = found.sampling.points.reshape(-1, 2), found.sampling.convergence.ess_bulk
+    points, ess = found.sampled.sampling.points.reshape(-1, 2), found.sampled.sampling.convergence.ess_bulk
     assert (ess > 400).all()
     kurtosis = (((points - mean) / sd) ** 4).mean(axis=0)
     assert (np.abs(points.mean(axis=0) - mean) < 5 * sd / np.sqrt(ess)).all()
     assert (np.abs(points.std(axis=0) / sd - 1) < 5 * np.sqrt((kurtosis - 1) / (4 * ess))).all()
-    metrics = found.verdict.metrics
+    metrics = found.assessment.metrics
     assert abs(metrics["log_predictive"] - np.logaddexp(*log_weights)) < 5 * metrics["log_predictive_se"]

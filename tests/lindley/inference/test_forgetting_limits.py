@@ -15,6 +15,7 @@ from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import DeclarationRefused
 from lindley.inference import forgetting
 from lindley.inference.fit import Fit
+from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings
 from lindley.model.declaration import Declaration
@@ -64,7 +65,8 @@ def batch(declaration: Declaration, number: int, *, seen: int = 0, mean: float =
 def run(declaration: Declaration, batches: list[Batch]) -> tuple[MemoryChain, list[Fit]]:
     chain, fits = MemoryChain(), []
     for seed, item in enumerate(batches):
-        chain, found = advance(chain, item, declaration, carried=("mu", "nu"), seed=seed, settings=SETTINGS)
+        data = Data(declaration=declaration, batches=(item,), carried=("mu", "nu"))
+        chain, found = advance(chain, data, Options(seed=seed, settings=SETTINGS))
         fits.append(found)
     return chain, fits
 
@@ -156,7 +158,7 @@ def test_a_grid_with_a_robust_mixture_has_the_mixtures_own_predictive_densities(
     scores = found.forgetting["scores"]["mu"]
     # The batch is where both components matter, so that the discounts differ by little.
     assert 0.1 < exact["0.4"] - exact["1.0"] < 3
-    error = 5 * found.verdict.metrics["log_predictive_se"] + 0.05
+    error = 5 * found.assessment.metrics["log_predictive_se"] + 0.05
     assert scores == {name: pytest.approx(value, abs=error) for name, value in exact.items()}
 
 
@@ -176,7 +178,8 @@ def test_a_grid_is_scored_where_a_label_has_left() -> None:
     first, second = batch(declaration, 0, seen=2, mean=0.0), batch(declaration, 1, mean=1.0)
     chain = MemoryChain()
     for seed, item in enumerate((first, second)):
-        chain, found = advance(chain, item, declaration, carried=("theta",), seed=seed, settings=SETTINGS)
+        data = Data(declaration=declaration, batches=(item,), carried=("theta",))
+        chain, found = advance(chain, data, Options(seed=seed, settings=SETTINGS))
     assert found.problem.coordinates.names == ["theta[a]", "theta[b]"]
     before, y = first.frame(), second.frame()["y"].to_numpy()
     known = before.loc[~before["seen"], "y"].to_numpy()
@@ -188,5 +191,5 @@ def test_a_grid_is_scored_where_a_label_has_left() -> None:
         )
         for d in grid
     }
-    error = 5 * found.verdict.metrics["log_predictive_se"] + 0.05
+    error = 5 * found.assessment.metrics["log_predictive_se"] + 0.05
     assert found.forgetting["scores"][REST] == {k: pytest.approx(v, abs=error) for k, v in exact.items()}

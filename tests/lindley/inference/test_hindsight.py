@@ -101,7 +101,7 @@ def test_the_shift_is_the_largest_over_coordinates():
     assert both.log_sd == pytest.approx(alone.log_sd)
 
 
-def test_the_shift_is_judged_by_the_values_that_are_asked_for():
+def test_the_shift_is_measured_for_the_given_values():
     conflict, rng = Conflict(), np.random.default_rng(9)
     draws = conflict.draws(rng)[:, None]
     log_ratio = conflict.exact(draws) - conflict.used.log_density(draws)
@@ -198,8 +198,8 @@ def test_the_moment_sees_a_shape_that_margins_do_not_show():
     assert moment == pytest.approx(exact, abs=5 * np.sqrt(1 / DRAWS))
 
 
-def quality(efficiency=1.0, judged=True, distance=0.0, moment=0.0):
-    return Quality(Importance(0.9, efficiency, 0.0, 0.0), judged, np.array([0.0, distance]), moment)
+def quality(efficiency=1.0, assessable=True, distance=0.0, moment=0.0):
+    return Quality(Importance(0.9, efficiency, 0.0, 0.0), assessable, np.array([0.0, distance]), moment)
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,9 @@ def quality(efficiency=1.0, judged=True, distance=0.0, moment=0.0):
         (quality(efficiency=0.5), "efficiency 0.50"),
         (quality(distance=0.3), "margin of the matched prior off by 0.300"),
         (quality(distance=np.nan), "margin of the matched prior off by nan"),
-        (quality(judged=False, distance=0.3), "margin of the matched prior off by 0.300"),
-        (quality(judged=False, moment=0.8), "third moment 0.80"),
-        (quality(judged=False, moment=np.nan), "third moment nan"),
+        (quality(assessable=False, distance=0.3), "margin of the matched prior off by 0.300"),
+        (quality(assessable=False, moment=0.8), "third moment 0.80"),
+        (quality(assessable=False, moment=np.nan), "third moment nan"),
     ],
 )
 def test_doubts_name_what_exceeds_its_threshold_and_only_that(found, word):
@@ -226,5 +226,5 @@ def test_both_doubts_are_named_and_a_good_match_has_none():
     thresholds = Thresholds(efficiency_trust=0.9, distance_trust=0.1, moment_trust=0.5)
     assert quality(efficiency=0.9, distance=0.1, moment=9.0).doubts(thresholds) == ()
     # With local variables the efficiency is about those, and the moment decides.
-    assert quality(judged=False, efficiency=0.1, moment=0.5).doubts(thresholds) == ()
+    assert quality(assessable=False, efficiency=0.1, moment=0.5).doubts(thresholds) == ()
     assert len(quality(efficiency=0.1, distance=0.2).doubts(thresholds)) == 2

@@ -13,7 +13,8 @@ from scipy import special, stats
 
 from lindley.batch.batch import batch_from_frame
 from lindley.inference.diagnostics import Thresholds
-from lindley.inference.memory_chain import MemoryChain, advance, refit, replayed_links
+from lindley.inference.inputs import Data, Options, steps_back
+from lindley.inference.memory_chain import MemoryChain, advance, refit
 from lindley.inference.sampling import FitSettings
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
@@ -46,20 +47,19 @@ def declared(build, variable, **policy) -> Declaration:
     )
 
 
+def data(declaration, variable, *batches):
+    return Data(declaration=declaration, batches=batches, carried=(variable,))
+
+
 def run(thresholds, links=4, **policy):
     declaration = declared(trials, "theta", **policy)
     chain, fits = MemoryChain(), []
     for i, (k, n) in enumerate(COUNTS[:links]):
         # Two rows a batch, so that rows pool in one table of another size.
         frame = pd.DataFrame({"id": [2 * i, 2 * i + 1], "k": [0, k], "n": [1, n - 1]})
+        options = Options(seed=i, settings=SETTINGS, thresholds=thresholds)
         chain, found = advance(
-            chain,
-            batch_from_frame(frame, declaration),
-            declaration,
-            carried=("theta",),
-            seed=i,
-            settings=SETTINGS,
-            thresholds=thresholds,
+            chain, data(declaration, "theta", batch_from_frame(frame, declaration)), options
         )
         fits.append(found)
     return chain, fits
@@ -81,21 +81,33 @@ def holds(found, links):
     k, n = np.array(COUNTS[:links]).T
     exact = beta_binomial(k, n)
     theta = found.draws.quantities.values["theta"]
-    ess = min(found.sampling.convergence.ess_bulk[0], found.sampling.convergence.ess_tail[0])
+    ess = min(found.sampled.sampling.convergence.ess_bulk[0], found.sampled.sampling.convergence.ess_tail[0])
     assert ess > 400
     assert abs(theta.mean() - exact.mean()) < 5 * exact.std() / np.sqrt(ess)
     kurtosis = float(exact.stats("k")) + 3
     assert abs(theta.std() / exact.std() - 1) < 5 * np.sqrt((kurtosis - 1) / (4 * ess))
 
 
-@given(st.lists(st.sampled_from([True, False, None]), max_size=12), st.integers(0, 14))
-def test_links_are_replayed_back_to_the_newest_good_one_within_the_window(trusted, window):
-    count = replayed_links(trusted, window)
-    assert 0 <= count <= min(window, len(trusted))
-    newest = trusted[len(trusted) - count :]
-    assert all(good is False for good in newest)
-    # One more would have been good, forbidden, or outside of window and chain.
-    assert count in (window, len(trusted)) or trusted[len(trusted) - count - 1] is not False
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=12), st.integers(0, 14))
+def test_an_update_starts_from_the_newest_trusted_belief_within_the_window(newest_first, window):
+    steps = steps_back(newest_first, window)
+    assert 0 <= steps <= len(newest_first)
+    assert sum(batches for _, batches in newest_first[:steps]) <= window
+    assert all(batches and not trusted for trusted, batches in newest_first[:steps])
+    # One step more is trusted, has no way back, or is beyond the window or the chain.
+    if steps < len(newest_first):
+        trusted, _ = newest_first[steps]
+        total = sum(batches for _, batches in newest_first[: steps + 1])
+        assert trusted or not newest_first[steps][1] or total > window
+
+
+def test_what_lies_behind_the_start_is_not_read():
+    def newest_first():
+        yield False, 1
+        yield True, 1
+        raise AssertionError("read too far")
+
+    assert steps_back(newest_first(), 12) == 1
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
@@ -137,7 +149,7 @@ def test_log_predictive_densities_along_a_replayed_chain_add_up_to_the_marginal_
     chain, fits = replayed
     total = 0.0
     for links, (belief, found) in enumerate(zip(chain.beliefs, fits, strict=True), 1):
-        metrics = found.verdict.metrics
+        metrics = found.assessment.metrics
         total += metrics["log_predictive"]
         assert belief.log_score == pytest.approx(total)
         # Differences of evidences seen from genesis: only the newest one's error is left.
@@ -145,22 +157,21 @@ def test_log_predictive_densities_along_a_replayed_chain_add_up_to_the_marginal_
         assert metrics["log_predictive_se"] < 0.05
 
 
-def test_the_window_bounds_replays_and_doubts_count_what_led_here():
+def test_the_window_bounds_replays_and_doubts_count_earlier_matches():
     chain, fits = run(untrusted, replay=1)
     assert chain.replayed == (0, 1, 1, 1)
     assert [found.start and chain.beliefs.index(found.start) for found in fits] == [None, None, 0, 1]
     # Each start that was not trusted is one more: beliefs 0 and 1 come from genesis.
     assert [belief.doubt for belief in chain.beliefs] == [0, 0, 1, 1]
-    warnings = fits[-1].verdict.gate.warnings
-    assert any(warning.startswith("1 match that led here could not be trusted") for warning in warnings)
+    warnings = fits[-1].assessment.gate.warnings
+    assert any(warning.startswith("1 earlier match could not be trusted") for warning in warnings)
 
 
 def test_a_refit_in_memory_is_the_pooled_answer_and_the_chain_goes_on_from_it():
     chain, _ = run(untrusted, replay=0)
     assert chain.head.doubt == 3
     declaration = declared(trials, "theta", replay=0)
-    options = {"carried": ("theta",), "settings": SETTINGS}
-    grown, found = refit(chain, declaration, seed=9, **options)
+    grown, found = refit(chain, data(declaration, "theta"), Options(seed=9, settings=SETTINGS))
     holds(found, 4)
     assert (len(grown.beliefs), grown.batches, grown.replayed) == (4, chain.batches, (0, 0, 0, 3))
     assert (grown.head.doubt, grown.head.drift, grown.beliefs[:3]) == (0, 0.0, chain.beliefs[:3])
@@ -173,7 +184,7 @@ def test_a_good_match_is_started_from():
     chain, fits = run(trusting, links=3)
     assert chain.replayed == (0, 0, 0)
     assert [found.start for found in fits] == [None, *chain.beliefs[:2]]
-    assert all(found.verdict.metrics["shift"] > 0 for found in fits[1:])
+    assert all(found.assessment.metrics["shift"] > 0 for found in fits[1:])
     assert chain.beliefs[-1].drift > 0
 
 
@@ -185,16 +196,16 @@ def test_a_match_that_moved_the_result_is_undone_within_the_window(window):
     assert chain.replayed == (0, 1, 2 if window == 12 else 0)
     holds(fits[1], 2)
     assert chain.beliefs[1].log_score == pytest.approx(
-        exact_score(2), abs=5 * fits[1].verdict.metrics["log_predictive_se"] + 1e-3
+        exact_score(2), abs=5 * fits[1].assessment.metrics["log_predictive_se"] + 1e-3
     )
     if window == 12:
         holds(fits[2], 3)
-        assert "shift" not in fits[2].verdict.metrics
+        assert "shift" not in fits[2].assessment.metrics
     else:
         # Two batches are behind the belief, one too many: it stands, and what it did is told.
         assert fits[2].start is chain.beliefs[1]
-        assert fits[2].verdict.metrics["shift"] > 0
-        assert chain.beliefs[2].drift == pytest.approx(fits[2].verdict.metrics["shift"])
+        assert fits[2].assessment.metrics["shift"] > 0
+        assert chain.beliefs[2].drift == pytest.approx(fits[2].assessment.metrics["shift"])
 
 
 def test_the_exact_score_is_that_of_beta_binomials():
@@ -212,28 +223,27 @@ def with_effects(batch: pd.DataFrame) -> pm.Model:
     return model
 
 
-def test_matches_that_nobody_can_judge_are_put_off_until_the_window_is_full() -> None:
+def test_unassessable_matches_are_deferred_until_the_window_is_full() -> None:
     declaration = declared(with_effects, "mu", replay=2)
     chain, fits = MemoryChain(), []
     values = [[3, 4], [-2, 6], [1, 1], [8, 0], [2, 5]]
     for i, pair in enumerate(values):
         frame = pd.DataFrame({"id": [2 * i, 2 * i + 1], "k": pair, "n": [1, 1]})
         batch = batch_from_frame(frame, declaration)
-        options = {"carried": ("mu",), "seed": i, "settings": SETTINGS}
-        chain, found = advance(chain, batch, declaration, **options)
+        chain, found = advance(chain, data(declaration, "mu", batch), Options(seed=i, settings=SETTINGS))
         fits.append(found)
     # Three batches are together at most: the third link's match is the first one that is started from.
     assert chain.replayed == (0, 1, 2, 0, 1)
     assert [belief.trusted for belief in chain.beliefs] == [False, False, True, False, False]
     assert [fit.belief.doubt for fit in fits] == [0] * 5
-    assert "1 of at most 2 batches were fitted again" in fits[1].verdict.doubts[0]
-    assert not any("cannot be seen" in text for text in fits[2].verdict.gate.warnings)
-    assert any("cannot be seen" in text for text in fits[3].verdict.gate.warnings)
+    assert "1 of at most 2 batches were fitted again" in fits[1].assessment.doubts[0]
+    assert not any("cannot be assessed" in text for text in fits[2].assessment.gate.warnings)
+    assert any("cannot be assessed" in text for text in fits[3].assessment.gate.warnings)
     for fit, count in zip(fits, range(1, 6), strict=True):
         seen = np.concatenate(values[:count])
         precision = 1 / 4 + len(seen) / 1.25
         mu = fit.draws.quantities.values["mu"]
-        ess = fit.sampling.convergence.ess_min
+        ess = fit.sampled.sampling.convergence.ess_min
         assert ess > 400
         assert abs(mu.mean() - seen.sum() / 1.25 / precision) < 5 / np.sqrt(precision * ess)
         assert abs(mu.std() * np.sqrt(precision) - 1) < 5 / np.sqrt(2 * ess)
@@ -242,6 +252,7 @@ def test_matches_that_nobody_can_judge_are_put_off_until_the_window_is_full() ->
 def test_a_chain_that_is_not_replayed_takes_every_match_as_it_is() -> None:
     declaration = declared(with_effects, "mu", replay=0)
     frame = pd.DataFrame({"id": [0, 1], "k": [3, 4], "n": [1, 1]})
-    options = {"carried": ("mu",), "seed": 1, "settings": SETTINGS}
-    chain, _ = advance(MemoryChain(), batch_from_frame(frame, declaration), declaration, **options)
+    batch = batch_from_frame(frame, declaration)
+    options = Options(seed=1, settings=SETTINGS)
+    chain, _ = advance(MemoryChain(), data(declaration, "mu", batch), options)
     assert chain.head.trusted

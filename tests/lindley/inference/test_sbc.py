@@ -19,6 +19,7 @@ from lindley.errors import ModelRefused
 from lindley.inference import fit as fitting
 from lindley.inference import sbc
 from lindley.inference.fit import Fit
+from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings
 from lindley.inference.sbc import LEVEL, RANKED, SbcResult, calibrate
@@ -86,14 +87,12 @@ def line() -> Batch:
 
 
 def run(declaration: Declaration, template: Batch, **options: Any) -> SbcResult:
-    given: dict[str, Any] = {
-        "carried": declaration.carried,
-        "updates": 5,
-        "simulations": 30,
-        "seed": 1,
-        "settings": SETTINGS,
+    data = Data(declaration=declaration, batches=(template,), carried=declaration.carried or ())
+    given: dict[str, Any] = {"updates": 5, "simulations": 30} | options
+    fitting = {"seed": 1, "settings": SETTINGS} | {
+        n: given.pop(n) for n in ("seed", "progress") if n in given
     }
-    return calibrate(declaration, None, template, **given | options)
+    return calibrate(None, data, Options(**fitting), **given)
 
 
 Match = Callable[..., MatchedPrior]
@@ -110,7 +109,7 @@ def halved(match: Match) -> Match:
 
 
 def independent(_: Match) -> Match:
-    """A matcher that passes on margins and forgets how they hang together."""
+    """A matcher that carries margins forward without their correlations."""
 
     def broken(draws: np.ndarray, coordinates: Any, **_: Any) -> MatchedPrior:
         found = joint_normal(draws.mean(axis=0), np.diag(draws.std(axis=0)))
@@ -159,17 +158,15 @@ def test_a_chain_that_may_replay_mends_itself(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(fitting, "match", halved(fitting.match))
     run(dataclasses.replace(TRIALS, policy=Policy()), trials(), updates=3, simulations=1)
     assert [found.replayed for found in fits] == [0, 1, 2]
-    assert all(found.verdict.doubts for found in fits)
+    assert all(found.assessment.doubts for found in fits)
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
     """Keep the fits of simulated chains."""
     fits: list[Fit] = []
 
-    def advance_and_keep(
-        chain: MemoryChain, batch: Batch, *args: Any, **options: Any
-    ) -> tuple[MemoryChain, Fit]:
-        grown, found = advance(chain, batch, *args, **options)
+    def advance_and_keep(chain: MemoryChain, data: Data, options: Options) -> tuple[MemoryChain, Fit]:
+        grown, found = advance(chain, data, options)
         fits.append(found)
         return grown, found
 
@@ -178,18 +175,19 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
 
 
 def test_chains_start_from_the_belief_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not gone behind: nobody says here which batches led to it."""
+    """They never go back before it: the batches that led to it are unknown here."""
     declaration = dataclasses.replace(TRIALS, policy=Policy())
     # A belief that many more rows than the template's have made.
     many = batch_from_frame(pd.DataFrame({"id": range(40), "k": 3, "n": 10}), TRIALS)
-    chain, made = advance(MemoryChain(), many, declaration, carried=("theta",), seed=1, settings=PASSING)
+    data = Data(declaration=declaration, batches=(many,), carried=("theta",))
+    chain, made = advance(MemoryChain(), data, Options(seed=1, settings=PASSING))
     belief = chain.head
     assert belief is not None
     for trusted in (True, False):
         fits = spied(monkeypatch)
         given = dataclasses.replace(belief, trusted=trusted)
-        options: dict[str, Any] = {"carried": ("theta",), "updates": 1, "simulations": 2, "seed": 3}
-        calibrate(declaration, given, trials(), settings=PASSING, **options)
+        inputs = dataclasses.replace(data, batches=(trials(),))
+        calibrate(given, inputs, Options(seed=3, settings=PASSING), updates=1, simulations=2)
         assert [found.start for found in fits] == [given, given]
         assert [found.replayed for found in fits] == [0, 0]
         sds = [found.draws.quantities.values["theta"].std() for found in fits]

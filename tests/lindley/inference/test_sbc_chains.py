@@ -16,6 +16,7 @@ from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import ModelRefused
 from lindley.inference import sbc
 from lindley.inference.fit import fit
+from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings
 from lindley.inference.sbc import SbcResult, calibrate
 from lindley.model.declaration import Declaration
@@ -59,9 +60,13 @@ def template(declaration: Declaration, letters: str = "aab") -> Batch:
 
 
 def run(declaration: Declaration, batch: Batch, belief: Belief | None = None, **options: Any) -> SbcResult:
-    given: dict[str, Any] = {"updates": 1, "simulations": 1, "seed": 1, "settings": SETTINGS} | options
+    given: dict[str, Any] = {"updates": 1, "simulations": 1} | options
+    return calibrate(belief, data(declaration, batch), Options(seed=1, settings=SETTINGS), **given)
+
+
+def data(declaration: Declaration, batch: Batch) -> Data:
     assert declaration.carried is not None
-    return calibrate(declaration, belief, batch, carried=declaration.carried, **given)
+    return Data(declaration=declaration, batches=(batch,), carried=declaration.carried)
 
 
 def test_true_state_goes_on_from_batch_to_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +96,7 @@ def test_true_state_goes_on_from_batch_to_batch(monkeypatch: pytest.MonkeyPatch)
 def test_labels_that_left_are_no_hindrance_and_new_ones_are_refused() -> None:
     declaration = declared(groups, "theta")
     both = template(declaration, "aabb")
-    belief = fit(None, [both], declaration, carried=("theta",), seed=1, settings=SETTINGS).belief
+    belief = fit(Start(), data(declaration, both), Options(seed=1, settings=SETTINGS)).belief
     assert run(declaration, template(declaration, "bb"), belief).names == ("theta[b]",)
     with pytest.raises(ModelRefused, match=r"new coordinates theta\[c\]"):
         run(declaration, template(declaration, "bc"), belief)
@@ -102,7 +107,7 @@ def test_the_true_value_of_a_label_is_its_own(monkeypatch: pytest.MonkeyPatch) -
     one = batch_from_frame(
         pd.DataFrame({"id": np.arange(80), "group": ["a", "b"] * 40, "y": [-3.0, 3.0] * 40}), declaration
     )
-    belief = fit(None, [one], declaration, carried=("theta",), seed=1, settings=SETTINGS).belief
+    belief = fit(Start(), data(declaration, one), Options(seed=1, settings=SETTINGS)).belief
     truths: list[np.ndarray] = []
     original = sbc._truth
 

@@ -11,6 +11,7 @@ import pytest
 
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import CoordinatesMismatch, FitFailed
+from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import step
 from lindley.model.declaration import Declaration
@@ -34,7 +35,8 @@ def rows(y, group=None, start=0) -> pd.DataFrame:
 
 def run(prior, frame, declaration, carried, seed=1, settings=SETTINGS):
     batch = batch_from_frame(frame, declaration)
-    return step(prior, batch, declaration, carried=carried, seed=seed, settings=settings)
+    data = Data(declaration=declaration, batches=(batch,), carried=carried)
+    return step(Start(prior=prior), data, Options(seed=seed, settings=settings))
 
 
 def known_noise(batch: pd.DataFrame) -> pm.Model:
@@ -199,8 +201,8 @@ def test_a_fit_that_does_not_converge_is_tried_harder_and_then_refused():
     _, info = run(None, rows([8.0, 8.01, 7.99]), declared(two_modes), ("mu",))
     assert not info.gate.passed
     assert any("R-hat" in reason and "mu" in reason for reason in info.gate.reasons)
-    assert info.attempts == 2
-    assert info.settings.draws == 2 * SETTINGS.draws
+    sampler = info.fit.provenance.sampler
+    assert (sampler["attempt"], sampler["draws"]) == (2, 2 * SETTINGS.draws)
 
 
 def impossible(batch: pd.DataFrame) -> pm.Model:
@@ -290,17 +292,18 @@ def test_a_fit_goes_on_until_the_asked_effective_draws_are_there():
     batch = rows([0.1, 0.4, -0.3])
     _, quick = run(None, batch, declared(one_mean), ("mu",), settings=short)
     _, info = run(None, batch, declared(one_mean), ("mu",), settings=long)
-    assert quick.attempts == 1
+    assert quick.fit.provenance.sampler["attempt"] == 1
     assert quick.metrics["ess_bulk_min"] < 2000
-    assert info.attempts > 1
+    sampler = info.fit.provenance.sampler
+    assert sampler["attempt"] > 1
     assert info.metrics["ess_bulk_min"] >= 2000
-    assert info.settings.tune == short.tune
-    assert info.settings.target_accept == short.target_accept
-    assert info.first == long
+    assert (sampler["tune"], sampler["target_accept"]) == (short.tune, short.target_accept)
+    assert {name: sampler[name] for name in long.as_first()} == long.as_first()
+    assert sampler["draws"] > long.draws
 
 
 def test_effective_draws_that_stay_away_are_no_refusal():
     asked = FitSettings(chains=2, tune=200, draws=800, attempts=1, ess=10**6)
     _, info = run(None, rows([0.1]), declared(one_mean), ("mu",), settings=asked)
-    assert info.attempts == 1
+    assert info.fit.provenance.sampler["attempt"] == 1
     assert info.gate.passed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,17 +11,18 @@ from hypothesis import strategies as st
 
 from lindley.batch.batch import Batch
 from lindley.errors import LedgerCorrupt
-from lindley.inference.memory_chain import replayed_links
+from lindley.inference.memory_chain import MemoryChain
 from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, batches_of, behind, in_context, origin, starting_point, trusted
 from lindley.ledger.reading import find_chain
 from lindley.model.declaration import Declaration
+from lindley.prior.belief import Belief
 from tests.support import refits
 from tests.support.fakes import MemoryLedger, append, coins
 
 GENESIS = "r0"
-#: Links by letter: an update whose match is trusted, one whose is not, one that does not say; a pooled refit
-#: whose match is trusted, one whose is not; an import whose match is not.
+#: Links by letter: an update whose match is trusted, one whose is not, one without that metric; a pooled
+#: refit whose match is trusted, one whose is not; an import whose match is not.
 KINDS = {
     "u": ("update", {"trusted": 1.0}),
     "x": ("update", {"trusted": 0.0}),
@@ -33,7 +35,7 @@ KINDS = {
 
 
 def chain_of(letters: str, priors: dict[int, str] | None = None) -> Chain:
-    """A chain with a link per letter; `priors` says which link (0 is genesis) others than usual start from.
+    """A chain with a link per letter; `priors` states which link (0 is genesis) others than usual start from.
 
     An update starts from the link before it, a pooled refit from the import or genesis.
     """
@@ -102,8 +104,13 @@ def test_untrusted_links_are_walked_over_up_to_the_window(
 
 @given(st.text("ux", max_size=10), st.integers(0, 12))
 def test_with_updates_alone_it_is_what_a_chain_in_memory_does(letters: str, window: int) -> None:
-    count = replayed_links([letter == "u" for letter in letters], window)
-    place = len(letters) - count
+    matched: Any = None
+    beliefs = tuple(Belief(matched, 0.0, trusted=letter == "u") for letter in letters)
+    batches: Any = tuple(range(len(letters)))
+    memory = MemoryChain(beliefs, batches, (0,) * len(letters))
+    start, again = memory.starting_point(window)
+    place = len(letters) - len(again)
+    assert start.prior is (beliefs[place - 1] if place else None)
     assert numbers(starting_point(chain_of(letters), window)) == (
         place, tuple(range(place + 1, len(letters) + 1)),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A chain that starts from a trace: labels and dims, how its match is judged, and starting again."""
+"""A chain that starts from a trace: labels and dims, how its match is assessed, and starting again."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_dates_are_labels_as_the_model_writes_them() -> None:
         assert in_order(draws, block).ravel().tolist() == [1.0, 0.0]
 
 
-# -- how the match is judged --------------------------------------------------------------------------
+# -- how the match is assessed ------------------------------------------------------------------------
 
 
 def thousands(table: np.ndarray) -> xr.Dataset:
@@ -221,7 +221,7 @@ def thousands(table: np.ndarray) -> xr.Dataset:
 
 
 def doubtful(record: dict[str, Any]) -> list[str]:
-    return [warning for warning in record["gate"]["warnings"] if "no good prior" in warning]
+    return [warning for warning in record["gate"]["warnings"] if "not trusted" in warning]
 
 
 def test_a_good_trace_is_trusted_and_says_how_good_its_match_is(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pymc as pm
 import pytensor
 import pytest
 
+from lindley.inference.step import coordinates_of
 from lindley.model.graph import build, default_carried, take_apart
-from lindley.operations.import_trace import _coordinates
 from lindley.prior.matched import match
 from lindley.prior.triangular import joint_normal
 from lindley.target.density import Target, target
@@ -132,7 +132,7 @@ def test_natural_scale_values_lie_in_their_support_and_lead_back(graph, later, p
     assert (np.diff(value["ordered"], axis=1) > 0).all()
     np.testing.assert_allclose(value["zerosum"].sum(axis=1), 0, atol=1e-12)
     carried = {name: v[None] for name, v in value.items() if name in graph.coordinates.variables}
-    np.testing.assert_allclose(_coordinates(carried, graph)[0], quantities.u, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(coordinates_of(carried, graph)[0], quantities.u, rtol=1e-8, atol=1e-8)
 
 
 def test_whitened_points_of_the_engine_are_those_of_the_matched_prior(graph, later, prior):

@@ -11,6 +11,7 @@ from lindley.batch.batch import batch_from_frame
 from lindley.cache import Recent
 from lindley.errors import CoordinatesMismatch, ModelRefused
 from lindley.inference.fit import fit
+from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import step
@@ -259,12 +260,13 @@ def smoother(y):
 def test_a_state_space_model_pooled_over_four_batches_is_the_kalman_smoother():
     declaration = declared(state_space, ("level", "x"), carry={"x": "x_end"}, family="normal")
     batches = batches_of(declaration, ["a" * ROWS] * 4, np.random.default_rng(5), means=[0, 1, 3, 2])
-    found = fit(None, batches, declaration, carried=("level", "x"), seed=1, settings=SETTINGS)
+    data = Data(declaration=declaration, batches=tuple(batches), carried=("level", "x"))
+    found = fit(Start(), data, Options(seed=1, settings=SETTINGS))
     assert found.problem.pooled == "terms"
     y = np.concatenate([batch.frame()["y"] for batch in batches])
     mean, covariance = smoother(y)
     sd = np.sqrt(np.diag(covariance))
-    points, ess = found.sampling.points, found.sampling.convergence.ess_bulk
+    points, ess = found.sampled.sampling.points, found.sampled.sampling.convergence.ess_bulk
     holds(points[..., :2], mean[:2], sd[:2], ess[:2])
     # All states, from where it began and the noises of four batches.
     path, x = [], points[..., 1]
@@ -326,10 +328,10 @@ def matches(belief, mean, covariance):
 def test_labels_come_and_go_and_the_chain_is_the_joint_posterior():
     declaration = declared(hierarchy, ("top", "theta"), replay=0, family="normal")
     batches = batches_of(declaration, ["aabb", "bbcc", "aacc"], np.random.default_rng(6), means=[0, 4, -3])
-    options = {"carried": ("top", "theta"), "settings": SETTINGS}
     chain = MemoryChain()
     for seed, batch in enumerate(batches):
-        chain, found = advance(chain, batch, declaration, seed=seed, **options)
+        data = Data(declaration=declaration, batches=(batch,), carried=("top", "theta"))
+        chain, found = advance(chain, data, Options(seed=seed, settings=SETTINGS))
         matches(chain.head, *exact_hierarchy(batches[: seed + 1]))
     # The vanished label moved by its correlation with the others alone, and it did move.
     first, second = (exact_hierarchy(batches[:n])[0][1] for n in (1, 2))
@@ -337,15 +339,20 @@ def test_labels_come_and_go_and_the_chain_is_the_joint_posterior():
     assert chain.beliefs[1].matched.coordinates.names == ["top", "theta[a]", "theta[b]", "theta[c]"]
     mean, covariance = exact_hierarchy(batches)
     assert found.problem.coordinates.names == ["top", "theta[a]", "theta[b]", "theta[c]"]
-    holds(found.sampling.points, mean, np.sqrt(np.diag(covariance)), found.sampling.convergence.ess_bulk)
+    holds(
+        found.sampled.sampling.points,
+        mean,
+        np.sqrt(np.diag(covariance)),
+        found.sampled.sampling.convergence.ess_bulk,
+    )
 
 
 def test_the_prior_of_a_new_label_is_the_hierarchys_predictive_distribution():
     declaration = declared(hierarchy, ("top", "theta"), replay=0, family="normal")
     batches = batches_of(declaration, ["aabb", "bbcc"], np.random.default_rng(6), means=[0, 4])
-    options = {"carried": ("top", "theta"), "settings": SETTINGS}
-    first = fit(None, batches[:1], declaration, seed=0, **options).belief
-    _, info = step(first, batches[1], declaration, seed=1, **options)
+    one, two = (Data(declaration=declaration, batches=(b,), carried=("top", "theta")) for b in batches)
+    first = fit(Start(), one, Options(seed=0, settings=SETTINGS)).belief
+    _, info = step(Start(prior=first), two, Options(seed=1, settings=SETTINGS))
     mean, covariance = exact_hierarchy(batches[:1])
     # Without a row of its own, c is drawn around the common mean: exactly the joint normal's c.
     assert covariance[3, 3] == pytest.approx(covariance[0, 0] + SPREAD**2)

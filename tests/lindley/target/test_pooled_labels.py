@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +13,13 @@ import pytest
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.cache import Recent
 from lindley.errors import CoordinatesMismatch
+from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings
-from lindley.inference.step import step
+from lindley.inference.step import Info, step
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
 from lindley.operations.rebase import audit_table
+from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.triangular import joint_normal
 from lindley.target import prepare
@@ -107,10 +108,15 @@ def test_labels_that_come_after_a_belief_are_compared_in_their_own_coordinates()
 def test_the_summary_has_the_labels_that_left_and_so_has_the_audit() -> None:
     declaration = declared(hierarchy, policy=Policy(replay=0, family="normal"))
     older, newer = batches_of(declaration, "aabb", "bbcc")
-    options: dict[str, Any] = {"carried": ("top", "theta"), "settings": FitSettings(draws=500, tune=300)}
-    first, _ = step(None, older, declaration, seed=1, **options)
-    second, info = step(first, newer, declaration, seed=2, **options)
-    _, pooled = step(None, newer, declaration, seed=3, replayed=[older], **options)
+
+    def run(prior: Belief | None, seed: int, *batches: Batch) -> tuple[Belief, Info]:
+        data = Data(declaration=declaration, batches=batches, carried=("top", "theta"))
+        settings = FitSettings(draws=500, tune=300)
+        return step(Start(prior=prior), data, Options(seed=seed, settings=settings))
+
+    first, _ = run(None, 1, older)
+    second, info = run(first, 2, newer)
+    _, pooled = run(None, 3, older, newer)
     assert list(info.summary.index) == ["top", "theta[b]", "theta[c]", "theta[a]"]
     assert np.isnan(info.summary.loc["theta[a]", "prior_sd"])
     table = audit_table(info.summary, pooled.summary)
