@@ -185,7 +185,7 @@ def test_a_fixed_discount_divides_the_precision_of_the_named_variable_alone():
     for number, (frame, belief, found) in enumerate(zip(frames, chain.beliefs, fits, strict=True)):
         exact["mu"].learn(values(frame, True), 0.7 if number else 1.0)
         exact["nu"].learn(values(frame, False), 1.0)
-        assert found.forgetting["discounts"] == ({"mu": 0.7} if number else {})
+        assert found.belief.forgetting["discounts"] == ({"mu": 0.7} if number else {})
         # Calibrated moments of a normal posterior are exact.
         assert belief.matched.moments == "stein 3"
         for name, (mean, precision) in matched_moments(belief).items():
@@ -212,15 +212,15 @@ def test_a_belief_loses_half_its_precision_in_a_half_life():
     late = belief_of(CARRIED, forgetting={"times": {"day": "2020-03-01"}})
     for belief in (late, belief_of(CARRIED)):
         assert forgetting.discounts(declaration, belief, batch) == {"mu": 1.0}
-    assert forgetting.carried_on(declaration, None, batch, {}) == {"times": {"day": "2020-01-25T00:00:00"}}
+    assert forgetting.kept_for_next(declaration, None, batch, {}) == {"times": {"day": "2020-01-25T00:00:00"}}
 
 
 def test_a_half_life_by_a_column_without_times_is_refused():
     batch = batch_from_frame(rows(np.random.default_rng(3), 1.0), declared())
-    with pytest.raises(DeclarationRefused, match="cannot go by the column 'hour'"):
+    with pytest.raises(DeclarationRefused, match="cannot be measured by the column 'hour'"):
         forgetting.newest(batch, "hour")
     frame = rows(np.random.default_rng(3), 1.0).assign(day=pd.NaT)
-    with pytest.raises(DeclarationRefused, match="cannot go by the column 'day'"):
+    with pytest.raises(DeclarationRefused, match="cannot be measured by the column 'day'"):
         forgetting.newest(batch_from_frame(frame, declared()), "day")
 
 
@@ -271,13 +271,13 @@ def test_the_scores_of_a_grid_are_the_closed_form(drifting):
     exact = {"mu": Exact(), "nu": Exact()}
     totals = dict.fromkeys(GRID, 0.0)
     for number, (frame, found) in enumerate(zip(frames, fits, strict=True)):
-        used = found.forgetting["discounts"].get("mu", 1.0)
+        used = found.belief.forgetting["discounts"].get("mu", 1.0)
         if number == 0:
-            assert found.forgetting["scores"] == {}
+            assert found.belief.forgetting["scores"] == {}
         else:
             # The best one so far; the least forgetful before there are scores.
             assert used == max(GRID, key=lambda value: (totals[value], value))
-            scores = found.forgetting["scores"]["mu"]
+            scores = found.belief.forgetting["scores"]["mu"]
             for value in GRID:
                 closed = exact["mu"].predict(values(frame, True), value)
                 closed += exact["nu"].predict(values(frame, False), 1.0)
@@ -294,11 +294,11 @@ def test_the_scores_of_a_grid_are_the_closed_form(drifting):
 
 def test_a_drifting_mean_is_met_with_forgetting_and_predicted_better(drifting):
     frames, (chain, fits), (static, _) = drifting
-    assert fits[-1].forgetting["discounts"]["mu"] < 1
+    assert fits[-1].belief.forgetting["discounts"]["mu"] < 1
     assert chain.head is not None
     assert static.head is not None
     # Closed form of what forgetting gains with the discounts that were used.
-    used = [found.forgetting["discounts"].get("mu", 1.0) for found in fits]
+    used = [found.belief.forgetting["discounts"].get("mu", 1.0) for found in fits]
     scores = {}
     for kind, by in (("static", [1.0] * 4), ("grid", used)):
         mu, nu, scores[kind] = Exact(), Exact(), 0.0
@@ -316,7 +316,7 @@ def test_scores_of_a_grid_outlive_a_batch_that_cannot_be_scored():
     declaration = declared(mu=Forgetting(grid=GRID))
     totals = {"mu": {"0.3": -5.0, "0.6": -4.0, "1.0": -9.0}}
     batch = batch_from_frame(rows(np.random.default_rng(5), 1.0), declaration)
-    kept = forgetting.carried_on(declaration, belief_of(CARRIED, forgetting={"totals": totals}), batch, {})
+    kept = forgetting.kept_for_next(declaration, belief_of(CARRIED, forgetting={"totals": totals}), batch, {})
     assert kept == {"totals": totals}
     later = belief_of(CARRIED, forgetting=kept)
     assert forgetting.discounts(declaration, later, batch) == {"mu": 0.6}

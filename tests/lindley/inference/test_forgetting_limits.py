@@ -81,12 +81,12 @@ def test_what_no_batch_speaks_of_never_gets_wider_than_the_first_prior() -> None
     batches = [batch(declaration, i, seen=2 if i == 0 else 0) for i in range(6)]
     chain, fits = run(declaration, batches)
     # Without a ceiling the sd of nu would be 0.35 / 0.3^(5/2) = 7.1.
-    ceiling = fits[-1].forgetting["prior_sd_caps"]["nu"]
+    ceiling = fits[-1].belief.forgetting["prior_sd_caps"]["nu"]
     # Half the distance of two quantiles of 2,000 normal draws has a standard error of 2.7%.
     assert ceiling == pytest.approx(WIDTH, rel=0.12)
     assert sds(chain.head)[1] == pytest.approx(ceiling, rel=1e-6)  # type: ignore[arg-type]
     assert sds(chain.beliefs[1])[1] == pytest.approx(sds(chain.beliefs[0])[1] / np.sqrt(0.3), rel=1e-6)
-    assert [set(f.forgetting["prior_sd_caps"]) for f in fits] == [{"mu", "nu"}] * 6
+    assert [set(f.belief.forgetting["prior_sd_caps"]) for f in fits] == [{"mu", "nu"}] * 6
 
 
 def test_a_belief_wider_than_the_ceiling_stays_as_it_is() -> None:
@@ -106,7 +106,7 @@ def test_ceilings_follow_a_model_that_was_changed_and_stay_for_labels_that_left(
     chain, (first,) = run(declaration, [batch(declaration, 0)])
     assert chain.head is not None
     graph, same = first.problem.graph, forgetting.prior_sd_caps(first.problem.graph, chain.head, 5)
-    assert same == {name: first.forgetting[name] for name in ("prior_sd_caps", "prior_sd_caps_of")}
+    assert same == {name: first.belief.forgetting[name] for name in ("prior_sd_caps", "prior_sd_caps_of")}
     older = {"prior_sd_caps": {"mu": 0.1, "nu": 0.1, "left": 0.7}, "prior_sd_caps_of": "another model"}
     found = forgetting.prior_sd_caps(graph, replace(chain.head, forgetting=older), 5)
     assert found["prior_sd_caps_of"] == ""  # a declaration in memory has no code with a name
@@ -117,7 +117,7 @@ def test_ceilings_follow_a_model_that_was_changed_and_stay_for_labels_that_left(
 def test_a_half_life_does_not_go_by_bare_numbers() -> None:
     declaration = declared(forget={REST: Forgetting(half_life="10D", time="week")})
     with pytest.raises(
-        DeclarationRefused, match=r"(?s)cannot go by the column 'week'.*whose unit nobody knows"
+        DeclarationRefused, match=r"(?s)cannot be measured by the column 'week'.*without a unit"
     ):
         forgetting.newest(batch(declaration, 1), "week")
 
@@ -130,11 +130,11 @@ def test_a_changed_grid_starts_its_sums_anew() -> None:
     older = replace(matched, forgetting={"totals": {"mu": {"0.5": -20.0, "1.0": -30.0}}})
     assert forgetting.discounts(declaration, older, one) == {"mu": 1.0}
     scores = {"mu": {"0.5": -3.0, "0.8": -1.0, "1.0": -2.0}}
-    known = forgetting.carried_on(declaration, older, one, scores)
+    known = forgetting.kept_for_next(declaration, older, one, scores)
     assert known["totals"] == scores
     newer = replace(matched, forgetting=known)
     assert forgetting.discounts(declaration, newer, one) == {"mu": 0.8}
-    again = forgetting.carried_on(declaration, newer, one, scores)
+    again = forgetting.kept_for_next(declaration, newer, one, scores)
     assert again["totals"]["mu"]["0.8"] == -2.0
 
 
@@ -155,7 +155,7 @@ def test_a_grid_with_a_robust_mixture_has_the_mixtures_own_predictive_densities(
     exact = {
         repr(d): np.logaddexp(np.log1p(-weight) + predictive(mean, 1 / (d * precision)), own) for d in grid
     }
-    scores = found.forgetting["scores"]["mu"]
+    scores = found.belief.forgetting["scores"]["mu"]
     # The batch is where both components matter, so that the discounts differ by little.
     assert 0.1 < exact["0.4"] - exact["1.0"] < 3
     error = 5 * found.assessment.metrics["log_predictive_se"] + 0.05
@@ -192,4 +192,6 @@ def test_a_grid_is_scored_where_a_label_has_left() -> None:
         for d in grid
     }
     error = 5 * found.assessment.metrics["log_predictive_se"] + 0.05
-    assert found.forgetting["scores"][REST] == {k: pytest.approx(v, abs=error) for k, v in exact.items()}
+    assert found.belief.forgetting["scores"][REST] == {
+        k: pytest.approx(v, abs=error) for k, v in exact.items()
+    }
