@@ -11,7 +11,7 @@ from lindley.verification import gather as gather_module
 from lindley.verification.case import GatheredVersion
 from tests.support.fakes import MemoryLedger, append, coins, declare
 
-# No deadline: a busy machine is no failure.
+# No deadline, so that a busy machine fails no test.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
@@ -40,13 +40,13 @@ def coins_chain(declaration: Declaration) -> MemoryLedger:
 
 @pytest.fixture(scope="session")
 def read() -> dict[str, GatheredVersion]:
-    """What `read_once` has read."""
+    """Versions that `read_once` has read."""
     return {}
 
 
 @pytest.fixture
 def read_once(monkeypatch: pytest.MonkeyPatch, read: dict[str, GatheredVersion]) -> None:
-    """Read a version again only when something of it was changed: reading takes all the time there is."""
+    """Read a version again only after a change, because reading takes most of the time of these tests."""
     gather_version = gather_module._gather_version
 
     def once(ledger: MemoryLedger, version: Version) -> GatheredVersion:

@@ -19,7 +19,7 @@ from lindley.model.declaration import Declaration, load_file
 MODELS = Path(__file__).parent / "models"
 #: The reference cases; its README states their origin and licence.
 CASES = Path(__file__).parent / "posteriordb"
-#: What makes a folder a case.
+#: Files of a case.
 FILES = ("data.parquet", "spec.json", "reference.json")
 #: Families whose posterior is close to normal once a batch determines it; all others are hard.
 REGULAR = (

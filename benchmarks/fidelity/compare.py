@@ -204,7 +204,7 @@ def count(rows: Sequence[Row], regular: dict[str, bool]) -> Counts:
 
 
 def table(rows: Sequence[Row], regular: dict[str, bool], seconds: dict[tuple[str, str], float]) -> Table:
-    """Return the table that is printed: one line per case and method."""
+    """Return the table to print: one line per case and method."""
     shown = Table(title="Last posterior against the reference (mean errors in reference sds)")
     shown.add_column("case", overflow="fold")
     for name in ("batches", "kind", "method", "mean error", "sd ratio", "correlation", "flagged", "seconds"):

@@ -38,7 +38,7 @@ from lindley.prior.triangular import TriangularMap, joint_normal
 from lindley.seeds import derive_seed
 
 with warnings.catch_warnings():
-    # pymc-extras takes a constant from a place that better-optimize will give up.
+    # pymc-extras imports a constant from a deprecated place of better-optimize.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     from pymc_extras.utils.prior import prior_from_idata
 
@@ -47,7 +47,7 @@ METHODS = ("lindley", "marginal", "prior_from_idata", "pooled")
 
 @dataclass(frozen=True)
 class Settings:
-    """How the benchmark samples.
+    """Sampling settings of the benchmark.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ MOST = 4.5
 
 
 def derive(draws: pd.DataFrame, names: Sequence[str]) -> Reference:
-    """Return the reference posterior that draws stand for.
+    """Return the reference posterior of draws from it.
 
     Parameters
     ----------

@@ -135,7 +135,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS, help="results.csv; the others go beside it")
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 runs everything in this one")
     parser.add_argument("--minutes", type=float, default=60, help="what is unfinished then counts as failed")
-    parser.add_argument("--thin", type=int, default=1, metavar="N", help="every N-th row of elec2 alone")
+    parser.add_argument("--thin", type=int, default=1, metavar="N", help="only every N-th row of elec2")
     parser.add_argument(
         "--refitted", action="store_true", help="also streams refitted when drift exceeds its budget"
     )
@@ -235,7 +235,7 @@ def _work(plan: Sequence[tuple[Part, Callable[[], Part]]], jobs: int, deadline: 
         for lost, work in plan:
             yield _tried(lost, work) if time.perf_counter() < deadline else _late(lost)
         return
-    # Spawned: a fork would inherit the threads of numerical libraries in whatever state they are.
+    # Spawned, because a fork would inherit the locks of numerical libraries in any state.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(work): lost for lost, work in plan}
         try:

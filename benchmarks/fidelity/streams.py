@@ -142,7 +142,7 @@ def _label(parameter: str) -> str:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Return the table that is printed, with each score's lead over the static chain's."""
+    """Return the table to print, with each score's lead over the static chain's."""
     shown = Table(title="Streams by prequential log score of batches 2 to T")
     shown.add_column("stream", overflow="fold")
     headers = ("batches", "rows", "method", "log score", "per row", "against static")

@@ -169,7 +169,7 @@ def read(path: Path) -> list[Row]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Row:
-    """Return the row of a mapping whose values may be text."""
+    """Return the row of a mapping with values or their text."""
     whole, texts = {"link", "repeats"}, {"scenario", "method", "process", "gate"}
 
     def typed(name: str, value: Any) -> Any:

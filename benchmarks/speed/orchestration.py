@@ -79,7 +79,7 @@ class ThroughPrefect(Lindley):
     def update(self, link: int, files: Sequence[Path]) -> None:
         from flows.inprocess import run_update  # it imports Prefect, whose environment is not known earlier
 
-        with surroundings(self.workspace):
+        with environment_of(self.workspace):
             accepted(run_update(self.workspace, self.chain, files[-1], False, no_progress))
 
 
@@ -97,7 +97,7 @@ class ThroughWorker(Lindley):
 
 
 @contextmanager
-def surroundings(workspace: Workspace) -> Iterator[None]:
+def environment_of(workspace: Workspace) -> Iterator[None]:
     """Set the environment variables of a workspace, as flows expect them, within a block."""
     ours = {
         "LINDLEY_HOME": str(workspace.root),
@@ -169,7 +169,7 @@ def _await(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _printed(text: str) -> bool:
-    """Return whether the output of ``lindley up --json`` ends with its document."""
+    """Whether the output of ``lindley up --json`` ends with its document."""
     begun = text.find("\n{") + 1 if not text.startswith("{") else 0
     try:
         return "prefect" in json.loads(text[begun:])

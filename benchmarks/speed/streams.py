@@ -72,7 +72,7 @@ class Bench:
 
 
 def batches_of(chain: str, models: Path, source: Path) -> list[pd.DataFrame]:
-    """Return the batches that a chain cuts a source into.
+    """Return the batches that the `split` of a chain cuts from a source.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The fidelity cases: how folders are read, and that the models are those of the reference."""
+"""The fidelity cases: reading of folders, and agreement of the models with the references."""
 
 import functools
 import json
@@ -67,7 +67,7 @@ class Translation:
         return self.case.declaration.build(batch.frame())
 
     def parameters(self):
-        """The reference's parameters in its order, found by name and label."""
+        """Return the reference's parameters in its order, by name and label."""
         elements = []
         for name in self.case.reference.names:
             base, _, label = name.rstrip("]").partition("[")
@@ -235,7 +235,7 @@ class TestFolders:
         assert loaded_rows(make(tmp_path, spec={"family": "ODE"})) == [[1, 3, 4], [0, 2]]
         assert not load_cases(tmp_path)[0].regular
 
-    def test_only_the_cases_asked_for_are_loaded(self, tmp_path: Path) -> None:
+    def test_only_requested_cases_are_loaded(self, tmp_path: Path) -> None:
         for name in ("b", "a", "c"):
             make(tmp_path, name)
         assert [one.name for one in load_cases(tmp_path)] == ["a", "b", "c"]

@@ -26,7 +26,7 @@ def drawn(seed: int, count: int = 10_000) -> pd.DataFrame:
 
 
 def case(folder: Path, reference: Reference) -> None:
-    """Write a reference as a case has it."""
+    """Write the reference of a case."""
     columns = zip(reference.mean, reference.sd, reference.q05, reference.q95, strict=True)
     params = [dict(zip(("mean", "sd", "q05", "q95"), column, strict=True)) for column in columns]
     document = {
@@ -39,7 +39,7 @@ def case(folder: Path, reference: Reference) -> None:
 
 
 def test_differences_are_in_standard_errors() -> None:
-    """Over 200 samples every kind of error, the larger of two parameters', is as the theory has it."""
+    """The larger error of two parameters has its theoretical distribution over 200 samples."""
     found = []
     for seed in range(200):
         draws = drawn(seed, 2000)

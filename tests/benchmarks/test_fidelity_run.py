@@ -222,7 +222,7 @@ class TestCommand:
         assert "1 right, 0 defects" in shown
         assert "total time" in shown
 
-    def test_a_broken_case_is_a_defect_and_ends_nothing(self, folder: Path, tmp_path: Path, capsys) -> None:
+    def test_a_broken_case_is_a_defect_and_others_go_on(self, folder: Path, tmp_path: Path, capsys) -> None:
         (folder / "line" / "model.py").write_text("declaration = 1\n")
         out = tmp_path / "results.csv"
         assert run.main(arguments(folder, out)) == 1
@@ -242,7 +242,7 @@ class TestCommand:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_what_is_not_done_in_time_is_stopped_and_has_failed(jobs: int) -> None:
+def test_unfinished_work_is_stopped_and_counts_as_failed(jobs: int) -> None:
     lost = run.Part("case", "slow", failed=True)
     (found,) = run._work([(lost, partial(time.sleep, 600))], jobs, deadline=time.perf_counter())
     assert found is lost

@@ -22,7 +22,7 @@ NAN = float("nan")
 
 
 def row(method: str = "lindley", link: int = 2, seconds: float = 1.0, **changed: object) -> Row:
-    """A row of the scenario warm that counts."""
+    """A row of the scenario warm, whose time counts."""
     known = {
         "scenario": "warm",
         "cpu_seconds": 2 * seconds,
@@ -109,7 +109,7 @@ class TestClock:
 
 
 class TestRows:
-    def test_medians_of_what_is_known(self) -> None:
+    def test_medians_of_known_values(self) -> None:
         rows = [
             row(seconds=3.0, ess_min=NAN),
             row("pymc_rebuilt"),

@@ -1,4 +1,4 @@
-"""The speed benchmark's page and command, what it runs elsewhere, and scenarios that end badly."""
+"""The speed benchmark's page and command, the processes that it starts, and scenarios that fail."""
 
 import json
 import subprocess
@@ -191,7 +191,7 @@ class TestArticle:
         assert messages[0].startswith("SKIPPED: pymc3_article")
 
     def test_it_runs_where_a_python_is_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A stand-in for the script; it must be given the batches and run twice."""
+        """A stand-in for the script, which must receive the batches and run twice."""
         folder, document = tmp_path / "article", self.document()
         del document["batches"][1:]
         folder.mkdir()
@@ -228,11 +228,11 @@ class TestOrchestration:
         text = (tmp_path / "lindley_prefect.py").read_text()
         assert text.replace('name="lindley_prefect"', 'name="regression_stream"') == found.read_text()
 
-    def test_surroundings_are_put_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_environment_is_restored(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LINDLEY_HOME", "before")
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         bench = streams.Bench(tmp_path, tmp_path, True, print, print)
-        with orchestration.surroundings(bench.workspace(tmp_path, "sqlite:///x.db")):
+        with orchestration.environment_of(bench.workspace(tmp_path, "sqlite:///x.db")):
             assert orchestration.os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///x.db"
             assert orchestration.os.environ["LINDLEY_HOME"] != "before"
         assert orchestration.os.environ["LINDLEY_HOME"] == "before"

@@ -149,7 +149,7 @@ def test_the_time_of_a_failed_process_does_not_count() -> None:
 def test_chains_are_copied_before_the_links_around_each_mark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each copy holds the links up to there, and the chain goes on without it."""
+    """Each copy holds the links up to its mark; the chain goes on without it."""
 
     def update(workspace, chain, path, *_, **__):
         workspace.root.joinpath(path.name).touch()

@@ -38,7 +38,7 @@ def build(batch: pd.DataFrame) -> pm.Model:
         upper = pt.minimum((alpha_at_0 + ALPHA_WALL) / alpha_fall, (BETA_WALL - beta3_at_0) / beta3_rise)
         lower, upper = pt.maximum(lower, -BETA_WALL), pt.minimum(upper, BETA_WALL)
         beta2 = pm.Uniform("beta2", lower, upper)
-        # The density is the same everywhere in the box, however wide beta2's share of it is.
+        # The density is constant in the box, whatever the width of beta2's interval.
         pm.Potential("box", pt.log(upper - lower))
         pm.Deterministic("alpha", alpha_at_0 - alpha_fall * beta2)
         beta3 = pm.Deterministic("beta3", beta3_at_0 + beta3_rise * beta2)

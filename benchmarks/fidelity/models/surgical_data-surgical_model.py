@@ -4,7 +4,7 @@ With near-improper priors the first two hospitals leave sigmasq open over many o
 nothing is centred at the unknown mu: the well-known rate of hospital 2 anchors the scale, and scores in
 units of sigma lead from it to the others; mu = b[2] - sigma score[2] ~ Normal(0, 1000) as in Stan.
 Hospital 1, without a death, is bounded above at any sigma and below by sigma only: `first` is linear in
-its rate where that is moderate, and logarithmic far out. What these changes need is a potential.
+its rate where that is moderate, and logarithmic far out. Priors and Jacobians are a potential.
 """
 
 from __future__ import annotations
