@@ -76,12 +76,7 @@ def record_digests(chain: GatheredChain, walked: Chain) -> Iterator[At]:
             yield At(message, walked.number_of(item.version), item.version.number)
 
 
-@rule(
-    "R19",
-    "the head alias points at the newest link",
-    broken_by="moved alias",
-    scope=Scope.CHAIN,
-)
+@rule("R19", "the head alias points at the newest link", broken_by="moved alias", scope=Scope.CHAIN)
 def head_alias(chain: GatheredChain, walked: Chain) -> Iterator[At]:
     """An alias on an earlier link, or none, is a *warning*: a killed writer leaves it so, and the next one
     moves it. Elsewhere it is an error.

@@ -137,10 +137,7 @@ def is_of_the_link(case: SignedLink) -> Iterator[str]:
 
 
 @rule(
-    "W01",
-    "the witness is signed by one of the keys given",
-    broken_by="a forged witness",
-    scope=Scope.WITNESS,
+    "W01", "the witness is signed by one of the keys given", broken_by="a forged witness", scope=Scope.WITNESS
 )
 def witness_signature(case: WitnessCase) -> Iterator[str]:
     """Checked only where keys are given."""
