@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,16 @@ def test_no_comment_switches_a_limit_off() -> None:
                 if codes and any(code in codes.group(1) for code in LIMITS):
                     found.append(f"{path.relative_to(ROOT)}:{number}")
     assert found == []
+
+
+def test_no_setting_switches_a_limit_off() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    assert {"C90", "PL"} <= set(settings["select"])
+    assert (settings["pylint"]["max-args"], settings["mccabe"]["max-complexity"]) == (8, 12)
+    assert not set(LIMITS) & set(settings["ignore"])
+    exempt = {
+        name
+        for name, codes in settings["per-file-ignores"].items()
+        if {*LIMITS, "PL", "PLR", "C90"} & {*codes}
+    }
+    assert all(name.startswith(("tests/", "docs/")) for name in exempt), exempt
