@@ -81,7 +81,8 @@ def pages() -> dict[str, str]:
         name, path = queue.pop(0)
         modules = _modules(path, name)
         queue += modules
-        lines = [f"# {name}", "", "```{eval-rst}", f".. automodule:: {name}", "   :members:", "```", ""]
+        options = ["   :members:", "   :ignore-module-all:"]
+        lines = [f"# {name}", "", "```{eval-rst}", f".. automodule:: {name}", *options, "```", ""]
         if modules:
             lines += [*_table(modules), *_toctree([module for module, _ in modules])]
         texts[f"{name}.md"] = "\n".join(lines)
