@@ -51,6 +51,9 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "code"
 
+highlight_language = "none"  # most blocks without a language are commands or formulas
+smartquotes = False  # would turn `--` of options into a dash
+
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
