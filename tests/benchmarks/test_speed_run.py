@@ -61,14 +61,12 @@ class TestPage:
         assert "| lindley | warm | 1 | 7 |" in text
         assert "| lindley | warm | 2 to 2 | 1 |" in text
 
-    def test_the_repositorys_page_has_the_marks(self, tmp_path: Path) -> None:
+    def test_the_repositorys_page_is_written_from_its_results(self, tmp_path: Path) -> None:
         copy = tmp_path / "performance.md"
         copy.write_text(run.PAGE.read_text())
-        page.write_page(copy, [row()], {"warm": RAN})
-        before, generated = copy.read_text().split(page.BEGIN)
-        assert run.PAGE.read_text().startswith(before + page.BEGIN)
-        assert "| warm | 2026-01-02 | finished | 3 | `make` |" in generated
-        assert run.PAGE.read_text().endswith(generated.partition(page.END)[2])
+        runs = page.read_runs(run.RESULTS.with_name("results-runs.json"))
+        page.write_page(copy, measure.ordered(measure.read(run.RESULTS)), runs)
+        assert copy.read_text() == run.PAGE.read_text()
 
     def test_runs_are_read_as_they_were_written(self, tmp_path: Path) -> None:
         page.write_runs(tmp_path / "runs.json", {"warm": RAN})
