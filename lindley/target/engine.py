@@ -21,6 +21,7 @@ from pytensor.compile.mode import get_mode
 from pytensor.graph.basic import Variable, equal_computations
 
 from lindley.errors import ModelRefused
+from lindley.target._compat import jitted
 from lindley.target.native import Code, density_code, supported, table_code
 from lindley.target.native_calls import Density, Table, Words
 from lindley.target.native_pool import part_code
@@ -69,7 +70,7 @@ class Function:
     def __init__(self, inputs: Sequence[Variable], outputs: Sequence[Variable], compiled: Any) -> None:
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._shared = [variable.get_value(borrow=True) for variable in compiled.get_shared()]
-        self._jitted: Callable[..., Any] = compiled.vm.jit_fn
+        self._jitted: Callable[..., Any] = jitted(compiled)
         self._code: dict[str, Code] = {}
 
     def __call__(self, *arguments: Any) -> Any:

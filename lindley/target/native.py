@@ -17,12 +17,14 @@ from typing import Any
 import numba
 import numpy as np
 import pytensor
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from pytensor.graph.basic import Variable
-from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS, compile_numba_function_src
 from pytensor.tensor.type import TensorType
 
+from lindley.target._compat import cache_key, compile_source
+
+VOID_POINTER = ir.IntType(8).as_pointer()
 DOUBLES = types.CPointer(types.double)
 #: nutpie's convention of a log density: length, x, gradient, value, data; 0 or a code.
 DENSITY = types.int64(types.uint64, DOUBLES, DOUBLES, DOUBLES, types.voidptr)
@@ -44,7 +46,7 @@ def as_pointer(_context: Any, address: Any) -> Any:
     """Return an address as a pointer."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+        return builder.inttoptr(arguments[0], VOID_POINTER)
 
     return types.voidptr(address), generate
 
@@ -113,7 +115,8 @@ def density_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs
         "            code = 1",
         "    return code",
     ]
-    return Code(c_function("log_density", lines, jitted, DENSITY), tuple(inputs), tuple(outputs))
+    function = c_function("log_density", lines, DENSITY, inside=cache_key(jitted), jitted=jitted)
+    return Code(function, tuple(inputs), tuple(outputs))
 
 
 def table_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Code:
@@ -146,7 +149,8 @@ def table_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs: 
         "        return 1",
         "    return 0",
     ]
-    return Code(c_function("table", lines, jitted, _TABLE), tuple(inputs), tuple(outputs))
+    function = c_function("table", lines, _TABLE, inside=cache_key(jitted), jitted=jitted)
+    return Code(function, tuple(inputs), tuple(outputs))
 
 
 def arguments(inputs: Sequence[Variable]) -> list[str]:
@@ -195,30 +199,28 @@ def _rows(names: list[str], outputs: Sequence[Variable]) -> list[str]:
     return lines
 
 
-def c_function(name: str, lines: list[str], jitted: Any, signature: Any, **scope: Any) -> Any:
-    """Compile source to a function of C, kept on disk where PyTensor keeps the function inside.
+def c_function(name: str, lines: list[str], signature: Any, *, inside: str | None, **scope: Any) -> Any:
+    """Compile source to a function of C, kept on disk where PyTensor keeps the functions inside.
 
     Parameters
     ----------
     name, lines
         Of the function.
-    jitted
-        The function inside; None for one that has none, which is always kept.
     signature
         numba's.
+    inside
+        Identifies the code of the functions that it calls; None where PyTensor does not keep it.
     scope
         What else the source uses.
     """
     source = "\n".join(lines)
-    inside = CACHED_SRC_FUNCTIONS.get(jitted.py_func) if jitted is not None else name
     key = None
     if inside is not None:
+        # numba imports the module of a function that it loads from its cache: its name is in the key.
         parts = (source, inside, __name__, pytensor.__version__, numba.__version__)
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     scope |= {
-        # numba imports the module of a function that it loads from its cache.
         "__name__": __name__,
-        "jitted": jitted,
         "carray": numba.carray,
         "as_pointer": as_pointer,
         "asarray": np.asarray,
@@ -226,7 +228,7 @@ def c_function(name: str, lines: list[str], jitted: Any, signature: Any, **scope
         "uint64": np.uint64,
         **DTYPES,
     }
-    function = compile_numba_function_src(source, name, scope, cache_key=key)
+    function = compile_source(source, name, scope, key)
     with warnings.catch_warnings():
         # Of operations in object mode, and of code that cannot be kept because it holds an address.
         warnings.simplefilter("ignore")
@@ -245,5 +247,5 @@ def expand() -> Any:
             "        out_[i] = x_[i]",
             "    return 0",
         ]
-        _expand.append(c_function("expand", lines, None, _EXPAND))
+        _expand.append(c_function("expand", lines, _EXPAND, inside="expand"))
     return _expand[0]

@@ -1,37 +1,33 @@
 """Several batches in one target as machine code; see `lindley.target.pool` for what it computes.
 
 Each batch's term is compiled by itself, with an outer function in C's calling convention that takes its
-coordinates, its local variables and the cotangent of its state. One driver, the same for all models, calls
-them by address, batch after batch forwards for state and backwards for values and gradients. A pool of
-other batches is then another table of addresses, and nothing is compiled for it.
+coordinates, its local variables and the cotangent of its state. One driver, the same for all models
+(`lindley.target.native_drivers`), calls them by address, batch after batch forwards for state and backwards
+for values and gradients. A pool of other batches is then another table of addresses, and nothing is
+compiled for it.
 """
 
 from __future__ import annotations
 
 import ctypes
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numpy import float64, int64, isfinite, nan, uint64, zeros
 from pytensor.graph.basic import Variable
 
-from lindley.target.native import DENSITY, DOUBLES, Code, arguments, as_pointer, c_function, words_of
+from lindley.target._compat import cache_key
+from lindley.target.native import DENSITY, DOUBLES, Code, arguments, c_function, words_of
 from lindley.target.native_calls import Density, Words, in_threads, not_computed
+from lindley.target.native_drivers import driver, many, pool
 
 #: Ours of a part: three vectors that vary, what comes out, one after the other, and data; 0 or a code.
 _PART = types.int64(DOUBLES, DOUBLES, DOUBLES, DOUBLES, types.voidptr)
-#: Ours of a part at many points: how many, and the words that `_many` reads.
+#: Ours of a part at many points: how many, and the words that `many` reads.
 _MANY = types.int64(types.uint64, types.voidptr)
 _CALL_MANY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p)
-carray = numba.carray  # under the name that compiled source uses
-_drivers: dict[str, Code] = {}
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ def part_code(
     for name, output in zip(found, outputs, strict=True):
         lines += _written(name, output.type.ndim)
     lines += ["    except Exception:", "        return 1", "    return 0 if at == room else 2"]
-    function = c_function("part", lines, jitted, _PART)
+    function = c_function("part", lines, _PART, inside=cache_key(jitted), jitted=jitted)
     return Code(function, (*(inputs[i] for i in varying.values()), *fixed), tuple(outputs))
 
 
@@ -164,7 +160,7 @@ def pool_density(
         The batches, oldest first.
     """
     words = _PoolWords(coordinates, whitened, belief_at, new_at, pieces)
-    return Density(_driver("pool", _pool, DENSITY), words, size)
+    return Density(driver(pool, DENSITY), words, size)
 
 
 def at_points(part: Part, vectors: Sequence[np.ndarray], width: int) -> np.ndarray:
@@ -184,7 +180,7 @@ def at_points(part: Part, vectors: Sequence[np.ndarray], width: int) -> np.ndarr
     """
     arrays = [np.array(v, dtype=float, order="C", copy=None) for v in vectors]
     out, data = np.empty((len(arrays[0]), width)), part.data.array(width)
-    run = _CALL_MANY(_driver("many", _many, _MANY).address)
+    run = _CALL_MANY(driver(many, _MANY).address)
     failed: list[int] = []
 
     def some(rows: range) -> None:
@@ -249,113 +245,3 @@ class _PoolWords:
     def array(self, rows: int) -> np.ndarray:
         """Return the words, and how many rows a call is about."""
         return np.array([*self._words, rows], dtype=np.uint64)
-
-
-def _driver(name: str, function: Callable[..., Any], signature: Any) -> Code:
-    """Return a driver, compiled or loaded once."""
-    if name not in _drivers:
-        lines = inspect.getsource(function).splitlines()
-        scope = {"call": call, "nan": nan, "zeros": zeros}
-        _drivers[name] = Code(c_function(function.__name__, lines, None, signature, **scope), (), ())
-    return _drivers[name]
-
-
-@numba.extending.intrinsic
-def call(_context: Any, code: Any, one: Any, two: Any, three: Any, out: Any, data: Any) -> Any:
-    """Call a part by its address, with addresses."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, given: Any) -> Any:
-        kind = ir.FunctionType(ir.IntType(64), [cgutils.voidptr_t] * 5)
-        function = builder.inttoptr(given[0], kind.as_pointer())
-        return builder.call(function, [builder.inttoptr(a, cgutils.voidptr_t) for a in given[1:]])
-
-    return types.int64(code, one, two, three, out, data), generate
-
-
-# The two functions below are source for numba and never run as they are. They stand alone, so that each is
-# kept on disk as one piece.
-def _many(rows, data_):  # type: ignore[no-untyped-def]
-    """Call a part at many points."""
-    words = carray(data_, (10,), uint64)
-    code = int64(0)
-    for row in range(int64(rows)):
-        k = uint64(row)
-        one, two, three = words[1] + k * words[2], words[3] + k * words[4], words[5] + k * words[6]
-        code |= call(words[0], one, two, three, words[7] + k * words[8], words[9])
-    return code
-
-
-def _pool(size_, x_, gradient_, value_, data_):  # type: ignore[no-untyped-def] # noqa: PLR0912, PLR0915
-    """Evaluate the log density of a pool and its gradient at rows of x."""
-    words = carray(data_, (12,), uint64)
-    count, n, belief, most = int64(words[1]), int64(words[4]), int64(words[5]), int64(words[6])
-    plan = carray(as_pointer(words[0]), (count, 10), uint64)
-    index = carray(as_pointer(words[2]), (int64(words[3]),), int64)
-    forward, reverse, map_data = words[7], words[8], words[9]
-    constants = carray(as_pointer(words[10]), (2,), float64)
-    size, rows = int64(size_), int64(words[11])
-    x, gradient = carray(x_, (rows * size,)), carray(gradient_, (rows * size,))
-    # Cleared for each row, so that it outlives the calls that are given its addresses.
-    scratch = zeros((count + 4) * n + most)
-    along, back = scratch[: (count + 1) * n], scratch[(count + 1) * n : (count + 2) * n]
-    part, pull = scratch[(count + 2) * n : (count + 3) * n], scratch[(count + 3) * n : (count + 4) * n]
-    out = scratch[(count + 4) * n :]
-    at_part, at_pull, at_out = uint64(part.ctypes.data), uint64(pull.ctypes.data), uint64(out.ctypes.data)
-    found = int64(0)
-    for row in range(rows):
-        scratch[:] = 0.0
-        here = row * size
-        at_x = uint64(x.ctypes.data + 8 * here)
-        failed = int64(0)
-        if belief:
-            failed |= call(forward, at_x, at_x, at_pull, at_out, map_data)
-            for i in range(belief):
-                along[index[i]] = out[i]
-        for i in range(belief, n):
-            along[index[i]] = x[here + i]
-        for k in range(count):
-            now, at, states = k * n, int64(plan[k, 4]), int64(plan[k, 7])
-            for i in range(n):
-                along[now + n + i] = along[now + i]
-            if states:
-                for i in range(int64(plan[k, 5])):
-                    part[i] = along[now + index[at + i]]
-                at_local, at = at_x + uint64(8) * plan[k, 8], int64(plan[k, 6])
-                failed |= call(plan[k, 2], at_part, at_local, at_pull, at_out, plan[k, 3])
-                for i in range(states):
-                    along[now + n + index[at + i]] = out[i]
-        value = constants[0]
-        for k in range(count - 1, -1, -1):
-            now, at, width, local = k * n, int64(plan[k, 4]), int64(plan[k, 5]), here + int64(plan[k, 8])
-            state_at = int64(plan[k, 6])
-            for i in range(int64(plan[k, 7])):
-                pull[i] = back[index[state_at + i]]
-                back[index[state_at + i]] = 0.0
-            for i in range(width):
-                part[i] = along[now + index[at + i]]
-            at_local = at_x + uint64(8) * plan[k, 8]
-            failed |= call(plan[k, 0], at_part, at_local, at_pull, at_out, plan[k, 1])
-            value += out[0]
-            for i in range(width):
-                back[index[at + i]] += out[1 + i]
-            for i in range(int64(plan[k, 9])):
-                gradient[local + i] = out[1 + width + i]
-        if belief:
-            for i in range(belief):
-                pull[i] = back[index[i]]
-            failed |= call(reverse, at_x, at_x, at_pull, at_out, map_data)
-            for i in range(belief):
-                value -= 0.5 * constants[1] * x[here + i] ** 2
-                gradient[here + i] = out[i] - constants[1] * x[here + i]
-        for i in range(belief, n):
-            gradient[here + i] = back[index[i]]
-        if failed:
-            value = nan
-        value_[row] = value
-        finite = isfinite(value)
-        for i in range(size):
-            finite = finite and isfinite(gradient[here + i])
-        # A positive code ends the trajectory as a divergence, not the sampler.
-        if not finite:
-            found = int64(4)
-    return found
