@@ -12,7 +12,13 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent / "_ext")]
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
+from nbclient import NotebookClient  # noqa: E402
+
 import lindley  # noqa: E402
+
+# The output of a command arrives in pieces of 100 characters: join them here, because MyST-NB's own merge
+# (nb_merge_streams) ends each piece with a line break.
+NotebookClient.coalesce_streams.default_value = True
 
 project = "Lindley"
 author = "the Lindley developers"
@@ -43,10 +49,10 @@ nb_execution_mode = os.environ.get("LINDLEY_DOCS_NOTEBOOKS", "force")
 nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
-nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+maximum_signature_line_length = 90
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "code"

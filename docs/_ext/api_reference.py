@@ -35,7 +35,7 @@ def _modules(path: Path, name: str) -> list[tuple[str, Path]]:
         return []
     found = []
     for entry in sorted(path.iterdir()):
-        if entry.name.startswith("__"):
+        if entry.name.startswith("_"):
             continue
         if entry.suffix == ".py":
             found.append((f"{name}.{entry.stem}", entry))
@@ -54,7 +54,8 @@ def _table(modules: list[tuple[str, Path]], folder: str = "") -> list[str]:
 
 
 def _toctree(names: list[str]) -> list[str]:
-    return ["```{toctree}", ":hidden:", ":maxdepth: 1", "", *names, "```", ""]
+    entries = [f"{name.rpartition('.')[2]} <{name}>" for name in names]
+    return ["```{toctree}", ":hidden:", ":maxdepth: 1", "", *entries, "```", ""]
 
 
 def pages() -> dict[str, str]:
