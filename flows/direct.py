@@ -14,10 +14,10 @@ from flows.sequences.result import OnOverlap, UpdateResult
 from flows.sequences.update import Steps, in_order, registered_result, update_one
 from lindley.batch.batch import read_batch
 from lindley.errors import LindleyError
-from lindley.inference.inputs import Data, Options
+from lindley.inference.inputs import Options
 from lindley.inference.sbc import SbcResult, calibrate
 from lindley.ledger.backend import open_ledger
-from lindley.ledger.lineage import newest_belief
+from lindley.ledger.lineage import newest_data
 from lindley.ledger.protocol import Ledger
 from lindley.model.declaration import load_declaration
 from lindley.operations.amendment import fit_act, log_act
@@ -149,15 +149,9 @@ def calibrate_directly(
         If there is no such chain, it has no batch yet, or its outcomes cannot be simulated.
     """
     declaration = load_declaration(chain, workspace.models)
-    newest = newest_belief(open_ledger(workspace), declaration)
-    data = Data(
-        declaration=declaration,
-        batches=(newest.batch,),
-        carried=newest.carried,
-        constants=newest.constants,
-    )
+    belief, data = newest_data(open_ledger(workspace), declaration)
     options = Options(seed=seed, progress=progress)
-    return calibrate(newest.belief, data, options, updates=updates, simulations=simulations)
+    return calibrate(belief, data, options, updates=updates, simulations=simulations)
 
 
 def import_directly(workspace: Workspace, chain: str, trace: Path, notify: Notify = _silent) -> UpdateResult:

@@ -10,7 +10,8 @@ import numpy as np
 from lindley.inference import diagnostics
 from lindley.inference.diagnostics import Convergence, Gate, Importance, Thresholds
 from lindley.inference.hindsight import Lineage, drift
-from lindley.inference.match_quality import Quality, match_distances
+from lindley.inference.match_quality import doubts as doubts_of
+from lindley.inference.match_quality import match_distances
 from lindley.inference.sampling import Draws
 from lindley.inference.trace import SUMMARY_SIZE
 from lindley.model import graph
@@ -186,8 +187,11 @@ def assess(
         matched.map,
         np.random.default_rng(derive_seed(str(seed), "distances")),
     )
-    quality = Quality(importance, sampled.assessable, distances, moment)
-    doubts = (*quality.doubts(thresholds), *_deferred(sampled, lineage.replayed))
+    weights = importance if sampled.assessable else None
+    doubts = (
+        *doubts_of(weights, distances, moment, thresholds),
+        *_deferred(sampled, lineage.replayed),
+    )
     least_known, sd_error = _least_known_sd(sampled.draws)
     start, shift = lineage.start, lineage.shift
     metrics = _sampling_metrics(sampled) | {

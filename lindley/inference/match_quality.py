@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.stats import wasserstein_distance
 
@@ -15,49 +13,37 @@ from lindley.prior.triangular import TriangularMap
 _SAMPLE = 20_000
 
 
-@dataclass(frozen=True)
-class Quality:
-    """Quality of a match.
+def doubts(
+    importance: Importance | None, distances: np.ndarray, moment: float, thresholds: Thresholds
+) -> tuple[str, ...]:
+    """Return why a match is not trusted as a prior; empty where it is.
 
     Parameters
     ----------
     importance
-        Importance sampling of the posterior by the map; None where the posterior cannot be evaluated (a
-        trace that was sampled elsewhere).
-    assessable
-        Whether importance sampling assesses the carried draws. With local variables or state it does not,
-        and there may be none. The distances then decide alone.
-    distances
-        Array [coordinate]: Wasserstein-1 distance between the posterior's margin and the map's, in sds.
-    moment
-        Largest third moment, or excess kurtosis / 4, of the draws whitened by the map: the error
-        that the margins do not show. 0 where the map is the posterior.
+        Importance sampling of the posterior by the map; None where it does not assess the carried draws
+        (local variables or state) or the posterior cannot be evaluated (a trace from elsewhere). The
+        distances and the moment then decide.
+    distances, moment
+        See `match_distances`.
+    thresholds
+        Their limits.
     """
-
-    importance: Importance | None
-    assessable: bool
-    distances: np.ndarray
-    moment: float
-
-    def doubts(self, thresholds: Thresholds) -> tuple[str, ...]:
-        """Return why the match is not trusted as a prior; empty where it is."""
-        found = []
-        weights = self.importance if self.assessable else None
-        if weights is not None and weights.efficiency < thresholds.efficiency_trust:
-            found.append(
-                f"efficiency {weights.efficiency:.2f} of the matched prior, "
-                f"below {thresholds.efficiency_trust} (k-hat {weights.k_hat:.2f})"
-            )
-        distance = float(self.distances.max(initial=0.0))
-        limit = thresholds.distance_trust
-        if not distance <= limit:
-            found.append(f"margin of the matched prior off by {distance:.3f} sds, above {limit}")
-        elif not self.assessable and not self.moment <= thresholds.moment_trust:
-            found.append(
-                f"shape of the matched prior: third moment {self.moment:.2f} of the whitened draws, "
-                f"above {thresholds.moment_trust}"
-            )
-        return tuple(found)
+    found, limit = [], thresholds.distance_trust
+    if importance is not None and importance.efficiency < thresholds.efficiency_trust:
+        found.append(
+            f"efficiency {importance.efficiency:.2f} of the matched prior, "
+            f"below {thresholds.efficiency_trust} (k-hat {importance.k_hat:.2f})"
+        )
+    distance = float(distances.max(initial=0.0))
+    if not distance <= limit:
+        found.append(f"margin of the matched prior off by {distance:.3f} sds, above {limit}")
+    elif importance is None and not moment <= thresholds.moment_trust:
+        found.append(
+            f"shape of the matched prior: third moment {moment:.2f} of the whitened draws, "
+            f"above {thresholds.moment_trust}"
+        )
+    return tuple(found)
 
 
 def match_distances(
@@ -79,7 +65,9 @@ def match_distances(
     Returns
     -------
     tuple
-        Array [coordinate] of Wasserstein-1 distances, and the largest third moment of the whitened draws.
+        Array [coordinate] of Wasserstein-1 distances between the posterior's margins and the map's, in sds;
+        and the largest third moment, or excess kurtosis / 4, of the draws whitened by the map: the error
+        that the margins do not show. Both are 0 where the map is the posterior.
     """
     share = np.maximum(weights, 0.0)
     share = share / share.sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,15 +69,7 @@ class FitSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
-        return {
-            "sampler": "nutpie.nuts",
-            "chains": self.chains,
-            "tune": self.tune,
-            "draws": self.draws,
-            "target_accept": self.target_accept,
-            "attempts": self.attempts,
-            "ess": self.ess,
-        }
+        return {"sampler": "nutpie.nuts"} | asdict(self)
 
     def as_first(self) -> dict[str, Any]:
         """Return the settings that further attempts change, named ``first_...``."""

@@ -107,11 +107,11 @@ def step(start: Start, data: Data, options: Options) -> tuple[Belief, Info]:
         tree = trace.build(
             problem,
             found.draws,
+            found.sampled.calibration.weights,
             data.newest,
             before=before.matched if before is not None else None,
             seed=options.seed,
         )
-        trace.add_weights(tree, found.sampled.calibration.weights)
     further = advice(
         problem.graph,
         inlined=problem.inlined,

@@ -33,6 +33,7 @@ SUMMARY_SIZE = 20
 def build(
     problem: Problem,
     draws: Draws,
+    weights: np.ndarray,
     batch: Batch,
     *,
     before: MatchedPrior | None,
@@ -44,8 +45,8 @@ def build(
     ----------
     problem
         The step's model and compiled target.
-    draws
-        What the sampler returned.
+    draws, weights
+        The draws, and their weights [draw] in the match, chains one after the other.
     batch
         The newest batch.
     before
@@ -60,7 +61,8 @@ def build(
         they can be drawn.
     """
     graph, model = problem.graph, problem.graph.model
-    tree = assemble(graph, problem.coordinates, draws.quantities.named, draws.quantities.carried)
+    named, carried = draws.quantities.named, draws.quantities.carried
+    tree = assemble(graph, problem.coordinates, named, carried, weights)
     groups = {
         "sample_stats": _dataset(model, draws.stats, ("chain", "draw")),
         "observed_data": _observed(model),
@@ -79,15 +81,12 @@ def build(
     return tree
 
 
-def add_weights(tree: xr.DataTree, weights: np.ndarray) -> None:
-    """Add the weights [draw] under which the coordinates were matched, chains one after the other."""
-    dataset = tree["coordinates"].to_dataset()
-    dataset["weight"] = (("chain", "draw"), weights.reshape(dataset["u"].shape[:2]))
-    tree["coordinates"] = xr.DataTree(dataset)
-
-
 def assemble(
-    graph: ModelGraph, coordinates: Coordinates, values: dict[str, np.ndarray], carried: np.ndarray
+    graph: ModelGraph,
+    coordinates: Coordinates,
+    values: dict[str, np.ndarray],
+    carried: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> xr.DataTree:
     """Return a trace with the groups posterior and coordinates.
 
@@ -101,6 +100,8 @@ def assemble(
         Natural-scale draws [chain, draw, ...] by name.
     carried
         Draws [chain, draw, coordinate] that the next link's prior is matched to.
+    weights
+        Weights [draw] of these draws in the match, chains one after the other; equal ones by default.
     """
     group = xr.Dataset(
         {"u": (("chain", "draw", "coordinate"), carried)},
@@ -110,6 +111,8 @@ def assemble(
             "coordinate": coordinates.names,
         },
     )
+    if weights is not None:
+        group["weight"] = (("chain", "draw"), weights.reshape(carried.shape[:2]))
     posterior = _dataset(graph.model, values, ("chain", "draw"))
     return xr.DataTree.from_dict({"/posterior": posterior, "/coordinates": group})
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from lindley.batch.batch import Batch, load_batch
 from lindley.cache import Recent
 from lindley.errors import UnknownLink
-from lindley.inference.inputs import Segment, steps_back
+from lindley.inference.inputs import Data, Segment, steps_back
 from lindley.ledger import artifact_names
 from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.protocol import Ledger
@@ -180,26 +180,8 @@ def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin
     return Segment(start=cache(start), batches=cache(batches), count=len(made.links))
 
 
-@dataclass(frozen=True)
-class Newest:
-    """A chain's head with its newest batch, carried variables and constants.
-
-    Parameters
-    ----------
-    belief, batch
-        Of the head, and the newest one that it counts.
-    carried, constants
-        As genesis states them.
-    """
-
-    belief: Belief
-    batch: Batch
-    carried: tuple[str, ...]
-    constants: dict[str, float]
-
-
-def newest_belief(ledger: Ledger, declaration: Declaration) -> Newest:
-    """Read a chain's head and its newest batch.
+def newest_data(ledger: Ledger, declaration: Declaration) -> tuple[Belief, Data]:
+    """Return the belief of a chain's head, and its newest batch with what the chain's fits share.
 
     Raises
     ------
@@ -217,9 +199,9 @@ def newest_belief(ledger: Ledger, declaration: Declaration) -> Newest:
         )
     root = parse(genesis)["model"]
     newest = read_batches(ledger, declaration, counted[-1:])
-    return Newest(
-        belief=read_belief(ledger, chain.head)[1],
-        batch=in_context(ledger, declaration, counted[:-1], newest)[0],
+    return read_belief(ledger, chain.head)[1], Data(
+        declaration=declaration,
+        batches=in_context(ledger, declaration, counted[:-1], newest),
         carried=tuple(root["carried"]),
         constants=dict(root["constants"]),
     )

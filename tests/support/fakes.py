@@ -186,8 +186,8 @@ def _trace(plan: Plan, u: np.ndarray, rng: np.random.Generator) -> Any:
     graph: Any = SimpleNamespace(
         coordinates=COORDINATES, model=SimpleNamespace(named_vars_to_dims={}, coords={})
     )
-    tree = trace.assemble(graph, COORDINATES, {"theta": _expit(u[..., 0])}, u)
-    trace.add_weights(tree, np.full(CHAINS * DRAWS, 1 / (CHAINS * DRAWS)))
+    equal = np.full(CHAINS * DRAWS, 1 / (CHAINS * DRAWS))
+    tree = trace.assemble(graph, COORDINATES, {"theta": _expit(u[..., 0])}, u, equal)
     z = rng.standard_normal(500)
     before = rng.beta(2, 3, 500) if plan.prior is None else _expit(_from_prior(plan, z))
     tree["prior"] = trace.assemble(graph, COORDINATES, {"theta": before[None]}, u[:1, :500])["posterior"]

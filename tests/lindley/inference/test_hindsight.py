@@ -1,5 +1,7 @@
 """How good a match is, and what it did to the fit that started from it, against quadrature."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from scipy.special import digamma, polygamma
 from lindley.inference import hindsight
 from lindley.inference.diagnostics import Importance, Thresholds
 from lindley.inference.hindsight import Shift
-from lindley.inference.match_quality import Quality, match_distances
+from lindley.inference.match_quality import doubts, match_distances
 from lindley.prior.triangular import joint_normal
 
 COUNT = 1000
@@ -199,7 +201,8 @@ def test_the_moment_sees_a_shape_that_margins_do_not_show():
 
 
 def quality(efficiency=1.0, assessable=True, distance=0.0, moment=0.0):
-    return Quality(Importance(0.9, efficiency, 0.0, 0.0), assessable, np.array([0.0, distance]), moment)
+    importance = Importance(0.9, efficiency, 0.0, 0.0) if assessable else None
+    return partial(doubts, importance, np.array([0.0, distance]), moment)
 
 
 @pytest.mark.parametrize(
@@ -215,16 +218,16 @@ def quality(efficiency=1.0, assessable=True, distance=0.0, moment=0.0):
 )
 def test_doubts_name_what_exceeds_its_threshold_and_only_that(found, word):
     thresholds = Thresholds(efficiency_trust=0.9, distance_trust=0.1, moment_trust=0.5)
-    (doubt,) = found.doubts(thresholds)
+    (doubt,) = found(thresholds)
     assert word in doubt
-    assert not found.doubts(Thresholds(efficiency_trust=0.4, distance_trust=np.inf, moment_trust=np.inf)) or (
+    assert not found(Thresholds(efficiency_trust=0.4, distance_trust=np.inf, moment_trust=np.inf)) or (
         "nan" in doubt
     )
 
 
 def test_both_doubts_are_named_and_a_good_match_has_none():
     thresholds = Thresholds(efficiency_trust=0.9, distance_trust=0.1, moment_trust=0.5)
-    assert quality(efficiency=0.9, distance=0.1, moment=9.0).doubts(thresholds) == ()
-    # With local variables the efficiency is about those, and the moment decides.
-    assert quality(assessable=False, efficiency=0.1, moment=0.5).doubts(thresholds) == ()
-    assert len(quality(efficiency=0.1, distance=0.2).doubts(thresholds)) == 2
+    assert quality(efficiency=0.9, distance=0.1, moment=9.0)(thresholds) == ()
+    # Where importance sampling does not assess the match, the moment decides.
+    assert quality(assessable=False, efficiency=0.1, moment=0.5)(thresholds) == ()
+    assert len(quality(efficiency=0.1, distance=0.2)(thresholds)) == 2
