@@ -1,4 +1,4 @@
-"""Prior-data conflict: exact for normal models, and never blind where a batch tells little."""
+"""Prior-data conflict: exact for normal models, and sensitive where a batch is little informative."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_informed_directions_have_the_chi_squared_of_the_prior_predictive() -> N
     assert p_value([1.5, -0.7], [0.2, 0.5]) == pytest.approx(exact, rel=1e-6)
 
 
-def test_a_chain_that_knows_much_still_sees_a_batch_far_off() -> None:
+def test_a_long_chain_still_detects_a_distant_batch() -> None:
     # After 20 equal batches a posterior has 20/21 of the variance before; ten predictive sds off.
     variance = 20 / 21
     off = 10 * np.sqrt(1 - variance)
@@ -39,7 +39,7 @@ def test_a_chain_that_knows_much_still_sees_a_batch_far_off() -> None:
     assert p_value([0.1 * off], [variance]) > 0.5
 
 
-def test_one_pull_is_not_hidden_by_directions_that_the_batch_is_silent_about() -> None:
+def test_uninformed_directions_do_not_hide_one_pull() -> None:
     silent = [1.0] * 30
     alone, among = p_value([5.0], [0.1]), p_value([5.0, *[0.0] * 30], [0.1, *silent])
     assert among == pytest.approx(2 * alone, rel=1e-6)
@@ -51,14 +51,14 @@ def test_a_posterior_wider_than_its_prior_is_a_conflict_where_it_is_far_away() -
 
 
 @pytest.mark.parametrize("variance", [0.3, 0.9, 20 / 21, 0.999])
-def test_batches_from_the_prior_are_called_conflicts_no_more_often_than_the_level(variance: float) -> None:
+def test_the_false_positive_rate_is_at_most_the_level(variance: float) -> None:
     rng = np.random.default_rng(3)
     means = rng.normal(0, np.sqrt(1 - variance), size=(2000, 3))
     found = np.array([p_value(list(mean), [variance] * 3) for mean in means[:400]])
     assert (found < 0.05).mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
 
 
-def test_weights_count() -> None:
+def test_the_mean_is_weighted() -> None:
     z = normal(np.zeros(1), np.full(1, 0.5))
     weights = np.where(z[:, 0] > 0, 1.5, 0.5) / DRAWS
     mean = weights @ z[:, 0]

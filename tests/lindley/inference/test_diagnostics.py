@@ -1,4 +1,4 @@
-"""How well an sd is known, against closed forms."""
+"""Monte Carlo errors of sds and importance sampling, against closed forms."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def test_the_error_of_an_sd_is_that_of_independent_draws(law: stats.rv_frozen, k
     assert abs(found.mean() - exact) < 5 * found.std(ddof=1) / np.sqrt(40) + 0.02 * exact
 
 
-def test_the_error_says_by_how_much_sds_of_heavy_tails_really_differ() -> None:
+def test_the_error_is_the_spread_of_sds_of_heavy_tails() -> None:
     draws = stats.t(6).rvs((4, 500, 400), random_state=np.random.default_rng(2))
     spread = draws.std(axis=(0, 1)).std() / draws.std(axis=(0, 1)).mean()
     assert sd_errors(draws).mean() == pytest.approx(spread, rel=0.25)
 
 
-def test_what_does_not_move_has_no_error_and_scale_does_not_matter() -> None:
+def test_constants_have_no_error_and_scale_does_not_matter() -> None:
     rng = np.random.default_rng(3)
     x = rng.normal(size=(4, 300))
     found = sd_errors(np.stack([x, np.full_like(x, 7.0), 1e-100 * x, np.full_like(x, np.inf)], axis=-1))
@@ -36,12 +36,12 @@ def test_what_does_not_move_has_no_error_and_scale_does_not_matter() -> None:
     assert found[2] == pytest.approx(found[0])
 
 
-def test_an_sd_that_is_hardly_known_is_a_warning_that_names_it() -> None:
-    def said(error: float) -> tuple[str, ...]:
+def test_a_warning_names_the_variable_whose_sd_is_known_least() -> None:
+    def warnings(error: float) -> tuple[str, ...]:
         return cautions({"sd_error": error}, Thresholds(), assessable=True, least_known="tau")
 
-    assert said(0.05) == ()
-    assert said(0.07) == (
+    assert warnings(0.05) == ()
+    assert warnings(0.07) == (
         "the sd of tau has a Monte Carlo error of 7%, above 5%: quote its quantiles, or ask for more draws",
     )
 
@@ -56,7 +56,7 @@ def test_an_integral_is_known_where_the_map_is_close_to_the_target() -> None:
     assert abs(found.log_evidence - 3.0) < 5 * found.log_evidence_se
 
 
-def test_an_integral_that_the_weights_cannot_tell_is_not_given() -> None:
+def test_an_integral_that_the_weights_do_not_determine_is_nan() -> None:
     # As with hundreds of local variables: every one is matched well, all together are not.
     far = joint_normal(np.full(400, 0.1), 0.8 * np.eye(400))
     found = importance(far, normal_target, rng=np.random.default_rng(5))

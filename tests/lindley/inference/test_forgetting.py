@@ -154,7 +154,7 @@ def test_forgetting_takes_exactly_one_way_and_discounts_up_to_one(given):
         ({"forget": {"mu": Forgetting(discount=0.9)}, "rebase_every": 3}, "either forgetting or pooled"),
     ],
 )
-def test_a_policy_that_means_nothing_is_refused(given: dict[str, Any], expected):
+def test_a_policy_without_effect_is_refused(given: dict[str, Any], expected):
     with pytest.raises(DeclarationRefused, match=expected):
         Policy(**given)
     assert Policy(forget={"mu": Forgetting(discount=0.9)}).as_dict()["forget"] == {"mu": {"discount": 0.9}}
@@ -292,7 +292,7 @@ def test_the_scores_of_a_grid_are_the_closed_form(drifting):
         exact["nu"].learn(values(frame, False), 1.0)
 
 
-def test_a_drifting_mean_is_met_with_forgetting_and_predicted_better(drifting):
+def test_a_grid_forgets_under_a_drifting_mean_and_predicts_better(drifting):
     frames, (chain, fits), (static, _) = drifting
     assert fits[-1].belief.forgetting["discounts"]["mu"] < 1
     assert chain.head is not None

@@ -1,4 +1,4 @@
-"""What forgetting must not do: go beyond the first priors, trust bare numbers, compare unlike sums."""
+"""Limits of forgetting: prior sd caps, half-lives only by times, sums only over the same batches."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
 
 
 def two_means(batch: pd.DataFrame) -> pm.Model:
-    """Two means; batches tell about `nu` only in rows that are `seen`."""
+    """Two means; only rows that are `seen` are informative on `nu`."""
     with pm.Model() as model:
         mu, nu = pm.Normal("mu", 0, WIDTH), pm.Normal("nu", 0, WIDTH)
         seen = pm.Data("seen_values", batch["seen"].to_numpy().astype(float))
@@ -76,20 +76,20 @@ def sds(belief: Belief) -> np.ndarray:
     return found
 
 
-def test_what_no_batch_speaks_of_never_gets_wider_than_the_first_prior() -> None:
+def test_a_coordinate_without_data_never_gets_wider_than_the_first_prior() -> None:
     declaration = declared(forget={REST: Forgetting(discount=0.3)})
     batches = [batch(declaration, i, seen=2 if i == 0 else 0) for i in range(6)]
     chain, fits = run(declaration, batches)
-    # Without a ceiling the sd of nu would be 0.35 / 0.3^(5/2) = 7.1.
-    ceiling = fits[-1].belief.forgetting["prior_sd_caps"]["nu"]
+    # Without a cap the sd of nu would be 0.35 / 0.3^(5/2) = 7.1.
+    cap = fits[-1].belief.forgetting["prior_sd_caps"]["nu"]
     # Half the distance of two quantiles of 2,000 normal draws has a standard error of 2.7%.
-    assert ceiling == pytest.approx(WIDTH, rel=0.12)
-    assert sds(chain.head)[1] == pytest.approx(ceiling, rel=1e-6)  # type: ignore[arg-type]
+    assert cap == pytest.approx(WIDTH, rel=0.12)
+    assert sds(chain.head)[1] == pytest.approx(cap, rel=1e-6)  # type: ignore[arg-type]
     assert sds(chain.beliefs[1])[1] == pytest.approx(sds(chain.beliefs[0])[1] / np.sqrt(0.3), rel=1e-6)
     assert [set(f.belief.forgetting["prior_sd_caps"]) for f in fits] == [{"mu", "nu"}] * 6
 
 
-def test_a_belief_wider_than_the_ceiling_stays_as_it_is() -> None:
+def test_a_belief_wider_than_its_cap_is_unchanged() -> None:
     declaration = declared(forget={REST: Forgetting(discount=0.5)})
     chain, _ = run(declaration, [batch(declaration, 0)])
     assert chain.head is not None
@@ -101,7 +101,7 @@ def test_a_belief_wider_than_the_ceiling_stays_as_it_is() -> None:
     np.testing.assert_allclose(only_mu.map.linear[0], free.map.linear[0])
 
 
-def test_ceilings_follow_a_model_that_was_changed_and_stay_for_labels_that_left() -> None:
+def test_caps_follow_a_changed_model_and_stay_for_labels_that_left() -> None:
     declaration = declared(forget={REST: Forgetting(discount=0.5)})
     chain, (first,) = run(declaration, [batch(declaration, 0)])
     assert chain.head is not None
@@ -114,7 +114,7 @@ def test_ceilings_follow_a_model_that_was_changed_and_stay_for_labels_that_left(
     assert found["prior_sd_caps"]["mu"] == pytest.approx(WIDTH, rel=0.12)
 
 
-def test_a_half_life_does_not_go_by_bare_numbers() -> None:
+def test_a_half_life_needs_times_and_not_numbers() -> None:
     declaration = declared(forget={REST: Forgetting(half_life="10D", time="week")})
     with pytest.raises(
         DeclarationRefused, match=r"(?s)cannot be measured by the column 'week'.*without a unit"

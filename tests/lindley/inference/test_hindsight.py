@@ -1,4 +1,4 @@
-"""How good a match is, and what it did to the fit that started from it, against quadrature."""
+"""Quality of a match, and how much it shifted the fit that started from it, against quadrature."""
 
 from functools import partial
 
@@ -188,7 +188,7 @@ def test_distances_go_by_the_weights():
     assert match_distances(draws, equal(2 * DRAWS), matched, rng)[0][0] * draws.std() > 2
 
 
-def test_the_moment_sees_a_shape_that_margins_do_not_show():
+def test_the_moment_detects_a_shape_that_margins_do_not_show():
     rng = np.random.default_rng(8)
     # Signs that multiply to one: margins and covariance are those of a normal, the third moment is not.
     size = np.abs(rng.standard_normal((DRAWS, 3)))

@@ -1,4 +1,4 @@
-"""Replay and hindsight: where an update starts, and that going further back ends in the pooled answer."""
+"""Replay and hindsight: where an update starts, and convergence to the pooled answer further back."""
 
 from itertools import pairwise
 
@@ -77,7 +77,7 @@ def exact_score(links):
 
 
 def holds(found, links):
-    """Hold a fit's draws against the exact posterior of the first batches."""
+    """Compare a fit's draws with the exact posterior of the first batches."""
     k, n = np.array(COUNTS[:links]).T
     exact = beta_binomial(k, n)
     theta = found.draws.quantities.values["theta"]
@@ -179,7 +179,7 @@ def test_a_refit_in_memory_is_the_pooled_answer_and_the_chain_goes_on_from_it():
     assert (segment.start(), segment.batches()) == (None, chain.batches)
 
 
-def test_a_good_match_is_started_from():
+def test_an_update_starts_from_a_good_match():
     trusting = Thresholds(efficiency_trust=0.0, distance_trust=np.inf, shift_trust=np.inf)
     chain, fits = run(trusting, links=3)
     assert chain.replayed == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""Predictive draws: of the right distribution, independent, by one call where that can be."""
+"""Predictive draws: of the right distribution, independent, in one call where possible."""
 
 from __future__ import annotations
 

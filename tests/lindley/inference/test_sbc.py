@@ -1,4 +1,4 @@
-"""Posterior simulation-based calibration: right chains are uniform, broken ones are found out."""
+"""Posterior simulation-based calibration: correct chains have uniform ranks, broken ones are detected."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ def test_a_chain_of_correlated_coefficients_is_calibrated() -> None:
     assert (found.names, found.ranks.shape) == (("b[0]", "b[1]"), (30, 2))
 
 
-def test_beliefs_that_are_too_narrow_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each update counts what is known fourfold: after five, sds are eight times too small."""
+def test_too_narrow_beliefs_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each update counts its prior fourfold: after five, sds are eight times too small."""
     monkeypatch.setattr(fitting, "match", halved(fitting.match))
     found = run(TRIALS, trials(), simulations=20)
     assert not found.uniform, found.p_values
@@ -145,15 +145,15 @@ def test_beliefs_that_are_too_narrow_are_found_out(monkeypatch: pytest.MonkeyPat
     assert np.mean((found.ranks < 10) | (found.ranks > 89)) > 0.6
 
 
-def test_beliefs_without_correlations_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Along the direction that is hard to tell each update counts what is known twofold."""
+def test_beliefs_without_correlations_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Along the weakly identified direction each update counts its prior twofold."""
     monkeypatch.setattr(fitting, "match", independent(fitting.match))
     found = run(LINE, line(), updates=7, simulations=24)
     assert not found.uniform, found.p_values
 
 
-def test_a_chain_that_may_replay_mends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beliefs that are too narrow are no good match, and are not started from."""
+def test_replay_corrects_too_narrow_beliefs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too narrow beliefs are not trusted, so that no update starts from them."""
     fits = spied(monkeypatch)
     monkeypatch.setattr(fitting, "match", halved(fitting.match))
     run(dataclasses.replace(TRIALS, policy=Policy()), trials(), updates=3, simulations=1)
@@ -251,7 +251,7 @@ def outcomes(*names: str, total: bool = False) -> Callable[[pd.DataFrame], pm.Mo
 
 
 @pytest.mark.parametrize(
-    ("build", "observed", "said"),
+    ("build", "observed", "found"),
     [
         (outcomes("one", "two"), ("y",), "variables one, two; columns y"),
         (outcomes("one"), (), "none declared"),
@@ -259,13 +259,13 @@ def outcomes(*names: str, total: bool = False) -> Callable[[pd.DataFrame], pm.Mo
         (outcomes("y", total=True), ("y",), "for 20 rows"),
     ],
 )
-def test_outcomes_that_cannot_be_told_are_refused(
-    build: Callable[..., pm.Model], observed: tuple[str, ...], said: str
+def test_unidentifiable_outcomes_are_refused(
+    build: Callable[..., pm.Model], observed: tuple[str, ...], found: str
 ) -> None:
     declaration = dataclasses.replace(LINE, build=build, carried=("mu",), observed=observed)
     with pytest.raises(ModelRefused, match="cannot be simulated") as caught:
         run(declaration, line())
-    assert said in caught.value.found
+    assert found in caught.value.found
 
 
 # -- the test of uniformity ---------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def made_of(ranks: np.ndarray, level: float = LEVEL) -> SbcResult:
 
 
 @pytest.mark.parametrize(("level", "coordinates"), [(0.01, 1), (0.2, 1), (0.2, 4)])
-def test_uniform_ranks_are_called_so_but_for_the_level(level: float, coordinates: int) -> None:
+def test_uniform_ranks_are_rejected_at_the_level(level: float, coordinates: int) -> None:
     rng, replicates = np.random.default_rng(17), 400
     calls = [
         made_of(rng.integers(0, RANKED + 1, (60, coordinates)), level).uniform for _ in range(replicates)
@@ -292,7 +292,7 @@ def test_uniform_ranks_are_called_so_but_for_the_level(level: float, coordinates
     [(2.0, 1.0), (1.0, 2.0), (0.3, 0.3), (4.0, 4.0)],
     ids=["too low", "too high", "too narrow", "too wide"],
 )
-def test_ranks_that_lean_or_bend_are_not(a: float, b: float) -> None:
+def test_skewed_ranks_are_rejected(a: float, b: float) -> None:
     rng = np.random.default_rng(18)
     for _ in range(20):
         skewed = (rng.beta(a, b, 100) * (RANKED + 1)).astype(int)

@@ -93,7 +93,7 @@ def test_true_state_goes_on_from_batch_to_batch(monkeypatch: pytest.MonkeyPatch)
     assert max(map(abs, shocks)) < 5
 
 
-def test_labels_that_left_are_no_hindrance_and_new_ones_are_refused() -> None:
+def test_labels_that_left_are_accepted_and_new_ones_are_refused() -> None:
     declaration = declared(groups, "theta")
     both = template(declaration, "aabb")
     belief = fit(Start(), data(declaration, both), Options(seed=1, settings=SETTINGS)).belief

@@ -1,4 +1,4 @@
-"""The update step against exact answers, and its promises: seeded, pure, gated."""
+"""The update step against exact answers, and its guarantees: seeded, pure, gated; adopted traces."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +8,16 @@ import pandas as pd
 import pyarrow as pa
 import pymc as pm
 import pytest
+from xarray import DataTree
 
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import CoordinatesMismatch, FitFailed
+from lindley.inference.fit import Provenance
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings
-from lindley.inference.step import step
+from lindley.inference.step import adopt, step
 from lindley.model.declaration import Declaration
+from lindley.model.graph import build, take_apart
 from lindley.prior.belief import Belief
 from lindley.seeds import derive_seed
 
@@ -40,7 +43,7 @@ def run(prior, frame, declaration, carried, seed=1, settings=SETTINGS):
 
 
 def known_noise(batch: pd.DataFrame) -> pm.Model:
-    """Two group means with known noise: conjugate, so that every figure has a closed form."""
+    """Two group means with known noise: conjugate, so that every metric has a closed form."""
     groups = ["a", "b"]
     with pm.Model(coords={"group": groups}) as model:
         mu = pm.Normal("mu", 1.0, 2.0, dims="group")
@@ -165,7 +168,7 @@ def test_new_labels_of_a_joint_prior_are_refused_by_name(two_links):
 
 
 def growing(batch: pd.DataFrame) -> pm.Model:
-    """A level that grows by a known amount per row: what passes on is the level at the end."""
+    """A level that grows by a known amount per row: the level at the end is carried forward."""
     with pm.Model() as model:
         level = pm.Normal("level", 0, 1)
         y = pm.Data("y_values", batch["y"].to_numpy())
@@ -175,7 +178,7 @@ def growing(batch: pd.DataFrame) -> pm.Model:
     return model
 
 
-def test_state_passes_on_through_a_derived_quantity():
+def test_state_is_carried_forward_by_a_derived_quantity():
     declaration = declared(growing, carry={"level": "level_end"})
     rng = np.random.default_rng(5)
     y = 0.7 + np.arange(1, 7) + rng.normal(0, 0.5, 6)
@@ -286,7 +289,7 @@ def one_mean(batch: pd.DataFrame) -> pm.Model:
     return model
 
 
-def test_a_fit_goes_on_until_the_asked_effective_draws_are_there():
+def test_a_fit_is_repeated_until_it_has_the_wanted_ess():
     short = FitSettings(chains=2, tune=200, draws=800, attempts=3, ess=1)
     long = replace(short, ess=2000)
     batch = rows([0.1, 0.4, -0.3])
@@ -302,8 +305,39 @@ def test_a_fit_goes_on_until_the_asked_effective_draws_are_there():
     assert sampler["draws"] > long.draws
 
 
-def test_effective_draws_that_stay_away_are_no_refusal():
+def test_an_ess_below_the_wanted_one_is_no_refusal():
     asked = FitSettings(chains=2, tune=200, draws=800, attempts=1, ess=10**6)
     _, info = run(None, rows([0.1]), declared(one_mean), ("mu",), settings=asked)
     assert info.fit.provenance.sampler["attempt"] == 1
     assert info.gate.passed
+
+
+def adopted(tree, draws=None):
+    """Adopt a fit's own trace, as if it had been sampled elsewhere."""
+    declaration = declared(one_mean)
+    graph = take_apart(declaration, build(declaration, rows([0.1, 0.4, -0.3])), ("mu",))
+    found = DataTree.from_dict({"/posterior": tree["posterior"].dataset.isel(draw=slice(draws))})
+    return adopt(found, graph, {"source": "elsewhere"}, Options(seed=1))
+
+
+def test_an_adopted_trace_is_assessed_as_a_fit_is():
+    belief, info = run(None, rows([0.1, 0.4, -0.3]), declared(one_mean), ("mu",))
+    same, other = adopted(info.trace)
+    for name in ("r_hat_max", "ess_bulk_min", "ess_tail_min", "sd_error", "doubt", "drift", "replayed"):
+        assert other.metrics[name] == pytest.approx(info.metrics[name])
+    assert other.metrics["match_distance"] < 0.1
+    assert other.metrics.keys() < info.metrics.keys()
+    assert (other.gate.passed, same.trusted, same.covered) == (True, True, 1)
+    np.testing.assert_allclose(same.matched.map.loc, belief.matched.map.loc, atol=0.05)
+    assert other.fit.provenance == Provenance(sampler={"source": "elsewhere"})
+    with pytest.raises(ValueError, match="unknown"):
+        _ = other.fit.problem
+
+
+def test_an_adopted_trace_with_too_few_draws_passes_with_warnings():
+    _, info = run(None, rows([0.1, 0.4, -0.3]), declared(one_mean), ("mu",))
+    belief, other = adopted(info.trace, draws=20)
+    assert other.gate.passed
+    assert other.gate.reasons == ()
+    assert any("ESS" in warning for warning in other.gate.warnings)
+    assert belief.budget == pytest.approx(2 / other.metrics["match_ess"])

@@ -1,4 +1,4 @@
-"""Where an update starts and how a link came about, on chains made by hand; context from a ledger."""
+"""Where an update starts and how a link came about, on synthetic chains; context from a ledger."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ def numbers(found: Origin) -> tuple[int, tuple[int, ...]]:
         ("iuuXx", 2, (4, (5,))),
     ],
 )
-def test_untrusted_links_are_walked_over_up_to_the_window(
+def test_an_update_starts_before_untrusted_links_within_the_window(
     letters: str, window: int, start: tuple[int, tuple[int, ...]]
 ) -> None:
     assert numbers(starting_point(chain_of(letters), window)) == start
 
 
 @given(st.text("ux", max_size=10), st.integers(0, 12))
-def test_with_updates_alone_it_is_what_a_chain_in_memory_does(letters: str, window: int) -> None:
+def test_with_updates_alone_a_chain_in_memory_starts_at_the_same_link(letters: str, window: int) -> None:
     matched: Any = None
     beliefs = tuple(Belief(matched, 0.0, trusted=letter == "u") for letter in letters)
     batches: Any = tuple(range(len(letters)))
