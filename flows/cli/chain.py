@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from flows import environment
 from flows.cli.output import Json, out, print_json, reported, table
+from lindley.ledger.chain import Status
 from lindley.report.numbers import MISSING, format_number
 from lindley.workspace import Workspace
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
 _WIDE_ONLY = {"R-hat", "ESS bulk", "ESS tail"}
-_STYLES = {"accepted": "green", "quarantined": "yellow", "superseded": "dim"}
+_STYLES = {Status.ACCEPTED: "green", Status.QUARANTINED: "yellow", Status.SUPERSEDED: "dim"}
 
 
 def register(app: typer.Typer) -> None:
@@ -53,34 +54,34 @@ def log(
 
 
 def print_log(chain: str, views: list[LinkView]) -> None:
-    """Print links like commits: what it is, then what came in and how the fit went."""
+    """Print links like commits: identity and status, then the batch and its fit, then amendments."""
     if not views:
         out.print(f"{escape(chain)} has no link yet.")
     for view in views:
         place = f"link {view.number}" if view.number else f"version {view.version}"
-        verdict = "gate passed" if view.status == "accepted" else view.status
+        status = "gate passed" if view.status == Status.ACCEPTED else view.status
         colour = _STYLES[view.status]
         created = view.created[:16].replace("T", " ")
         heading = f"[bold]{place:8}[/bold] [yellow]{view.record_digest[:12]}[/yellow]  {escape(view.kind)}"
-        out.print(f"{heading}  [{colour}]{verdict}[/{colour}]  [dim]{escape(created)}[/dim]", soft_wrap=True)
+        out.print(f"{heading}  [{colour}]{status}[/{colour}]  [dim]{escape(created)}[/dim]", soft_wrap=True)
         rows = f"{view.rows:,} row{'' if view.rows == 1 else 's'}"
         batch = f"{view.origin}, {rows}" if view.batch_digest else view.origin or "no batch"
         out.print(f"         {escape(batch)}  [dim]{_fit(view)}[/dim]", soft_wrap=True)
-        for sentence in acts_of(view):
+        for sentence in amendments_of(view):
             out.print(f"         [cyan]{escape(sentence)}[/cyan]", soft_wrap=True)
         for reason in view.reasons:
             out.print(f"         [yellow]{escape(reason)}[/yellow]", soft_wrap=True)
 
 
-def acts_of(view: LinkView) -> list[str]:
-    """Say what a link takes out, and whether its own batch still counts."""
-    said = []
+def amendments_of(view: LinkView) -> list[str]:
+    """Return sentences on what a link takes out, and on whether its own batch still counts."""
+    found = []
     if view.retracted:
-        said.append(f"takes out {', '.join(f'link {number}' for number in view.retracted)}")
+        found.append(f"takes out {', '.join(f'link {number}' for number in view.retracted)}")
     if view.batch_digest and view.number and not view.counted:
         by = f", taken out by link {view.taken_out_by}" if view.taken_out_by else ""
-        said.append(f"no longer counted{by}")
-    return said
+        found.append(f"no longer counted{by}")
+    return found
 
 
 def _fit(view: LinkView) -> str:
@@ -129,7 +130,7 @@ def _print_link(link: Link) -> None:
     view, record = link.view, link.record
     out.print(f"[bold]{escape(link.chain)}[/bold] link {view.number}, version {view.version}, {view.kind}")
     gate = record["gate"]
-    verdict = "[green]passed[/green]" if gate["passed"] else "[yellow]failed[/yellow]"
+    assessment = "[green]passed[/green]" if gate["passed"] else "[yellow]failed[/yellow]"
     batch = record["batch"]
     dropped = batch["dropped"] if batch else None
     left_out = f", {dropped['rows']} more were counted already" if dropped else ""
@@ -143,9 +144,9 @@ def _print_link(link: Link) -> None:
     }
     for label, value in lines.items():
         out.print(f"  {label:9}{escape(str(value))}", soft_wrap=True)
-    for sentence in acts_of(view):
+    for sentence in amendments_of(view):
         out.print(f"  {'counts':9}{escape(sentence)}", soft_wrap=True)
-    out.print(f"  {'gate':9}{verdict}")
+    out.print(f"  {'gate':9}{assessment}")
     for sentence in (*gate["reasons"], *gate["warnings"]):
         out.print(f"           [yellow]{escape(sentence)}[/yellow]", soft_wrap=True)
     rows = parameter_rows(link.summary())

@@ -8,5 +8,5 @@ MATCHED_PRIOR = "matched_prior.nc"
 MODEL = "model.py"
 AUDIT = "audit.csv"
 SIGNATURE = "signature.dsse.json"
-#: Folder of the pictures, which are views of the trace and no part of the record.
+#: Folder of the plots, which are drawn from the trace and not part of the record.
 PLOTS = "plots/"

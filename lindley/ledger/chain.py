@@ -5,8 +5,8 @@ The chain is defined by walking the registered versions in number order. A versi
 that was sent twice) or quarantined. Version numbers are unique and grow, so every reader comes to the
 same chain.
 
-What a link's belief counts follows from the links alone (`Chain.counted`): acts take batches out, put
-others in their place or go back to what an earlier link counted, and nothing is ever deleted.
+What a link's belief counts follows from the links alone (`Chain.counted`): amendments take batches
+out, put others in their place or go back to what an earlier link counted. Nothing is ever deleted.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class Version:
         Smallest and largest value of each key column (see `Batch.key_ranges`).
     retracted
         Record digests of the links whose batches it takes out (kinds ``retract`` and ``correct``).
-    figures
+    metrics
         Scalar results shown in the log.
     source
-        Where the registry says that the servable belief is; empty where the ledger does not say.
+        Address of the servable belief in the registry; empty if the ledger does not state it.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""What a ledger must do: the one boundary between the core and where beliefs are kept.
+"""What a ledger must do: the one boundary between the core and the place where beliefs are kept.
 
 The order in which a link comes into being is the caller's (`lindley.operations.plan`): artifacts, read back
 and verified; then the version, with all its tags in the call that creates it; then the head hint.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,17 +46,19 @@ class Run:
     origin: str = ""
 
 
+class RunStatus(StrEnum):
+    """Whether a run is open, and how it ended."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    KILLED = "killed"
+
+
 @dataclass(frozen=True)
 class RunState:
-    """What a run holds, as read back.
+    """What a run holds, as read back."""
 
-    Parameters
-    ----------
-    status
-        ``running``, ``finished`` or ``killed``.
-    """
-
-    status: str
+    status: RunStatus
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
 
@@ -108,9 +111,9 @@ class Ledger(Protocol):
         """Return the size in bytes of every artifact of a run by path."""
 
     def close_run(
-        self, run_id: str, status: str, state: str = "", metrics: Mapping[str, float] | None = None
+        self, run_id: str, status: RunStatus, state: str = "", metrics: Mapping[str, float] | None = None
     ) -> None:
-        """End a run as ``finished`` or ``killed``; `state` says why, e.g. ``abandoned``.
+        """End a run as `RunStatus.FINISHED` or `RunStatus.KILLED`; `state` is a `Status`, or empty.
 
         `metrics` are those that were not known when it was opened.
         """
@@ -137,7 +140,7 @@ class Ledger(Protocol):
         """Return the ids of open runs whose process died on this machine."""
 
     def registered_runs(self, chain: str) -> list[str]:
-        """Return the ids of runs that were closed as ``accepted`` or ``quarantined``: each has a version."""
+        """Return the ids of runs with the state ``accepted`` or ``quarantined``: each has a version."""
 
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
         """Return addresses of the run and version for people; empty where nothing serves pages."""

@@ -145,7 +145,7 @@ def read_rows(ledger: Ledger, link: ChainLink) -> pa.Table:
     LedgerCorrupt
         If they are missing, unreadable, or have another digest.
     """
-    from lindley.batch.digest import content_digest  # as the module says
+    from lindley.batch.digest import content_digest  # see the module's docstring
     from lindley.batch.parquet_format import read_stored
 
     with downloaded(ledger, link.version.run_id, artifact_names.BATCH) as path:
@@ -166,7 +166,7 @@ def read_summary(ledger: Ledger, link: ChainLink, record: dict[str, Any]) -> pd.
     LedgerCorrupt
         If it is missing, unreadable, or has another digest.
     """
-    import pandas as pd  # as the module says
+    import pandas as pd  # see the module's docstring
 
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         what, run_id = f"The summary of link {link.number}", link.version.run_id
@@ -199,7 +199,7 @@ def read_belief(ledger: Ledger, link: ChainLink) -> tuple[dict[str, Any], Belief
     LedgerCorrupt
         If one of them is not what the record states.
     """
-    from lindley.ledger.netcdf import read_matched_prior  # as the module says
+    from lindley.ledger.netcdf import read_matched_prior  # see the module's docstring
 
     record = read_record(ledger, link)
     with downloaded(ledger, link.version.run_id, artifact_names.MATCHED_PRIOR) as path:
@@ -211,7 +211,7 @@ def read_belief(ledger: Ledger, link: ChainLink) -> tuple[dict[str, Any], Belief
 
 def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
     """Return the belief that a record and its matched prior state."""
-    from lindley.prior.belief import Belief  # as the module says
+    from lindley.prior.belief import Belief  # see the module's docstring
 
     metrics = record["metrics"]
     return Belief(

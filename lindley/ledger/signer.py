@@ -17,7 +17,7 @@ def signer_from_environment() -> CryptoSigner | None:
     """Return the signer that the environment names; see `lindley.ledger.signing.signer_from_environment`."""
     if not os.environ.get(KEY_VARIABLE, "").strip():
         return None
-    from lindley.ledger import signing  # only whoever signs waits for the cryptography
+    from lindley.ledger import signing  # only signing waits for the cryptography
 
     return signing.signer_from_environment()
 

@@ -17,9 +17,9 @@ from lindley import failpoints
 from lindley.errors import AccessRefused, LedgerCorrupt
 from lindley.ledger import bundle
 from lindley.ledger.bundle import Content
-from lindley.ledger.chain import Chain, Version, version_tags
+from lindley.ledger.chain import Chain, Status, Version, version_tags
 from lindley.ledger.netcdf import file_digests
-from lindley.ledger.protocol import Ledger, Run
+from lindley.ledger.protocol import Ledger, Run, RunStatus
 from lindley.ledger.reading import read_chain
 from lindley.ledger.signer import sign_record, signer_from_environment
 from lindley.report.note import NotedLink, link_note
@@ -54,7 +54,7 @@ class LoggedLink:
 class Registered:
     """What became of a logged link: ``accepted``, ``quarantined`` or ``superseded``."""
 
-    status: str
+    status: Status
     chain: str
     link: int | None
     version: int | None
@@ -160,7 +160,7 @@ def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
     with logged.phases(REGISTER):
         registered = _registered_as(ledger, logged)
     seconds = logged.phases.metrics(LOG, REGISTER) | as_metrics({TOTAL: logged.phases.total()})
-    ledger.close_run(logged.run_id, "finished", registered.status, seconds)
+    ledger.close_run(logged.run_id, RunStatus.FINISHED, registered.status, seconds)
     if registered.version is not None:
         failpoints.reach("closed")
     return registered
@@ -183,7 +183,7 @@ def _registered_as(ledger: Ledger, logged: LoggedLink) -> Registered:
     if found is None:
         if chain.head_digest != logged.previous:
             # The race is lost already: a version would only be one more that is no link.
-            return _registered(ledger, logged, "superseded", None, None)
+            return _registered(ledger, logged, Status.SUPERSEDED, None, None)
         failpoints.reach("head-checked")
         number = ledger.register(
             logged.chain, logged.run_id, version_tags(logged.record, logged.record_digest), logged.note
@@ -191,7 +191,7 @@ def _registered_as(ledger: Ledger, logged: LoggedLink) -> Registered:
         failpoints.reach("versioned")
         chain = read_chain(ledger, logged.chain, genesis)
         # Not by its number: of a create that was sent twice that is the second one's.
-        found = _version_of(chain, logged) or ("superseded", None, number)
+        found = _version_of(chain, logged) or (Status.SUPERSEDED, None, number)
     status, link, number = found
     if new and chain.head is not None and chain.head.number == link:
         # Not read first: the link is new, so that it points elsewhere.
@@ -202,16 +202,16 @@ def _registered_as(ledger: Ledger, logged: LoggedLink) -> Registered:
     return _registered(ledger, logged, status, link, number)
 
 
-def _version_of(chain: Chain, logged: LoggedLink) -> tuple[str, int | None, int] | None:
+def _version_of(chain: Chain, logged: LoggedLink) -> tuple[Status, int | None, int] | None:
     """Return status, link and number of the version that a logged link has; None where it has none.
 
     Its run tells it from the same record of another writer: what is copied has the same bytes each time.
     """
     mine = (logged.record_digest, logged.run_id)
-    found: list[tuple[str, int | None, Version]] = []
-    found += [("accepted", link.number, link.version) for link in chain.own]
-    found += [("quarantined", None, version) for version in chain.quarantined]
-    found += [("superseded", None, version) for version in chain.superseded]
+    found: list[tuple[Status, int | None, Version]] = []
+    found += [(Status.ACCEPTED, link.number, link.version) for link in chain.own]
+    found += [(Status.QUARANTINED, None, version) for version in chain.quarantined]
+    found += [(Status.SUPERSEDED, None, version) for version in chain.superseded]
     own = (item for item in found if (item[2].record, item[2].run_id) == mine)
     return next(((status, link, version.number) for status, link, version in own), None)
 
@@ -228,12 +228,12 @@ def complete(ledger: Ledger, name: str, chain: Chain) -> None:
 
 def _complete(ledger: Ledger, name: str, chain: Chain) -> None:
     _move_hint(ledger, name, chain)
-    states = {version.run_id: "superseded" for version in chain.superseded}
-    states |= {version.run_id: "quarantined" for version in chain.quarantined}
-    states |= {link.version.run_id: "accepted" for link in chain.own}
+    states = {version.run_id: Status.SUPERSEDED for version in chain.superseded}
+    states |= {version.run_id: Status.QUARANTINED for version in chain.quarantined}
+    states |= {link.version.run_id: Status.ACCEPTED for link in chain.own}
     for run_id in ledger.dead_runs(name):
-        state = states.get(run_id, "abandoned")
-        ledger.close_run(run_id, "killed" if state == "abandoned" else "finished", state)
+        state = states.get(run_id, Status.ABANDONED)
+        ledger.close_run(run_id, RunStatus.KILLED if state == Status.ABANDONED else RunStatus.FINISHED, state)
 
 
 def _move_hint(ledger: Ledger, name: str, chain: Chain) -> None:
@@ -251,7 +251,7 @@ def _verify_upload(ledger: Ledger, run_id: str, written: dict[str, str], folder:
     if held == written:
         return
     wrong = sorted(path for path in written.keys() | held.keys() if written.get(path) != held.get(path))
-    ledger.close_run(run_id, "killed", "corrupt")
+    ledger.close_run(run_id, RunStatus.KILLED, Status.CORRUPT)
     raise LedgerCorrupt(
         "The artifact store did not return what was written to it",
         expected=f"{len(written)} files with the digests they were written with",
@@ -319,7 +319,7 @@ def _note(
         kind=content.kind,
         number=link if content.info.gate.passed else None,
         prior=prior_link,
-        status="accepted" if content.info.gate.passed else "quarantined",
+        status=Status.ACCEPTED if content.info.gate.passed else Status.QUARANTINED,
         batch=content.batch,
         taken_out=taken_out,
     )
@@ -328,7 +328,7 @@ def _note(
 
 
 def _registered(
-    ledger: Ledger, logged: LoggedLink, status: str, link: int | None, version: int | None
+    ledger: Ledger, logged: LoggedLink, status: Status, link: int | None, version: int | None
 ) -> Registered:
     urls = ledger.urls(logged.chain, logged.run_id, version)
     return Registered(

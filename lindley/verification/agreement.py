@@ -1,4 +1,4 @@
-"""Whether two sets of draws are of one posterior, as far as their Monte Carlo errors tell."""
+"""Test whether two sets of draws come from one posterior, given their Monte Carlo errors."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import xarray as xr
 from arviz_stats.base import array_stats
 from scipy import stats
 
-#: Probability that two fits of one posterior are said to differ, over all comparisons of a link together.
+#: Probability that two fits of one posterior are reported as different, over all comparisons of a link.
 LEVEL = 1e-4
 
 
 def disagreements(one: xr.DataTree, two: xr.DataTree) -> list[str]:
-    """Say in which coordinates two traces differ by more than their Monte Carlo errors allow.
+    """Return in which coordinates two traces differ by more than their Monte Carlo errors allow.
 
     Means and standard deviations of every coordinate are compared, of the plain draws and of the weighted
     ones: of weights that calibrate the draws, the error is at most that of plain draws. A difference is
@@ -41,7 +41,7 @@ def disagreements(one: xr.DataTree, two: xr.DataTree) -> list[str]:
     ):
         error = np.sqrt(errors[0] ** 2 + errors[1] ** 2)
         distance = np.abs(a - b) / np.where(error > 0, error, np.finfo(float).tiny)
-        # What is not finite on both sides alike is a difference as well.
+        # Values that are not finite differ as well.
         for kind, coordinate in np.argwhere(~(distance <= most) & ~((a == b) & np.isfinite(a))):
             found.append(
                 f"{what} of coordinate {coordinate + 1} of the {('plain', 'weighted')[kind]} draws: "

@@ -149,7 +149,7 @@ def _links(report: Report, checks: Checks) -> Sequence[int]:
 
 
 def _key(path: Path) -> Any:
-    from lindley.ledger.signing import public_key  # only whoever checks signatures waits for the cryptography
+    from lindley.ledger.signing import public_key  # only checking signatures waits for the cryptography
 
     return public_key(path)
 

@@ -1,4 +1,4 @@
-"""Files of runs: on this disk, or wherever the tracking server says."""
+"""Store and fetch the files of runs: on this disk, or where the tracking server has them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from lindley import failpoints
 from lindley.cache import Recent
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import paths
+from lindley.ledger.mlflow.client import pages
 from lindley.ledger.mlflow.failures import missing, refused_with, translated
 
 #: What never changes of runs, by tracking server and run id: a process reads the same links again and again.
 _infos: Recent[RunInfo] = Recent(2**23, lambda _: 2**11)
-#: What MLflow says of a run id that nobody has, and of one that nobody can have.
+#: MLflow's error codes for a run id that does not exist, and for one that cannot exist.
 NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
 
 
@@ -77,7 +78,7 @@ class Artifacts:
             raise missing(run_id, path) from error
 
     def _fetch(self, run_id: str, path: str, folder: Path) -> Path:
-        """Fetch through the artifact store's client, which says alike that a file or the store is missing."""
+        """Fetch through the artifact store's client, which reports a missing file like a missing store."""
         try:
             with translated("fetch an artifact", store=True):
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
@@ -103,7 +104,7 @@ class Artifacts:
                 yield item.path, int(item.file_size or 0)
 
     def folder(self, run_id: str) -> Path | None:
-        """Return where a run's artifacts are on this disk; None when only a server can say.
+        """Return where a run's artifacts are on this disk; None if only a server can resolve it.
 
         MLflow keeps absolute paths. An embedded ledger is looked up by its layout below the working
         folder, mlartifacts/<folder of the experiment>/<run>/artifacts, so that a moved one is found and
@@ -126,22 +127,19 @@ class Artifacts:
 
         Experiments that are elsewhere on purpose have another layout.
         """
-        token: str | None = None
-        while self._together:
-            with translated("list the experiments"):
-                page = self.client.search_experiments(ViewType.ALL, page_token=token)
-            for experiment in page:
-                path = paths.local(experiment.artifact_location)
-                own = paths.here(path, self.root, 1) if path else None
-                if path and own and own.resolve() != path.resolve():
-                    return path.parents[1]
-            token = page.token
-            if not token:
-                break
+        if not self._together:
+            return None
+        with translated("list the experiments"):
+            every = pages(lambda token: self.client.search_experiments(ViewType.ALL, page_token=token))
+            places = [paths.local(experiment.artifact_location) for experiment in every]
+        for path in filter(None, places):
+            own = paths.here(path, self.root, 1)
+            if own and own.resolve() != path.resolve():
+                return path.parents[1]
         return None
 
     def info(self, run_id: str) -> RunInfo:
-        """Return what never changes of a run: its experiment, and where its artifacts are. Asked for once.
+        """Return what never changes of a run: its experiment, and where its artifacts are. Requested once.
 
         Raises
         ------
@@ -161,7 +159,7 @@ class Artifacts:
         return found
 
     def remember(self, info: RunInfo) -> None:
-        """Take note of a run that was read or opened, so that nobody asks for it again."""
+        """Remember a run that was read or opened, so that it is not requested again."""
         _infos.put(self._key(info.run_id), info)
 
     def _key(self, run_id: str) -> tuple[str, str]:

@@ -19,14 +19,14 @@ _OF_SERVERS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 
 @contextmanager
 def translated(what: str, *, store: bool = False) -> Iterator[None]:
-    """Raise what MLflow raises as one paragraph that says what to do.
+    """Raise MLflow's errors as Lindley's, one paragraph that states what to do.
 
     Parameters
     ----------
     what
         What was tried, as in "MLflow refused or failed to ...".
     store
-        Whether an artifact store is spoken to: the clients of buckets have errors of their own kinds.
+        Whether the call goes to an artifact store: the clients of buckets raise errors of their own types.
     """
     try:
         yield
@@ -35,16 +35,16 @@ def translated(what: str, *, store: bool = False) -> Iterator[None]:
     except Exception as error:
         if not store and not isinstance(error, _OF_SERVERS):
             raise
-        said = public(str(error))
-        found = (said.strip().splitlines() or [type(error).__name__])[0][:300]
-        cause = error if said == str(error) else None  # a traceback in a log would show the secret
+        text = public(str(error))
+        found = (text.strip().splitlines() or [type(error).__name__])[0][:300]
+        cause = error if text == str(error) else None  # a traceback in a log would show the secret
         if _forbidden(error):
             raise AccessRefused(
                 f"You may not {what}",
                 expected="a user who may, in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (of a "
                 "bucket: in its own variables)",
                 found=found,
-                todo="ask whoever manages the server for the permission EDIT on the chain's registered model "
+                todo="ask the server's administrator for the permission EDIT on the chain's registered model "
                 "and experiment; READ is enough to load, log and verify",
             ) from cause
         raise LedgerUnavailable(
@@ -55,7 +55,7 @@ def translated(what: str, *, store: bool = False) -> Iterator[None]:
 
 
 def _forbidden(error: Exception) -> bool:
-    """Whether the other side knows who asks, or wants to, and says no."""
+    """Whether the other side refused this user, or an anonymous one."""
     if isinstance(error, MlflowException):
         return refused_with(error, PERMISSION_DENIED, UNAUTHENTICATED)
     # requests has an object there, botocore a dictionary.

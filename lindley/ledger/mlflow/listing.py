@@ -1,4 +1,4 @@
-"""The versions of a registered model: all of them, or those that came since this process listed them."""
+"""List the versions of a registered model: all of them, or those since this process listed them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from lindley.cache import Recent
 from lindley.ledger.chain import Version, read_version
+from lindley.ledger.mlflow.client import pages
 from lindley.ledger.mlflow.failures import refused_with
 
 #: By server and model. A version takes some 2 kB.
@@ -22,8 +23,8 @@ def versions_of(client: MlflowClient, where: str, model: str, *, fresh: bool) ->
     """Return the versions of a model in number order.
 
     Versions are never changed and never reused, so a long-lived process asks only for those since its last
-    listing, as long as the newest one that it knows is still what it was. What somebody changed below that
-    one is for `fresh` listings, which `lindley verify` takes.
+    listing, as long as the newest one that it knows is unchanged. `fresh` listings, which `lindley verify`
+    takes, also find changes below that one.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def versions_of(client: MlflowClient, where: str, model: str, *, fresh: bool) ->
 
 
 def _since(client: MlflowClient, model: str, known: tuple[Version, ...]) -> tuple[Version, ...] | None:
-    """Return what is known and what came since; None where that has to be listed anew."""
+    """Return what is known and what came since; None if all of them must be listed again."""
     last = known[-1]
     try:
         newer = _search(client, f"name='{model}' and version_number >= {last.number}")
@@ -56,14 +57,8 @@ def _since(client: MlflowClient, model: str, known: tuple[Version, ...]) -> tupl
 
 
 def _search(client: MlflowClient, condition: str) -> list[Version]:
-    found: list[Any] = []
-    token: str | None = None
-    while True:
-        page = client.search_model_versions(condition, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return sorted((_version(v) for v in found), key=lambda v: v.number)
+    found = pages(lambda token: client.search_model_versions(condition, page_token=token))
+    return sorted((_version(version) for version in found), key=lambda version: version.number)
 
 
 def _version(found: Any) -> Version:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Set before MLflow is imported: a ledger that phones home is not one to trust at 3 a.m.
+# Set before MLflow is imported: a ledger sends no telemetry.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Standard output belongs to the command line (`--json`), not to addresses of runs.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# MLflow's own default waits minutes for a server that is down before it says so.
+# MLflow's own default waits minutes for a server that is down before it reports it.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 from filelock import FileLock
@@ -28,19 +28,20 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 from lindley import failpoints, process
 from lindley.addresses import public
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.ledger.chain import Version
+from lindley.ledger.chain import Status, Version
 from lindley.ledger.mlflow import naming, paths
 from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
+from lindley.ledger.mlflow.client import pages
 from lindley.ledger.mlflow.failures import refused_with, translated
 from lindley.ledger.mlflow.listing import versions_of
-from lindley.ledger.protocol import Run, RunState
+from lindley.ledger.protocol import Run, RunState, RunStatus
 from lindley.ledger.record import digest, require_digest
 from lindley.model.declaration import Declaration
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# A new embedded ledger is no news to whoever reads the terminal.
+# MLflow would log the migrations of each new embedded ledger to the terminal.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
 #: The alias that points at the newest accepted link.
@@ -50,7 +51,7 @@ _GENESIS_FILE = "genesis.json"
 _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
 #: Shown by MLflow's pages as model training rather than as GenAI traces.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-_STATUS = {"finished": "FINISHED", "killed": "KILLED"}
+_STATUS = {RunStatus.FINISHED: "FINISHED", RunStatus.KILLED: "KILLED"}
 #: Runs in one answer of a search.
 _RUNS_PER_CALL = 1000
 #: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
@@ -104,20 +105,11 @@ class MlflowLedger:
 
     def chains(self) -> list[str]:
         """Return the names of all chains; see `Ledger`."""
-        names: list[str] = []
-        token: str | None = None
+        prefix, search = self._model_prefix, self.client.search_registered_models
         with translated("list the chains"):
-            while True:
-                page = self.client.search_registered_models(max_results=200, page_token=token)
-                ours = [model for model in page if model.name.startswith(self._model_prefix)]
-                names += [
-                    model.name.removeprefix(self._model_prefix)
-                    for model in ours
-                    if _GENESIS_TAG in model.tags
-                ]
-                token = page.token
-                if not token:
-                    return sorted(names)
+            models = pages(lambda token: search(max_results=200, page_token=token))
+            ours = [m.name for m in models if m.name.startswith(prefix) and _GENESIS_TAG in m.tags]
+        return sorted(name.removeprefix(prefix) for name in ours)
 
     def genesis(self, chain: str) -> bytes | None:
         """Return a chain's genesis record; see `Ledger`."""
@@ -153,7 +145,7 @@ class MlflowLedger:
                 (Path(scratch) / _GENESIS_FILE).write_bytes(genesis)
                 self.upload(run_id, Path(scratch))
             # Before the claim: a writer killed right after it leaves nothing that looks abandoned.
-            self.close_run(run_id, "finished")
+            self.close_run(run_id, RunStatus.FINISHED)
             failpoints.reach("genesis-run")
             tags = {_GENESIS_TAG: digest(genesis), _GENESIS_RUN_TAG: run_id}
             try:
@@ -164,7 +156,7 @@ class MlflowLedger:
             except MlflowException as error:
                 if not refused_with(error, RESOURCE_ALREADY_EXISTS):
                     raise
-                self.close_run(run_id, "finished", "superseded")
+                self.close_run(run_id, RunStatus.FINISHED, Status.SUPERSEDED)
         failpoints.reach("claimed")
         held = self.genesis(chain)
         if held is None:
@@ -227,7 +219,7 @@ class MlflowLedger:
         return self._files.sizes(run_id)
 
     def close_run(
-        self, run_id: str, status: str, state: str = "", metrics: Mapping[str, float] | None = None
+        self, run_id: str, status: RunStatus, state: str = "", metrics: Mapping[str, float] | None = None
     ) -> None:
         """End a run; see `Ledger`."""
         with translated("end the run"):
@@ -264,25 +256,19 @@ class MlflowLedger:
 
     def registered_runs(self, chain: str) -> list[str]:
         """Return runs that became versions; see `Ledger`."""
-        states = ("accepted", "quarantined")
+        states = (Status.ACCEPTED, Status.QUARANTINED)
         found = [self._search_runs(chain, f"tags.`{_STATE_TAG}` = '{state}'") for state in states]
         return sorted(run.info.run_id for runs in found for run in runs)
 
     def _search_runs(self, chain: str, condition: str) -> list[Any]:
         """Return all runs of a chain's experiment that meet a condition."""
-        found: list[Any] = []
-        token: str | None = None
+        search = self.client.search_runs
         with translated(f"search the runs of {chain}"):
             experiment = self._known_experiment(chain)
-            while experiment is not None:
-                page = self.client.search_runs(
-                    [experiment], condition, max_results=_RUNS_PER_CALL, page_token=token
-                )
-                found += page
-                token = page.token
-                if not token:
-                    break
-        return found
+            if experiment is None:
+                return []
+            wanted = ([experiment], condition)
+            return list(pages(lambda token: search(*wanted, max_results=_RUNS_PER_CALL, page_token=token)))
 
     # -- registration ---------------------------------------------------------------------------------
 
@@ -362,5 +348,6 @@ def _metrics(values: Mapping[str, float]) -> list[Metric]:
 
 def _state(run: Any) -> RunState:
     """Read what one run holds."""
-    status = {"FINISHED": "finished", "RUNNING": "running"}.get(run.info.status, "killed")
+    known = {"FINISHED": RunStatus.FINISHED, "RUNNING": RunStatus.RUNNING}
+    status = known.get(run.info.status, RunStatus.KILLED)
     return RunState(status=status, tags=dict(run.data.tags), metrics=dict(run.data.metrics))

@@ -113,7 +113,7 @@ class TestEnvelopes:
         data = signing.sealed(STATEMENT, signer(key))
         assert data == signing.sealed(STATEMENT, signer(key))  # Ed25519 draws nothing at random
         found = signing.opened(data, [public(key)])
-        assert (found.statement, found.problem, found.keyid) == (STATEMENT, "", public(key).keyid)
+        assert (found.statement, found.problem, found.keyid) == (STATEMENT, None, public(key).keyid)
 
     def test_it_is_the_envelope_and_the_statement_of_the_specifications(self, key: Path) -> None:
         """Checked by hand, without the library: DSSE's pre-authentication encoding, in-toto's fields."""
@@ -133,15 +133,15 @@ class TestEnvelopes:
     def test_any_of_several_keys_is_accepted_and_another_is_not(self, key: Path, tmp_path: Path) -> None:
         signing.generate(tmp_path / "other.pem")
         data, other = signing.sealed(STATEMENT, signer(key)), public(tmp_path / "other.pem")
-        assert signing.opened(data, [other, public(key)]).problem == ""
-        assert signing.opened(data, [other]).problem == "other key"
-        assert signing.opened(data, []).problem == "other key"
+        assert signing.opened(data, [other, public(key)]).problem is None
+        assert signing.opened(data, [other]).problem == signing.Problem.OTHER_KEY
+        assert signing.opened(data, []).problem == signing.Problem.OTHER_KEY
 
     def test_a_signature_under_a_borrowed_key_id_is_invalid(self, key: Path, tmp_path: Path) -> None:
         signing.generate(tmp_path / "other.pem")
         envelope = json.loads(signing.sealed(STATEMENT, signer(tmp_path / "other.pem")))
         envelope["signatures"][0]["keyid"] = public(key).keyid
-        assert signing.opened(json.dumps(envelope).encode(), [public(key)]).problem == "invalid"
+        assert signing.opened(json.dumps(envelope).encode(), [public(key)]).problem == signing.Problem.INVALID
 
     def test_no_byte_can_be_changed(self, key: Path) -> None:
         data, accepted = signing.sealed(STATEMENT, signer(key)), public(key)
@@ -160,9 +160,9 @@ class TestEnvelopes:
     ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
     def test_hostile_bytes_are_unreadable_and_no_crash(self, data: bytes) -> None:
         found = signing.opened(data, [])
-        assert (found.statement is None) == (found.problem == "unreadable")
+        assert (found.statement is None) == (found.problem == signing.Problem.UNREADABLE)
         assert found.problem
 
     def test_deep_and_huge_envelopes_are_unreadable(self) -> None:
         for data in (b"[" * 100_000, b" " * (signing.MOST_BYTES + 1)):
-            assert signing.opened(data, []).problem == "unreadable"
+            assert signing.opened(data, []).problem == signing.Problem.UNREADABLE
