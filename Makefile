@@ -47,7 +47,7 @@ demo: setup  ## the 1978 influenza chain, from genesis to head, through Prefect 
 
 test: setup lint $(BENCHMARKS)  ## lint, all tests, the quick fidelity benchmark
 	@$(PYTHON) -m pytest -n 2 --dist loadfile
-	@$(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) --quick --out .benchmarks/results.csv
+	@$(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) --quick
 	@$(MAKE) --no-print-directory docs
 
 coverage: setup $(BENCHMARKS)  ## run the tests and report the branches that they do not cover

@@ -23,6 +23,7 @@ from benchmarks.fidelity import compare, methods, simulations, streams
 from benchmarks.fidelity.cases import CASES, FILES, CaseRefused, load_cases, regular_case
 
 RESULTS = Path(__file__).parent / "results.csv"
+QUICK_RESULTS = Path(__file__).parents[2] / ".benchmarks" / "results.csv"
 #: Cases of --quick, by the start of their names; elsewhere the four with the smallest data.
 QUICK = ("sblri", "earnings", "eight_schools", "dogs")
 #: Streams of --quick with `thin` and `together` of `streams.run_stream`; and the policies.
@@ -132,7 +133,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--streams", type=Path, default=streams.FOLDER, help="folder of the four streams")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="cases whose names start with one of these")
     parser.add_argument("--quick", action="store_true", help="few cases, small simulations and streams")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="results.csv; the others go beside it")
+    parser.add_argument("--out", type=Path, help="results.csv; the others go beside it")
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 runs everything in this one")
     parser.add_argument("--minutes", type=float, default=60, help="what is unfinished then counts as failed")
     parser.add_argument("--thin", type=int, default=1, metavar="N", help="only every N-th row of elec2")
@@ -142,7 +143,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--skip-cases", action="store_true")
     parser.add_argument("--skip-simulations", action="store_true")
     parser.add_argument("--skip-streams", action="store_true")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.out is None:
+        # A quick run never replaces a full one.
+        options.out = QUICK_RESULTS if options.quick else RESULTS
+    return options
 
 
 def _chosen(folder: Path, only: Sequence[str] | None, quick: bool) -> list[str]:

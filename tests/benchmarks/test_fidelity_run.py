@@ -241,6 +241,13 @@ class TestCommand:
         assert "circle" in capsys.readouterr().err
 
 
+def test_a_quick_run_does_not_replace_the_results_of_a_full_one() -> None:
+    assert run._options([]).out == run.RESULTS
+    assert run._options(["--quick"]).out == run.QUICK_RESULTS
+    assert run.QUICK_RESULTS.parent.name == ".benchmarks"
+    assert run._options(["--quick", "--out", "x.csv"]).out == Path("x.csv")
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_unfinished_work_is_stopped_and_counts_as_failed(jobs: int) -> None:
     lost = run.Part("case", "slow", failed=True)
