@@ -87,7 +87,7 @@ def measure(case: str, problem: Problem, tune: int, fits: int) -> Row:
             seed=derive_seed(case, str(tune), str(number)),
         )
         cpu = time.process_time() - begun
-        sampling = assessment.assess_sampling(problem, draws, Thresholds())
+        sampling = assessment.assess_sampling(problem.names, problem.points(draws.x), draws, Thresholds())
         ess = float(min(sampling.convergence.ess_bulk.min(), sampling.convergence.ess_tail.min()))
         found.append(
             {

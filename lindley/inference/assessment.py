@@ -146,15 +146,19 @@ class Assessment:
         )
 
 
-def assess_sampling(problem: Problem, draws: Draws, thresholds: Thresholds) -> Sampling:
-    """Compare convergence and divergences of a fit with the thresholds."""
-    # On the coordinates themselves: whitening changes only their shape and scale.
-    points = problem.points(draws.x)
-    return sampling_of(problem.names, points, draws, thresholds)
+def assess_sampling(names: list[str], points: np.ndarray, draws: Draws, thresholds: Thresholds) -> Sampling:
+    """Compare convergence and divergences of draws with the thresholds.
 
-
-def sampling_of(names: list[str], points: np.ndarray, draws: Draws, thresholds: Thresholds) -> Sampling:
-    """Return how well draws [chain, draw, x] of named coordinates were sampled."""
+    Parameters
+    ----------
+    names, points
+        Names of the x, and an array [chain, draw, x] of them: of the coordinates themselves, since whitening
+        changes only their shape and scale.
+    draws
+        The draws, for the sampler's statistics.
+    thresholds
+        Limits of the gate.
+    """
     convergence = diagnostics.convergence(points)
     rate = float(np.mean(draws.stats.get("diverging", 0.0)))
     reasons = diagnostics.refusals(names, convergence, divergences=rate, thresholds=thresholds)

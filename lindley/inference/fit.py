@@ -223,7 +223,7 @@ def _sampled(
                 progress=options.progress,
             )
         with phases(DIAGNOSE):
-            sampling = assess_sampling(problem, draws, options.thresholds)
+            sampling = assess_sampling(problem.names, problem.points(draws.x), draws, options.thresholds)
         ess = sampling.convergence.ess_min
         if attempt == first.attempts or (not sampling.reasons and ess >= chosen.ess):
             break

@@ -207,8 +207,8 @@ def _values(
         Phases(),
         template.constants,
     )
-    found = problem.at(truth[None], np.zeros((1, graph.size - graph.coordinates.size)))
-    return {v.name: found.values[v.name] for v in graph.carried}
+    values = problem.quantities(truth[None]).values
+    return {variable.name: values[variable.name] for variable in graph.carried}
 
 
 def _simulated(

@@ -17,7 +17,7 @@ from pytensor.graph.replace import graph_replace
 
 from lindley.errors import ModelRefused
 from lindley.inference import trace
-from lindley.inference.assessment import Sampled, assess, sampling_of
+from lindley.inference.assessment import Sampled, assess, assess_sampling
 from lindley.inference.diagnostics import Gate
 from lindley.inference.fit import Fit, Provenance, fit, matched_to
 from lindley.inference.hindsight import Lineage
@@ -150,7 +150,7 @@ def adopt(
     quantities = quantities_of(found, graph)
     draws = Draws(x=quantities.u, quantities=quantities, stats={})
     with phases(DIAGNOSE):
-        sampling = sampling_of(graph.coordinates.names, quantities.u, draws, options.thresholds)
+        sampling = assess_sampling(graph.coordinates.names, quantities.u, draws, options.thresholds)
     with phases(MATCH):
         weights = equal_weights(quantities.u.shape[0] * quantities.u.shape[1])
         sampled = Sampled(graph=graph, draws=draws, sampling=sampling, calibration=weights)

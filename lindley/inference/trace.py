@@ -21,7 +21,6 @@ from lindley.model.natural_scale import carried_values, element_labels
 from lindley.prior.matched import MatchedPrior
 from lindley.report.numbers import QUANTILES
 from lindley.target.problem import Problem
-from lindley.target.quantities import Quantities
 
 #: Draws of the prior and of the posterior predictive that are kept.
 PRIOR_DRAWS = 1000
@@ -146,17 +145,11 @@ def prior_draws(
         u = np.zeros((size, len(names)))
         place = [known.index(name) for name in np.array(names)[~new]]
         u[:, ~new] = before.map.forward(rng.standard_normal((size, len(known))))[:, place]
-    drawn = _at(problem, u[:, : len(names)])
+    drawn = problem.quantities(u[:, : len(names)])
     found = {variable.name: drawn.values[variable.name] for variable in graph.carried}
     if not graph.local and not new.any():
         found |= drawn.deterministics
     return _with_new_elements(graph, found, new, rng) if new.any() else found
-
-
-def _at(problem: Problem, u: np.ndarray) -> Quantities[np.ndarray]:
-    """Evaluate the newest model's quantities at coordinates [draw, coordinate], local variables at 0."""
-    local = np.zeros((len(u), problem.graph.size - problem.graph.coordinates.size))
-    return problem.at(u, local)
 
 
 def _with_new_elements(

@@ -100,6 +100,10 @@ class Problem:
         found: np.ndarray = self.bound.log_densities(x)[0] + log_slope
         return found
 
+    def quantities(self, u: np.ndarray) -> Quantities[np.ndarray]:
+        """Return the newest model's quantities at coordinates [point, coordinate], local variables at 0."""
+        return self.at(u, np.zeros((len(u), self.graph.size - self.graph.coordinates.size)))
+
     def log_likelihood(self, points: np.ndarray) -> np.ndarray:
         """Return the newest batch's log likelihood [point] at coordinates [point, coordinate].
 
@@ -107,4 +111,4 @@ class Problem:
         """
         names = self.coordinates.names
         here = [names.index(name) for name in self.graph.coordinates.names]
-        return self.at(points[:, here], np.zeros((len(points), 0))).log_likelihood
+        return self.quantities(points[:, here]).log_likelihood
