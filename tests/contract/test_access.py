@@ -1,4 +1,4 @@
-"""Who may do what on a server with MLflow's basic authentication: a writer, a reader, nobody."""
+"""What a writer, a reader and an anonymous user may do under MLflow's basic authentication."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from lindley.errors import LindleyError
+from tests.faults.assessing import Row
 from tests.faults.fuzz_targets import TARGETS
-from tests.faults.judging import Row
 
 #: Inputs of a whole run.
 COUNT = 105_000

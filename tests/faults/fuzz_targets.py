@@ -57,7 +57,7 @@ def _changed(data: bytes, changes: list[tuple[str, int, int]], seeds: list[bytes
     return data
 
 
-#: Values that nobody would write.
+#: Values that no writer produces.
 _TEXT = st.sampled_from(
     ["", "x", "..", "../a", "a/b", "-", "=1+1", "<b>", "\0", "\n", "\ud800", "é" * 99, "x" * 5000, "*", "id"]
 ) | st.text(max_size=6)
@@ -204,8 +204,8 @@ def rules() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
         version = dataclasses.replace(
             second.version, record=digest(data), tags=version_tags(changed, digest(data))
         )
-        evidence = dataclasses.replace(second, record=data, version=version)
-        assert verify(dataclasses.replace(chain, versions=(first, evidence))).findings
+        gathered = dataclasses.replace(second, record=data, version=version)
+        assert verify(dataclasses.replace(chain, versions=(first, gathered))).findings
 
     return edits, read
 

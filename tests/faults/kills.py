@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lindley import failpoints
 from lindley.ledger.reading import find_chain
-from tests.faults.judging import Row, assess
+from tests.faults.assessing import Row, assess
 from tests.faults.writers import Place, Work, Writer, sweep
 from tests.support.servers import Service
 
@@ -51,13 +51,13 @@ def kill(place: Place, name: str, again: int = 0) -> Row:
     started = time.monotonic()
     sweep(place)
     if name == "archive-copied":
-        Writer(place, [second]).done()  # whoever called it calls again
+        Writer(place, [second]).done()  # the caller calls again
     if name == "drawn":
         # The link is there and archived: only the next update of the chain looks at it again.
-        row.lost += _unpictured(place, 2) != 1
+        row.lost += _without_plots(place, 2) != 1
         place.land(2, 2)
         sweep(place)
-        row.lost += _unpictured(place, 3) != 0
+        row.lost += _without_plots(place, 3) != 0
     row.seconds = time.monotonic() - started
     numbers = {"reason-written": [0], "drawn": [0, 1, 2]}.get(name, [0, 1])
     assess(place, numbers, row)
@@ -66,8 +66,8 @@ def kill(place: Place, name: str, again: int = 0) -> Row:
     return row
 
 
-def _unpictured(place: Place, links: int) -> int:
-    """Return how many of the first links have no pictures."""
+def _without_plots(place: Place, links: int) -> int:
+    """Return how many of the first links have no plots."""
     ledger = place.ledger()
     found = find_chain(ledger, place.chain).links[:links]
     return sum("plots/prior_posterior.png" not in ledger.artifacts(link.version.run_id) for link in found)

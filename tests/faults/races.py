@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 from lindley.ledger.reading import read_belief
-from tests.faults.judging import Row, assess, expected, off_the_oracle, sequential_digest
+from tests.faults.assessing import Row, assess, expected, off_the_oracle, sequential_digest
 from tests.faults.writers import Place, Writer
 from tests.support.forks import context
 
 #: The head's mean log odds in Monte Carlo standard errors: beyond it by chance once in 16,000 races.
 MOST_ERRORS = 4.0
 #: With fewer batches the stand-in fit's normal priors are further off than Monte Carlo error.
-JUDGED_FROM = 24
+ASSESSED_FROM = 24
 
 
 def race(place: Place, case: str, writers: int = 8, each: int = 3) -> tuple[Row, str]:
@@ -36,7 +36,7 @@ def race(place: Place, case: str, writers: int = 8, each: int = 3) -> tuple[Row,
     errors = off_the_oracle(place, order)
     # A chain that holds each batch once and says something else than one writer alone was not one line.
     row.forked += not alone
-    row.forked += len(numbers) >= JUDGED_FROM and errors > MOST_ERRORS
+    row.forked += len(numbers) >= ASSESSED_FROM and errors > MOST_ERRORS
     fits = sum(found.fits for found in done if found)
     failures = sum(len(found.failures) for found in done if found)
     versions = len(ledger.versions(place.chain))

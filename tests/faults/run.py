@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.faults import fuzz, kills, races, tampers
-from tests.faults.judging import Row, read, replaced, write
+from tests.faults.assessing import Row, read, replaced, write
 from tests.faults.writers import Place
 from tests.support import servers
 

@@ -17,7 +17,7 @@ from lindley.verification.case import GatheredChain, GatheredVersion
 from lindley.verification.gather import gather, verify_chain
 from lindley.verification.rules import Report
 from lindley.verification.verifier import verify
-from tests.faults.judging import Row
+from tests.faults.assessing import Row
 from tests.lindley.verification.test_verifier_sweeps import REWRITABLE
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import another, each_leaf, replaced
@@ -25,8 +25,8 @@ from tests.support.tampering import CASES, FIRST, HEAD, NAME, QUARANTINED, SECON
 
 #: What no rule can find, by docs/ledger-format.md, section 10: "What is not detected".
 _LISTED = "listed"
-#: A picture of a link, whose record does not list it.
-_PICTURE = "plots/prior_posterior.png"
+#: A plot of a link; no record lists plots.
+_PLOT = "plots/prior_posterior.png"
 
 
 @dataclass(frozen=True)
@@ -135,21 +135,21 @@ def _files(ledger: MemoryLedger) -> Iterator[Change]:
         rules = ("R04", "R03") if path == bundle.RECORD else ("R06", "R06")
         yield _change("an artifact", f"{path}: a byte", rules[0], verify_chain(flipped, NAME))
         yield _change("an artifact", f"{path}: deleted", rules[1], verify_chain(gone, NAME))
-    pictured = ledger.clone()
-    pictured.run_of(NAME, SECOND).files[_PICTURE] = b"\x89PNG"
-    changed, added = pictured.clone(), pictured.clone()
-    changed.flip(NAME, SECOND, _PICTURE)
+    plotted = ledger.clone()
+    plotted.run_of(NAME, SECOND).files[_PLOT] = b"\x89PNG"
+    changed, added = plotted.clone(), plotted.clone()
+    changed.flip(NAME, SECOND, _PLOT)
     added.run_of(NAME, SECOND).files["plots/payload.pkl"] = b"x"
-    yield _change("a picture", f"{_PICTURE}: a byte", _LISTED, verify_chain(changed, NAME))
-    yield _change("a picture", f"{_PICTURE}: deleted", _LISTED, verify_chain(ledger, NAME))
-    yield _change("a picture", "plots/payload.pkl: added", _LISTED, verify_chain(added, NAME))
+    yield _change("a plot", f"{_PLOT}: a byte", _LISTED, verify_chain(changed, NAME))
+    yield _change("a plot", f"{_PLOT}: deleted", _LISTED, verify_chain(ledger, NAME))
+    yield _change("a plot", "plots/payload.pkl: added", _LISTED, verify_chain(added, NAME))
     more = ledger.clone()
     more.run_of(NAME, SECOND).files["belief/payload.pkl"] = b"x"
     yield _change("an artifact", "belief/payload.pkl: added", "R06", verify_chain(more, NAME))
 
 
 def _tags(gathered: GatheredChain, newest: int) -> Iterator[Change]:
-    """Change and delete every tag of a version and of its run, and every figure of the run."""
+    """Change and delete every tag of a version and of its run, and every metric of the run."""
     item = gathered.versions[newest]
     assert item.run_tags is not None
     assert item.run_metrics is not None
@@ -169,7 +169,7 @@ def _tags(gathered: GatheredChain, newest: int) -> Iterator[Change]:
         other = dataclasses.replace(item, run_metrics=item.run_metrics | {name: value + 1e-6})
         # Timings and what is shown by parameter are not in the record.
         rule = "R18" if name in metrics else _LISTED
-        yield _change("a figure of a run", name, rule, verify(_set(gathered, newest, other)))
+        yield _change("a metric of a run", name, rule, verify(_set(gathered, newest, other)))
 
 
 def _versions(ledger: MemoryLedger) -> Iterator[Change]:

@@ -13,7 +13,7 @@ from flows.sequences.update import update_one
 from lindley import failpoints
 from lindley.errors import BatchRefused
 from tests.faults import kills, races
-from tests.faults.judging import Row, assess, read, replaced, write
+from tests.faults.assessing import Row, assess, read, replaced, write
 from tests.faults.writers import Done, Place, Work, Writer, _steps, sweep
 
 

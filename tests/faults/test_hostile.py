@@ -1,4 +1,4 @@
-"""What somebody made to do harm: bombs, markup, formulas, and secrets that must not come out."""
+"""Hostile input: bombs, markup, formulas, and secrets that must not be shown."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_bombs_are_refused_within_a_memory_limit(tmp_path: Path, declaration: De
 
 
 def test_a_bomb_among_the_artifacts_is_a_finding(coins_chain: MemoryLedger, tmp_path: Path) -> None:
-    """The verifier reads what whoever can write the ledger put there: it must neither crash nor swell."""
+    """The verifier reads what any writer stored: it must neither crash nor run out of memory."""
     ledger = coins_chain.clone()
     zeros(tmp_path / "zeros.parquet", 2**20, tuple(f"c{i}" for i in range(900)))
     with h5py.File(tmp_path / "zeros.nc", "w") as file:

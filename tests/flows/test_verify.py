@@ -167,7 +167,7 @@ class TestWitness:
             assert result.exit_code == USER_ERROR, result.output
             assert "To do:" in result.stderr
 
-    def test_nobody_vouches_for_a_chain_that_is_not_as_recorded(self, signed, ledger) -> None:
+    def test_a_chain_that_is_not_as_recorded_is_not_signed(self, signed, ledger) -> None:
         ledger.flip("coins", 2, "summary.csv")
         for command in ("head", "sign"):
             result = run(command, "coins")

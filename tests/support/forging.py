@@ -28,10 +28,10 @@ def forge(
     *,
     files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Change a version and everything that vouches for it alone.
+    """Change a version and everything that depends on it alone.
 
     The record lists the changed files, the tags of version and run state the changed record, and the run's
-    figures are the record's. What other links say of it stays as it was.
+    metrics are the record's. What other links state of it stays as it was.
     """
     run, version = ledger.run_of(chain, number), ledger.models[chain].versions[number]
     record = copy.deepcopy(record_of(ledger, chain, number))

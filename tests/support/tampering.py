@@ -90,7 +90,7 @@ class Tamper(Tools):
         self.ledger.flip(NAME, SECOND, "summary.csv")
         return {"R06"}, SECOND
 
-    def r06_file_named_like_the_pictures_added(self) -> Any:
+    def r06_file_named_like_the_plots_added(self) -> Any:
         self._run(SECOND).files["plots.png"] = b"x"
         return {"R06"}, SECOND
 

@@ -1,4 +1,4 @@
-"""Links fitted again: what was sampled comes out again, and draws that nobody sampled are found."""
+"""Reproduced links: sampled draws come out again, and draws that were not sampled are detected."""
 
 from __future__ import annotations
 

@@ -281,7 +281,7 @@ class TestWitness:
         with pytest.raises(WitnessRefused):
             found_by(signed, data, [])
 
-    def test_nobody_vouches_for_a_chain_that_is_not_as_recorded(self, signed: MemoryLedger) -> None:
+    def test_a_chain_that_is_not_as_recorded_is_not_signed(self, signed: MemoryLedger) -> None:
         signed.flip(NAME, 2, "summary.csv")
         with pytest.raises(LedgerCorrupt, match="R06"):
             signatures.head_of(signed, NAME, None)

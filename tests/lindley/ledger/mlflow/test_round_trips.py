@@ -94,7 +94,7 @@ def test_a_warm_update_asks_for_nothing_twice(folder: Path, declaration: Declara
 
     assert registered.status == "accepted"
     draw_missing(ledger, {registered.run_id: registered.record_digest} | head_of(plan.chain))
-    # Whether they have pictures: the new link and the head before it.
+    # Whether they have plots: the new link and the head before it.
     assert counted.since() == {"get_run": 2, "log_batch": 1}
     assert verify_chain(ledger, NAME).findings == ()
 

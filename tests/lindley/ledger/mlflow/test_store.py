@@ -109,7 +109,7 @@ class TestProcesses:
         assert process.died(f"{socket.gethostname()}:{os.getpid()}:1")
 
     @pytest.mark.parametrize("writer", ["", "x", "otherhost:1:1", f"otherhost:{2**22}:5", "::", "a:b:c:d"])
-    def test_others_are_never_judged(self, writer: str) -> None:
+    def test_processes_of_other_machines_are_neither_dead_nor_alive(self, writer: str) -> None:
         assert not process.died(writer)
         assert not process.lives(writer)
         assert not process.died(f"{socket.gethostname()}:x:1")
@@ -332,7 +332,7 @@ class TestUnusableLedgers:
     def test_a_server_that_does_not_answer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))  # taken, and nobody listens
+            taken.bind(("127.0.0.1", 0))  # taken, and nothing listens
             ledger = MlflowLedger(f"http://127.0.0.1:{taken.getsockname()[1]}", tmp_path)
             for call in (ledger.chains, lambda: ledger.genesis(NAME), lambda: ledger.versions(NAME)):
                 with pytest.raises(LedgerUnavailable) as caught:

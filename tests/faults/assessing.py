@@ -30,7 +30,7 @@ class Row:
         Links that a reader who walks back from the head does not come to in the same order, finds by the
         verifier, and an alias that is not on the head.
     undetected
-        What went wrong without a word: tampering without a finding, an orphan run that nobody marked, a
+        What went wrong without a word: tampering without a finding, an orphan run that was not marked, a
         file that is neither waiting nor archived.
     """
 
