@@ -1,7 +1,7 @@
 """Successes of repeated trials with a Beta prior: the posterior is known in closed form.
 
-The conjugate pair makes this chain an oracle of the whole pipeline: after any number of batches
-theta ~ Beta(2 + successes, 3 + failures), in whatever order they came.
+The prior is conjugate, so the whole pipeline can be checked against an exact result: after any number of
+batches, in any order, theta ~ Beta(2 + successes, 3 + failures).
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ The data are British Medical Journal 1978;1:587, the model is Grinsztajn, Semeno
 (2021), Statistics in Medicine 40:6209: SIR equations from one infected boy on the day before the first
 count, boys in bed ~ negative binomial around the infectious.
 
-Every batch continues where the one before ended: susceptible and infectious boys at the end of a link
-are where the next link begins, jointly with the parameters. The batches must follow each other without
-a gap; a day may be missing inside a batch.
+Every batch continues where the one before ended: the next link starts from the susceptible and infectious
+boys at the end of this one, jointly with the parameters. There may be no gap between batches; a day may be
+missing inside a batch.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ STEPS_PER_DAY = 8
 
 
 class Scores(Transform):
-    """Moves a variable in normal scores of its genesis prior, for beliefs that stay close to normal.
+    """Unconstrained coordinates that are normal scores of the genesis prior: beliefs stay close to normal.
 
-    Two days of counts say little about the recovery rate or the dispersion: their posterior has the
-    shape of the prior, which in these coordinates is a standard normal and not the long left tail of a
-    logarithm. It changes how a belief passes on, not the model.
+    Two days of counts contain little information about the recovery rate or the dispersion: their posterior
+    has the shape of the prior, which is a standard normal in these coordinates and has a long left tail on
+    the log scale. The transform changes how well a belief can be matched, not the model.
     """
 
     def __init__(self, name: str, prior: pt.TensorVariable) -> None:
@@ -41,11 +41,11 @@ class Scores(Transform):
         self.prior = prior
 
     def forward(self, value: pt.TensorVariable, *inputs: pt.TensorVariable) -> pt.TensorVariable:
-        """Return the score of a value."""
+        """Return the normal score of a value."""
         return pm.icdf(pm.Normal.dist(), pt.exp(pm.logcdf(self.prior, value)))
 
     def backward(self, value: pt.TensorVariable, *inputs: pt.TensorVariable) -> pt.TensorVariable:
-        """Return the value of a score."""
+        """Return the value at a normal score."""
         return pm.icdf(self.prior, pt.exp(pm.logcdf(pm.Normal.dist(), value)))
 
     def log_jac_det(self, value: pt.TensorVariable, *inputs: pt.TensorVariable) -> pt.TensorVariable:
@@ -60,12 +60,12 @@ def build(batch: pd.DataFrame) -> pm.Model:
         day = pm.Data("day", days)
         in_bed = pm.Data("in_bed", batch["cases"].to_numpy())
 
-        # First, because how wide the others are depends on it.
+        # First, because the widths of the others depend on it.
         phi_inv = positive("phi_inv", pm.Exponential, lam=5)
         beta = positive("beta", pm.TruncatedNormal, mu=2, sigma=1, lower=0)
         gamma = positive("gamma", pm.TruncatedNormal, mu=0.4, sigma=0.5, lower=0)
-        # One infected boy on the day before the first count, everyone else susceptible; the widths are
-        # narrow enough to say nothing else and wide enough for the sampler to find them.
+        # One infected boy on the day before the first count, all others susceptible: known, up to widths that
+        # the sampler needs.
         s0 = pm.TruncatedNormal("s0", mu=BOYS - 1, sigma=0.05, lower=0, upper=BOYS)
         i0 = pm.LogNormal("i0", mu=0, sigma=0.05)
 
@@ -79,7 +79,7 @@ def build(batch: pd.DataFrame) -> pm.Model:
 
 
 def positive(name: str, distribution: type[pm.Distribution], **parameters: float) -> pt.TensorVariable:
-    """Add a free variable that moves in its prior's normal scores."""
+    """Add a free variable whose coordinates are its prior's normal scores."""
     text = ", ".join(f"{key}={value}" for key, value in parameters.items())
     scores = Scores(f"scores({distribution.__name__}({text}))", distribution.dist(**parameters))
     return distribution(name, **parameters, default_transform=scores)
@@ -147,7 +147,7 @@ declaration = Declaration(
     observed=("cases",),
     carry={"s0": "s_end", "i0": "i_end"},
     split=split,
-    # Batches with state are fitted again one by one, minutes with an ODE: this chain starts from its head.
+    # Fitting earlier batches again takes minutes with an ODE and state: each link starts from the head.
     policy=Policy(replay=0),
-    description="SIR outbreak in a school of 763 boys (1978), two days a batch, state carried on.",
+    description="SIR outbreak in a school of 763 boys (1978), two days a batch, with carried state.",
 )

@@ -3,12 +3,12 @@
 The hierarchical model of a widely read series of articles on sequential updating. Source: COVID-19 Data
 Repository by the Center for Systems Science and Engineering (CSSE) at Johns Hopkins University, Dong,
 Du & Gardner (2020), Lancet Infectious Diseases 20:533. A batch is a month of weekly confirmed cases.
-A country that joins takes its prior from the hierarchy; one that stops reporting keeps its belief.
+A new country takes its prior from the hierarchy; a country that stops reporting keeps its belief.
 
-What the counts can tell is growth and level: growth is about contact minus recovery rate. So recovery
-is strongly informed, and one infection in four is taken as confirmed (CDC's estimate for February 2020
-to September 2021), everywhere and always. `lambda`, and `R0` with it, is a country's typical contact
-rate under the measures it took, not that of a virus left alone.
+Counts identify growth and level; growth is roughly contact rate minus recovery rate. So the prior of the
+recovery rate is narrow, and one infection in four is taken as confirmed (CDC's estimate for February 2020 to
+September 2021), in all countries and months. `lambda`, and `R0` with it, is a country's typical contact rate
+under the measures it took, not that of an unmitigated epidemic.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import pytensor.tensor as pt
 from lindley import Declaration
 from lindley.errors import BatchRefused, BatchUnreadable
 
-#: Population by Johns Hopkins, and the first and last month that `split` cuts. Who joins late and who
-#: stops is made up for the example; the counts are not.
+#: Population by Johns Hopkins, and the first and last month that `split` cuts. The months are chosen for the
+#: example, so that a country joins late and another stops; the counts are real.
 COUNTRIES = {
     "Brazil": (212_559_409, "2020-03", "2021-01"),
     "India": (1_380_004_385, "2020-03", "2020-10"),
@@ -56,7 +56,7 @@ def build(batch: pd.DataFrame) -> pm.Model:
 
 
 def known_before(batch: pd.DataFrame) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Return the month's countries, sorted, and what earlier counts say about them.
+    """Return the month's countries, sorted, and the data that earlier counts determine.
 
     Population and new infections a day, as a fraction, in the week before (country,); susceptible fraction
     at the start of each week (week, country).
@@ -80,12 +80,12 @@ def known_before(batch: pd.DataFrame) -> tuple[list[str], dict[str, np.ndarray]]
 def hierarchy() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Add all that is carried to the open model; return log lambda, log mu, volatility, overdispersion.
 
-    Countries are in units of the spread between them. Their logs themselves would make a funnel with it,
-    which no joint normal can hold; offsets are close to normal at any number of countries and months.
+    Countries are offsets in units of the spread between them. Their logs would form a funnel with the spread,
+    which no joint normal can represent; offsets are close to normal for any number of countries and months.
     """
     lambda_mean = pm.Normal("log_lambda_mean", mu=np.log(0.2), sigma=0.4)
     lambda_sd = pm.LogNormal("log_lambda_sd", mu=np.log(0.2), sigma=0.5)
-    # Infectious for about a week, and nearly the same everywhere: counts can hardly tell.
+    # Infectious for about a week, nearly the same in all countries: counts contain little information on it.
     mu_mean = pm.Normal("log_mu_mean", mu=np.log(1 / 7), sigma=0.1)
     mu_sd = pm.LogNormal("log_mu_sd", mu=np.log(0.1), sigma=0.5)
     # Contacts move by about a third from month to month; weekly counts scatter by about a fifth.
@@ -102,7 +102,7 @@ def epidemic(
     known: dict[str, Tensor], log_lambda: Tensor, log_mu: Tensor, volatility: Tensor, dims: str
 ) -> Tensor:
     """Add what is local to a month; return the expected confirmed cases (week, `dims`)."""
-    # Counts tell reproduction number and incidence nearly whatever the recovery rate: easy to sample.
+    # Counts identify reproduction number and incidence for nearly any recovery rate: easy to sample.
     log_r = pm.Normal("log_R", mu=log_lambda - log_mu, sigma=volatility, dims=dims)
     incidence0 = pm.LogNormal("incidence0", mu=pt.log(known["recent_daily"]), sigma=0.7, dims=dims)
     mu = pt.exp(log_mu)
@@ -113,8 +113,8 @@ def epidemic(
 def sir(contact: Tensor, mu: Tensor, s0: Tensor, i0: Tensor) -> tuple[Tensor, Tensor]:
     """Integrate d log s/dt = -contact i, d log i/dt = contact s - mu by Runge-Kutta steps.
 
-    Each week starts from the susceptible `s0` (week, country) that earlier counts leave. If only the
-    first did, an epidemic that burns out within the month would be a mode of its own for each country.
+    Each week starts from the susceptible fraction `s0` (week, country) after earlier counts. If only the
+    first week did, an epidemic that burns out within the month would be a separate mode for each country.
     Returns susceptible and infectious fractions at the ends of weeks, both (week, country).
     """
     h = 7 / STEPS_PER_WEEK
@@ -143,8 +143,8 @@ def split(source: str) -> Iterator[tuple[str, pd.DataFrame]]:
     Weeks end on Sundays and belong to the month of their Sunday. A country begins in the first week that
     starts with 100 confirmed. A month is left for later until the source has all of its weeks. `week`
     counts a country's weeks in the month; `before` is confirmed before the week, `recent` new in the
-    last week with any before the month. A week whose cumulated count falls corrects earlier ones by an
-    amount that nobody can assign, and is left out.
+    last week with any before the month. A week whose cumulated count falls corrects earlier weeks by an
+    amount that cannot be assigned to them, and is left out.
     """
     sundays = read_confirmed(source).asfreq("W-SUN")
     cases, before = sundays.diff(), sundays.shift()

@@ -2,14 +2,14 @@
 
 Source: COVID-19 Data Repository by the Center for Systems Science and Engineering (CSSE) at Johns
 Hopkins University, Dong, Du & Gardner (2020), Lancet Infectious Diseases 20:533. A batch is one week of
-new confirmed cases; the contact rate, the infectious and the ever infected at its end are where the
-next week begins, jointly with everything else.
+new confirmed cases; the next week starts from the contact rate, the infectious and the ever infected at its
+end, jointly with all parameters.
 
-What the counts can tell is growth and level. So the model fixes or strongly informs the rest: one
-infection in four is ever confirmed (CDC's estimate for February 2020 to September 2021), and an
-infection lasts about a week. Delays from infection to confirmation are left out: the contact rate is
-that seen through confirmations. Weekend dips are noise to it. One ascertainment for all weeks makes
-the share of ever infected, and the model with it, doubtful after the winter of 2020/21.
+Counts identify growth and level. So the model fixes the rest or gives it narrow priors: one infection in
+four is ever confirmed (CDC's estimate for February 2020 to September 2021), and an infection lasts about a
+week. Delays from infection to confirmation are left out: the contact rate is that of confirmations. Weekend
+dips count as noise. One ascertainment for all weeks makes the share of ever infected, and the model with it,
+doubtful after the winter of 2020/21.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def build(batch: pd.DataFrame) -> pm.Model:
         log_beta = pm.Normal("log_beta", mu=np.log(0.4), sigma=0.5)
         infectious0 = pm.LogNormal("infectious0", mu=np.log(400), sigma=1)
         infected0 = pm.LogNormal("infected0", mu=np.log(800), sigma=1)
-        # How far the log contact rate moves in this week: new in each, so its belief is not carried.
+        # Change of the log contact rate in this week: new in each week, so it is not carried.
         drift = pm.Normal("drift", mu=0, sigma=volatility)
 
         susceptible, infectious = sir(log_beta, drift, gamma, POPULATION - infected0, infectious0)
@@ -118,7 +118,7 @@ def split(source: str) -> Iterator[tuple[str, pd.DataFrame]]:
 
     Notes
     -----
-    A cumulated count that falls corrects earlier days by an amount that nobody can assign, so that
+    A cumulated count that falls corrects earlier days by an amount that cannot be assigned to them: that
     day's new cases are unknown and its row is left out. Earlier batches stay as they were.
 
     Raises
@@ -175,5 +175,5 @@ declaration = Declaration(
     carried=("phi_inv", "volatility", "gamma", "log_beta", "infectious0", "infected0"),
     carry={"log_beta": "log_beta_end", "infectious0": "infectious_end", "infected0": "infected_end"},
     split=split,
-    description="SIR on US confirmed cases, a week a batch; drifting contact rate and state are carried on.",
+    description="SIR on US confirmed cases, a week a batch; a drifting contact rate and carried state.",
 )

@@ -1,8 +1,8 @@
 """Mean of a normal population of known spread: the posterior is known in closed form.
 
 With the conjugate prior mu ~ Normal(0, 10) and sigma = 2 known, the precisions add up: after n
-observations 1/var = 1/10^2 + n/2^2. The chain is an oracle of the whole pipeline, and shows a
-pandera schema with a check of its own.
+observations 1/var = 1/10^2 + n/2^2. The whole pipeline can be checked against this exact result. The chain
+also shows a pandera schema with a check.
 """
 
 from __future__ import annotations

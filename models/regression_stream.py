@@ -1,8 +1,8 @@
 """Linear regression on a stream of batches with strongly correlated predictors.
 
-The three predictors correlate at 0.95, so each batch alone says little about a single coefficient
-and much about their sum. A chain that passed on the marginals only would lose that: after ten
-batches it would be two standard deviations off and claim half the uncertainty.
+The three predictors correlate at 0.95, so each batch contains little information about a single coefficient
+and much about their sum. A chain of marginals only would lose that: after ten batches it would be two
+standard deviations off and state half the uncertainty.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The model of a widely read article on sequential updating, with its priors: contact rate `lambda`
 and recovery rate `mu` per day, Normal noise on the infected fraction. Every batch is an outbreak of
-its own that starts from a known infected fraction `i0` with everyone else susceptible, so only the
-parameters pass from batch to batch, no state.
+its own that starts from a known infected fraction `i0` with all others susceptible, so only the parameters
+are carried forward, no state.
 """
 
 from __future__ import annotations

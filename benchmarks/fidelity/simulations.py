@@ -90,7 +90,7 @@ def regression_coverage(streams: int) -> list[Row]:
                 # The conjugate update needs a normal; the share of other matches is reported.
                 warped += 1
                 matched = MatchedPrior(_coordinates(3), beliefs["lindley"])
-                beliefs["lindley"] = matched.straightened().map
+                beliefs["lindley"] = matched.as_joint_normal().map
     rows = []
     for kind, hits in inside.items():
         errors = hits.std(axis=0, ddof=1) / np.sqrt(streams)

@@ -1,4 +1,17 @@
-"""nutpie, without what it imports and Lindley does not use."""
+"""What Lindley uses of nutpie that has no public address, and nutpie without ArviZ.
+
+`CompiledPyMCModel`
+    `nutpie.compile_pymc_model` compiles a model by its own numba functions, in every process. Only this class
+    of `nutpie.compile_pymc` takes the address of a log density that is compiled already, so that nutpie
+    samples without Python; it takes private fields (``_n_dim``, ``_shapes``, ``_coords``).
+`nutpie.compiled_pyfunc.from_pyfunc`, ``get_arrow_trace`` of `nutpie.sample`'s raw trace
+    Public, and without a promise of stability.
+`nutpie`
+    It imports all of ArviZ, matplotlib included, to convert traces: a second at every start, for a function
+    that Lindley does not call. nutpie has no setting to leave it out.
+
+`tests/lindley/inference/test_compat.py` fails by name when one of these changes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +34,7 @@ class _WhenUsed(ModuleType):
 
 @contextmanager
 def _later(name: str) -> Iterator[None]:
-    """Let what is imported inside import a module when it is used; everybody else imports it as always."""
+    """Defer the import of a module by the code inside until it is used; other code imports it as usual."""
     if name in sys.modules:
         yield
         return
@@ -33,7 +46,6 @@ def _later(name: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-# All of ArviZ, matplotlib included, takes a second; nutpie converts traces with it, which is not asked here.
 with _later("arviz"):
     import nutpie
     from nutpie.compile_pymc import CompiledPyMCModel

@@ -189,7 +189,7 @@ def _widened(prior: Belief | None, discounts: dict[str, float]) -> Belief | None
 
 def _prepared(start: Start, widened: Belief | None, data: Data, phases: Phases) -> Problem:
     """Return the compiled target; a fit from genesis moves in the whitened space of a nearby belief."""
-    whitener = start.near.matched.straightened() if widened is None and start.near is not None else None
+    whitener = start.near.matched.as_joint_normal() if widened is None and start.near is not None else None
     return prepare(
         widened.matched if widened is not None else None,
         data.batches,

@@ -120,7 +120,7 @@ def widened(
     """
     factors = 1 / np.sqrt(by_coordinate(matched.coordinates, found))
     if prior_sd_caps and not np.all(factors == 1):
-        sds = np.linalg.norm(matched.straightened().map.jacobian(np.zeros(len(factors))), axis=-1)
+        sds = np.linalg.norm(matched.as_joint_normal().map.jacobian(np.zeros(len(factors))), axis=-1)
         caps = np.array([prior_sd_caps.get(name, np.inf) for name in matched.coordinates.names])
         factors = np.minimum(factors, np.maximum(caps / sds, 1.0))
     return matched if np.all(factors == 1) else matched.widened(factors)

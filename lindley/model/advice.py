@@ -1,4 +1,4 @@
-"""What a model's author could do to make updates cheaper."""
+"""Advice to a model's author: how updates could be cheaper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lindley.model.graph import ModelGraph, is_data
 
 
 def data_held_as_constants(graph: ModelGraph) -> list[str]:
-    """Name the arrays that a model holds as constants, by what they are used for.
+    """Name the arrays that a model holds as constants, by their use.
 
     Parameters
     ----------
@@ -39,18 +39,18 @@ def data_held_as_constants(graph: ModelGraph) -> list[str]:
 
 
 def advice(graph: ModelGraph, *, inlined: int, compiled_before: bool, seconds: float) -> tuple[str, ...]:
-    """Return sentences about what compilation cost and how the next batches could do without.
+    """Return sentences about the cost of compilation and how the next batches could avoid it.
 
     Parameters
     ----------
     graph
         The newest batch's model.
     inlined
-        Arrays that the compiled target took for data although the model holds them as constants.
+        Number of arrays that the model holds as constants and the compiled target takes as data.
     compiled_before
         Whether this process had the compiled target already.
     seconds
-        What compiling took.
+        Time that compilation took.
     """
     if not inlined or compiled_before:
         return ()
@@ -58,6 +58,6 @@ def advice(graph: ModelGraph, *, inlined: int, compiled_before: bool, seconds: f
     what = ", ".join(arrays[:5]) + (f" and {len(arrays) - 5} more" if len(arrays) > 5 else "")
     return (
         f"The model holds data as constants ({what or f'{inlined} arrays'}), so that a batch of another "
-        f"length is compiled anew, which took {seconds:.1f} s here. Wrapped in pm.Data, one compilation "
-        f"serves all",
+        f"length needs a new compilation, which took {seconds:.1f} s here. With pm.Data one compilation "
+        f"serves all batches",
     )

@@ -34,7 +34,7 @@ class Block:
     value_shape
         Shape in the unconstrained space; another one for simplex, zero-sum and Cholesky factors.
     transform
-        What maps between the two, with its bounds, e.g. ``"log"`` or ``"interval(0, 763)"``.
+        The transform between the two, with its bounds, e.g. ``"log"`` or ``"interval(0, 763)"``.
     dims
         Names of the dims, empty when the model gives none.
     labels
@@ -60,7 +60,7 @@ class Block:
 
     @property
     def mixes(self) -> bool:
-        """Whether a coordinate says something of several elements, so that labels cannot come and go."""
+        """Whether a coordinate depends on several elements, so that labels cannot appear or vanish."""
         return not self.elementwise or any(word in self.transform for word in _MIXING)
 
     def names(self) -> list[str]:
@@ -130,13 +130,13 @@ class Coordinates:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the coordinates of a belief and of models stand in the vector of all of them.
+    """Positions of the coordinates of a belief and of models in the vector of all of them.
 
     Parameters
     ----------
     coordinates
         All coordinates: those of the belief and those that batches add, in the newest model's order of
-        variables. Where batches bring no other labels than the belief has, it is the newest model's.
+        variables. Where batches have no labels that the belief lacks, it is the newest model's.
     belief_at
         Array [coordinate of the belief] of positions.
     new_at
@@ -156,7 +156,7 @@ class Layout:
 
     @property
     def plain(self) -> bool:
-        """Whether one batch has just the belief's coordinates (or there is no belief yet)."""
+        """Whether one batch has exactly the belief's coordinates (or there is no belief yet)."""
         size = self.coordinates.size
         same = len(self.model_at) == 1 and np.array_equal(self.model_at[0], np.arange(size))
         return same and (len(self.new_at) == 0 or len(self.belief_at) == 0)
@@ -168,7 +168,7 @@ def align(belief: Coordinates | None, models: Sequence[Coordinates]) -> Layout:
     Parameters
     ----------
     belief
-        Coordinates of the belief that passes on; None before the first link.
+        Coordinates of the belief before the batches; None before the first link.
     models
         Coordinates of the models of the batches, oldest first.
 
@@ -211,7 +211,7 @@ def align(belief: Coordinates | None, models: Sequence[Coordinates]) -> Layout:
 
 
 def _require_same_variables(old: Coordinates, new: Coordinates) -> None:
-    """Refuse carried variables that come or go."""
+    """Refuse carried variables that appear or vanish."""
     for name in new.variables:
         if name not in old.variables:
             raise CoordinatesMismatch(
@@ -262,7 +262,7 @@ def _merged(axes: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _positions_only(axes: tuple[tuple[str, ...], ...]) -> bool:
-    """Whether an axis changed that has only positions, which stand where a model names no labels."""
+    """Whether an axis changed that has positions instead of labels, as where a model names none."""
     numbered = any(axis == tuple(str(i) for i in range(len(axis))) for axis in axes)
     return numbered and len(set(axes)) > 1
 

@@ -1,4 +1,4 @@
-"""What a user writes beside an ordinary PyMC model: one declaration per chain.
+"""The declaration of a chain: all that a user writes beside an ordinary PyMC model.
 
 The model stays an ordinary function from a validated batch to a `pymc.Model` with its first
 priors written as usual; Lindley swaps the priors itself.
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     import pymc as pm
 
 
-#: Between the name of a chain and that of a branch of it.
+#: Separates the name of a chain from that of its branch.
 BRANCH_MARK = "--"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """One chain: its name, model, schema, and what passes from link to link.
+    """One chain: its name, model, schema, and the variables that are carried forward.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ class Declaration:
         Columns that the model conditions on as outcomes. They may be missing from the inputs of
         a prediction.
     carried
-        Names of the free variables whose belief passes on. By default every free variable whose
-        size does not depend on the batch.
+        Names of the free variables whose belief is carried forward. By default every free variable
+        whose size does not depend on the batch.
     carry
         State: free variable -> quantity of this link's model whose posterior becomes the next
         link's prior of that variable, e.g. ``{"i0": "i_end"}``.
@@ -112,7 +112,7 @@ class Declaration:
                 f"The declaration of {self.name} was refused",
                 expected="context as a number of rows, 0 or more",
                 found=repr(self.context),
-                todo="say how many rows before a batch the model looks at",
+                todo="give the number of rows before a batch that the model conditions on",
             )
         unknown = set(self.policy.forget) - {REST, *(self.carried or self.policy.forget)}
         if unknown:
@@ -177,7 +177,7 @@ class Declaration:
                 f"The constants of {self.name} could not be computed from the first batch",
                 expected="numbers by name",
                 found=f"{type(error).__name__}: {error}",
-                todo="call the declaration's constants function on this batch and mend what it raises",
+                todo="call the declaration's constants function on this batch and correct the cause",
             ) from error
         bad = [name for name, value in found.items() if not math.isfinite(value)]
         if bad:
@@ -191,12 +191,12 @@ class Declaration:
 
     @property
     def in_memory(self) -> bool:
-        """Whether it was made without a file, so that its code has no name."""
+        """Whether it was made without a file, so that its code cannot be recorded."""
         return self.source is None or self.code is None
 
     @property
     def source_text(self) -> str:
-        """The code of the declaration's file as it was executed, whatever became of the file since.
+        """The code of the declaration's file as it was executed, whether or not the file has changed since.
 
         Raises
         ------
@@ -238,8 +238,8 @@ def source_digest(text: str) -> str:
 class _ReadOnce(SourceFileLoader):
     """Executes the bytes that were read, and no bytecode.
 
-    A file may be saved while its model is fitted: what is recorded must be what ran. Bytecode on disk is
-    found stale by the file's size and second of change only.
+    A file may be saved while its model is fitted, and the record must hold the code that ran. Bytecode on
+    disk is compared with the file by size and second of change only.
     """
 
     def __init__(self, fullname: str, path: Path, data: bytes) -> None:
@@ -269,7 +269,7 @@ def load_file(path: Path) -> Declaration:
     module_name = f"_lindley_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if path.suffix != ".py":
         raise DeclarationRefused(f"{path.name} is not a Python file", todo="give a file that ends in .py")
-    # First: at import it looks for the source of every frame above it, and below PyMC there are many.
+    # First: at import it looks up the source of every frame above it, of which PyMC has many.
     import arviz_base  # noqa: F401
 
     try:
@@ -279,7 +279,7 @@ def load_file(path: Path) -> Declaration:
         raise DeclarationRefused(
             f"The model file {path.name} cannot be imported",
             found=f"{type(error).__name__}: {error}",
-            todo=f"run `python {path.name}` and mend what it reports",
+            todo=f"run `python {path.name}` and correct the cause",
         ) from error
     found = [value for value in vars(module).values() if isinstance(value, Declaration)]
     if len(found) != 1:

@@ -1,6 +1,6 @@
-"""The user's PyMC model, taken apart: free variables, what is carried, prior and likelihood terms.
+"""The user's PyMC model, taken apart: free variables, carried variables, prior and likelihood terms.
 
-Nothing here changes the model. The log density is taken in PyMC's own value-variable space, where a
+The model stays as it is. The log density is taken in PyMC's own value-variable space, where a
 carried variable's value variable *is* its coordinates; the prior terms of carried variables can then
 be left out and the rest evaluated at any coordinates.
 """
@@ -27,7 +27,7 @@ from lindley.model.declaration import Declaration
 
 #: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
 _DATA_SIZE = 8
-#: How often a prior that a transform confines is drawn from before it is given up.
+#: Rounds of draws from a prior that a transform confines, at most.
 _PRIOR_ROUNDS = 100
 
 
@@ -43,7 +43,7 @@ class FreeVariable:
 
 @dataclass(frozen=True)
 class ModelGraph:
-    """A built model, split into what is carried and what is local to the batch.
+    """A built model, with its carried variables and those that are local to the batch.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def build(declaration: Declaration, frame: Any, *, context: Any = None, constant
     Raises
     ------
     ModelRefused
-        If the function raises, or returns something else than a model with free and observed variables.
+        If the function raises, or returns anything but a model with free and observed variables.
     """
     try:
         model = declaration.build(frame, **declaration.extras(frame, context, constants))
@@ -127,7 +127,7 @@ def build(declaration: Declaration, frame: Any, *, context: Any = None, constant
         raise ModelRefused(
             f"The model of {declaration.name} could not be built from the batch",
             found=f"{type(error).__name__}: {error}",
-            todo="call the declaration's build function on this batch and mend what it raises",
+            todo="call the declaration's build function on this batch and correct the cause",
         ) from error
     if not isinstance(model, pm.Model):
         raise ModelRefused(
@@ -182,7 +182,7 @@ def take_apart(declaration: Declaration, model: Any, carried: tuple[str, ...]) -
 
 
 def carried_variables(declaration: Declaration, frame: Any, constants: Any = None) -> tuple[str, ...]:
-    """Return the names of the carried variables: declared, or found out from the first batch's rows.
+    """Return the names of the carried variables: declared, or derived from the first batch's rows.
 
     Raises
     ------
@@ -199,15 +199,15 @@ def default_carried(
 ) -> tuple[str, ...]:
     """Return the free variables whose size does not depend on the batch.
 
-    The model is built a second time from the batch's rows twice over: labels stay the same then,
-    while what has one element per row doubles.
+    The model is built a second time from the batch's rows twice over: labels stay the same, and variables
+    with one element per row double in size.
 
     Raises
     ------
     ModelRefused
-        If the second build fails; the error says how to declare `carried` instead.
+        If the second build fails; the error states how to declare `carried` instead.
     """
-    import pandas as pd  # heavy, and only the first link of a chain comes here
+    import pandas as pd  # to save start-up time: only the first link of a chain needs it
 
     try:
         rows = pd.concat([frame, frame], ignore_index=True)
@@ -217,7 +217,7 @@ def default_carried(
             f"Lindley could not find out which variables of {declaration.name} to carry",
             expected="a model that can also be built from the batch's rows twice over",
             found=f"{type(error).__name__}: {error}",
-            todo="declare carried=(...) with the names of the variables whose belief passes on",
+            todo="declare carried=(...) with the names of the variables whose belief is carried forward",
         ) from error
     before, after = initial_shapes(model), initial_shapes(twice)
     names = tuple(rv.name for rv in model.free_RVs if before[rv.name] == after.get(rv.name))
@@ -239,8 +239,7 @@ def draw(variables: list[Variable], *, size: int, seed: int) -> list[np.ndarray]
 def prior_coordinates(graph: ModelGraph, *, size: int, seed: int) -> np.ndarray | None:
     """Draw carried coordinates, then local ones, from the model's own priors.
 
-    A transform may confine a prior further, as `ordered` does a normal one: what falls outside is drawn
-    again.
+    A transform may confine a prior further, as `ordered` does a normal one: draws outside are replaced.
 
     Returns
     -------
@@ -263,20 +262,15 @@ def prior_coordinates(graph: ModelGraph, *, size: int, seed: int) -> np.ndarray 
 
 def improper(rv: Variable) -> bool:
     """Whether a free variable has no proper prior (pm.Flat, pm.HalfFlat)."""
-    return type(rv.owner.op).__name__ in {"FlatRV", "HalfFlatRV"}
+    return isinstance(rv.owner.op, (type(pm.Flat.rv_op), type(pm.HalfFlat.rv_op)))
 
 
 def initial_shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    """Return the natural-scale shape of each free variable by name."""
-    return {name: tuple(shape) for name, shape in _rv_shapes(model).items()}
-
-
-def _rv_shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    """Return shapes; static ones where the graph knows them, evaluated ones elsewhere."""
+    """Return the natural-scale shape of each free variable by name, evaluated where it is not static."""
     shapes = {rv.name: rv.type.shape for rv in model.free_RVs}
     if any(None in shape for shape in shapes.values()):
         shapes.update(model.eval_rv_shapes())
-    return shapes
+    return {name: tuple(shape) for name, shape in shapes.items()}
 
 
 def _free_variable(model: Any, rv: Variable) -> FreeVariable:
@@ -314,7 +308,7 @@ def _labels(model: Any, name: str, dim: str, length: int) -> tuple[str, ...]:
 
 
 def _transform_text(model: Any, rv: Variable) -> str:
-    """Name the transform and its bounds; bounds that follow the batch are refused."""
+    """Name the transform and its bounds; refuse bounds that depend on the batch."""
     transform = model.rvs_to_transforms[rv]
     if transform is None:
         return "identity"
@@ -383,7 +377,7 @@ def _require_known(
 
 
 def _require_declared_potentials(declaration: Declaration, model: Any) -> None:
-    """Refuse potentials that could be counted in every link without anyone having said so."""
+    """Refuse undeclared potentials, which could be counted in every link by mistake."""
     unknown = [p.name for p in model.potentials if p.name not in declaration.potentials]
     if unknown:
         raise ModelRefused(

@@ -1,7 +1,8 @@
-"""What a belief says of each carried element on its natural scale, vanished labels included.
+"""The belief about each carried element on its natural scale, vanished labels included.
 
-The posterior of a link's trace has the labels of the newest batch; a label that this batch does not have is
-kept among the coordinates that pass on, jointly with the others, and is taken back to its natural scale here.
+The posterior of a link's trace has the labels of the newest batch. A label that this batch does not have
+stays among the coordinates that are carried forward, jointly with the others; its natural scale is computed
+here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _INTERVAL = re.compile(r"interval\(([^\s\[\]]+), ([^\s\[\]]+)\)")
 def carried_values(
     tree: xr.DataTree, coordinates: Coordinates, carry: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """Return natural-scale draws of every carried element that a belief knows.
+    """Return natural-scale draws of every carried element that a belief has.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def carried_values(
 def carried_arrays(
     tree: xr.DataTree, coordinates: Coordinates, carry: Mapping[str, str]
 ) -> dict[str, xr.DataArray]:
-    """Return natural-scale draws of every carried variable with all the labels that a belief knows.
+    """Return natural-scale draws of every carried variable with all the labels that a belief has.
 
     Parameters
     ----------
@@ -54,13 +55,13 @@ def carried_arrays(
     coordinates
         The belief's.
     carry
-        Where state comes from: carried quantity by the variable that it passes into.
+        The source of state: carried quantity by the variable that takes its value.
 
     Returns
     -------
     dict
-        Arrays [chain, draw, ...] by variable, state as it passes on. A variable with a vanished label and a
-        transform that is not one of PyMC's own for single elements has the labels of the newest batch only.
+        Arrays [chain, draw, ...] by variable, state as it is carried forward. A variable with a vanished
+        label and a transform other than PyMC's own for single elements has the newest batch's labels only.
     """
     posterior, group = tree["posterior"].dataset, tree["coordinates"].dataset
     place = {str(name): i for i, name in enumerate(group["coordinate"].values)}
@@ -68,7 +69,7 @@ def carried_arrays(
     for block in coordinates.blocks:
         held = posterior[block.name]
         source = carry.get(block.name, block.name)
-        # An imported trace has its state under the name of the variable that it passes into.
+        # An imported trace has its state under the name of the variable that takes it.
         newest = held.copy(data=posterior[source].values.reshape(held.shape)) if source in posterior else held
         found[block.name] = _all_elements(newest, block, group["u"].values, place)
     return found
@@ -87,7 +88,7 @@ def element_labels(array: xr.DataArray) -> list[str]:
 
 def _all_elements(newest: xr.DataArray, block: Block, u: np.ndarray, place: dict[str, int]) -> xr.DataArray:
     """Add the elements of a variable that the newest batch does not have."""
-    if not block.elementwise:  # labels cannot come and go
+    if not block.elementwise:  # labels cannot appear or vanish
         return _labelled(newest.values, newest, block.labels)
     names, flat = block.names(), newest.values.reshape(*newest.shape[:2], -1)
     at = {label: i for i, label in enumerate(element_labels(newest))}
@@ -118,7 +119,7 @@ def _texts(newest: xr.DataArray) -> list[list[str]]:
 
 
 def _same(computed: np.ndarray, held: np.ndarray) -> bool:
-    """Whether a transform does what PyMC's of that name does: a model may have one of its own."""
+    """Whether a transform computes what PyMC's of that name does: a model may define its own."""
     return np.allclose(computed, held, rtol=1e-6, atol=1e-9 * float(np.abs(held).max(initial=0.0)))
 
 
@@ -137,7 +138,7 @@ def natural_scale(transform: str, u: np.ndarray) -> np.ndarray | None:
     numpy.ndarray or None
         None where the transform is not one of PyMC's own, or its bounds are no constants.
     """
-    with np.errstate(over="ignore"):  # beyond all numbers is infinite, in PyMC too
+    with np.errstate(over="ignore"):  # an overflow is infinite, in PyMC too
         if transform == "identity":
             return np.array(u)
         if transform == "log":

@@ -1,4 +1,4 @@
-"""What a chain does with its beliefs: how they are matched, kept exact, forgotten and refitted."""
+"""The policy of a chain: how its beliefs are matched, kept exact, forgotten and refitted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lindley.errors import DeclarationRefused
 
-#: Stands for all carried variables that no other group names.
+#: All carried variables that no other group names.
 REST = "*"
 FAMILIES = ("auto", "normal", "sinh-arcsinh", "triangular", "information")
 
@@ -29,10 +29,10 @@ class Forgetting:
         Time in which a belief loses half its precision, e.g. ``"90D"`` (pandas' notation): the discount
         of a batch is 2^(-elapsed / half_life), by the newest time of this batch and of all before.
     grid
-        Discounts to choose from: each batch is met with the one that predicted the batches before it
-        best, by the sum of their log predictive densities.
+        Discounts to choose from: before each batch the belief widens by the one that predicted the earlier
+        batches best, by the sum of their log predictive densities.
     time
-        Column that `half_life` goes by.
+        Column with the times for `half_life`.
     """
 
     discount: float | None = None
@@ -41,7 +41,7 @@ class Forgetting:
     time: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what gives no discount, or more than one."""
+        """Refuse settings that give no discount, or more than one."""
         ways = [self.discount is not None, self.half_life is not None, bool(self.grid)]
         values = [*self.grid, *([] if self.discount is None else [self.discount])]
         if sum(ways) != 1 or not all(0 < value <= 1 for value in values):
@@ -60,7 +60,7 @@ class Forgetting:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able values; what is not given is left out."""
+        """Return the settings that are given, as JSON-able values."""
         found = {"discount": self.discount, "half_life": self.half_life, "time": self.time}
         return {name: value for name, value in found.items() if value is not None} | (
             {"grid": list(self.grid)} if self.grid else {}
@@ -69,7 +69,7 @@ class Forgetting:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """How a chain passes on its beliefs.
+    """How a chain carries its beliefs forward.
 
     Parameters
     ----------
@@ -77,27 +77,27 @@ class Policy:
         Matching family: ``auto`` picks per link; ``normal``, ``sinh-arcsinh``, ``triangular`` or
         ``information`` (additive precision) are used as asked.
     replay
-        Links at most whose batches are fitted again together with a new one, because the posterior after
-        them had no good match yet. With local variables or carried state nobody can see what a match does
-        to later links, so it is put off until there are that many. 0 always starts from the head's match,
-        good or not; so do chains that forget or mix.
+        Number of links at most whose batches are fitted again together with a new one, because the posterior
+        after them had no trusted match yet. With local variables or carried state the effect of a match on
+        later links cannot be assessed: the match is deferred until there are that many. With 0 a fit always
+        starts from the head's match, trusted or not; so do chains with forgetting or a robust mixture.
     rebase_every
-        Links after which a pooled refit follows by itself; never by default.
+        Number of links after which a pooled refit follows automatically; never by default.
     rebase_at_budget
-        Budget at which a pooled refit follows by itself; never by default, the gate warns.
+        Budget above which a pooled refit follows automatically; never by default, the gate warns.
     rebase_at_drift
-        Drift, in sds, at which one follows; never by default, the gate warns. What keeps a chain right
+        Drift, in sds, above which one follows; never by default, the gate warns. It keeps a chain accurate
         whose batches contradict each other by many sds.
     robust
         Weight of the genesis prior in a mixture with the matched one: a batch that conflicts with the
         chain's belief can then win (Schmidli et al. 2014, Biometrics 70:1023). 0 is the matched prior alone.
     conflict
-        What a batch that conflicts with the belief before it gets: ``warn``, or ``quarantine``.
+        Treatment of a batch that conflicts with the belief before it: ``warn``, or ``quarantine``.
     ess
-        Effective draws that every fit is to have, of the coordinate that has the fewest: one that has
-        fewer is sampled once more, as long as it takes. The gate refuses below its own threshold.
+        Effective draws that every fit should have, of the coordinate that has the fewest: a fit with fewer
+        is sampled again with more draws. The gate refuses below its own threshold.
     forget
-        Forgetting by carried variable; `REST` stands for those that are not named.
+        Forgetting by carried variable; `REST` means those that are not named.
     """
 
     family: str = "auto"
@@ -111,7 +111,7 @@ class Policy:
     forget: Mapping[str, Forgetting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
+        """Refuse values outside their ranges."""
         wrong = {
             f"family as one of {', '.join(FAMILIES)}": self.family not in FAMILIES,
             "replay of at least 0": self.replay < 0,
@@ -128,20 +128,20 @@ class Policy:
         if self.forget and self.refits:
             raise _refused(
                 "A policy was refused",
-                expected="either forgetting or pooled refits: a pooled refit remembers everything",
+                expected="either forgetting or pooled refits: a pooled refit forgets nothing",
                 found=f"{self}",
                 todo="leave one of them out",
             )
 
     @property
     def refits(self) -> bool:
-        """Whether pooled refits follow by themselves."""
+        """Whether pooled refits follow automatically."""
         limits = (self.rebase_every, self.rebase_at_budget, self.rebase_at_drift)
         return any(limit is not None for limit in limits)
 
     @property
     def window(self) -> int:
-        """Links at most that are fitted again: none where their data were to be forgotten or mixed."""
+        """Links at most that are fitted again: none with forgetting or a robust mixture."""
         return 0 if self.forget or self.robust else self.replay
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Draws of a trace that was sampled elsewhere, brought into the order of a model's dims and labels."""
+"""Reorder the draws of a trace that was sampled elsewhere by a model's dims and labels."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def in_order(array: xr.DataArray, block: Block) -> np.ndarray:
     """Return draws of a variable in the order of the model's dims and labels.
 
     Dims are matched by name, those whose names the model does not have in their order; elements by label,
-    wherever both sides have labels. By position only where there is nothing else, as in traces whose dims
-    are called ``beta_dim_0``.
+    wherever both sides have labels. Elements are matched by position only without labels, as in traces whose
+    dims are called ``beta_dim_0``.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def in_order(array: xr.DataArray, block: Block) -> np.ndarray:
     drawn = array.transpose("chain", "draw", ...)
     own = [str(dim) for dim in drawn.dims[2:]]
     if len(own) != len(block.shape):
-        # A number, and an array of one number, differ in nothing but how they are written.
+        # A number and an array of one number are the same values.
         if not {drawn.shape[2:], block.shape} <= {(), (1,)}:
             raise _other_shape(drawn, block)
         return np.asarray(drawn.values, dtype=float).reshape(*drawn.shape[:2], *block.shape)
@@ -105,11 +105,11 @@ def _other_labels(
         "missing": [label for label in wanted if label not in held],
         "more than once": [label for label in dict.fromkeys(held) if held.count(label) > 1],
     }
-    said = [f"{what}: {_list(labels)}" for what, labels in wrong.items() if labels]
+    found = [f"{what}: {_list(labels)}" for what, labels in wrong.items() if labels]
     return ModelRefused(
         f"The variable {block.name!r} has other labels in the trace",
         expected=f"along {dim} each of {_list(list(wanted))}, once",
-        found=f"in {drawn.name} labels {'; '.join(said)}",
+        found=f"in {drawn.name} labels {'; '.join(found)}",
         todo="give the model the full list of labels (coords) that the trace was sampled with, or the "
         "trace's dim those of the model (xarray's assign_coords)",
     )

@@ -1,1 +1,1 @@
-"""Densities on unconstrained coordinates that stand for a posterior. NumPy and SciPy only."""
+"""Densities on unconstrained coordinates that approximate a posterior. NumPy and SciPy only."""

@@ -1,4 +1,4 @@
-"""What passes from link to link."""
+"""The belief that a link hands to the next one."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from lindley.prior.matched import MatchedPrior
 
 @dataclass(frozen=True)
 class Belief:
-    """What passes from link to link.
+    """The belief after a link: its matched prior, and what the chain accumulates.
 
     Parameters
     ----------
     matched
         The posterior's matched prior.
     budget
-        Accumulated (d+1)/ESS of the matches that led here.
+        Sum of (d+1)/ESS over the matches behind it.
     trusted
         Whether the match is good enough to start from; see `lindley.inference.match_quality`.
     doubt
-        How many matches that were not trusted led here.
+        Number of matches behind it that were not trusted.
     drift
-        By how many sds the matches that led here moved the result, as far as that was seen.
+        Estimated shift caused by earlier matches, in posterior sds; a lower bound where not assessable.
     log_evidence
-        Log density of the batches that the fit was made on, under what it started from; None where it
-        could not be estimated.
+        Log evidence of the fitted batches under the prior that the fit started from; None where it could not
+        be estimated.
     covered
-        How many batches that were.
+        Number of these batches.
     log_score
         Accumulated log predictive density of all batches; None where one of them has none.
     forgetting
-        What forgetting goes by: the batch's newest times and the grid's accumulated scores (see
+        State of forgetting: the batch's newest times and the grid's accumulated scores (see
         `lindley.inference.forgetting`).
     """
 

@@ -8,8 +8,8 @@ posterior fulfils (Stein's identities for its first two moments)
 With B the slope of the regression of g on u that is P_new = P - B and P_new E[u] = P m + a with a the
 intercept: the information adds up, and the noise of the draws enters only where g is not linear in u. By
 Bonnet's and Price's theorems B is the expected Hessian of the log likelihood when the posterior is normal
-(Opper & Archambeau 2009, Neural Computation 21:786). For a normal likelihood nothing is lost, however few
-the draws.
+(Opper & Archambeau 2009, Neural Computation 21:786). For a normal likelihood the result is exact for any
+number of draws.
 """
 
 from __future__ import annotations

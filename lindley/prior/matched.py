@@ -15,7 +15,7 @@ from lindley.prior.stein import CalibratedWeights, equal_weights
 from lindley.prior.triangular import ARRAYS, TriangularMap
 
 #: Draws from which the moments of a map that is not normal are computed.
-_STRAIGHT_DRAWS = 4000
+_MOMENT_DRAWS = 4000
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class MatchedPrior:
     Parameters
     ----------
     coordinates
-        What each coordinate is.
+        Variable, dims and labels of each coordinate.
     map
         The map from whitened points to coordinates.
     reason
         Why it is of its family.
     moments
-        What its moments were estimated by: ``draws``, ``stein 1`` to ``stein 3`` (calibrated draws, see
+        How its moments were estimated: ``draws``, ``stein 1`` to ``stein 3`` (calibrated draws, see
         `lindley.prior.stein`), ``information`` (see `lindley.prior.information`).
     shrinkage
         How far correlations were shrunk to zero, 0 to 1.
@@ -46,7 +46,7 @@ class MatchedPrior:
     @property
     def family(self) -> str:
         """``normal``, ``sinh-arcsinh`` or ``triangular``."""
-        if self.map.bent:
+        if self.map.triangular:
             return TRIANGULAR
         return SINH_ARCSINH if self.map.warped else NORMAL
 
@@ -62,7 +62,7 @@ class MatchedPrior:
         for block in self.coordinates.blocks:
             sha.update(f"\n{block.name}:{block.transform}".encode())
         for name, array in zip(ARRAYS, self.arrays(), strict=True):
-            # Margins came later: a map that has none keeps the digest that it always had.
+            # A map without warped margins has the digest of its other arrays.
             if name != "margins" or self.map.warped:
                 sha.update(array_bytes(name, array))
         return sha.hexdigest()
@@ -75,11 +75,11 @@ class MatchedPrior:
             return replace(self, coordinates=coordinates)
         return replace(self, coordinates=coordinates, map=self.map.permuted(index))
 
-    def straightened(self) -> MatchedPrior:
+    def as_joint_normal(self) -> MatchedPrior:
         """Return the joint normal with the distribution's mean and covariance, computed from its draws."""
         if self.map.normal:
             return self
-        points = self.map.sample(np.random.default_rng(0), _STRAIGHT_DRAWS)
+        points = self.map.sample(np.random.default_rng(0), _MOMENT_DRAWS)
         equal = np.full(len(points), 1 / len(points))
         return replace(self, map=match_like(points, equal, None, 0.0, self.coordinates.names))
 
@@ -105,21 +105,21 @@ def match(
     draws
         Array [draw, coordinate] in unconstrained space, chain after chain.
     coordinates
-        What each coordinate is.
+        Variable, dims and labels of each coordinate.
     calibration, halves
         Weights of the draws, and of each half of them by itself; equal ones by default.
     ess
         Effective sample size of the draws; their number by default.
     state
-        Names of variables that hold carried state: a bent map takes them last.
+        Names of variables that hold carried state: a triangular map takes them last.
     family
-        ``auto``, or the family that the policy asks for. Where ``information`` comes here there is no normal
-        prior to add information to: ``normal`` stands for it.
+        ``auto``, or the family that the policy asks for. ``information`` is matched as ``normal`` here: there
+        is no normal prior to add information to.
 
     Returns
     -------
     MatchedPrior
-        With the draws' mean and whole covariance, or bent where the draws ask for it; see
+        With the draws' mean and whole covariance, and more of their shape where that pays; see
         `lindley.prior.matching.match_map`.
 
     Raises
@@ -162,8 +162,8 @@ def match(
 def rematch(draws: np.ndarray, weights: np.ndarray, like: MatchedPrior) -> MatchedPrior:
     """Match a prior of the family and order of `like` to draws [draw, coordinate] with weights [draw].
 
-    Which family was chosen is recorded with its reason; what the family gives on the draws is what a
-    verifier can compute anew.
+    The choice of the family is recorded with its reason; the match of that family to the draws is what a
+    verifier recomputes.
     """
     again = match_like(draws, weights, like.map, like.shrinkage, like.coordinates.names)
     return replace(like, map=again)

@@ -1,4 +1,4 @@
-"""Matching a map to draws: the joint normal, warped margins, or a bent map where draws ask for it.
+"""Matching a map to draws: the joint normal, warped margins, or a triangular map where it fits better.
 
 The choice is made for each link and recorded with its reason.
 """
@@ -13,15 +13,15 @@ import numpy as np
 from lindley.errors import FitFailed
 from lindley.prior.stein import CalibratedWeights, equal_weights
 from lindley.prior.triangular import TriangularMap, joint_normal
-from lindley.prior.triangular_fit import fit_bent, fit_margins
+from lindley.prior.triangular_fit import fit_margins, fit_triangular
 
 #: Families that can be asked for; ``auto`` picks one per link.
 AUTO, NORMAL, SINH_ARCSINH, TRIANGULAR = "auto", "normal", "sinh-arcsinh", "triangular"
 Family = Literal["auto", "normal", "sinh-arcsinh", "triangular"]
 
-#: Coordinates above which no bent map is tried by ``auto``: it has of the order of d^3 numbers.
-MOST_BENT = 12
-#: Draws per number of a bent map at least.
+#: Coordinates above which ``auto`` tries no triangular map: it has of the order of d^3 numbers.
+MOST_TRIANGULAR = 12
+#: Draws per number of a triangular map at least.
 _DRAWS_PER_NUMBER = 5
 #: Third moments of whitened draws below this move a mean by less than 0.01 sds where the next batch
 #: doubles the data: the shift is a sixth of the moment.
@@ -63,20 +63,20 @@ def match_map(
     names
         Names of the coordinates, for errors.
     calibration, halves
-        Weights of the draws, and of each half of them by itself; equal by default.
+        Weights of the draws, and of each half of them separately; equal by default.
     ess
         Effective sample size of the draws; their number by default.
     last
-        Array [coordinate] of bool: coordinates that a bent map takes last (carried state, which is a
+        Array [coordinate] of bool: coordinates that a triangular map takes last (carried state, which is a
         function of parameters).
     family
-        ``auto`` or the family that is wanted.
+        ``auto``, or the family to match.
 
     Returns
     -------
     Match
         With ``auto`` the joint normal with the draws' mean and covariance, unless a map with warped
-        margins or a bent one has a better held-out log score by more than twice its standard error.
+        margins or a triangular one has a better held-out log score by more than twice its standard error.
 
     Raises
     ------
@@ -96,8 +96,8 @@ def match_map(
         found = Match(like, f"{family} asked for")
     else:
         found = _choose(draws, calibration, normal, last, halves, shrinkage, names)
-    # A bent map has no correlation matrix: its ridge keeps it near the normal.
-    shrinkage = 0.0 if found.map.bent else shrinkage
+    # A triangular map has no correlation matrix: its ridge keeps it near the normal.
+    shrinkage = 0.0 if found.map.triangular else shrinkage
     return replace(found, reason=found.reason + _shrunk(shrinkage), shrinkage=shrinkage)
 
 
@@ -111,7 +111,7 @@ def match_like(
     normal = _normal_map(draws, weights, shrinkage, names)
     if like is None or like.normal:
         return normal
-    family = TRIANGULAR if like.bent else SINH_ARCSINH
+    family = TRIANGULAR if like.triangular else SINH_ARCSINH
     return _fitted(draws, weights, family, like.order, shrinkage, names)
 
 
@@ -192,7 +192,7 @@ def _fitted(
     share = np.maximum(weights, 0.0)
     share = share / share.sum()
     if family == TRIANGULAR:
-        return fit_bent(draws, order, share)
+        return fit_triangular(draws, order, share)
     margins, rest = fit_margins(draws, share)
     mean, covariance = weighted_moments(rest, share)
     return replace(joint_normal(mean, covariance_factor(covariance, names, shrinkage)), margins=margins)
@@ -218,14 +218,14 @@ def _choose(
     numbers = size + size * (size + 1) + size**2 * (size + 1) // 6
     orders = [(SINH_ARCSINH, np.arange(size))]
     why_not = ""
-    if size > MOST_BENT:
-        why_not = f"; no bent map above {MOST_BENT} coordinates"
+    if size > MOST_TRIANGULAR:
+        why_not = f"; no triangular map above {MOST_TRIANGULAR} coordinates"
     elif count < _DRAWS_PER_NUMBER * numbers:
-        why_not = f"; {count} draws are few for a bent map of {numbers} numbers"
+        why_not = f"; {count} draws are few for a triangular map of {numbers} numbers"
     else:
         orders += [(TRIANGULAR, order) for order in _orders(draws, last)]
     half = count // 2
-    # Other chains, so that the halves are independent.
+    # The halves are of different chains, hence independent.
     train, test = draws[:half], draws[half:]
     base = _normal_map(train, halves[0].weights, max(shrinkage, 1e-8), names)
     base_score = base.log_density(test)
@@ -249,9 +249,11 @@ def _shrinkage(draws: np.ndarray, ess: float) -> float:
     spread = draws.std(axis=0)
     if not (spread > 0).all():
         return 0.0
-    from sklearn.covariance import ledoit_wolf_shrinkage  # half a second that few fits need
+    from sklearn.covariance import (
+        ledoit_wolf_shrinkage,
+    )  # to save start-up time: half a second that few fits need
 
-    # The formula is for independent draws: as many of them, evenly spaced, as the chains are worth.
+    # The formula is for independent draws: take as many of them, evenly spaced, as the effective sample size.
     chosen = np.linspace(0, count - 1, max(2, int(min(ess, count)))).astype(int)
     return float(ledoit_wolf_shrinkage((draws[chosen] - draws.mean(axis=0)) / spread))
 
@@ -270,7 +272,7 @@ def moments(z: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     weights
         Array [draw].
     """
-    # One product of matrices for each coordinate: summed over draws by themselves it takes ten times as long.
+    # One product of matrices for each coordinate: summing over draws takes ten times as long.
     weighted = weights[:, None] * z
     third = max(float(np.abs((weighted * z[:, [k]]).T @ z).max()) for k in range(z.shape[1]))
     excess = weights @ z**4 - 3

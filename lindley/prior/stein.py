@@ -5,10 +5,10 @@ Stein's identity says E[g . dP/du + d2P/du2] = 0. The means of such functions ar
 serve as control variates (Assaraf & Caffarel 1999, Phys. Rev. Lett. 83:4682; Mira, Solgi & Imparato 2013,
 Statistics and Computing 23:653). With P the polynomials up to degree 3 the regression on them of a normal
 posterior's first three moments is exact: the Monte Carlo error of the match vanishes, and near normality
-most of it. What a chain compounds is this error.
+most of it. A chain compounds this error.
 
 The regression's intercept is a weighted mean whose weights do not depend on what is averaged. They are
-computed once and used for everything that is matched.
+computed once and used for every moment that is matched.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 #: Control variates per effective draw at most (beyond it the regression fits noise), and at all.
 _MOST_VARIATES, _MOST = 0.1, 400
-#: Effective share of the draws, 1/(n sum w^2), below which the weights are thought to fit noise.
+#: Effective share of the draws, 1/(n sum w^2), below which the weights are taken to fit noise.
 _LEAST_SHARE = 0.5
 #: Variance of the matched moments, relative to that of plain means, below which weights are worth it.
 _WORTHWHILE = 0.9
@@ -28,12 +28,12 @@ _WORTHWHILE = 0.9
 
 @dataclass(frozen=True)
 class CalibratedWeights:
-    """Weights of draws, and what they gain.
+    """Weights of draws, and their gain in precision.
 
     Parameters
     ----------
     weights
-        Array [draw], summing to one; equal ones where calibration does not pay. Single weights may be
+        Array [draw], summing to one; equal ones where calibration does not help. Single weights may be
         slightly negative.
     order
         Degree of the polynomials: 3, 2, 1, or 0 for equal weights.
@@ -61,7 +61,7 @@ class CalibratedWeights:
 
 
 def equal_weights(count: int) -> CalibratedWeights:
-    """Return the calibration that changes nothing."""
+    """Return equal weights."""
     return CalibratedWeights(np.full(count, 1 / count), 0)
 
 
@@ -75,12 +75,12 @@ def calibrate(draws: np.ndarray, scores: np.ndarray, ess: float) -> CalibratedWe
     scores
         Gradient of the log target at the draws, array [draw, coordinate].
     ess
-        Effective sample size of the draws: the number of variates is held against it.
+        Effective sample size of the draws, which limits the number of variates.
 
     Returns
     -------
-    Calibration
-        With the highest degree that the draws can bear, or equal weights where none pays.
+    CalibratedWeights
+        With the highest degree that the draws allow, or equal weights where none helps.
     """
     count, size = draws.shape
     plain = equal_weights(count)
@@ -102,7 +102,7 @@ def calibrate(draws: np.ndarray, scores: np.ndarray, ess: float) -> CalibratedWe
         found = _weighted(_variates(x, g, order), moments, order)
         if found is None:
             continue
-        # First-degree polynomials calibrate means only, which is worth having by itself.
+        # First-degree polynomials calibrate means only, which helps on its own.
         worth = _gain(found.basis, x if order == 1 else moments)
         if worth > 1 / _WORTHWHILE:
             return found
@@ -125,13 +125,13 @@ def _variates(x: np.ndarray, g: np.ndarray, order: int) -> np.ndarray:
     if order > 2:
         for i, j, k in combinations_with_replacement(range(size), 3):
             slope = g[:, i] * x[:, j] * x[:, k] + g[:, j] * x[:, i] * x[:, k] + g[:, k] * x[:, i] * x[:, j]
-            bend = 2.0 * ((i == j) * x[:, k] + (i == k) * x[:, j] + (j == k) * x[:, i])
-            columns.append(slope + bend)
+            curvature = 2.0 * ((i == j) * x[:, k] + (i == k) * x[:, j] + (j == k) * x[:, i])
+            columns.append(slope + curvature)
     return np.column_stack(columns)
 
 
 def _weighted(variates: np.ndarray, moments: np.ndarray, order: int) -> CalibratedWeights | None:
-    """Return the weights that make the variates' means zero; None where they are not to be trusted."""
+    """Return the weights that make the variates' means zero; None where they cannot be trusted."""
     count = len(variates)
     # The constant last: its part that the variates do not explain is the last column of the basis, and the
     # intercept of a least-squares fit is the mean under weights proportional to that part.
@@ -151,6 +151,6 @@ def _gain(basis: np.ndarray, values: np.ndarray) -> float:
     centred = values - values.mean(axis=0)
     left = centred - basis @ (basis.T @ centred)
     freedom = len(values) / (len(values) - basis.shape[1])
-    # Exact regressions leave rounding only; a gain beyond a million says nothing more.
+    # Exact regressions leave rounding error only: the gain is cut at a million.
     variance = np.maximum(left.var(axis=0) * freedom, 1e-6 * centred.var(axis=0))
     return float((centred.var(axis=0) / variance).min())

@@ -1,4 +1,4 @@
-"""Triangular maps from whitened points to coordinates: the joint normal and its bent relatives.
+"""Triangular maps from whitened points to coordinates: the joint normal and its generalisations.
 
 With z ~ Normal(0, I) and the coordinates taken in an order of their own, coordinate k is
 
@@ -6,16 +6,16 @@ With z ~ Normal(0, I) and the coordinates taken in an order of their own, coordi
           + exp(log_width_k + widen_k . z_<k) * sinh((asinh(z_k) + skew_k) / tail_k)
 
 (Knothe-Rosenblatt rearrangement; Marzouk et al. 2016, Handbook of Uncertainty Quantification, ch. 23; the
-last factor is Jones & Pewsey 2009, Biometrika 96:761). Without bends (quadratic, widen and skew zero, tail
-one) it is exactly the joint normal with its Cholesky factor. The bends hold what a normal cannot: curved
-ridges, funnels (a width that depends on other parameters), skewness and tails.
+last factor is Jones & Pewsey 2009, Biometrika 96:761). With quadratic, widen and skew zero and tail one it is
+exactly the joint normal with its Cholesky factor. These four represent what a normal cannot: curved ridges,
+funnels (a width that depends on other parameters), skewness and tails.
 
-Last, each coordinate's margin may be warped by itself, which costs four numbers a coordinate in any
+Last, each coordinate's margin may be warped separately, which takes four numbers a coordinate in any
 dimension:
 
     x_k = center_k + spread_k * sinh((asinh(u_k) + skew_k) / tail_k)
 
-With all four at rest (0, 1, 0, 1) nothing is warped.
+The values (0, 1, 0, 1) leave a margin as it is.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-#: Names of a map's arrays, in the order in which they are hashed, stored and passed to the engine.
+#: Names of a map's arrays, in the order in which they are hashed, stored and passed to compiled functions.
 ARRAYS = ("order", "loc", "linear", "log_width", "quadratic", "widen", "skew", "tail", "margins")
-#: Rows of the array `margins`, and their values where nothing is warped.
+#: Rows of the array `margins`, and their values that leave a margin as it is.
 MARGINS = {"center": 0.0, "spread": 1.0, "skew": 0.0, "tail": 1.0}
 #: Nodes of the quadrature that gives means.
 _NODES = 60
@@ -39,17 +39,18 @@ class TriangularMap:
     Parameters
     ----------
     order
-        Array [step]: which coordinate each step of the map gives.
+        Array [step]: the coordinate of each step of the map.
     loc, log_width, skew, tail
         Arrays [step].
     linear
         Array [step, step], strictly lower triangular.
     quadratic
-        Array [step, bend, bend], symmetric in the last two; no bends at all have length 0.
+        Array [step, earlier step, earlier step], symmetric in the last two; these have length 0 in a map
+        that is not triangular.
     widen
-        Array [step, bend].
+        Array [step, earlier step].
     margins
-        Array [`MARGINS`, coordinate]: the warp of each coordinate's margin; at rest by default.
+        Array [`MARGINS`, coordinate]: the warp of each coordinate's margin; none by default.
     """
 
     order: np.ndarray
@@ -63,9 +64,9 @@ class TriangularMap:
     margins: np.ndarray = field(default_factory=lambda: np.zeros((4, 0)))
 
     def __post_init__(self) -> None:
-        """Fill in margins at rest."""
+        """Fill in margins without warp."""
         if self.margins.shape[1] != len(self.loc):
-            object.__setattr__(self, "margins", margins_at_rest(len(self.loc)))
+            object.__setattr__(self, "margins", plain_margins(len(self.loc)))
 
     @property
     def size(self) -> int:
@@ -73,19 +74,19 @@ class TriangularMap:
         return len(self.loc)
 
     @property
-    def bent(self) -> bool:
-        """Whether the map bends: ridges, funnels, skewness given the coordinates before."""
+    def triangular(self) -> bool:
+        """Whether a step is nonlinear: ridges, funnels, skewness given the coordinates before."""
         return bool(self.quadratic.size or np.any(self.skew) or np.any(self.tail != 1))
 
     @property
     def warped(self) -> bool:
         """Whether margins are warped."""
-        return not np.array_equal(self.margins, margins_at_rest(self.size))
+        return not np.array_equal(self.margins, plain_margins(self.size))
 
     @property
     def normal(self) -> bool:
         """Whether the map is exactly a joint normal."""
-        return not (self.bent or self.warped)
+        return not (self.triangular or self.warped)
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Return the arrays in the order of `ARRAYS`."""
@@ -107,19 +108,19 @@ class TriangularMap:
         if self.warped:
             center, spread, skew, tail = self.margins
             scaled = (u - center) / spread
-            bent = tail * np.arcsinh(scaled) - skew
-            u = np.sinh(bent)
-            slopes = np.log(tail) + log_cosh(bent) - 0.5 * np.log1p(scaled**2) - np.log(spread)
+            inner = tail * np.arcsinh(scaled) - skew
+            u = np.sinh(inner)
+            slopes = np.log(tail) + log_cosh(inner) - 0.5 * np.log1p(scaled**2) - np.log(spread)
             log_slope = slopes.sum(axis=-1)
         v = u[..., self.order]
         z = np.zeros_like(v)
         for k in range(self.size):
             middle, width = self._given(z, k)
             scaled = (v[..., k] - middle) / width
-            bent = self.tail[k] * np.arcsinh(scaled) - self.skew[k]
-            z[..., k] = np.sinh(bent)
+            inner = self.tail[k] * np.arcsinh(scaled) - self.skew[k]
+            z[..., k] = np.sinh(inner)
             log_slope = log_slope + (
-                np.log(self.tail[k]) + log_cosh(bent) - 0.5 * np.log1p(scaled**2) - np.log(width)
+                np.log(self.tail[k]) + log_cosh(inner) - 0.5 * np.log1p(scaled**2) - np.log(width)
             )
         return z, log_slope
 
@@ -132,14 +133,13 @@ class TriangularMap:
         return slope
 
     def gradient_in_u(self, z: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        """Take the gradient [..., step] of a log density of z to that of the same law as a density of u.
+        """Turn the gradient [..., step] of a log density of z into the score of the same distribution in u.
 
-        The Jacobian's own gradient is taken off, so that what comes back is the score of u
-        [..., coordinate].
+        The gradient of the log Jacobian is subtracted; returns an array [..., coordinate].
         """
         triangle = self._triangle(z)
-        bent, root = (np.arcsinh(z) + self.skew) / self.tail, np.sqrt(1 + z**2)
-        own = np.tanh(bent) / (self.tail * root) - z / root**2
+        inner, root = (np.arcsinh(z) + self.skew) / self.tail, np.sqrt(1 + z**2)
+        own = np.tanh(inner) / (self.tail * root) - z / root**2
         if self.quadratic.size:
             own = own + self.widen.sum(axis=0)
         stepwise = np.linalg.solve(np.swapaxes(triangle, -1, -2), (gradient - own)[..., None])[..., 0]
@@ -147,28 +147,28 @@ class TriangularMap:
         score[..., self.order] = stepwise
         if not self.warped:
             return score
-        slope, bend = self._margin_slope(z)
-        return (score - bend) / slope
+        slope, curvature = self._margin_slope(z)
+        return (score - curvature) / slope
 
     def _triangle(self, z: np.ndarray) -> np.ndarray:
         """Return the derivative [..., step, step] of the steps, margins left out."""
         _, width = self._given(z)
-        bent = (np.arcsinh(z) + self.skew) / self.tail
+        inner = (np.arcsinh(z) + self.skew) / self.tail
         triangle = np.broadcast_to(self.linear, (*z.shape, self.size)).copy()
         if self.quadratic.size:
             triangle += 2 * np.einsum("kij,...j->...ki", self.quadratic, z)
-            triangle += self.widen * (width * np.sinh(bent))[..., None]
+            triangle += self.widen * (width * np.sinh(inner))[..., None]
         index = np.arange(self.size)
-        triangle[..., index, index] = width * np.cosh(bent) / (self.tail * np.sqrt(1 + z**2))
+        triangle[..., index, index] = width * np.cosh(inner) / (self.tail * np.sqrt(1 + z**2))
         return triangle
 
     def _margin_slope(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the slope [..., coordinate] of the margins' warp and the derivative of its logarithm."""
-        rest = replace(self, margins=margins_at_rest(self.size)).forward(z)
+        rest = replace(self, margins=plain_margins(self.size)).forward(z)
         _, spread, skew, tail = self.margins
-        bent, root = (np.arcsinh(rest) + skew) / tail, np.sqrt(1 + rest**2)
-        slope = spread * np.cosh(bent) / (tail * root)
-        return slope, np.tanh(bent) / (tail * root) - rest / root**2
+        inner, root = (np.arcsinh(rest) + skew) / tail, np.sqrt(1 + rest**2)
+        slope = spread * np.cosh(inner) / (tail * root)
+        return slope, np.tanh(inner) / (tail * root) - rest / root**2
 
     def log_density(self, u: np.ndarray) -> np.ndarray:
         """Return the log density [...] of coordinates u [..., coordinate]."""
@@ -208,12 +208,12 @@ class TriangularMap:
     def mean(self) -> np.ndarray:
         """Return the mean [coordinate], by quadrature where margins or innovations are skewed.
 
-        Margins are only warped on a map that does not bend (see `lindley.prior.matching`).
+        Only maps that are not triangular have warped margins (see `lindley.prior.matching`).
         """
         nodes, share = np.polynomial.hermite_e.hermegauss(_NODES)
         share = share / share.sum()
         middle = self.loc.copy()
-        if self.bent:
+        if self.triangular:
             innovation = np.sinh((np.arcsinh(nodes) + self.skew[:, None]) / self.tail[:, None]) @ share
             width = np.exp(self.log_width + 0.5 * (self.widen**2).sum(axis=1))
             middle += np.einsum("kii->k", self.quadratic) + width * innovation
@@ -231,18 +231,18 @@ class TriangularMap:
     def _given(self, z: np.ndarray, step: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return middle and width of all steps, or of one, given the z before them."""
         pick = slice(None) if step is None else step
-        bends = z[..., : self.quadratic.shape[1]]
+        leading = z[..., : self.quadratic.shape[1]]
         middle = self.loc[pick] + z @ self.linear[pick].T
         log_width = self.log_width[pick] + np.zeros_like(middle)
         if self.quadratic.size:
             path = "...i,kij,...j->...k" if step is None else "...i,ij,...j->..."
-            middle = middle + np.einsum(path, bends, self.quadratic[pick], bends)
-            log_width = log_width + bends @ self.widen[pick].T
+            middle = middle + np.einsum(path, leading, self.quadratic[pick], leading)
+            log_width = log_width + leading @ self.widen[pick].T
         return middle, np.exp(log_width)
 
 
-def margins_at_rest(size: int) -> np.ndarray:
-    """Return margins [`MARGINS`, coordinate] that warp nothing."""
+def plain_margins(size: int) -> np.ndarray:
+    """Return margins [`MARGINS`, coordinate] without warp."""
     return np.repeat(np.array(list(MARGINS.values()))[:, None], size, axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Fitting maps to weighted draws: bent triangular maps, and warps of single margins."""
+"""Fitting to weighted draws: triangular maps, and warps of single margins."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from scipy.optimize import minimize
 
 from lindley.prior.triangular import TriangularMap, log_cosh
 
-#: Ridge on bends, in units of whitened coordinates: an estimate from few draws stays near the normal.
+#: Ridge on nonlinear terms, in whitened coordinates: a map from few draws stays near the normal.
 _RIDGE = 1e-3
-#: Bounds of the bends: beyond them a map fits noise in the tails.
+#: Bounds of nonlinear terms: beyond them a map fits noise in the tails.
 _MOST_WIDEN, _MOST_SKEW, _MOST_LOG_TAIL = 1.0, 1.5, 0.7
 
 
@@ -38,8 +38,8 @@ def fit_margins(draws: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.
     return margins, np.column_stack([step.z for step in steps])
 
 
-def fit_bent(draws: np.ndarray, order: np.ndarray, weights: np.ndarray) -> TriangularMap:
-    """Fit a bent map to draws by penalised maximum likelihood, step by step.
+def fit_triangular(draws: np.ndarray, order: np.ndarray, weights: np.ndarray) -> TriangularMap:
+    """Fit a triangular map to draws by penalised maximum likelihood, step by step.
 
     Parameters
     ----------
@@ -103,18 +103,18 @@ def _fit_step(v: np.ndarray, given: np.ndarray, weights: np.ndarray) -> _Step:
         c, log_width, s, e, log_tail = x[:terms], x[terms], x[terms + 1 : -2], x[-2], x[-1]
         tail, log_scale = np.exp(log_tail), log_width + given @ s
         scaled = (v - design @ c) * np.exp(-log_scale)
-        bent = tail * np.arcsinh(scaled) - e
-        z = np.sinh(bent)
-        value = weights @ (0.5 * z**2 - log_cosh(bent) - log_tail + 0.5 * np.log1p(scaled**2) + log_scale)
-        d_bent = z * np.cosh(bent) - np.tanh(bent)
-        d_scaled = d_bent * tail / np.sqrt(1 + scaled**2) + scaled / (1 + scaled**2)
+        inner = tail * np.arcsinh(scaled) - e
+        z = np.sinh(inner)
+        value = weights @ (0.5 * z**2 - log_cosh(inner) - log_tail + 0.5 * np.log1p(scaled**2) + log_scale)
+        d_inner = z * np.cosh(inner) - np.tanh(inner)
+        d_scaled = d_inner * tail / np.sqrt(1 + scaled**2) + scaled / (1 + scaled**2)
         d_log_scale = 1 - d_scaled * scaled
         gradient = np.concatenate(
             [
                 -(weights * d_scaled * np.exp(-log_scale)) @ design,
                 [weights @ d_log_scale],
                 (weights * d_log_scale) @ given,
-                [-weights @ d_bent, weights @ (d_bent * tail * np.arcsinh(scaled)) - 1],
+                [-weights @ d_inner, weights @ (d_inner * tail * np.arcsinh(scaled)) - 1],
             ]
         )
         value += ridge @ c**2 + _RIDGE * (s @ s + e**2 + log_tail**2)

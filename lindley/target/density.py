@@ -1,9 +1,9 @@
-"""Graphs of the update's target density, with prior and batch as inputs of one function.
+"""The target density of an update as a PyTensor graph, with prior and batch as inputs of one function.
 
 The sampler moves in x = (z, l): z are the whitened coordinates of the carried variables (the plain
 coordinates at the first link, where the model's own priors hold) and l the local variables. The target
-of an update is Normal(z; 0, I) p(l | u(z)) L(u(z), l), which is the matched prior times the batch's
-likelihood with the constant Jacobian of the whitening left out.
+of an update is Normal(z; 0, I) p(l | u(z)) L(u(z), l): the matched prior times the batch's likelihood, as a
+density of z.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytensor
@@ -23,67 +24,27 @@ from pytensor.tensor.random.type import RandomType
 
 from lindley.model.graph import ModelGraph, is_data
 from lindley.prior.triangular import ARRAYS, MARGINS, joint_normal
-from lindley.target.engine import Bound, Function, Functions, bind
+from lindley.target.engine import Bound, Function, Functions, Graph, bind
 from lindley.target.quantities import Quantities
 from lindley.target.reuse import reused
 
 
-@dataclass(frozen=True)
-class Target:
+@dataclass(frozen=True, kw_only=True)
+class Target(Graph):
     """Symbolic target of one link.
+
+    Its free inputs are x [x], whitened carried coordinates and then local ones; the prior's arrays in the
+    order of `lindley.prior.triangular.ARRAYS` (none at the first link); and the weight of a robust mixture
+    where there is one. Its functions are ``log_density`` (the target and its gradient by x) and
+    ``quantities``.
 
     Parameters
     ----------
-    x
-        Input vector [x]: whitened carried coordinates, then local ones.
-    prior
-        Inputs in the order of `lindley.prior.triangular.ARRAYS`, then the weight of a robust mixture where
-        there is one; empty at the first link.
-    data
-        Inputs that stand for the model's data and the arrays inlined in it.
-    data_values
-        Their values for this batch.
-    sources
-        The model's variables that they stand for.
-    inlined
-        How many of them were constants of the model, which bind it to this batch's shape.
-    digest
-        Sha256 of the graph's structure, data left out. It depends on PyTensor's version, which the
-        record states beside it.
-    log_density, gradient
-        The target and its gradient by x.
-    quantities
-        What is computed for every draw.
+    names
+        Quantities of the names that those of the function have.
     """
 
-    x: Variable
-    prior: tuple[Variable, ...]
-    data: tuple[Variable, ...]
-    data_values: tuple[np.ndarray, ...]
-    sources: tuple[Variable, ...]
-    inlined: int
-    digest: str
-    log_density: Variable
-    gradient: Variable
-    quantities: Quantities[Variable]
-
-    @property
-    def inputs(self) -> tuple[Variable, ...]:
-        """All inputs of the compiled functions."""
-        return (self.x, *self.prior, *self.data)
-
-    @property
-    def outputs(self) -> list[Variable]:
-        """All outputs: what identifies the graph."""
-        return [self.log_density, self.gradient, *self.quantities.flat()]
-
-    @property
-    def functions(self) -> dict[str, list[Variable]]:
-        """Outputs by the function that computes them."""
-        return {
-            "log_density": [self.log_density, self.gradient],
-            "quantities": self.quantities.flat(),
-        }
+    names: Quantities[Variable]
 
     def bound(
         self,
@@ -99,14 +60,14 @@ class Target:
         functions
             The compiled functions of this target.
         arrays
-            The prior's, in the order of `prior`.
+            The prior's.
         shown, shown_functions
             The target whose quantities are computed, where it is another one.
         """
         other, theirs = shown or self, shown_functions or functions
         return bind(
-            int(self.x.type.shape[0]),
-            other.quantities,
+            int(self.free[0].type.shape[0]),
+            other.names,
             functions["log_density"],
             lambda: theirs["quantities"],
             (*arrays, *self.data_values),
@@ -114,8 +75,8 @@ class Target:
         )
 
     def try_out(self, name: str, function: Function) -> None:
-        """Run a function once, which compiles what is left to compile."""
-        point, *arrays = self.example()
+        """Run a function once, as machine code where that can be: what is called is compiled, and no more."""
+        point, *arrays = (*self.example, *self.data_values)
         if not function.is_native:
             function(point, *arrays)
         elif name == "log_density":
@@ -123,20 +84,9 @@ class Target:
         else:
             function.table(arrays).at(point[None])
 
-    def example(self) -> tuple[np.ndarray, ...]:
-        """Return arguments to run the functions once with."""
-        point = np.zeros(self.x.type.shape[0])
-        if not self.prior:
-            return (point, *self.data_values)
-        size = next(v.type.shape[0] for v in self.prior if v.name == "loc")
-        arrays: tuple[np.ndarray, ...] = joint_normal(np.zeros(size), np.eye(size)).arrays()
-        if len(self.prior) > len(arrays):
-            arrays = (*arrays, np.array(0.5))
-        return (point, *arrays, *self.data_values)
-
 
 def target(graph: ModelGraph, *, genesis: bool, robust: bool = False) -> Target:
-    """Return the target of a link; derived anew only for a model that was not seen before.
+    """Return the target of a link; a graph is derived only for a model that is new to the process.
 
     Parameters
     ----------
@@ -173,23 +123,20 @@ def _derived(graph: ModelGraph, *, genesis: bool, robust: bool) -> Target:
         prior_term = _mixed(x[:size], prior, matched_term, prior_term) if robust else matched_term
     log_density = prior_term + batch_term
     gradient = pt.grad(log_density, x)
-    outputs, lifted = lift([log_density, gradient, *flat], graph)
+    outputs, data = lift([log_density, gradient, *flat], graph)
+    arrays = () if genesis else joint_normal(np.zeros(size), np.eye(size)).arrays()
     return Target(
-        x=x,
-        prior=tuple(prior.values()),
-        data=lifted.data,
-        data_values=lifted.values,
-        sources=lifted.sources,
-        inlined=lifted.inlined,
+        free=(x, *prior.values()),
+        example=(np.zeros(graph.size), *arrays, *([np.array(0.5)] if robust and not genesis else [])),
+        functions={"log_density": outputs[:2], "quantities": outputs[2:]},
         digest=graph_digest(outputs),
-        log_density=outputs[0],
-        gradient=outputs[1],
-        quantities=quantities.filled(outputs[2:]),
+        names=quantities,
+        **data,
     )
 
 
 def graph_digest(outputs: list[Variable]) -> str:
-    """Hash the printed graph; taken before compilation, which may annotate operations."""
+    """Return the sha256 of the printed graph, before compilation, which may annotate operations."""
     text = pytensor.dprint(outputs, file="str", id_type="CHAR", print_type=True, print_op_info=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -200,7 +147,7 @@ def map_inputs(size: int) -> dict[str, Variable]:
     return vectors | {
         "order": pt.lvector("order"),
         "linear": pt.matrix("linear", shape=(size, size)),
-        # A joint normal has no bends: these have length 0 there, and the same function serves both.
+        # Of length 0 for a joint normal, so that the same function serves every family.
         "quadratic": pt.tensor3("quadratic", shape=(size, None, None)),
         "widen": pt.matrix("widen", shape=(size, None)),
         "margins": pt.matrix("margins", shape=(len(MARGINS), size)),
@@ -208,7 +155,7 @@ def map_inputs(size: int) -> dict[str, Variable]:
 
 
 def unwhiten(z: Variable, map_: dict[str, Variable]) -> Variable:
-    """Return u(z); the symbolic twin of `lindley.prior.triangular.TriangularMap.forward`."""
+    """Return u(z) as a graph: what `lindley.prior.triangular.TriangularMap.forward` computes."""
     u = _before_margins(z, map_)
     center, spread, skew, tail = (map_["margins"][i] for i in range(len(MARGINS)))
     return center + spread * pt.sinh((pt.arcsinh(u) + skew) / tail)
@@ -216,11 +163,11 @@ def unwhiten(z: Variable, map_: dict[str, Variable]) -> Variable:
 
 def _before_margins(z: Variable, map_: dict[str, Variable]) -> Variable:
     """Return the coordinates that a map gives before their margins are warped."""
-    # Sums of products instead of BLAS calls: exact for any size, and they need no linked BLAS.
-    bends = z[: map_["widen"].shape[1]]
+    # Sums of products instead of BLAS calls: exact for any size, and no BLAS need be linked.
+    leading = z[: map_["widen"].shape[1]]
     middle = map_["loc"] + pt.sum(map_["linear"] * z[None, :], axis=1)
-    middle = middle + pt.sum(map_["quadratic"] * bends[None, :, None] * bends[None, None, :], axis=(1, 2))
-    width = pt.exp(map_["log_width"] + pt.sum(map_["widen"] * bends[None, :], axis=1))
+    middle = middle + pt.sum(map_["quadratic"] * leading[None, :, None] * leading[None, None, :], axis=(1, 2))
+    width = pt.exp(map_["log_width"] + pt.sum(map_["widen"] * leading[None, :], axis=1))
     v = middle + width * pt.sinh((pt.arcsinh(z) + map_["skew"]) / map_["tail"])
     return pt.set_subtensor(pt.zeros_like(v)[map_["order"]], v)
 
@@ -228,7 +175,7 @@ def _before_margins(z: Variable, map_: dict[str, Variable]) -> Variable:
 def _mixed(z: Variable, map_: dict[str, Variable], matched: Variable, own: Variable) -> Variable:
     """Return the log density of z under a mixture of the matched prior and the model's own.
 
-    The model's own is a density of coordinates; the slope of the whitening takes it over.
+    The model's own prior is a density of coordinates: the log slope of the whitening makes it one of z.
     """
     weight = map_["robust"] = pt.scalar("robust")
     own = own + _log_slope(z, map_)
@@ -237,10 +184,10 @@ def _mixed(z: Variable, map_: dict[str, Variable], matched: Variable, own: Varia
 
 def _log_slope(z: Variable, map_: dict[str, Variable]) -> Variable:
     """Return log|det du/dz| of a map."""
-    bends = z[: map_["widen"].shape[1]]
-    bent = (pt.arcsinh(z) + map_["skew"]) / map_["tail"]
-    log_width = map_["log_width"] + pt.sum(map_["widen"] * bends[None, :], axis=1)
-    steps = log_width + pt.log(pt.cosh(bent) / map_["tail"]) - 0.5 * pt.log1p(z**2)
+    leading = z[: map_["widen"].shape[1]]
+    inner = (pt.arcsinh(z) + map_["skew"]) / map_["tail"]
+    log_width = map_["log_width"] + pt.sum(map_["widen"] * leading[None, :], axis=1)
+    steps = log_width + pt.log(pt.cosh(inner) / map_["tail"]) - 0.5 * pt.log1p(z**2)
     u = _before_margins(z, map_)
     _, spread, skew, tail = (map_["margins"][i] for i in range(len(MARGINS)))
     margins = pt.log(spread * pt.cosh((pt.arcsinh(u) + skew) / tail) / tail) - 0.5 * pt.log1p(u**2)
@@ -319,20 +266,15 @@ def total(terms: list[Variable]) -> Variable:
     return pt.add(*[pt.sum(term) for term in terms], pt.constant(0.0)) if terms else pt.constant(0.0)
 
 
-@dataclass(frozen=True)
-class Lifted:
-    """Data that became inputs: the inputs, their values, what they stand for, how many were inlined."""
-
-    data: tuple[Variable, ...]
-    values: tuple[np.ndarray, ...]
-    sources: tuple[Variable, ...]
-    inlined: int
-
-
-def lift(outputs: list[Variable], graph: ModelGraph) -> tuple[list[Variable], Lifted]:
+def lift(outputs: list[Variable], graph: ModelGraph) -> tuple[list[Variable], dict[str, Any]]:
     """Turn the model's data and the arrays inlined in it into inputs.
 
     One compiled function then serves every batch whose graph is otherwise the same.
+
+    Returns
+    -------
+    tuple
+        The outputs in terms of these inputs, and the fields of `Graph` that describe the inputs.
     """
     observed = set(graph.model.rvs_to_values.values())
     replacements: dict[Variable, Variable] = {}
@@ -351,4 +293,9 @@ def lift(outputs: list[Variable], graph: ModelGraph) -> tuple[list[Variable], Li
         values.append(np.array(value, dtype=variable.type.dtype, order="C"))
     if replacements:
         outputs = graph_replace(outputs, replacements, strict=False)
-    return outputs, Lifted(tuple(replacements.values()), tuple(values), tuple(replacements), inlined)
+    return outputs, {
+        "data": tuple(replacements.values()),
+        "data_values": tuple(values),
+        "sources": tuple(replacements),
+        "inlined": inlined,
+    }

@@ -1,19 +1,18 @@
 """Compiled graphs: compiled once, reused for every prior and batch.
 
-PyTensor's numba backend keeps what it compiles on disk, so a new process is ready in one or two
-seconds. nutpie's own numba wrappers would be compiled anew in every process (docs/adr/0003-engine.md has
-the measurements); those of `lindley.target.native` are kept on disk too.
+PyTensor's numba backend keeps its machine code on disk, so a new process is ready in one or two seconds.
+nutpie's own numba wrappers would be compiled in every process (docs/adr/0003-engine.md has the
+measurements); those of `lindley.target.native` are kept on disk too.
 """
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pytensor
@@ -29,31 +28,55 @@ from lindley.target.quantities import Quantities
 
 #: Compiled graphs kept per process.
 _KEEP = 16
-_cache: OrderedDict[int, Functions] = OrderedDict()
+_compiled: list[Functions] = []
 _lock = threading.RLock()
 
 
-class Compilable(Protocol):
-    """A graph with named functions of the same inputs."""
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """Functions of the same inputs, as PyTensor graphs.
 
-    @property
-    def digest(self) -> str:
-        """Sha256 of the graph's structure."""
+    Parameters
+    ----------
+    free
+        Inputs other than data.
+    example
+        Arrays for them, to run the functions once with.
+    functions
+        Outputs by the function that computes them.
+    digest
+        Sha256 of the graph's structure, data left out. It depends on PyTensor's version, which the record
+        states too.
+    data, data_values
+        Inputs for the model's data and the arrays inlined in it, and their values for this batch.
+    sources
+        The model's variables that these inputs replace.
+    inlined
+        Number of constants among them: the model's shapes are those of this batch.
+    """
+
+    free: tuple[Variable, ...]
+    example: tuple[np.ndarray, ...]
+    functions: dict[str, list[Variable]]
+    digest: str
+    data: tuple[Variable, ...] = ()
+    data_values: tuple[np.ndarray, ...] = ()
+    sources: tuple[Variable, ...] = ()
+    inlined: int = 0
 
     @property
     def inputs(self) -> tuple[Variable, ...]:
-        """All inputs."""
+        """All inputs of the compiled functions."""
+        return (*self.free, *self.data)
 
     @property
     def outputs(self) -> list[Variable]:
-        """All outputs."""
+        """All outputs: what identifies the graph."""
+        return [output for outputs in self.functions.values() for output in outputs]
 
-    @property
-    def functions(self) -> dict[str, list[Variable]]:
-        """Outputs by the function that computes them."""
-
-    def try_out(self, name: str, function: Function) -> None:
+    def try_out(self, _name: str, function: Function) -> None:
         """Run a function once, which compiles what is left to compile."""
+        function(*self.example, *self.data_values)
 
 
 class Function:
@@ -64,7 +87,7 @@ class Function:
     inputs, outputs
         The graph's.
     compiled
-        What PyTensor made of them.
+        The function that PyTensor compiled from them.
     """
 
     def __init__(self, inputs: Sequence[Variable], outputs: Sequence[Variable], compiled: Any) -> None:
@@ -108,7 +131,7 @@ class Function:
 
 
 class Functions(Mapping[str, Function]):
-    """The functions of a graph, each compiled when it is first asked for.
+    """The functions of a graph, each compiled on first use.
 
     Parameters
     ----------
@@ -118,10 +141,10 @@ class Functions(Mapping[str, Function]):
     Raises
     ------
     ModelRefused
-        On asking for one that PyTensor cannot compile.
+        On the first use of one that PyTensor cannot compile.
     """
 
-    def __init__(self, graph: Compilable) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._made: dict[str, Function] = {}
 
@@ -153,12 +176,12 @@ def by_point(
 
 
 class LazyTable:
-    """Quantities with prior and data bound, compiled when they are first asked for.
+    """Quantities with prior and data bound, compiled on first use.
 
     Parameters
     ----------
     function
-        Gives the compiled function.
+        Returns the compiled function.
     arrays
         All its inputs but x.
     """
@@ -231,7 +254,7 @@ def bind(
     size, names
         Of the target.
     density, quantities
-        Its compiled function, and what gives the one of its quantities.
+        Its compiled function, and one that returns that of its quantities.
     arrays
         All inputs but x of the density.
     shown
@@ -247,21 +270,32 @@ def bind(
     )
 
 
-def compiled(graph: Compilable) -> tuple[Functions, bool]:
+def compiled(graph: Graph) -> tuple[Functions, bool]:
     """Return the functions of a graph, and whether the process had them before."""
     with _lock:
-        for key, known in _cache.items():
-            if _same(known.graph, graph):
-                _cache.move_to_end(key)
-                return known, True
-        functions = Functions(graph)
-        _cache[id(functions)] = functions
-        while len(_cache) > _KEEP:
-            _cache.popitem(last=False)
-        return functions, False
+        known = recall(_compiled, lambda item: _same(item.graph, graph))
+        if known is not None:
+            return known, True
+        return keep(_compiled, Functions(graph), _KEEP), False
 
 
-def _same(old: Compilable, new: Compilable) -> bool:
+def recall[T](kept: list[T], same: Callable[[T], bool]) -> T | None:
+    """Return the kept item that is the same, and mark it as the last one used; None where there is none."""
+    for place, item in enumerate(kept):
+        if same(item):
+            kept.append(kept.pop(place))
+            return item
+    return None
+
+
+def keep[T](kept: list[T], item: T, most: int) -> T:
+    """Keep an item in place of those used longest ago, at most so many; return it."""
+    kept.append(item)
+    del kept[:-most]
+    return item
+
+
+def _same(old: Graph, new: Graph) -> bool:
     """Whether two graphs are the same computation of their inputs."""
     if old.digest != new.digest:
         return False
@@ -274,14 +308,14 @@ def _same(old: Compilable, new: Compilable) -> bool:
 def same_computation(
     one: tuple[Sequence[Variable], Sequence[Variable]], other: tuple[Sequence[Variable], Sequence[Variable]]
 ) -> bool:
-    """Whether two graphs, each given as inputs and outputs, compute the same of inputs of the same types."""
+    """Whether two graphs, each given as inputs and outputs, are the same function of the same types."""
     (inputs, outputs), (their_inputs, their_outputs) = one, other
     if [v.type for v in inputs] != [v.type for v in their_inputs]:
         return False
     return bool(equal_computations(list(outputs), list(their_outputs), list(inputs), list(their_inputs)))
 
 
-def _compile(graph: Compilable, name: str) -> Function:
+def _compile(graph: Graph, name: str) -> Function:
     """Compile a function of a graph with PyTensor's numba backend, and run it once."""
     try:
         function = _function(graph, graph.functions[name])
@@ -296,7 +330,7 @@ def _compile(graph: Compilable, name: str) -> Function:
     return function
 
 
-def _function(graph: Compilable, outputs: list[Variable]) -> Function:
+def _function(graph: Graph, outputs: list[Variable]) -> Function:
     """Compile one function."""
     with warnings.catch_warnings():
         # Numba falls back to object mode with a warning where an operation has no implementation.

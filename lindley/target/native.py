@@ -1,9 +1,9 @@
 """Compiled functions as machine code that any thread can call: no Python, no lock of the interpreter.
 
-A jitted function that Python calls holds the interpreter's lock, so that chains wait for each other, and
-unpacks a dozen arrays at each gradient. Here a function of (x, prior, data) gets an outer function in
-C's calling convention. What is constant while a target is sampled is read from one array of addresses and
-lengths. PyTensor's cache on disk keeps the outer functions too (docs/adr/0022-machine-code.md).
+A jitted function called from Python holds the interpreter's lock, so that chains wait for each other, and
+unpacks a dozen arrays at each gradient. Here a function of (x, prior, data) gets an outer function in C's
+calling convention. Everything that is constant while a target is sampled is read from one array of addresses
+and lengths. PyTensor's cache on disk keeps the outer functions too (docs/adr/0022-machine-code.md).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ VOID_POINTER = ir.IntType(8).as_pointer()
 DOUBLES = types.CPointer(types.double)
 #: nutpie's convention of a log density: length, x, gradient, value, data; 0 or a code.
 DENSITY = types.int64(types.uint64, DOUBLES, DOUBLES, DOUBLES, types.voidptr)
-#: nutpie's convention of what is stored of a draw: two lengths, x, what is stored, data.
+#: nutpie's convention of what is stored of a draw: two lengths, x, the stored values, data.
 _EXPAND = types.int64(types.uint64, types.uint64, DOUBLES, DOUBLES, types.voidptr)
-#: Ours of a table: rows, points, outputs, data. Without rows it says the outputs' shapes.
+#: Lindley's convention of a table: rows, points, outputs, data. With 0 rows it returns the outputs' shapes.
 _TABLE = types.int64(types.uint64, DOUBLES, types.voidptr, types.voidptr)
 DTYPES = {
     "bool": np.bool_,
@@ -69,7 +69,7 @@ class Code:
 
     @property
     def address(self) -> int:
-        """Where the machine code stands."""
+        """Address of the machine code."""
         return int(self.function.address)
 
 
@@ -211,7 +211,7 @@ def c_function(name: str, lines: list[str], signature: Any, *, inside: str | Non
     inside
         Identifies the code of the functions that it calls; None where PyTensor does not keep it.
     scope
-        What else the source uses.
+        Other names that the source uses.
     """
     source = "\n".join(lines)
     key = None
@@ -230,7 +230,7 @@ def c_function(name: str, lines: list[str], signature: Any, *, inside: str | Non
     }
     function = compile_source(source, name, scope, key)
     with warnings.catch_warnings():
-        # Of operations in object mode, and of code that cannot be kept because it holds an address.
+        # numba warns of operations in object mode, and of code that holds an address, which it cannot keep.
         warnings.simplefilter("ignore")
         return numba.cfunc(signature, cache=key is not None)(function)
 

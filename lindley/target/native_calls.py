@@ -1,4 +1,4 @@
-"""Machine code called with its data: densities and tables of quantities (see `lindley.target.native`)."""
+"""Calls of machine code with its data: densities and tables of quantities (see `lindley.target.native`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROWS_PER_THREAD = 64
 
 
 class Data(Protocol):
-    """What a function in C reads beside its point."""
+    """The constant arguments of a function in C."""
 
     def array(self, rows: int) -> np.ndarray:
         """Return words for a call about so many rows."""
@@ -37,7 +37,7 @@ class Words:
     arrays
         Arrays by input.
     inputs
-        What they are passed for: element types are converted to the inputs' own.
+        The inputs that they fill; element types are converted to theirs.
     """
 
     def __init__(self, arrays: Sequence[np.ndarray], inputs: Sequence[Variable]) -> None:
@@ -60,7 +60,7 @@ class Density:
     code
         Something with an `address`, in the sampler's calling convention.
     words
-        What is constant while it is sampled.
+        Its constant arguments.
     size
         Length of x.
     """
@@ -100,7 +100,7 @@ class Table:
     code
         See `table_code`.
     arrays
-        What is the same for all points, by input.
+        Arrays that are the same for all points, by input.
     """
 
     def __init__(self, code: Code, arrays: Sequence[np.ndarray]) -> None:
@@ -159,7 +159,7 @@ def not_computed() -> FitFailed:
 
 
 def in_threads(some: Callable[[range], None], rows: int) -> None:
-    """Do rows in as many threads as there are cores; the machine code needs no interpreter."""
+    """Process rows in as many threads as there are cores; the machine code needs no interpreter."""
     threads = min(os.cpu_count() or 1, 4, rows // _ROWS_PER_THREAD)
     if threads < 2:
         some(range(rows))

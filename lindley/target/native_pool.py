@@ -23,9 +23,9 @@ from lindley.target.native import DENSITY, DOUBLES, Code, arguments, c_function,
 from lindley.target.native_calls import Density, Words, in_threads, not_computed
 from lindley.target.native_drivers import driver, many, pool
 
-#: Ours of a part: three vectors that vary, what comes out, one after the other, and data; 0 or a code.
+#: Convention of a part: three vectors that vary, its outputs one after the other, and data; 0 or a code.
 _PART = types.int64(DOUBLES, DOUBLES, DOUBLES, DOUBLES, types.voidptr)
-#: Ours of a part at many points: how many, and the words that `many` reads.
+#: Convention of a part at many points: how many, and the words that `many` reads.
 _MANY = types.int64(types.uint64, types.voidptr)
 _CALL_MANY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p)
 
@@ -53,11 +53,11 @@ class Piece:
     Parameters
     ----------
     term, state
-        Give the term with its gradients, and the state that passes on; no state is None.
+        The term with its gradients, and the state that is carried forward; None without state.
     at, state_at
         Arrays [coordinate of the model] and [state] of positions in the vector of all coordinates.
     local
-        Where its local variables stand in the sampler's vector.
+        Its local variables' positions in the sampler's vector.
     """
 
     term: Part
@@ -69,12 +69,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Whitened:
-    """What takes whitened points to coordinates.
+    """The map from whitened points to coordinates.
 
     Parameters
     ----------
     forward, back
-        Give u(z), and the gradient by z of u(z) . pull.
+        Parts that return u(z), and the gradient by z of u(z) . pull.
     constant, weight
         The log density of z is constant - weight z . z / 2.
     """
@@ -112,7 +112,7 @@ def part_code(
         "def part(v0_, v1_, v2_, out_, data_):",
         *arguments(fixed),
         *vectors,
-        # The last word says how many numbers there is room for.
+        # The last word is how many numbers there is room for.
         f"    room, at = int64(data[{words_of(fixed)}]), 0",
         "    try:",
         f"        {', '.join(found)}, = jitted({', '.join(given)})",
@@ -153,7 +153,7 @@ def pool_density(
     size, coordinates
         Lengths of the sampler's vector and of that of all coordinates.
     whitened
-        The belief's map, or one that only whitens; None where neither is there.
+        The belief's map, or one that only whitens; None without either.
     belief_at, new_at
         Positions of the whitened coordinates, and of the others.
     pieces
@@ -164,14 +164,14 @@ def pool_density(
 
 
 def at_points(part: Part, vectors: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """Return what a part gives at many points, array [point, width].
+    """Return the outputs of a part at many points, array [point, width].
 
     Parameters
     ----------
     vectors
         Its three vectors, arrays [point, ...] of doubles.
     width
-        How many numbers it gives at a point.
+        Number of outputs at a point.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def at_points(part: Part, vectors: Sequence[np.ndarray], width: int) -> np.ndarr
 
 
 class _PoolWords:
-    """What the driver reads, kept alive: addresses of parts and data, and where everything stands."""
+    """The words that the driver reads, kept alive: addresses of parts and data, positions, lengths."""
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class _PoolWords:
         ]
 
     def _called(self, part: Part, width: int) -> tuple[int, int]:
-        """Return the addresses of a part and of its data, where it gives so many numbers."""
+        """Return the addresses of a part and of its data, for a part with so many outputs."""
         return part.code.address, self._keep(part.data.array(width))
 
     def _keep(self, array: np.ndarray) -> int:

@@ -4,9 +4,9 @@ The target of batches 1 to K that start from a belief is
 
     prior(u_1) * product over b of  p(l_b | u_b) L_b(u_b, l_b),      u_{b+1} = pass(u_b, l_b)
 
-where `pass` replaces carried state by what the batch's model computes at its end and leaves the rest.
-It is what a chain of K links converges to when each match is perfect, whatever the model: state, local
-variables and labels that come or go included.
+where `pass` replaces carried state by what the batch's model computes at its end and leaves the rest. A chain
+of K links converges to this density when each match is perfect, whatever the model: with state, with local
+variables, with labels that appear or vanish.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class BatchTerm:
         return float(value), du, dl
 
     def state(self, u: np.ndarray, local: np.ndarray) -> np.ndarray:
-        """Return the state that passes on."""
+        """Return the state that is carried forward."""
         nothing = np.zeros(len(self.term.state_at))
         found: np.ndarray = self.functions["state"](u, local, self.own, nothing, *self.term.data_values)[0]
         return found
@@ -97,11 +97,12 @@ class BatchTerm:
 
     def part(self, name: str) -> Part:
         """Return one of its functions as machine code."""
-        data = Words((self.own, *self.term.data_values), (self.term.own, *self.term.data))
+        _, _, own, _ = self.term.free
+        data = Words((self.own, *self.term.data_values), (own, *self.term.data))
         return Part(self.functions[name].part(_VARYING), data)
 
     def piece(self) -> Piece:
-        """Return it as machine code with its place."""
+        """Return the term as machine code, with its place."""
         state_at = self.at[self.term.state_at]
         return Piece(
             self.part("term"), self.part("state") if len(state_at) else None, self.at, state_at, self.local
@@ -216,7 +217,7 @@ class Pool:
     ) -> list[np.ndarray]:
         """Return all coordinates before each batch, and after the last, at one x or many [..., x].
 
-        `state` gives the state that passes on from a batch, at as many points.
+        `state` returns the state that a batch carries forward, at as many points.
         """
         along = [u]
         for batch in self.batches:
@@ -228,7 +229,7 @@ class Pool:
 
     @property
     def _constant(self) -> float:
-        """What does not depend on z in its log density, or in the logarithm of the whitening's slope."""
+        """The part of z's log density, or of the whitening's log slope, that does not depend on z."""
         if self.prior is None:
             return 0.0
         if self.whitens:

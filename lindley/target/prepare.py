@@ -1,10 +1,10 @@
-"""Making a step ready: models built and taken apart, the prior aligned with them, the target compiled."""
+"""Prepare a step: build and take apart the models, align the prior with them, compile the target."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,12 @@ from lindley.target.problem import Problem
 from lindley.target.quantities import Quantities
 from lindley.target.term import require_divisible, term
 
-#: Models lately built, with the bytes of their rows: hindsight comes back to the same batches.
+#: The models built last, with the bytes of their rows: hindsight needs the same batches again.
 _graphs: Recent[tuple[ModelGraph, int]] = Recent(2**27, lambda held: 2**18 + 4 * held[1])
-#: Points at which rows pooled into one table are held against the batches apart.
+#: Points at which the log likelihood of all rows in one table is compared with the sum over batches.
 _CHECK_POINTS = 3
-#: Whether the rows of several batches make one table, by the model's code, or by its function where it has no
-#: file.
+#: Whether the rows of several batches may be fitted as one table, by the model's code, or by its build
+#: function where it has no file.
 _additive: Recent[bool] = Recent(256, lambda _: 1)
 
 
@@ -56,155 +56,183 @@ def prepare(
     declaration, carried, constants
         The chain's.
     phases
-        Measures time.
+        Measures the time of each phase.
     whitener
         A belief close to the result, in whose whitened space the sampler moves where the fit starts from
-        genesis. It changes how fast the target is sampled, not the target.
+        genesis. It changes the speed of sampling, not the target.
     seen
-        Where the target is only evaluated: a prior of the same coordinates whose functions are compiled.
-        Quantities are compiled when they are asked for then.
+        Where the target is only evaluated: a prior of the same coordinates whose functions are compiled
+        already. Quantities are then compiled on first use.
     """
-
-    def graph_of(*rows: Batch) -> ModelGraph:
-        return _graph(rows, declaration, carried, constants)
-
+    setting = _Setting(prior, declaration, carried, phases, constants, whitener, seen)
     with phases("build"):
-        newest = graph_of(batches[-1])
+        newest = setting.graph(batches[-1])
     if len(batches) > 1 and not newest.local and not declaration.carry:
-        found = _rows_together(prior, batches, declaration, newest, graph_of, phases, whitener, seen)
+        found = setting.rows_together(batches, newest)
         if found is not None:
             return found
     with phases("build"):
-        graphs = [*(graph_of(batch) for batch in batches[:-1]), newest]
+        graphs = [*(setting.graph(batch) for batch in batches[:-1]), newest]
         layout = align(prior.coordinates if prior else None, [graph.coordinates for graph in graphs])
     if layout.plain:
-        return _plain(prior, newest, newest, layout, phases, "", whitener, seen)
+        return setting.plain(newest, newest, layout, "")
     if declaration.policy.robust:
         raise _robust_refused(declaration)
-    return _one_by_one(prior, graphs, layout, phases, whitener)
+    return setting.one_by_one(graphs, layout)
 
 
-def _graph(
-    batches: Sequence[Batch],
-    declaration: Declaration,
-    carried: tuple[str, ...],
-    constants: dict[str, float] | None,
-) -> ModelGraph:
-    """Return the model of some batches' rows in one table; a build function is pure, so it is called once."""
+@dataclass(frozen=True)
+class _Setting:
+    """The arguments of `prepare` other than the batches."""
 
-    def built() -> tuple[ModelGraph, int]:
-        batch = batches[0] if len(batches) == 1 else joined(batches)
-        model = model_graph.build(
-            declaration, batch.frame(), context=batch.context_frame(), constants=constants
+    prior: MatchedPrior | None
+    declaration: Declaration
+    carried: tuple[str, ...]
+    phases: Callable[[str], Any]
+    constants: dict[str, float] | None
+    whitener: MatchedPrior | None
+    seen: MatchedPrior | None
+
+    def graph(self, *batches: Batch) -> ModelGraph:
+        """Return the model of all rows of some batches. A build function is pure, so it is called once."""
+        declaration, carried = self.declaration, self.carried
+
+        def built() -> tuple[ModelGraph, int]:
+            batch = batches[0] if len(batches) == 1 else joined(batches)
+            context = batch.context_frame()
+            model = model_graph.build(declaration, batch.frame(), context=context, constants=self.constants)
+            return model_graph.take_apart(declaration, model, carried), batch.table.nbytes
+
+        known = all(batch.digest and batch.context is None for batch in batches)
+        if declaration.in_memory or not known:  # the code or the rows have no digest
+            return built()[0]
+        frozen = tuple(sorted((self.constants or {}).items()))
+        digests = (batch.digest for batch in batches)
+        key = (declaration.name, declaration.model_digest, carried, frozen, *digests)
+        graph, _ = _graphs.get(key, built)
+        return graph if graph.declaration is declaration else replace(graph, declaration=declaration)
+
+    def plain(self, fitted: ModelGraph, newest: ModelGraph, layout: Layout, pooled: str) -> Problem:
+        """Return the problem of one table of rows whose labels are the belief's: one fused function."""
+        prior, whitener = self.prior, self.whitener
+        with self.phases("build"):
+            aligned = None
+            robust = self.declaration.policy.robust if prior is not None else 0.0
+            if robust and any(model_graph.improper(rv) for rv in fitted.model.free_RVs):
+                raise _improper_mixture(self.declaration)
+            if prior is None and whitener is not None and _same_names(whitener, layout):
+                # A mixture in which the model's own prior has all the weight: the map only whitens.
+                prior, robust = whitener, 1.0
+            if prior is not None:
+                aligned = prior.ordered(layout.coordinates).map
+                layout = align(layout.coordinates, [fitted.coordinates])
+            symbolic = target(fitted, genesis=prior is None, robust=robust > 0)
+            shown = symbolic
+            if newest is not fitted:
+                shown = target(newest, genesis=prior is None, robust=robust > 0)
+        with self.phases("compile"):
+            functions, before = compiled(symbolic)
+            quantities = functions if newest is fitted else compiled(shown)[0]
+            if self.seen is None:
+                quantities["quantities"]  # compiled here, and not while draws are taken
+        arrays = aligned.arrays() if aligned is not None else ()
+        if robust:
+            arrays = (*arrays, np.array(robust))
+        bound = symbolic.bound(functions, arrays, shown, quantities)
+
+        def at(u: np.ndarray, local: np.ndarray) -> Quantities[np.ndarray]:
+            z = u if aligned is None else aligned.inverse(u)[0]
+            return bound.evaluate(np.concatenate([z, local], axis=1))
+
+        return Problem(
+            graph=newest,
+            layout=layout,
+            prior=aligned,
+            local_names=_local_names([newest]),
+            bound=bound,
+            at=at,
+            start=_start(lambda: _around(newest, len(layout.belief_at)), len(layout.belief_at)),
+            pooled=pooled,
+            digest=symbolic.digest,
+            inlined=symbolic.inlined,
+            compiled_before=before,
         )
-        return model_graph.take_apart(declaration, model, carried), batch.table.nbytes
 
-    known = all(batch.digest and batch.context is None for batch in batches)
-    if declaration.in_memory or not known:  # the code or the rows have no name
-        return built()[0]
-    frozen = tuple(sorted((constants or {}).items()))
-    key = (declaration.name, declaration.model_digest, carried, frozen, *(batch.digest for batch in batches))
-    graph, _ = _graphs.get(key, built)
-    return graph if graph.declaration is declaration else replace(graph, declaration=declaration)
+    def rows_together(self, batches: Sequence[Batch], newest: ModelGraph) -> Problem | None:
+        """Return the problem of all rows in one table; None where that is another model.
 
+        It is the same model when the log likelihoods add up, which is tried once for each build function.
+        """
+        prior, seen = self.prior, self.seen
+        with self.phases("build"):
+            every = self.graph(*batches)
+            if every.coordinates != newest.coordinates:
+                return None
+            layout = align(prior.coordinates if prior else None, [every.coordinates])
+            if not layout.plain:
+                return None
 
-def _plain(
-    prior: MatchedPrior | None,
-    fitted: ModelGraph,
-    newest: ModelGraph,
-    layout: Layout,
-    phases: Callable[[str], Any],
-    pooled: str,
-    whitener: MatchedPrior | None,
-    seen: MatchedPrior | None,
-) -> Problem:
-    """Return the problem of one table of rows whose labels are the belief's: one fused function."""
-    with phases("build"):
-        aligned = None
-        robust = fitted.declaration.policy.robust if prior is not None else 0.0
-        if robust and any(model_graph.improper(rv) for rv in fitted.model.free_RVs):
-            raise _improper_mixture(fitted.declaration)
-        if (
-            prior is None
-            and whitener is not None
-            and set(whitener.coordinates.names) == set(layout.coordinates.names)
-        ):
-            # A mixture in which the model's own prior has all the weight: the map only whitens.
-            prior, robust = whitener, 1.0
-        if prior is not None:
-            aligned = prior.ordered(layout.coordinates).map
-            layout = align(layout.coordinates, [fitted.coordinates])
-        symbolic = target(fitted, genesis=prior is None, robust=robust > 0)
-        shown = symbolic if newest is fitted else target(newest, genesis=prior is None, robust=robust > 0)
-    with phases("compile"):
-        functions, before = compiled(symbolic)
-        quantities = functions if newest is fitted else compiled(shown)[0]
-        if seen is None:
-            quantities["quantities"]  # compiled here, and not while draws are taken
-    arrays = aligned.arrays() if aligned is not None else ()
-    if robust:
-        arrays = (*arrays, np.array(robust))
-    bound = symbolic.bound(functions, arrays, shown, quantities)
+        def adds_up() -> bool:
+            with self.phases("build"):
+                before = self.graph(*batches[:-1])
+            with self.phases("compile"):
+                same = seen is not None and _same_names(seen, layout)
+                return _adds_up(newest, before, every, seen if same else prior, layout)
 
-    def at(u: np.ndarray, local: np.ndarray) -> Quantities[np.ndarray]:
-        z = u if aligned is None else aligned.inverse(u)[0]
-        return bound.evaluate(np.concatenate([z, local], axis=1))
-
-    return Problem(
-        graph=newest,
-        layout=layout,
-        prior=aligned,
-        local_names=_local_names([newest]),
-        bound=bound,
-        at=at,
-        start=_start(lambda: _around(newest, len(layout.belief_at)), len(layout.belief_at)),
-        pooled=pooled,
-        digest=symbolic.digest,
-        inlined=symbolic.inlined,
-        compiled_before=before,
-    )
-
-
-def _rows_together(
-    prior: MatchedPrior | None,
-    batches: Sequence[Batch],
-    declaration: Declaration,
-    newest: ModelGraph,
-    graph_of: Callable[..., ModelGraph],
-    phases: Callable[[str], Any],
-    whitener: MatchedPrior | None,
-    seen: MatchedPrior | None,
-) -> Problem | None:
-    """Return the problem of all rows in one table; None where that is another model.
-
-    It is the same model when the log likelihoods add up, which is tried once for each build function.
-    """
-    with phases("build"):
-        every = graph_of(*batches)
-        if every.coordinates != newest.coordinates:
+        key = self.declaration.build if self.declaration.in_memory else self.declaration.model_digest
+        if not _additive.get(key, adds_up):
             return None
-        layout = align(prior.coordinates if prior else None, [every.coordinates])
-        if not layout.plain:
-            return None
+        return self.plain(every, newest, layout, "rows")
 
-    def adds_up() -> bool:
-        with phases("build"):
-            before = graph_of(*batches[:-1])
-        with phases("compile"):
-            same = seen is not None and set(seen.coordinates.names) == set(layout.coordinates.names)
-            return _adds_up(newest, before, every, seen if same else prior, layout)
+    def one_by_one(self, graphs: list[ModelGraph], layout: Layout) -> Problem:
+        """Return the problem of batches that are fitted together one by one."""
+        prior, whitener, first_seen = self.prior, self.whitener, layout.first_seen
+        with self.phases("build"):
+            terms = [term(graph) for graph in graphs]
+            for graph, own in zip(graphs, first_seen, strict=True):
+                require_divisible(graph, own)
+        # The head's state is that at the end of the newest batch: it says nothing of the first one's start.
+        whitens = prior is None and whitener is not None and not graphs[-1].declaration.carry
+        if whitens and whitener is not None:
+            prior, layout = whitener, align(whitener.coordinates, [graph.coordinates for graph in graphs])
+        batches, start, before = [], layout.coordinates.size, True
+        with self.phases("compile"):
+            for item, graph, place, own in zip(terms, graphs, layout.model_at, first_seen, strict=True):
+                functions, known = compiled(item)
+                before = before and known
+                stop = start + graph.size - graph.coordinates.size
+                batches.append(BatchTerm(item, functions, place, own.astype(float), slice(start, stop)))
+                start = stop
+            map_ = prior.map if prior is not None else None
+            pool, last = Pool(layout, map_, tuple(batches), whitens), batches[-1]
+            bound = pool.bound()
+            last.functions["quantities"]  # compiled here, and not while draws are taken
 
-    key = declaration.build if declaration.in_memory else declaration.model_digest
-    if not _additive.get(key, adds_up):
-        return None
-    return _plain(prior, every, newest, layout, phases, "rows", whitener, seen)
+        return Problem(
+            graph=graphs[-1],
+            layout=layout,
+            prior=map_,
+            local_names=_local_names(graphs),
+            bound=bound,
+            at=last.quantities_at,
+            start=_start(lambda: _center(graphs, layout, pool.size), len(layout.belief_at)),
+            pooled="terms",
+            digest=terms[-1].digest,
+            inlined=0,
+            compiled_before=before,
+        )
+
+
+def _same_names(prior: MatchedPrior, layout: Layout) -> bool:
+    """Whether a prior has the coordinates of a layout, in whatever order."""
+    return set(prior.coordinates.names) == set(layout.coordinates.names)
 
 
 def _adds_up(
     newest: ModelGraph, before: ModelGraph, every: ModelGraph, prior: MatchedPrior | None, layout: Layout
 ) -> bool:
     """Whether the log likelihood of all rows is that of the newest batch plus that of the rows before."""
-    # Only likelihoods are compared, so any prior does: one whose functions are compiled anyway.
+    # Only likelihoods are compared, so any prior serves: preferably one whose functions are compiled already.
     rng = np.random.default_rng(0)
     if prior is None:
         x = initial_point(newest) + rng.uniform(-0.5, 0.5, (_CHECK_POINTS, newest.size))
@@ -223,7 +251,7 @@ def _adds_up(
     if before.coordinates == newest.coordinates:
         rest = likelihood(before, x, map_)
     else:
-        # Without some labels of the newest: its own coordinates, with no map before them.
+        # These rows lack some labels of the newest batch: evaluate at their own coordinates, without a map.
         names = newest.coordinates.names
         rest = likelihood(before, u[:, [names.index(name) for name in before.coordinates.names]], None)
     some = np.isfinite(apart + rest) | np.isfinite(whole)
@@ -237,53 +265,8 @@ def joined(batches: Sequence[Batch]) -> Batch:
     return Batch(table=table, digest="", key=first.key, origin=first.origin, context=first.context)
 
 
-def _one_by_one(
-    prior: MatchedPrior | None,
-    graphs: list[ModelGraph],
-    layout: Layout,
-    phases: Callable[[str], Any],
-    whitener: MatchedPrior | None,
-) -> Problem:
-    """Return the problem of batches that are fitted together one by one."""
-    first_seen = layout.first_seen
-    with phases("build"):
-        terms = [term(graph) for graph in graphs]
-        for graph, own in zip(graphs, first_seen, strict=True):
-            require_divisible(graph, own)
-    # State at the head is where the newest batch ended, and no word on where the first one began.
-    whitens = prior is None and whitener is not None and not graphs[-1].declaration.carry
-    if whitens and whitener is not None:
-        prior, layout = whitener, align(whitener.coordinates, [graph.coordinates for graph in graphs])
-    batches, start, before = [], layout.coordinates.size, True
-    with phases("compile"):
-        for item, graph, place, own in zip(terms, graphs, layout.model_at, first_seen, strict=True):
-            functions, known = compiled(item)
-            before = before and known
-            stop = start + graph.size - graph.coordinates.size
-            batches.append(BatchTerm(item, functions, place, own.astype(float), slice(start, stop)))
-            start = stop
-        map_ = prior.map if prior is not None else None
-        pool, last = Pool(layout, map_, tuple(batches), whitens), batches[-1]
-        bound = pool.bound()
-        last.functions["quantities"]  # compiled here, and not while draws are taken
-
-    return Problem(
-        graph=graphs[-1],
-        layout=layout,
-        prior=map_,
-        local_names=_local_names(graphs),
-        bound=bound,
-        at=last.quantities_at,
-        start=_start(lambda: _center(graphs, layout, pool.size), len(layout.belief_at)),
-        pooled="terms",
-        digest=terms[-1].digest,
-        inlined=0,
-        compiled_before=before,
-    )
-
-
 def _local_names(graphs: Sequence[ModelGraph]) -> tuple[str, ...]:
-    """Name local variables; those of earlier batches say how many batches ago."""
+    """Name local variables; names of earlier batches' end in how many batches ago they were."""
     names = []
     for ago, graph in zip(range(len(graphs) - 1, -1, -1), graphs, strict=True):
         suffix = f" ({ago} before)" if ago else ""
@@ -336,7 +319,7 @@ def _start(
 ) -> Callable[[np.random.Generator], np.ndarray]:
     """Return how starting points are drawn: from the belief, and around the models' own points.
 
-    Those are found when the first point is drawn: a target that is only evaluated needs none.
+    The models' own points are computed with the first draw: a target that is only evaluated needs none.
     """
     once = functools.cache(around)
 

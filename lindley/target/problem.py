@@ -1,4 +1,4 @@
-"""A step made ready: what is sampled, and what stands where."""
+"""A prepared step: the target, and where coordinates are in the sampler's vector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lindley.target.quantities import Quantities
 
 @dataclass(frozen=True)
 class Problem:
-    """A step made ready.
+    """A prepared step.
 
     Parameters
     ----------

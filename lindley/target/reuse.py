@@ -1,17 +1,16 @@
-"""Targets that were derived before: the same model on other data needs no new graph.
+"""Reuse of derived targets: the same model on other data needs no new graph.
 
 Deriving a target (log densities, gradient, digest) takes the better part of a second, and its outcome
 depends on the batch only through data. Two models whose own graphs are the same computation of their
-data have the same target; only the values that stand for data differ.
+data have the same target; only the values of the data differ.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 from pytensor.compile.sharedvalue import SharedVariable
@@ -21,33 +20,13 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
 from lindley.model.graph import ModelGraph, is_data
-from lindley.target.engine import same_computation
+from lindley.target.engine import Graph, keep, recall, same_computation
 
 #: Derived targets kept per process.
 _KEEP = 32
-_known: OrderedDict[int, _Known] = OrderedDict()
+_known: list[_Known] = []
 _lock = threading.Lock()
 _PLAIN = (bool, int, float, str, type(None))
-
-
-class Derived(Protocol):
-    """What is derived from a model: a dataclass with these fields.
-
-    Parameters
-    ----------
-    data_values
-        Values of the inputs that stand for data.
-    sources
-        The model's variables that they stand for.
-    """
-
-    @property
-    def data_values(self) -> tuple[np.ndarray, ...]:
-        """Values of the inputs that stand for data."""
-
-    @property
-    def sources(self) -> tuple[Variable, ...]:
-        """The model's variables that they stand for."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +40,7 @@ class _Base:
     leaves
         Data and generators of random numbers, in the graph's order.
     inputs, outputs
-        Stand-ins for the leaves, and the graph on them.
+        Placeholders for the leaves, and the graph in terms of them.
     """
 
     signature: tuple[Any, ...]
@@ -78,26 +57,26 @@ class _Base:
 
 @dataclass(frozen=True)
 class _Known:
-    """A derived target, the model it is of, and which leaf each of its data is."""
+    """A derived target, its model, and the model's leaf for each of its data inputs."""
 
     base: _Base
     places: tuple[int, ...]
-    made: Any
+    made: Graph
 
 
 class _Unfit(Exception):
     """The model cannot be compared with others."""
 
 
-def reused[T: Derived](graph: ModelGraph, kind: str, derive: Callable[[], T]) -> T:
-    """Return what `derive` would, from a model seen before where there is one.
+def reused[T: Graph](graph: ModelGraph, kind: str, derive: Callable[[], T]) -> T:
+    """Return what `derive` would return, made from an earlier one where the model is known.
 
     Parameters
     ----------
     graph
         The model.
     kind
-        What is derived: one model may give several things.
+        The kind of graph that is derived: one model has several.
     derive
         Derives it from the model.
     """
@@ -106,22 +85,17 @@ def reused[T: Derived](graph: ModelGraph, kind: str, derive: Callable[[], T]) ->
     except _Unfit:
         return derive()
     with _lock:
-        for key, item in _known.items():
-            if item.base.same(base):
-                _known.move_to_end(key)
-                values = tuple(_value(base.leaves[place]) for place in item.places)
-                return cast("T", replace(item.made, data_values=values))
+        item = recall(_known, lambda item: item.base.same(base))
+    if item is not None:
+        values = tuple(_value(base.leaves[place]) for place in item.places)
+        return cast("T", replace(item.made, data_values=values))
     made = derive()
     places = _places(base, made)
     if places is not None:
         # Without the leaves: they hold this batch's data.
-        kept = _Known(
-            replace(base, leaves=()), places, replace(cast("Any", made), data_values=(), sources=())
-        )
+        item = _Known(replace(base, leaves=()), places, replace(made, data_values=(), sources=()))
         with _lock:
-            _known[id(kept)] = kept
-            while len(_known) > _KEEP:
-                _known.popitem(last=False)
+            keep(_known, item, _KEEP)
     return made
 
 
@@ -172,8 +146,8 @@ def _fixed(transform: Any) -> tuple[Any, ...]:
     return (kind.__module__, kind.__qualname__, tuple(sorted((k, repr(v)) for k, v in fields.items())))
 
 
-def _places(base: _Base, made: Derived) -> tuple[int, ...] | None:
-    """Return which leaf each data input stands for; None where something else became of the data."""
+def _places(base: _Base, made: Graph) -> tuple[int, ...] | None:
+    """Return the leaf of each data input; None where the target does not take all data as inputs."""
     index = {leaf: place for place, leaf in enumerate(base.leaves)}
     if not set(made.sources) <= index.keys():
         return None

@@ -1,8 +1,8 @@
-"""What one batch adds to a log density, as a function of its model's coordinates and local variables.
+"""One batch's term of a log density, as a function of its model's coordinates and local variables.
 
 Several batches can then be fitted together without a graph that holds them all: the same compiled
-functions are called batch by batch, and where state passes from one batch to the next its cotangent
-comes back the same way (see `lindley.target.pool`).
+functions are called batch by batch; where a batch hands state to the next one, the state's cotangent comes
+back the same way (see `lindley.target.pool`).
 """
 
 from __future__ import annotations
@@ -18,72 +18,36 @@ from pytensor.graph.traversal import ancestors
 from lindley.errors import CoordinatesMismatch
 from lindley.model.graph import FreeVariable, ModelGraph
 from lindley.target.density import graph_digest, lift, quantities_of, state_positions, total, values_of
-from lindley.target.engine import Function
+from lindley.target.engine import Graph
 from lindley.target.quantities import Quantities
 from lindley.target.reuse import reused
 
 
-@dataclass(frozen=True)
-class Term:
+@dataclass(frozen=True, kw_only=True)
+class Term(Graph):
     """Symbolic term of one batch.
+
+    Its free inputs are the coordinates u [coordinate] of the carried variables; the local variables [local];
+    `own` [coordinate] of 0 and 1, where the model's own prior counts because the belief does not have the
+    coordinate; and `pull` [state coordinate], the cotangent of the state that is carried forward.
+
+    Its functions are ``term``, the log density's value and the gradients of value + pull . state by u and the
+    local variables; ``state``, the state that is carried forward; and ``quantities``.
 
     Parameters
     ----------
-    u, local
-        Inputs: coordinates of the carried variables and of the local ones, vectors.
-    own
-        Input [coordinate] of 0 and 1: where the model's own prior counts, because the belief does not
-        have the coordinate.
-    pull
-        Input [state coordinate]: cotangent of the state that passes on.
-    data, data_values, sources
-        Inputs that stand for data, their values for this batch, and what they stand for in the model.
     state_at
-        Positions of the coordinates, in the model's order, that take the state that passes on.
-    digest
-        Sha256 of the graph's structure, data left out.
-    functions
-        Outputs by the function that computes them: ``term`` gives the log density's value and the
-        gradients of value + pull . state by u and local; ``state`` the state that passes on;
-        ``quantities`` what is computed for every draw.
+        Positions of the coordinates, in the model's order, that take the state that is carried forward.
     names
         Quantities of the names that those of the function have.
     """
 
-    u: Variable
-    local: Variable
-    own: Variable
-    pull: Variable
-    data: tuple[Variable, ...]
-    data_values: tuple[np.ndarray, ...]
-    sources: tuple[Variable, ...]
     state_at: np.ndarray
-    digest: str
-    functions: dict[str, list[Variable]]
     names: Quantities[Variable]
-
-    @property
-    def inputs(self) -> tuple[Variable, ...]:
-        """All inputs of the compiled functions."""
-        return (self.u, self.local, self.own, self.pull, *self.data)
-
-    @property
-    def outputs(self) -> list[Variable]:
-        """All outputs: what identifies the graph."""
-        return [output for outputs in self.functions.values() for output in outputs]
-
-    def try_out(self, _name: str, function: Function) -> None:
-        """Run a function once, which compiles what is left to compile."""
-        function(*self.example())
-
-    def example(self) -> tuple[np.ndarray, ...]:
-        """Return arguments to run the functions once with."""
-        sizes = [v.type.shape[0] for v in (self.u, self.local, self.own, self.pull)]
-        return (*(np.zeros(size) for size in sizes), *self.data_values)
 
 
 def term(graph: ModelGraph) -> Term:
-    """Return the term of a batch's model; derived anew only for a model that was not seen before."""
+    """Return the term of a batch's model; a graph is derived only for a model that is new to the process."""
     return reused(graph, "term", lambda: _derived(graph))
 
 
@@ -109,27 +73,24 @@ def _derived(graph: ModelGraph) -> Term:
     pull = pt.vector("pull", shape=(len(state_at),))
     objective = value + pt.sum(pull * state)
     gradients = pt.grad(objective, [u, local], disconnected_inputs="ignore")
-    outputs, lifted = lift([value, *gradients, state, *flat], graph)
+    outputs, data = lift([value, *gradients, state, *flat], graph)
+    free = (u, local, own, pull)
     return Term(
-        u=u,
-        local=local,
-        own=own,
-        pull=pull,
-        data=lifted.data,
-        data_values=lifted.values,
-        sources=lifted.sources,
-        state_at=state_at,
-        digest=graph_digest(outputs),
+        free=free,
+        example=tuple(np.zeros(v.type.shape[0]) for v in free),
         functions={"term": outputs[:3], "state": [outputs[3]], "quantities": outputs[4:]},
+        digest=graph_digest(outputs),
+        state_at=state_at,
         names=quantities,
+        **data,
     )
 
 
 def _own_prior(graph: ModelGraph, own: Variable, terms: list[Variable], potentials: Variable) -> Variable:
     """Return the model's own prior of the coordinates that `own` marks.
 
-    A variable whose density has one term for each element counts those elements alone; any other
-    counts whole or not at all.
+    Of a variable whose density has one term for each element the marked elements count. Any other variable
+    counts where all of it is marked.
     """
     parts, start = [pt.switch(pt.all(own > 0), potentials, 0.0)], 0
     for variable, log_prior in zip(graph.carried, terms, strict=True):
@@ -184,7 +145,7 @@ def require_divisible(graph: ModelGraph, own: np.ndarray) -> None:
 
 
 def _potential_refused(variable: str, potential: str) -> CoordinatesMismatch:
-    # What it says of the new elements alone cannot be told from what has been counted already.
+    # The potential's term for the new elements cannot be separated from what is counted already.
     return CoordinatesMismatch(
         f"The carried variable {variable!r} has new labels, and the prior potential {potential!r} is of them",
         expected="a prior potential of variables whose labels stay",

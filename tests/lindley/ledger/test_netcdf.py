@@ -54,10 +54,10 @@ def test_a_matched_prior_is_read_as_either_library_wrote_it(
     """They store text in different ways, and older files were written by another one than new ones."""
     monkeypatch.setattr(netcdf, "_WRITER", engine)
     rng = np.random.default_rng(3)
-    bent = MatchedPrior(SCALAR, random_map(rng, 2), reason, "calibrated", 0.125)
-    write_matched_prior(bent, tmp_path / "prior.nc")
+    nonlinear = MatchedPrior(SCALAR, random_map(rng, 2), reason, "calibrated", 0.125)
+    write_matched_prior(nonlinear, tmp_path / "prior.nc")
     found = read_matched_prior(tmp_path / "prior.nc")
-    assert found.digest == bent.digest
+    assert found.digest == nonlinear.digest
     assert (found.reason, found.moments, found.shrinkage) == (reason, "calibrated", 0.125)
 
 

@@ -124,9 +124,9 @@ def test_a_prior_that_is_no_joint_normal_has_no_precision_to_add_to():
     draws = np.random.default_rng(3).standard_normal((50, 2))
     prior = normal_of(np.zeros(2), np.eye(2))
     assert information_map(draws, -2 * draws, prior, names(2)) is not None
-    bent = replace(prior, skew=np.array([0.1, 0.0]))
+    nonlinear = replace(prior, skew=np.array([0.1, 0.0]))
     warped = replace(prior, margins=prior.margins + np.array([[0.0], [0.0], [0.2], [0.0]]))
-    assert information_map(draws, -2 * draws, bent, names(2)) is None
+    assert information_map(draws, -2 * draws, nonlinear, names(2)) is None
     assert information_map(draws, -2 * draws, warped, names(2)) is None
 
 

@@ -11,9 +11,9 @@ from scipy.integrate import trapezoid
 
 from lindley.model.coordinates import Block, Coordinates
 from lindley.prior.matched import MatchedPrior, array_bytes, match, rematch
-from lindley.prior.matching import MOST_BENT, match_like, match_map
+from lindley.prior.matching import MOST_TRIANGULAR, match_like, match_map
 from lindley.prior.stein import CalibratedWeights, equal_weights
-from lindley.prior.triangular import ARRAYS, TriangularMap, joint_normal, margins_at_rest
+from lindley.prior.triangular import ARRAYS, TriangularMap, joint_normal, plain_margins
 from tests.lindley.prior.test_triangular import random_map
 
 FAMILIES = ("normal", "sinh-arcsinh", "triangular")
@@ -118,9 +118,9 @@ def test_stretching_multiplies_covariances_and_keeps_the_middle():
 @pytest.mark.parametrize("shape", [random_map, lambda rng, size: with_margins(rng, random_map(rng, size))])
 def test_stretching_keeps_the_shape_of_maps_that_are_not_normal(shape):
     rng = np.random.default_rng(4)
-    bent, factors, z = shape(rng, 3), np.array([2.0, 0.5, 3.0]), rng.normal(0, 1, (50, 3))
-    wide = bent.stretched(factors)
-    before, after = bent.forward(z), wide.forward(z)
+    nonlinear, factors, z = shape(rng, 3), np.array([2.0, 0.5, 3.0]), rng.normal(0, 1, (50, 3))
+    wide = nonlinear.stretched(factors)
+    before, after = nonlinear.forward(z), wide.forward(z)
     np.testing.assert_allclose(after - after[0], factors * (before - before[0]), rtol=1e-9, atol=1e-9)
 
 
@@ -156,11 +156,11 @@ def test_a_verifier_finds_the_same_match_from_draws_and_weights(draws, family):
 
 def test_many_skewed_margins_are_warped_and_keep_their_quantiles():
     rng, size, count = np.random.default_rng(7), 20, 3000
-    assert size > MOST_BENT
+    assert size > MOST_TRIANGULAR
     draws, fresh = skewed(rng, count, size), skewed(rng, 20_000, size)
     found = match_map(draws, names(size))
     assert found.map.warped
-    assert not found.map.bent
+    assert not found.map.triangular
     assert "sinh-arcsinh +" in found.reason
     sample = found.map.sample(rng, 20_000)
     normal = match_map(draws, names(size), family="normal").map.sample(rng, 20_000)
@@ -249,13 +249,13 @@ def test_what_is_said_to_be_shrunk_is_shrunk():
 # -- digests ------------------------------------------------------------------------------------------
 
 
-def test_margins_at_rest_leave_the_digest_that_a_belief_always_had():
+def test_plain_margins_leave_the_digest_that_a_belief_always_had():
     rng = np.random.default_rng(13)
-    plain = replace(random_map(rng, 2), margins=margins_at_rest(2))
+    plain = replace(random_map(rng, 2), margins=plain_margins(2))
     matched = MatchedPrior(coordinates(2), plain)
     sha = hashlib.sha256(b"lindley-matched-prior/1\ntriangular\n0\n1\n0:identity\n1:identity")
     for name in ARRAYS[:-1]:
         sha.update(array_bytes(name, getattr(plain, name)))
     assert matched.digest == sha.hexdigest()
-    warped = replace(matched, map=replace(plain, margins=margins_at_rest(2) + 1e-9))
+    warped = replace(matched, map=replace(plain, margins=plain_margins(2) + 1e-9))
     assert warped.digest != matched.digest

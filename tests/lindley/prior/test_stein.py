@@ -59,8 +59,10 @@ def test_the_first_three_moments_of_a_normal_are_exact(seed, size, rho):
     scaled = draws / sd
     third = np.einsum("n,ni,nj,nk->ijk", found.weights, scaled, scaled, scaled, optimize=True)
     np.testing.assert_allclose(third, 0, atol=1e-8)
-    # The plain moments are not: the draws themselves do not hide an error.
-    assert np.abs(draws.mean(axis=0) / sd).max() > 1e-4
+    # Plain moments have a Monte Carlo error: the draws themselves do not hide one. A single mean is within
+    # 1e-4 in one of a hundred cases, a mean and a third moment together in one of ten thousand.
+    plain = np.einsum("ni,nj,nk->ijk", scaled, scaled, scaled, optimize=True) / count
+    assert max(np.abs(scaled.mean(axis=0)).max(), np.abs(plain).max()) > 1e-4
 
 
 def test_the_error_of_a_skewed_posterior_falls_by_the_stated_gain():

@@ -1,4 +1,4 @@
-"""Triangular maps: exact where they are normal, invertible and normalised where they are bent."""
+"""Triangular maps: exact where they are normal, invertible and normalised where they are nonlinear."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lindley.inference.diagnostics import importance
-from lindley.prior.matching import MOST_BENT, covariance_factor, match_map
+from lindley.prior.matching import MOST_TRIANGULAR, covariance_factor, match_map
 from lindley.prior.triangular import TriangularMap, joint_normal
-from lindley.prior.triangular_fit import fit_bent
+from lindley.prior.triangular_fit import fit_triangular
 
 
 def factor_of(draws):
@@ -51,12 +51,12 @@ def funnel_and_banana(rng, count):
 @given(st.integers(0, 2**32), st.integers(1, 6))
 def test_inverse_and_slope_undo_forward(seed, size):
     rng = np.random.default_rng(seed)
-    bent = random_map(rng, size)
+    nonlinear = random_map(rng, size)
     z = rng.standard_normal((5, size))
-    again, log_slope = bent.inverse(bent.forward(z))
+    again, log_slope = nonlinear.inverse(nonlinear.forward(z))
     np.testing.assert_allclose(again, z, atol=1e-7)
     step = 1e-6 * np.eye(size)
-    jacobian = np.array([(bent.forward(z[0] + s) - bent.forward(z[0] - s)) / 2e-6 for s in step]).T
+    jacobian = np.array([(nonlinear.forward(z[0] + s) - nonlinear.forward(z[0] - s)) / 2e-6 for s in step]).T
     np.testing.assert_allclose(np.linalg.slogdet(jacobian)[1], -log_slope[0], atol=1e-4)
 
 
@@ -67,22 +67,22 @@ def test_without_bends_it_is_the_joint_normal():
     oracle = stats.multivariate_normal(draws.mean(axis=0), np.cov(draws, rowvar=False))
     points = rng.normal(0, 2, (20, 3))
     np.testing.assert_allclose(normal.log_density(points), oracle.logpdf(points), rtol=1e-9)
-    assert not normal.bent
+    assert not normal.triangular
 
 
 def test_a_permuted_map_is_the_same_distribution_of_permuted_coordinates():
     rng = np.random.default_rng(2)
-    bent = random_map(rng, 4)
+    nonlinear = random_map(rng, 4)
     index = np.array([2, 0, 3, 1])
     z = rng.standard_normal((7, 4))
-    np.testing.assert_allclose(bent.permuted(index).forward(z), bent.forward(z)[:, index])
+    np.testing.assert_allclose(nonlinear.permuted(index).forward(z), nonlinear.forward(z)[:, index])
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_normal_draws_get_the_joint_normal_with_their_moments(size):
     draws = np.random.default_rng(3).standard_normal((6000, size)) @ np.tri(size)
     found = matched(draws)
-    assert not found.map.bent
+    assert not found.map.triangular
     assert "normal" in found.reason
     sample = found.map.sample(np.random.default_rng(4), 200_000)
     error = draws.std(axis=0) * np.sqrt(1 / 200_000)
@@ -91,11 +91,11 @@ def test_normal_draws_get_the_joint_normal_with_their_moments(size):
 
 def test_too_many_coordinates_or_too_few_draws_keep_the_joint_normal_and_say_so():
     rng = np.random.default_rng(5)
-    wide = rng.gamma(1, size=(6000, MOST_BENT + 1))
-    assert not matched(wide).map.bent
-    assert str(MOST_BENT) in matched(wide).reason
+    wide = rng.gamma(1, size=(6000, MOST_TRIANGULAR + 1))
+    assert not matched(wide).map.triangular
+    assert str(MOST_TRIANGULAR) in matched(wide).reason
     few = rng.gamma(1, size=(200, 6))
-    assert not matched(few).map.bent
+    assert not matched(few).map.triangular
     assert "200 draws" in matched(few).reason
 
 
@@ -103,7 +103,7 @@ def test_funnels_ridges_and_skewness_are_kept():
     rng = np.random.default_rng(6)
     draws = funnel_and_banana(rng, 6000)
     found = matched(draws)
-    assert found.map.bent
+    assert found.map.triangular
     assert "held-out log score of triangular +" in found.reason
     fresh = funnel_and_banana(rng, 20_000)
     gain = found.map.log_density(fresh) - joint_normal(draws.mean(axis=0), factor_of(draws)).log_density(
@@ -127,7 +127,7 @@ def test_state_comes_last():
 
 def test_the_fit_is_deterministic():
     draws = funnel_and_banana(np.random.default_rng(8), 2000)
-    one, two = (fit_bent(draws, np.arange(4), np.full(2000, 1 / 2000)) for _ in range(2))
+    one, two = (fit_triangular(draws, np.arange(4), np.full(2000, 1 / 2000)) for _ in range(2))
     for a, b in zip(one.arrays(), two.arrays(), strict=True):
         np.testing.assert_array_equal(a, b)
 

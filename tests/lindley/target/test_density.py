@@ -37,11 +37,11 @@ class Evaluated:
     def bound(self, *arrays) -> Bound:
         arguments = (*arrays, *self.target.data_values)
         return Bound(
-            size=self.target.x.type.shape[0],
-            names=self.target.quantities,
+            size=self.target.free[0].type.shape[0],
+            names=self.target.names,
             log_density=lambda x: self.log_density(x, *arguments),
             table=lambda points: by_point(
-                lambda x: self.quantities(x, *arguments), (points,), len(self.target.quantities.flat())
+                lambda x: self.quantities(x, *arguments), (points,), len(self.target.names.flat())
             ),
         )
 
@@ -55,8 +55,8 @@ def evaluated(symbolic) -> Evaluated:
 
     return Evaluated(
         target=symbolic,
-        log_density=function([symbolic.log_density, symbolic.gradient]),
-        quantities=function(symbolic.quantities.flat()),
+        log_density=function(symbolic.functions["log_density"]),
+        quantities=function(symbolic.functions["quantities"]),
     )
 
 
@@ -162,12 +162,12 @@ def target_of(function, frame):
     return target(take_apart(declaration, build(declaration, frame), ("mu",)), genesis=False)
 
 
-def test_a_bent_map_of_the_engine_is_that_of_the_core(graph, later):
+def test_the_compiled_triangular_map_equals_the_numpy_one(graph, later):
     rng = np.random.default_rng(8)
-    bent = random_map(rng, graph.coordinates.size)
+    nonlinear = random_map(rng, graph.coordinates.size)
     x = rng.normal(0, 0.5, (20, graph.size))
-    u = later.bound(*bent.arrays()).evaluate(x).u
-    np.testing.assert_allclose(u, bent.forward(x[:, : graph.coordinates.size]), rtol=1e-10, atol=1e-12)
+    u = later.bound(*nonlinear.arrays()).evaluate(x).u
+    np.testing.assert_allclose(u, nonlinear.forward(x[:, : graph.coordinates.size]), rtol=1e-10, atol=1e-12)
 
 
 def test_another_batch_reuses_the_compiled_target_even_with_constants_inlined():

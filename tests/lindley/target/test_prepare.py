@@ -13,6 +13,7 @@ from lindley.model.declaration import Declaration, load_file
 from lindley.model.graph import ModelGraph
 from lindley.model.policy import Policy
 from lindley.target import prepare
+from lindley.timing import Phases
 from tests.support import fakes
 
 
@@ -37,7 +38,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def graph(batches: list[Batch], declaration: Declaration) -> ModelGraph:
-    return prepare._graph(batches, declaration, ("theta",), None)
+    return prepare._Setting(None, declaration, ("theta",), Phases(), None, None, None).graph(*batches)
 
 
 def test_the_same_rows_are_built_once(declaration: Declaration, built: list[int]) -> None:

@@ -102,9 +102,7 @@ def evaluated(made: Target | Term) -> list[np.ndarray]:
     function = pytensor.function(
         list(made.inputs), made.outputs, mode="FAST_COMPILE", on_unused_input="ignore"
     )
-    example = made.example()
-    count = len(example) - len(made.data_values)
-    point = [value + 0.1 if value.dtype.kind == "f" else value for value in example[:count]]
+    point = [value + 0.1 if value.dtype.kind == "f" else value for value in made.example]
     return [np.asarray(value) for value in function(*point, *made.data_values)]
 
 
