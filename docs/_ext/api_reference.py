@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = "reference/generated"
@@ -90,7 +91,7 @@ def pages() -> dict[str, str]:
     return texts
 
 
-def _write(app: Sphinx) -> None:
+def _write(app: Sphinx, _config: Config) -> None:
     folder = Path(app.srcdir) / FOLDER
     folder.mkdir(exist_ok=True)
     texts = pages()
@@ -105,5 +106,5 @@ def _write(app: Sphinx) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
-    app.connect("builder-inited", _write)
+    app.connect("config-inited", _write)  # before Sphinx looks for sources
     return {"parallel_read_safe": True, "parallel_write_safe": True}

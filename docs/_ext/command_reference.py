@@ -8,6 +8,7 @@ from typing import Any
 
 import typer.main
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 from flows.cli.__main__ import app as command_line
 
@@ -90,7 +91,7 @@ def page() -> str:
     return "\n".join(lines)
 
 
-def _write(app: Sphinx) -> None:
+def _write(app: Sphinx, _config: Config) -> None:
     path = Path(app.srcdir) / PAGE
     text = page()
     if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -99,5 +100,5 @@ def _write(app: Sphinx) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
-    app.connect("builder-inited", _write)
+    app.connect("config-inited", _write)  # before Sphinx looks for sources
     return {"parallel_read_safe": True, "parallel_write_safe": True}
