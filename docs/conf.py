@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -12,13 +13,16 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent / "_ext")]
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
-from nbclient import NotebookClient  # noqa: E402
+import jupyter_cache.executors.utils as executors  # noqa: E402
+import nbclient  # noqa: E402
 
 import lindley  # noqa: E402
 
-# The output of a command arrives in pieces of 100 characters: join them here, because MyST-NB's own merge
-# (nb_merge_streams) ends each piece with a line break.
-NotebookClient.coalesce_streams.default_value = True
+# MyST-NB has no setting for these: join the pieces of 100 characters in which a command's output arrives
+# (its own merge ends each piece with a line break), and keep the kernel's start-up warnings quiet.
+executors.executenb = functools.partial(
+    nbclient.execute, coalesce_streams=True, extra_arguments=["--log-level=ERROR"]
+)
 
 project = "Lindley"
 author = "the Lindley developers"
