@@ -13,6 +13,23 @@ from sphinx.config import Config
 from flows.cli.__main__ import app as command_line
 
 PAGE = "reference/commands.md"
+_HEAD = """# Command line
+
+One section for each command, as `lindley COMMAND --help` prints it.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done, or nothing to do (the batch is in the chain already) |
+| 1 | failed: sampler, ledger, server; `sweep`: a rejected file or a stopped chain; `verify`: a finding; \
+`calibrate`: ranks that are not uniform |
+| 2 | input to correct: name, file, schema, declaration, model, usage |
+| 3 | fitted, but quarantined by the gate; the head did not move |
+
+An error is one paragraph on standard error: what happened, expected, found, to do. With `--json`, which every
+command takes, standard output is one JSON document, also for an error. `up`, `ui`, `worker` and `watch` print
+theirs when they start, and another if an error ends them. Only a wrong use of a command (an unknown option, a
+missing argument) is reported on standard error alone.
+"""
 
 
 def _cell(text: str) -> str:
@@ -71,20 +88,7 @@ def _section(name: str, command: Any) -> list[str]:
 def page() -> str:
     """Return the page: one section for each command, in the order of `lindley --help`."""
     group = typer.main.get_command(command_line)
-    lines = [
-        "# Command line",
-        "",
-        "One section for each command, as `lindley COMMAND --help` prints it. Every command takes `--json`: "
-        "standard output is then one JSON document, also for an error.",
-        "",
-        "| exit code | meaning |",
-        "| --- | --- |",
-        "| 0 | done, or nothing to do |",
-        "| 1 | failed; `verify`: a finding; `calibrate`: not calibrated |",
-        "| 2 | wrong input |",
-        "| 3 | fitted, but quarantined by the gate |",
-        "",
-    ]
+    lines = [_HEAD]
     for name, command in group.commands.items():
         if not command.hidden:
             lines += _section(name, command)
