@@ -14,8 +14,8 @@ from lindley.verification.rules import At, Scope, Severity, rule
 @rule(
     "R01",
     "the genesis record is readable and has the digest that the registry states",
-    broken_by="changed or lost `genesis.json`, changed tag",
-    scope=Scope.CHAIN,
+    "changed or lost `genesis.json`, changed tag",
+    Scope.CHAIN,
 )
 def genesis_record(chain: GatheredChain, _walked: Chain) -> Iterator[str]:
     """The digest is in the tag `lindley.genesis`; the record is of kind `genesis` and of this chain."""
@@ -35,8 +35,8 @@ def genesis_record(chain: GatheredChain, _walked: Chain) -> Iterator[str]:
 @rule(
     "R02",
     "no version was deleted: numbers have no gap, and every run that was registered has one",
-    broken_by="a deleted version",
-    scope=Scope.CHAIN,
+    "a deleted version",
+    Scope.CHAIN,
 )
 def no_gaps(chain: GatheredChain, _walked: Chain) -> Iterator[At]:
     """A run was registered if its state is `accepted` or `quarantined`."""
@@ -48,12 +48,7 @@ def no_gaps(chain: GatheredChain, _walked: Chain) -> Iterator[At]:
         yield At(f"the version of run {run_id} is missing: it was deleted")
 
 
-@rule(
-    "R03",
-    "the record is readable, canonical and complete",
-    broken_by="lost or rewritten `record.json`",
-    scope=Scope.CHAIN,
-)
+@rule("R03", "the record is readable, canonical and complete", "lost or rewritten `record.json`", Scope.CHAIN)
 def records_readable(chain: GatheredChain, walked: Chain) -> Iterator[At]:
     """It has the known schema, the kind of a link, and exactly the fields of section 2.2 with their types."""
     for item in chain.versions:
@@ -64,8 +59,8 @@ def records_readable(chain: GatheredChain, walked: Chain) -> Iterator[At]:
 @rule(
     "R04",
     "the record has the digest that the version's tag states",
-    broken_by="any changed byte of the record; changed tag",
-    scope=Scope.CHAIN,
+    "any changed byte of the record; changed tag",
+    Scope.CHAIN,
 )
 def record_digests(chain: GatheredChain, walked: Chain) -> Iterator[At]:
     """The tag is `lindley.record`."""
@@ -76,7 +71,7 @@ def record_digests(chain: GatheredChain, walked: Chain) -> Iterator[At]:
             yield At(message, walked.number_of(item.version), item.version.number)
 
 
-@rule("R19", "the head alias points at the newest link", broken_by="moved alias", scope=Scope.CHAIN)
+@rule("R19", "the head alias points at the newest link", "moved alias", Scope.CHAIN)
 def head_alias(chain: GatheredChain, walked: Chain) -> Iterator[At]:
     """An alias on an earlier link, or none, is a *warning*: a killed writer leaves it so, and the next one
     moves it. Elsewhere it is an error.
@@ -97,8 +92,8 @@ def head_alias(chain: GatheredChain, walked: Chain) -> Iterator[At]:
 @rule(
     "R20",
     "every accepted version is a link of the chain or lost a race",
-    broken_by="a stray version; also whatever follows a broken link",
-    scope=Scope.CHAIN,
+    "a stray version; also whatever follows a broken link",
+    Scope.CHAIN,
 )
 def no_strays(chain: GatheredChain, walked: Chain) -> Iterator[At]:
     """The `previous` of one that lost a race is genesis or an earlier link."""
@@ -117,8 +112,8 @@ def no_strays(chain: GatheredChain, walked: Chain) -> Iterator[At]:
 @rule(
     "R24",
     "a branch starts from a link of its source, whose model it has",
-    broken_by="a lost source, a branch of something else",
-    scope=Scope.CHAIN,
+    "a lost source, a branch of something else",
+    Scope.CHAIN,
 )
 def branch_source(chain: GatheredChain, walked: Chain) -> Iterator[str]:
     """The genesis record of the branch names chain and link and has that chain's `model`. Findings R01 of

@@ -24,7 +24,7 @@ _ANEW = frozenset(
 @rule(
     "R07",
     "the batch has the content digest, rows, key ranges and context of the record",
-    broken_by="changed batch, also where the file's digest in the record was changed with it",
+    "changed batch, also where the file's digest in the record was changed with it",
 )
 def batch(case: Case, chain: GatheredChain) -> Iterator[str]:
     """Its row key is that of genesis. An update and a correct have a batch, other kinds have none. The
@@ -81,7 +81,7 @@ def _last_rows(before: list[pa.Table], table: pa.Table, wanted: int) -> dict[str
     return {"rows": rows.num_rows, "digest": content_digest(rows)}
 
 
-@rule("R13", "no link counts a batch twice", broken_by="a batch counted twice")
+@rule("R13", "no link counts a batch twice", "a batch counted twice")
 def batch_once(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """No two links that it counts have one batch digest."""
     # Batches that some link counts together are also counted together by the link that brought the later one.
@@ -91,7 +91,7 @@ def batch_once(case: Case, _chain: GatheredChain) -> Iterator[str]:
             yield f"batch {mine[:12]} is already counted in link {other.link}"
 
 
-@rule("R14", "no link counts two batches with one row key", broken_by="rows counted twice")
+@rule("R14", "no link counts two batches with one row key", "rows counted twice")
 def rows_once(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """Key ranges prove most pairs disjoint; the keys of the others are compared."""
     for other in _other_batches(case):
@@ -120,7 +120,7 @@ def _shared_keys(one: Case, two: Case) -> int:
 @rule(
     "R21",
     "the batches fitted again are those that the link counts and its prior does not",
-    broken_by="a batch left out of a fit, counted twice by it, or fitted although it was taken out",
+    "a batch left out of a fit, counted twice by it, or fitted although it was taken out",
 )
 def replayed(case: Case, chain: GatheredChain) -> Iterator[str]:
     """What the link counts (section 6.1) begins with what `prior` counts; `replayed` names the rest without
@@ -146,7 +146,7 @@ def replayed(case: Case, chain: GatheredChain) -> Iterator[str]:
 @rule(
     "R22",
     "what a link takes out or leaves out is counted by the head before it",
-    broken_by="an amendment of what does not count",
+    "an amendment of what does not count",
 )
 def amendments(case: Case, chain: GatheredChain) -> Iterator[str]:
     """`retracted` names as many links as its kind allows (section 2.2). The links of `batch.dropped` are
@@ -175,7 +175,7 @@ def amendments(case: Case, chain: GatheredChain) -> Iterator[str]:
 @rule(
     "R23",
     "a belief without a fit of its own is that of its prior",
-    broken_by="a rollback to a belief that the chain never had",
+    "a rollback to a belief that the chain never had",
 )
 def copied(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """Record and artifacts of a copy are those of its prior (section 2.2)."""

@@ -133,8 +133,7 @@ def with_reproduced(report: Report, links: Sequence[Reproduced]) -> Report:
 @rule(
     "V01",
     "the link's fit gives the recorded draws when it is made again",
-    broken_by="draws, weights or metrics that were not sampled",
-    scope=Scope.REPRODUCE,
+    "draws, weights or metrics that were not sampled",
 )
 def same_draws(link: Reproduced) -> Iterator[str]:
     """Section 11.3 states when two fits agree."""
@@ -142,12 +141,7 @@ def same_draws(link: Reproduced) -> Iterator[str]:
         yield link.detail
 
 
-@rule(
-    "V02",
-    "the link can be fitted again",
-    broken_by="code that does not load, settings or files that cannot be used",
-    scope=Scope.REPRODUCE,
-)
+@rule("V02", "the link can be fitted again", "code that does not load, settings or files that cannot be used")
 def can_be_fitted(link: Reproduced) -> Iterator[str]:
     """Imports and copies have no fit of their own, which is no finding."""
     if link.failed:

@@ -31,6 +31,7 @@ class Scope(StrEnum):
     REPRODUCE = "reproduce"
 
 
+_LETTERS = {"R": Scope.VERSION, "S": Scope.SIGNATURE, "W": Scope.WITNESS, "V": Scope.REPRODUCE}
 #: The scopes of the rules that are always checked; the others are checked on request.
 ALWAYS = (Scope.CHAIN, Scope.VERSION)
 
@@ -108,14 +109,14 @@ _rules: dict[str, Rule] = {}
 
 
 def rule[**P](
-    number: str, sentence: str, *, broken_by: str = "", scope: Scope = Scope.VERSION
+    number: str, sentence: str, broken_by: str = "", scope: Scope | None = None
 ) -> Callable[[Callable[P, Iterator[Any]]], Callable[P, Iterator[Any]]]:
-    """Register a function as a rule; see `Rule`."""
+    """Register a function as a rule; see `Rule`. The scope follows from the number's letter by default."""
 
     def register(check: Callable[P, Iterator[Any]]) -> Callable[P, Iterator[Any]]:
         if number in _rules:
             raise ValueError(f"two rules have the number {number}")
-        _rules[number] = Rule(number, sentence, broken_by, scope, check)
+        _rules[number] = Rule(number, sentence, broken_by, scope or _LETTERS[number[0]], check)
         return check
 
     return register

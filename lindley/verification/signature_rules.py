@@ -91,7 +91,7 @@ def with_witness(report: Report, witness: bytes, keys: Sequence[Key]) -> Report:
     return report.extended(rules, list(findings(Scope.WITNESS, case)))
 
 
-@rule("S01", "every link carries a signature", broken_by="a lost signature", scope=Scope.SIGNATURE)
+@rule("S01", "every link carries a signature", "a lost signature")
 def is_signed(case: SignedLink) -> Iterator[str]:
     """It is the artifact `signature.dsse.json`."""
     if case.envelope is None:
@@ -101,8 +101,7 @@ def is_signed(case: SignedLink) -> Iterator[str]:
 @rule(
     "S02",
     "the signature is an envelope that can be read, and fits what is signed",
-    broken_by="a changed signature or statement",
-    scope=Scope.SIGNATURE,
+    "a changed signature or statement",
 )
 def is_valid(case: SignedLink) -> Iterator[str]:
     """No signature of a given key is wrong."""
@@ -110,12 +109,7 @@ def is_valid(case: SignedLink) -> Iterator[str]:
         yield case.envelope.detail
 
 
-@rule(
-    "S03",
-    "the signature is by one of the keys given",
-    broken_by="a link signed with another key",
-    scope=Scope.SIGNATURE,
-)
+@rule("S03", "the signature is by one of the keys given", "a link signed with another key")
 def is_by_a_key(case: SignedLink) -> Iterator[str]:
     """Signatures by other keys beside it are no finding."""
     if case.envelope and case.envelope.problem == signing.Problem.OTHER_KEY:
@@ -125,8 +119,7 @@ def is_by_a_key(case: SignedLink) -> Iterator[str]:
 @rule(
     "S04",
     "what is signed is this link's record at this place of this chain",
-    broken_by="a signature taken from another link",
-    scope=Scope.SIGNATURE,
+    "a signature taken from another link",
 )
 def is_of_the_link(case: SignedLink) -> Iterator[str]:
     """The statement has the record, place, chain, kind, previous and batch of the link."""
@@ -136,9 +129,7 @@ def is_of_the_link(case: SignedLink) -> Iterator[str]:
         yield f"another statement expected, found {_subject(case.envelope.statement)}"
 
 
-@rule(
-    "W01", "the witness is signed by one of the keys given", broken_by="a forged witness", scope=Scope.WITNESS
-)
+@rule("W01", "the witness is signed by one of the keys given", "a forged witness")
 def witness_signature(case: WitnessCase) -> Iterator[str]:
     """Checked only where keys are given."""
     if case.problem:
@@ -148,8 +139,7 @@ def witness_signature(case: WitnessCase) -> Iterator[str]:
 @rule(
     "W02",
     "the chain still has every link that the witness states, in the same order",
-    broken_by="links rewritten or cut off, a registered model that was deleted and grown again",
-    scope=Scope.WITNESS,
+    "links rewritten or cut off, a registered model that was deleted and grown again",
 )
 def witnessed_history(case: WitnessCase) -> Iterator[At]:
     """Genesis and the first links of the chain are compared; the first difference is reported."""

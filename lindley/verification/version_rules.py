@@ -29,7 +29,7 @@ _UNLISTED = frozenset({"belief/registered_model_meta", SIGNATURE})
 @rule(
     "R05",
     "the version's tags are those of its record",
-    broken_by="changed tag: status, previous, prior, batch, metrics, ...",
+    "changed tag: status, previous, prior, batch, metrics, ...",
 )
 def tags(case: Case, chain: GatheredChain) -> Iterator[str]:
     """Section 5 derives them."""
@@ -40,7 +40,7 @@ def tags(case: Case, chain: GatheredChain) -> Iterator[str]:
 @rule(
     "R06",
     "every artifact of the record is there with its digest, and no other but plots",
-    broken_by="changed, lost or added file",
+    "changed, lost or added file",
 )
 def artifacts(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """Files that the record does not list: `signature.dsse.json`, `belief/registered_model_meta`, and any
@@ -61,7 +61,7 @@ def artifacts(case: Case, _chain: GatheredChain) -> Iterator[str]:
 @rule(
     "R08",
     "the draws and the matched prior have the digests of the record",
-    broken_by="changed posterior, also where the digests of its files in the record were changed with it",
+    "changed posterior, also where the digests of its files in the record were changed with it",
 )
 def posterior(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """The matched prior also has the coordinates, family, reason, moments and shrinkage of the record and
@@ -90,7 +90,7 @@ def posterior(case: Case, _chain: GatheredChain) -> Iterator[str]:
 @rule(
     "R09",
     "the matched prior is what its family gives on the draws",
-    broken_by="a matched prior that does not follow from the draws",
+    "a matched prior that does not follow from the draws",
 )
 def matching(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """Recomputed from draws and weights, it equals the stored one to 1e-9 relative to each array's largest
@@ -116,7 +116,7 @@ def matching(case: Case, _chain: GatheredChain) -> Iterator[str]:
 @rule(
     "R10",
     "the link's previous is the head before it, and its prior is an earlier link",
-    broken_by="spliced or reordered links",
+    "spliced or reordered links",
 )
 def order(case: Case, chain: GatheredChain) -> Iterator[str]:
     """The prior may also be genesis; `chain` is this chain."""
@@ -130,9 +130,7 @@ def order(case: Case, chain: GatheredChain) -> Iterator[str]:
 
 
 @rule(
-    "R11",
-    "the prior that was used is the posterior of the prior link",
-    broken_by="a fit on another prior than stated",
+    "R11", "the prior that was used is the posterior of the prior link", "a fit on another prior than stated"
 )
 def prior_used(case: Case, chain: GatheredChain) -> Iterator[str]:
     """`prior_belief` is that link's `posterior.matched`; null after genesis."""
@@ -143,11 +141,7 @@ def prior_used(case: Case, chain: GatheredChain) -> Iterator[str]:
         yield f"prior belief {str(wanted)[:12]} expected, found {str(case.record['prior_belief'])[:12]}"
 
 
-@rule(
-    "R12",
-    "the seed is derived from the head's, the batch's and the model's digests",
-    broken_by="a chosen seed",
-)
+@rule("R12", "the seed is derived from the head's, the batch's and the model's digests", "a chosen seed")
 def seed(case: Case, chain: GatheredChain) -> Iterator[str]:
     """Section 3.6 gives the formula; a copy has none of its own."""
     record = case.record
@@ -165,7 +159,7 @@ def seed(case: Case, chain: GatheredChain) -> Iterator[str]:
 @rule(
     "R15",
     "the gate's assessment follows from the metrics and thresholds, and only passed fits are links",
-    broken_by="an assessment that was edited, or does not follow",
+    "an assessment that was edited, or does not follow",
 )
 def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """It also follows from the policy on conflicts. Imports and copies: only that links passed."""
@@ -186,11 +180,7 @@ def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
         yield f"gate {'passed' if found['passed'] else 'refused'}, but the metrics contradict it"
 
 
-@rule(
-    "R16",
-    "what accumulates along the chain is that of the link before plus this fit's",
-    broken_by="edited metrics",
-)
+@rule("R16", "what accumulates along the chain is that of the link before plus this fit's", "edited metrics")
 def accumulated(case: Case, chain: GatheredChain) -> Iterator[str]:
     """`budget` is the prior link's plus (d + 1) over the larger of `match_ess` and ESS; `doubt` is the prior
     link's plus one if that one was not trusted; `trusted` is 1 if there are no doubts; `replayed` is the
@@ -234,7 +224,7 @@ def _budget_of(record: dict[str, Any]) -> float:
 @rule(
     "R17",
     "the model's code is the code that is recorded, and its constants are those of genesis",
-    broken_by="changed `model.py`, changed constants",
+    "changed `model.py`, changed constants",
 )
 def model(case: Case, chain: GatheredChain) -> Iterator[str]:
     """The stored code has the digest `model.digest` (section 3.4)."""
@@ -249,7 +239,7 @@ def model(case: Case, chain: GatheredChain) -> Iterator[str]:
 @rule(
     "R18",
     "the run is there, the version is made from it, and its tags and metrics are the record's",
-    broken_by="lost run, version pointed elsewhere, changed run tag or metric",
+    "lost run, version pointed elsewhere, changed run tag or metric",
 )
 def run(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """The version's `source` is the `belief/` of the run."""

@@ -259,7 +259,7 @@ def envelopes() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     """Signatures and witnesses."""
     from lindley.ledger import signing
     from lindley.names import KEY_VARIABLE
-    from lindley.verification import signatures
+    from lindley.verification import signature_rules, signatures
     from lindley.verification.gather import verify_chain
 
     folder = Path(tempfile.mkdtemp(prefix="lindley-fuzz-"))
@@ -275,7 +275,7 @@ def envelopes() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
 
     def read(data: bytes) -> None:
         signing.opened(data, keys)
-        signatures.with_witness(report, data, keys)
+        signature_rules.with_witness(report, data, keys)
 
     return mutated([*heads, signing.sealed(link, signer)]), read
 
