@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice, product
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -15,19 +15,8 @@ SAMPLE_DIMS = ("chain", "draw")
 DRAWABLE = 1e100
 
 
-@dataclass(frozen=True)
-class Scalar:
-    """One element of a variable of a trace.
-
-    Parameters
-    ----------
-    label
-        As in a summary: ``beta`` or ``beta[north, 2]``.
-    variable
-        Name of the variable.
-    position
-        Place of the element in the variable's flattened own dims.
-    """
+class Scalar(NamedTuple):
+    """One element of a variable: its label, as in a summary, its variable, its place in the own dims."""
 
     label: str
     variable: str
@@ -39,16 +28,14 @@ def group(trace: xr.DataTree, name: str) -> xr.Dataset:
     return trace[name].to_dataset() if name in trace.children else xr.Dataset()
 
 
-def own_dims(array: xr.DataArray) -> tuple[str, ...]:
-    """Return the dims of a variable other than chain and draw."""
-    return tuple(str(dim) for dim in array.dims if dim not in SAMPLE_DIMS)
+def is_sample(array: xr.DataArray) -> bool:
+    """Return whether a variable has chains and draws."""
+    return set(SAMPLE_DIMS) <= set(array.dims)
 
 
 def axis_labels(array: xr.DataArray, dim: str) -> list[str]:
     """Return the labels along a dim, positions where it has no coordinate; dates without midnight."""
-    if dim not in array.coords:
-        return [str(i) for i in range(array.sizes[dim])]
-    values = array.coords[dim].to_numpy()
+    values = array[dim].to_numpy()
     if np.issubdtype(values.dtype, np.datetime64):
         days = values.astype("datetime64[D]")
         values = days if (days == values).all() else values.astype("datetime64[s]")
@@ -58,15 +45,11 @@ def axis_labels(array: xr.DataArray, dim: str) -> list[str]:
 def scalars(dataset: xr.Dataset) -> Iterator[Scalar]:
     """Yield the scalar parameters of a posterior in its own order, those of a sample only."""
     for name, array in dataset.data_vars.items():
-        variable = str(name)
-        if not set(SAMPLE_DIMS) <= set(array.dims) or not np.issubdtype(array.dtype, np.number):
+        if not is_sample(array) or not np.issubdtype(array.dtype, np.number):
             continue
-        dims = own_dims(array)
-        if not dims:
-            yield Scalar(variable, variable, 0)
-            continue
-        for position, index in enumerate(product(*(axis_labels(array, dim) for dim in dims))):
-            yield Scalar(f"{variable}[{', '.join(index)}]", variable, position)
+        labels = [axis_labels(array, str(dim)) for dim in array.dims if dim not in SAMPLE_DIMS]
+        for position, index in enumerate(product(*labels)):
+            yield Scalar(f"{name}[{', '.join(index)}]" if labels else str(name), str(name), position)
 
 
 def choose(
@@ -92,19 +75,15 @@ def choose(
     unknown : list of str
         Names asked for that the posterior does not have.
     """
-    wanted = None if parameters is None else {str(name) for name in parameters}
-    found = [
-        scalar
-        for scalar in scalars(dataset)
-        if wanted is None or scalar.label in wanted or scalar.variable in wanted
-    ]
-    known = {scalar.label for scalar in found} | {scalar.variable for scalar in found}
-    unknown = sorted((wanted or set()) - known)
-    if len(found) <= most:
-        return found, len(found), unknown
-    size = {name: array.size for name, array in dataset.data_vars.items()}
-    by_size = sorted(range(len(found)), key=lambda i: size[found[i].variable])
-    return [found[i] for i in sorted(islice(by_size, most))], len(found), unknown
+    found = list(scalars(dataset))
+    if parameters is None:
+        unknown = []
+    else:
+        wanted = {str(name) for name in parameters}
+        found = [scalar for scalar in found if wanted & {scalar.label, scalar.variable}]
+        unknown = sorted(wanted.difference(*((scalar.label, scalar.variable) for scalar in found)))
+    by_size = sorted(range(len(found)), key=lambda i: dataset[found[i].variable].size)
+    return [found[i] for i in sorted(by_size[:most])], len(found), unknown
 
 
 def draws(dataset: xr.Dataset, scalar: Scalar) -> np.ndarray:
@@ -115,8 +94,7 @@ def draws(dataset: xr.Dataset, scalar: Scalar) -> np.ndarray:
     numpy.ndarray
         Float64[chain, draw]; NaN where a draw is not finite or too large to be drawn.
     """
-    array = dataset[scalar.variable]
-    values = array.transpose(*SAMPLE_DIMS, ...).to_numpy()
+    values = dataset[scalar.variable].transpose(*SAMPLE_DIMS, ...).to_numpy()
     return drawable(values.reshape(*values.shape[:2], -1)[:, :, scalar.position])
 
 
@@ -135,4 +113,4 @@ def finite(values: np.ndarray) -> np.ndarray:
 def is_flat(values: np.ndarray) -> bool:
     """Return whether finite values are too close to each other to be distinguished in a figure."""
     spread, scale = float(np.ptp(values)), float(np.max(np.abs(values)))
-    return spread <= 1e-12 * scale or spread < 1e-200
+    return spread <= 1e-12 * scale or spread < 1e-100  # a smaller one has a variance of zero

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
+from arviz_plots import plot_ppc_interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lindley.report import style
-from lindley.report.draws import SAMPLE_DIMS, axis_labels, drawable, group
-from lindley.report.numbers import QUANTILES
+from lindley.report.draws import SAMPLE_DIMS, axis_labels, drawable, group, is_sample
+from lindley.report.numbers import format_number
 
 #: Observed variables shown at most.
 MAX_VARIABLES = 8
 #: Up to this many observations each is drawn with its own intervals.
 MAX_INTERVALS = 60
+#: Quantiles at which the share of more observations is drawn.
+GRID = 41
 #: Whole numbers with at most this many values are drawn as frequencies.
 MAX_VALUES = 12
 #: Draws and observations used at most, evenly spaced; more make no visible difference.
 MAX_DRAWS, MAX_OBSERVATIONS = 400, 20_000
-#: Points of a cumulative curve.
-GRID = 200
 
 _WIDTH = 7.4
-_LEVELS = tuple(QUANTILES.values())
 
 
-@dataclass(frozen=True)
-class _Check:
+class _Check(NamedTuple):
     """One observed variable: observed[obs], predicted[draw, obs], a label per observation, draws left out."""
 
     name: str
@@ -60,9 +59,10 @@ def predictive_figure(trace: xr.DataTree, *, title: str = "Posterior predictive 
 
     Notes
     -----
-    One panel per observed variable, at most `MAX_VARIABLES`. Up to `MAX_INTERVALS` observations are
-    drawn one by one with 50% and 90% predictive intervals; whole numbers of few values as
-    frequencies; everything else as a cumulative share with a 90% band. Missing observations are left out.
+    One panel per observed variable, at most `MAX_VARIABLES`, with 50% and 90% predictive intervals
+    (`arviz_plots.plot_ppc_interval`): of up to `MAX_INTERVALS` observations one by one, of the
+    frequencies of whole numbers of few values, else of the share of observations up to each of `GRID`
+    predicted quantiles. Missing observations are left out.
     """
     observed = group(trace, "observed_data")
     names = [str(name) for name in observed.data_vars]
@@ -101,7 +101,7 @@ def _check(trace: xr.DataTree, name: str) -> _Check | str:
     if name not in predictive:
         return "no posterior predictive draws"
     array = predictive[name]
-    if not set(SAMPLE_DIMS) <= set(array.dims):
+    if not is_sample(array):
         return "the posterior predictive has no chain and draw"
     array = array.transpose(*SAMPLE_DIMS, ...)
     if array.shape[2:] != observed.shape:
@@ -145,12 +145,27 @@ def _draw(axes: Axes, check: _Check) -> None:
     if check.lost:
         remark += f", {check.lost} of {check.lost + check.predicted.shape[0]} draws not finite"
     style.heading(axes, check.name, remark)
-    if (values := _few_values(check)) is not None:
-        _frequencies(axes, check, values)
-    elif check.observed.size <= MAX_INTERVALS:
-        _intervals(axes, check, inside)
-    else:
-        _cumulative(axes, check)
+    observed, predicted, labels = check.observed, check.predicted, check.labels
+    across, up = check.axis, "value"
+    values, equal = _few_values(check), True
+    if values is not None:
+        across, up = "value", "share of observations"
+    elif observed.size > MAX_INTERVALS:
+        # Quantiles: as many places in the bulk as in the tails, on any scale of the values.
+        values = np.unique(np.quantile(predicted, np.linspace(0, 1, GRID)))
+        across, up, equal = "value, quantiles of the predicted", "share up to the value", False
+    if values is not None:
+        observed, predicted = (
+            np.stack([(x == v if equal else x <= v).mean(-1) for v in values], -1)
+            for x in (observed, predicted)
+        )
+        labels = [format_number(value, digits=3) for value in values]
+    _intervals(axes, observed, predicted)
+    if values is not None:
+        axes.set(yscale="linear", ylim=(0, min(axes.get_ylim()[1], 1.05)))
+    style.labelled(axes, labels, _WIDTH)
+    axes.set_xlabel(style.words(across, 60), labelpad=3, **style.type_(8, style.FAINT))
+    axes.set_ylabel(style.words(up, 30), labelpad=3, **style.type_(8, style.FAINT))
 
 
 def _few_values(check: _Check) -> np.ndarray | None:
@@ -164,82 +179,30 @@ def _few_values(check: _Check) -> np.ndarray | None:
     return values if whole and float(np.ptp(values)) < 1e6 else None
 
 
-def _intervals(axes: Axes, check: _Check, inside: np.ndarray) -> None:
-    """Draw every observation over its own predictive intervals."""
-    places = np.arange(check.observed.size)
-    q05, q25, q50, q75, q95 = np.quantile(check.predicted, _LEVELS, axis=0)
-    wide = float(np.clip(220 / places.size, 2.5, 11))
-    axes.vlines(places, q05, q95, color=style.POSTERIOR, alpha=0.30, linewidth=wide)
-    axes.vlines(places, q25, q75, color=style.POSTERIOR, alpha=0.45, linewidth=wide)
-    axes.plot(
-        places, q50, linestyle="none", marker="_", color=style.POSTERIOR, markersize=wide, markeredgewidth=1.4
+def _intervals(axes: Axes, observed: np.ndarray, predicted: np.ndarray) -> None:
+    """Draw every observed[place] over the intervals of predicted[draw, place], marked if outside."""
+    data = xr.Dataset({"y": ((*SAMPLE_DIMS, "place"), predicted[None])})
+    wide = float(np.clip(220 / observed.size, 2.5, 11))
+    bar = {"color": style.POSTERIOR, "width": wide, "solid_capstyle": "butt"}
+    visuals = {
+        "trunk": bar | {"alpha": 0.30},
+        "twig": bar | {"alpha": 0.45},
+        "xlabel": False,
+        "ylabel": False,
+    }
+    visuals["prediction_markers"] = {"marker": "_", "color": style.POSTERIOR, "size": wide**2}
+    plot_ppc_interval(
+        xr.DataTree.from_dict({"posterior_predictive": data}),
+        ci_kind="eti",
+        ci_probs=(0.5, 0.9),
+        point_estimate="median",
+        plot_collection=style.collection(data, {"y": axes}),
+        visuals=visuals,
     )
-    _points(axes, check.observed, inside)
-    axes.set_xlim(-0.7, places.size - 0.3)
-    _scale_y(axes, np.concatenate([check.observed, q05, q95]))
-    style.labelled(axes, check.labels, _WIDTH)
-    _name_axes(axes, check.axis, "value")
-
-
-def _points(axes: Axes, observed: np.ndarray, inside: np.ndarray) -> None:
-    """Draw observed values, marked by whether they are inside their 90% interval."""
+    low, high = np.quantile(predicted, [0.05, 0.95], axis=0)
+    inside = (observed >= low) & (observed <= high)
+    size = float(np.clip(0.5 * wide, 2.5, 4.5))
     for chosen, colour, marker in ((inside, style.OBSERVED, "o"), (~inside, style.ALARM, "D")):
-        places = np.flatnonzero(chosen)
-        axes.plot(places, observed[chosen], marker, color=colour, markersize=4.5, zorder=5)
-
-
-def _scale_y(axes: Axes, values: np.ndarray) -> None:
-    """Choose a logarithmic axis where a linear one would flatten most of the data."""
-    low, high = style.limits(values)
-    if values.min() > 0 and values.max() / values.min() > 1e3:
-        axes.set_yscale("log")
-        axes.set_ylim(values.min() / 1.5, values.max() * 1.5)
-        return
-    axes.set_ylim(low, high)
-    style.numeric(axes.yaxis, 5)
-
-
-def _frequencies(axes: Axes, check: _Check, values: np.ndarray) -> None:
-    """Draw the share of each value, predicted and observed."""
-    predicted = np.stack([(check.predicted == value).mean(axis=1) for value in values], axis=1)
-    observed = np.array([(check.observed == value).mean() for value in values])
-    q05, q25, q50, q75, q95 = np.quantile(predicted, _LEVELS, axis=0)
-    places = np.arange(values.size)
-    inside = (observed >= q05) & (observed <= q95)
-    axes.bar(places, q50, width=0.7, color=style.POSTERIOR, alpha=0.18)
-    axes.vlines(places, q05, q95, color=style.POSTERIOR, linewidth=1.6)
-    axes.vlines(places, q25, q75, color=style.POSTERIOR, linewidth=5, alpha=0.6)
-    _points(axes, observed, inside)
-    axes.set_xticks(places, [f"{value:.0f}" for value in values], **style.type_(7.5))
-    axes.set(xlim=(-0.8, values.size - 0.2), ylim=(0, max(float(q95.max()), float(observed.max())) * 1.12))
-    style.numeric(axes.yaxis, 5)
-    _name_axes(axes, "value", "share of observations")
-
-
-def _cumulative(axes: Axes, check: _Check) -> None:
-    """Draw the share of observations up to each value, predicted and observed."""
-    low = min(float(check.observed.min()), float(np.quantile(check.predicted, 0.001)))
-    high = max(float(check.observed.max()), float(np.quantile(check.predicted, 0.999)))
-    logarithmic = low > 0 and high / low > 1e3
-    grid = np.geomspace(low, high, GRID) if logarithmic else np.linspace(low, high, GRID)
-    count = check.observed.size
-    shares = np.stack([np.searchsorted(np.sort(row), grid, side="right") / count for row in check.predicted])
-    q05, q25, q50, q75, q95 = np.quantile(shares, _LEVELS, axis=0)
-    axes.fill_between(grid, q05, q95, step="post", color=style.POSTERIOR, alpha=0.25, linewidth=0)
-    axes.fill_between(grid, q25, q75, step="post", color=style.POSTERIOR, alpha=0.35, linewidth=0)
-    axes.step(grid, q50, where="post", color=style.POSTERIOR, linewidth=1.2)
-    seen = np.sort(check.observed)
-    axes.step(seen, np.arange(1, count + 1) / count, where="post", color=style.OBSERVED, linewidth=1.2)
-    if logarithmic:
-        axes.set_xscale("log")
-        axes.set_xlim(low / 1.1, high * 1.1)
-    else:
-        axes.set_xlim(*style.limits(grid, 0.02))
-        style.numeric(axes.xaxis, 8)
-    axes.set(ylim=(0, 1.02), yticks=[0, 0.25, 0.5, 0.75, 1])
-    _name_axes(axes, "value", "share up to the value")
-
-
-def _name_axes(axes: Axes, across: str, up: str) -> None:
-    axes.set_xlabel(style.words(across, 60), labelpad=3, **style.type_(8, style.FAINT))
-    axes.set_ylabel(style.words(up, 30), labelpad=3, **style.type_(8, style.FAINT))
+        axes.plot(np.flatnonzero(chosen), observed[chosen], marker, color=colour, markersize=size, zorder=5)
+    axes.set_xlim(-0.7, observed.size - 0.3)
+    style.scale_y(axes, np.concatenate([observed, low, high]))

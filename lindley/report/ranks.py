@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from arviz_plots import plot_rank, plot_trace
 from arviz_stats.base import array_stats
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from scipy.stats import binom, rankdata
 
 from lindley.report import style
-from lindley.report.draws import Scalar, choose, draws, finite, group, is_flat
+from lindley.report.draws import SAMPLE_DIMS, choose, draws, finite, group, is_flat
 from lindley.report.numbers import format_r_hat
 
 #: Parameters shown at most, those with the highest R-hat.
 MAX_ROWS = 12
 #: Parameters whose R-hat is computed at most.
 MAX_CANDIDATES = 400
-#: Bins of a rank histogram at most, and draws per bin and chain at least.
-MAX_BINS, MIN_PER_BIN = 20, 5
-#: Probability that some bin of independent draws is outside the grey band.
+#: Draws of a chain for a rank plot at least, and at most; more are thinned, as the test of the ranks is slow.
+MIN_DRAWS, MAX_DRAWS = 10, 500
+#: Probability that the ranks of chains of one distribution are reported as different.
 FALSE_ALARM = 0.01
+
+#: What `arviz_plots` would add, and the figure has in its own style.
+_OFF = dict.fromkeys(("title", "xlabel"), False)
 
 
 def rank_figure(
@@ -51,65 +53,57 @@ def rank_figure(
 
     Notes
     -----
-    Rank plots are those of Vehtari et al. 2021 (https://doi.org/10.1214/20-BA1221). The grey band
-    contains all bins of all chains at once with probability 1 - `FALSE_ALARM` when draws are
-    independent; slow mixing alone also puts bins outside it.
+    Rank plots are those of `arviz_plots.plot_rank`: for each chain, the difference between the
+    cumulative distribution of its fractional ranks among all chains and the uniform one (Säilynoja et
+    al. 2022, https://doi.org/10.1007/s11222-022-10090-6). A small p-value of the test that the chains
+    have one distribution marks the ranks that contribute most to it (Tesso et al. 2026,
+    https://arxiv.org/abs/2603.02928).
     """
     posterior = group(trace, "posterior")
     candidates, total, unknown = choose(posterior, parameters, MAX_CANDIDATES)
-    shown = [
-        (scalar, values, _r_hat(values)) for scalar, values in ((s, draws(posterior, s)) for s in candidates)
-    ]
-    notes = ["right: ranks among all chains; grey band: independent draws, 99% of all bins at once"]
+    shown = [(scalar.label, draws(posterior, scalar)) for scalar in candidates]
+    order = ""
     if len(shown) > MAX_ROWS:
         # A parameter without an R-hat comes first, with the worst.
-        shown = sorted(shown, key=lambda item: -np.nan_to_num(item[2], nan=np.inf))[:MAX_ROWS]
-        notes.insert(0, f"{MAX_ROWS} of {total} parameters, highest R-hat first")
-    if unknown:
-        notes.append(f"not in the trace: {', '.join(style.words(name, 24) for name in unknown[:3])}")
+        shown.sort(key=lambda item: -np.nan_to_num(_r_hat(item[1]), nan=np.inf))
+        shown, order = shown[:MAX_ROWS], ", highest R-hat first"
+    note = f"right: cumulative ranks of each chain less even ones; orange: chains differ, p < {FALSE_ALARM}"
     figure, panels = style.sheet(
-        max(len(shown), 1), 2, panel=(0, 1.15), gap=(0.45, 0.36), title=title, note="; ".join(notes),
-        margin=(0.75, 0.42), widths=(5.0, 3.2),
+        max(len(shown), 1), 2, panel=(0, 1.15), gap=(0.45, 0.36), title=title, margin=(0.75, 0.42),
+        note=style.choice_note(len(shown), total, unknown, note, order), widths=(5.0, 3.2),
     )  # fmt: skip
-    diverging = _diverging(trace)
-    for line, (scalar, values, r_hat) in zip(panels, shown, strict=False):
-        _trace_panel(line[0], scalar, values, r_hat, diverging)
-        _rank_panel(line[1], values)
-    for line in panels[:-1]:
-        line[0].tick_params(labelbottom=False)
-    if shown:
-        panels[-1][0].set_xlabel("draw", labelpad=2, **style.type_(8, style.FAINT))
-        panels[-1][1].set_xlabel("rank", labelpad=2, **style.type_(8, style.FAINT))
-    else:
+    if not shown:
         for axes in panels[0]:
             style.message(axes, "no parameters to show")
-    style.legend(figure, _entries(shown[0][1].shape[0] if shown else 0, bool(diverging.any())))
+        return figure
+    for (left, right), (label, values) in zip(panels, shown, strict=True):
+        lost = values.size - finite(values).size
+        r_hat = _r_hat(values)
+        aside = "" if np.isnan(r_hat) else f"R-hat {format_r_hat(r_hat)}"
+        style.heading(left, label, f"{lost} draws not shown" if lost else aside)
+        if lost == values.size:
+            style.message(left, "no finite draws")
+        left.set(xlim=(-0.5, values.shape[1] - 0.5))
+        _rank_panel(right, values)
+        for axes in (left, right):
+            axes.tick_params(labelbottom=left is panels[-1][0])
+    diverging = _diverging(trace)
+    _traces([values for _, values in shown], list(panels[:, 0]), diverging)
+    for axes, name in zip(panels[-1], ("draw", "fractional rank"), strict=True):
+        axes.set_xlabel(name, labelpad=2, **style.type_(8, style.FAINT))
+    chains = [Line2D([], [], color=colour, linewidth=1.4) for colour in style.CHAINS[: shown[0][1].shape[0]]]
+    entries = [(line, f"chain {number}") for number, line in enumerate(chains, 1)]
+    if diverging.any():
+        entries.append((Line2D([], [], color=style.ALARM, marker="|", linestyle="none"), "divergence"))
+    style.legend(figure, entries)
     return figure
 
 
-def _entries(chains: int, diverged: bool) -> list[tuple[Artist, str]]:
-    """Return the legend's entries."""
-    entries: list[tuple[Artist, str]] = [
-        (Line2D([], [], color=_colour(i), linewidth=1.4), f"chain {i + 1}") for i in range(min(chains, 8))
-    ]
-    if diverged:
-        mark = Line2D(
-            [], [], color=style.ALARM, marker="|", linestyle="none", markersize=7, markeredgewidth=1.2
-        )
-        entries.append((mark, "divergence"))
-    return entries or [(Patch(alpha=0), "")]
-
-
-def _colour(chain: int) -> str:
-    return style.CHAINS[chain % len(style.CHAINS)]
-
-
-def _diverging(trace: xr.DataTree) -> np.ndarray:
-    """Return diverging[chain, draw], empty where the sampler did not record divergences."""
+def _diverging(trace: xr.DataTree) -> xr.DataArray:
+    """Return diverging[chain, draw], False where the sampler did not record divergences."""
     stats = group(trace, "sample_stats")
-    if "diverging" not in stats or set(stats["diverging"].dims) != {"chain", "draw"}:
-        return np.empty((0, 0), dtype=bool)
-    return stats["diverging"].transpose("chain", "draw").to_numpy().astype(bool)
+    recorded = "diverging" in stats and set(stats["diverging"].dims) == set(SAMPLE_DIMS)
+    return stats["diverging"].astype(bool) if recorded else xr.DataArray(False)
 
 
 def _r_hat(values: np.ndarray) -> float:
@@ -122,47 +116,60 @@ def _r_hat(values: np.ndarray) -> float:
         return float(array_stats.rhat(values / np.abs(values).max(), chain_axis=0, draw_axis=1))
 
 
-def _trace_panel(axes: Axes, scalar: Scalar, values: np.ndarray, r_hat: float, diverging: np.ndarray) -> None:
-    """Draw each chain's draws in order, divergences below."""
-    aside = "" if np.isnan(r_hat) else f"R-hat {format_r_hat(r_hat)}"
-    lost = values.size - finite(values).size
-    style.heading(axes, scalar.label, f"{lost} draws not shown" if lost else aside)
-    if lost == values.size:
-        style.message(axes, "no finite draws")
-        return
-    low, high = style.limits(finite(values))
-    for chain, line in enumerate(values):
-        marker = "." if line.size < 30 else ""
-        axes.plot(np.arange(line.size), line, color=_colour(chain), linewidth=0.5, alpha=0.75, marker=marker)
-    if diverging.shape == values.shape and diverging.any():
-        places = np.flatnonzero(diverging.any(axis=0))
-        low -= 0.1 * (high - low)
-        axes.plot(places, np.full(places.size, low), "|", color=style.ALARM, markersize=7, clip_on=False)
-    axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(low, high))
-    style.numeric(axes.yaxis, 3)
-    style.numeric(axes.xaxis, 6, integer=True)
+def _dataset(rows: Sequence[np.ndarray]) -> xr.Dataset:
+    """Return draws[chain, draw] of some parameters as a dataset with the variables ``0``, ``1``, ..."""
+    chains, count = rows[0].shape
+    variables = {str(place): (SAMPLE_DIMS, values) for place, values in enumerate(rows)}
+    return xr.Dataset(variables, {"chain": range(chains), "draw": range(count)})
+
+
+def _plot(axes: Sequence[Axes], data: xr.Dataset) -> dict[str, Any]:
+    """Return the arguments that both plots have in common: one panel a variable, one colour a chain."""
+    aes = {"color": ["chain"], "overlay": ["chain"]}
+    panels = {str(place): panel for place, panel in enumerate(axes)}
+    return {"group": None, "plot_collection": style.collection(data, panels, aes, color=style.CHAINS)}
+
+
+def _traces(rows: Sequence[np.ndarray], axes: Sequence[Axes], diverging: xr.DataArray) -> None:
+    """Draw each chain's draws in order, divergences at the lowest of them."""
+    data = _dataset(rows)
+    trace = {"posterior": data}
+    if diverging.sizes == data.sizes:
+        trace["sample_stats"] = xr.Dataset({"diverging": diverging})
+    marker = {"marker": "."} if data.sizes["draw"] < 30 else {}
+    visuals = {
+        "trace": {"width": 0.5, "alpha": 0.75} | marker,
+        "divergence": {"color": style.ALARM, "size": 30},
+    }
+    plot_trace(
+        xr.DataTree.from_dict(trace),
+        visuals=visuals | _OFF | {"ticklabels": False},
+        **_plot(axes, data) | {"group": "posterior"},
+    )
+    for panel in axes:
+        style.numeric(panel.yaxis, 3)
+        style.numeric(panel.xaxis, 6, integer=True)
 
 
 def _rank_panel(axes: Axes, values: np.ndarray) -> None:
-    """Draw the distribution of each chain's ranks; a level line means that the chains agree."""
+    """Draw how far each chain's ranks are from even ones; level lines mean that the chains agree."""
     chains, count = values.shape
-    bins = min(MAX_BINS, count // MIN_PER_BIN)
-    if chains < 2 or bins < 2:
+    if chains < 2 or count < MIN_DRAWS:
         style.message(axes, "ranks need two chains of ten draws")
         return
     if not np.isfinite(values).all() or is_flat(values):
         style.message(axes, "no ranks: draws not finite or all equal")
         return
-    ranks = rankdata(values, method="average").reshape(values.shape)
-    edges = np.linspace(0.5, values.size + 0.5, bins + 1)
-    tail = FALSE_ALARM / (2 * bins * chains)
-    band = binom.ppf([tail, 1 - tail], count, 1 / bins) / (count / bins)
-    axes.axhspan(float(band[0]), float(band[1]), color=style.PRIOR, alpha=0.18, linewidth=0)
-    axes.axhline(1, color=style.FAINT, linewidth=0.7)
-    highest = float(band[1])
-    for chain, line in enumerate(ranks):
-        share = np.histogram(line, edges)[0] / (count / bins)
-        axes.stairs(share, edges, baseline=None, color=_colour(chain), linewidth=1.2, alpha=0.9)
-        highest = max(highest, float(share.max()))
-    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, highest * 1.1), xticks=[])
-    axes.set_yticks([0, 1], ["0" if highest < 6 else "", "even"])
+    data = _dataset([values[:, :: -(-count // MAX_DRAWS)]])
+    visuals = {"ecdf_lines": {"width": 1.2, "alpha": 0.9}, **_OFF}
+    axes.axhline(0, color=style.FAINT, linewidth=0.7)
+    plot_rank(
+        data, envelope_prob=1 - FALSE_ALARM, visuals=visuals | {"remove_axis": False}, **_plot([axes], data)
+    )
+    # ArviZ takes no properties of the marks and of the p-value.
+    for marks in axes.collections:
+        marks.set(color=style.ALARM, sizes=[12])
+    for text in axes.texts:
+        text.set(**style.type_(7.5, style.FAINT))
+    axes.set(xlim=(0, 1), xticks=[0, 0.5, 1])
+    style.numeric(axes.yaxis, 3)

@@ -1,25 +1,26 @@
 """The style of all figures: colours, type, and a layout in inches that no user setting changes.
 
-Figures use matplotlib's object interface only, never `pyplot`, so any thread may draw them.
+Figures never belong to `pyplot`, so any thread may draw them, and none stays open.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import xarray as xr
+from arviz_plots import PlotCollection
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import Formatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from lindley.report.numbers import format_number
 from lindley.report.text import one_line
 
 #: Colours that remain apart with any kind of colour vision (Okabe and Ito 2008) and in print.
@@ -157,6 +158,46 @@ def legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
         text.set(parse_math=False, usetex=False, color=INK)
 
 
+def choice_note(shown: int, total: int, unknown: Sequence[str], note: str, order: str = "") -> str:
+    """Return the second line of a figure: which of the parameters are shown, those not found, and `note`."""
+    notes = [f"{shown} of {total} parameters{order}"] if shown < total else []
+    notes.append(note)
+    if unknown:
+        notes.append(f"not in the trace: {', '.join(words(name, 24) for name in unknown[:3])}")
+    return "; ".join(notes)
+
+
+def collection(
+    data: xr.Dataset,
+    panels: Mapping[str, Axes],
+    aes: Mapping[str, Sequence[str]] | None = None,
+    **values: Any,
+) -> PlotCollection:
+    """Place the variables of a dataset on panels of a `sheet`, for the plots of `arviz_plots`.
+
+    ArviZ would otherwise make the figure with `pyplot`, whose state is common to all threads.
+
+    Parameters
+    ----------
+    data
+        What is drawn; two variables may have one panel.
+    panels
+        The panel of each variable.
+    aes, **values
+        Mappings of dims to properties such as ``color``, and the values that they take.
+    """
+    figure = next(iter(panels.values())).figure
+    viz = {
+        "/": xr.Dataset({"figure": _scalar(figure)}),
+        "plot": xr.Dataset({name: _scalar(panels[str(name)]) for name in data.data_vars}),
+    }
+    return PlotCollection(data, xr.DataTree.from_dict(viz), aes=aes or {}, backend="matplotlib", **values)
+
+
+def _scalar(thing: object) -> xr.DataArray:
+    return xr.DataArray(np.array(thing, dtype=object))
+
+
 def limits(values: np.ndarray, margin: float = 0.06) -> tuple[float, float]:
     """Return axis limits around one or more finite values; the range is never empty."""
     low, high = float(values.min()), float(values.max())
@@ -168,41 +209,21 @@ def limits(values: np.ndarray, margin: float = 0.06) -> tuple[float, float]:
     return low - reach, high + reach
 
 
-class Ticks(Formatter):
-    """Tick labels with as many digits as the ticks need, without a separate factor or offset.
-
-    Where that takes too many digits, the middle tick is labelled with its rounded value and the
-    others with their distance from it, as in ``-2e-11``, ``1``, ``+2e-11``.
-    """
-
-    LONGEST = 9
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        """Return the label of a single place."""
-        return format_number(x)
-
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
-        """Return the labels of all ticks."""
-        places = np.asarray(values, dtype=float)
-        if places.size < 2:
-            return [format_number(x) for x in places]
-        step = float(np.abs(np.diff(places)).min())
-        # A tick at zero is often zero only up to rounding.
-        labels = [format_number(0.0 if abs(x) < 1e-9 * step else x, step) for x in places]
-        while all("." in text and "e" not in text and text.endswith("0") for text in labels):
-            labels = [text[:-1].removesuffix(".") for text in labels]
-        if max(len(text) for text in labels) <= self.LONGEST:
-            return labels
-        middle = places.size // 2
-        labels = [f"{x - places[middle]:+.3g}" for x in places]
-        labels[middle] = format_number(places[middle])
-        return labels
+def scale_y(axes: Axes, values: np.ndarray) -> None:
+    """Fit the vertical axis to values, logarithmic where a linear one would flatten most of them."""
+    low, high = float(values.min()), float(values.max())
+    if low > 0 and high / low > 1e3:
+        axes.set(yscale="log", ylim=(low / 1.5, high * 1.5))
+    else:
+        axes.set_ylim(limits(values))
+        numeric(axes.yaxis, 5)
 
 
 def numeric(axis: Axis, most: int, *, integer: bool = False) -> None:
     """Give an axis at most about `most` ticks at round numbers."""
     axis.set_major_locator(MaxNLocator(most, integer=integer))
-    axis.set_major_formatter(Ticks())
+    axis.set_major_formatter(ScalarFormatter(useMathText=False, usetex=False))
+    axis.get_offset_text().set(fontsize=7, color=FAINT, family=FONT)
 
 
 def labelled(axes: Axes, labels: Sequence[str], across: float, limit: int = 14) -> None:

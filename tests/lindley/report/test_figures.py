@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib import pyplot
 from matplotlib.figure import Figure
-from matplotlib.patches import StepPatch
 from PIL import Image
 
 from lindley.report.density import MAX_PANELS
@@ -22,9 +21,8 @@ from lindley.report.figures import (
     rank_figure,
     save,
 )
-from lindley.report.numbers import format_number
-from lindley.report.ranks import MAX_ROWS
-from lindley.report.style import ALARM, POSTERIOR, PRIOR, Ticks
+from lindley.report.ranks import MAX_DRAWS, MAX_ROWS
+from lindley.report.style import ALARM, POSTERIOR, PRIOR, numeric, sheet
 
 Make = Callable[..., xr.DataTree]
 Pixels = Callable[[Figure], np.ndarray]
@@ -59,18 +57,17 @@ def test_the_same_trace_gives_the_same_bytes(
     assert png(make_figure(trace)) == png(make_figure(trace))
 
 
-def test_figures_may_be_made_in_threads_and_without_pyplot(
+def test_figures_may_be_made_in_threads_and_leave_none_open_in_pyplot(
     make_trace: Make, png: Png, chain_rows: Rows
 ) -> None:
     trace = make_trace()
-    before = "matplotlib.pyplot" in sys.modules and sys.modules["matplotlib.pyplot"].get_fignums()
     makers = [lambda: chain_figure(chain_rows(5), "R0"), lambda: predictive_figure(trace)]
     makers += [lambda: rank_figure(trace, ["R0"]), lambda: prior_posterior_figure(trace, ["R0"])]
     alone = [png(make_figure()) for make_figure in makers]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda make_figure: png(make_figure()), makers * 2))
     assert together == alone * 2
-    assert before == ("matplotlib.pyplot" in sys.modules and sys.modules["matplotlib.pyplot"].get_fignums())
+    assert pyplot.get_fignums() == []
 
 
 def test_a_file_holds_no_version_or_date(make_trace: Make, tmp_path: Path) -> None:
@@ -136,24 +133,43 @@ def test_an_interval_beyond_the_panel_has_an_arrow(make_trace: Make, rng: np.ran
 def test_a_prior_far_wider_than_the_panel_is_no_stick(make_trace: Make, rng: np.random.Generator) -> None:
     wide, spike = rng.normal(0, 1e6, (1, 500)), rng.normal(0, 1, (1, 500)) * 1e-6
     posterior = {"mu": rng.normal(0, 1, SHAPE)}
-    sticks = [
-        len(prior_posterior_figure(make_trace(posterior=posterior, prior={"mu": prior})).axes[0].collections)
-        for prior in (wide, spike)
-    ]
-    assert sticks == [1, 2]
+    sticks = []
+    for prior in (wide, spike):
+        axes = prior_posterior_figure(make_trace(posterior=posterior, prior={"mu": prior})).axes[0]
+        sticks.append(
+            sum(np.ptp(path.vertices[:, 0]) == 0 for lines in axes.collections for path in lines.get_paths())
+        )
+    assert sticks == [0, 3]
 
 
-def test_ranks_of_chains_that_disagree_leave_the_band(make_trace: Make, rng: np.random.Generator) -> None:
+def test_areas_are_equal_inside_the_panel(make_trace: Make, rng: np.random.Generator) -> None:
+    trace = make_trace(posterior={"mu": rng.normal(0, 1, SHAPE)}, prior={"mu": rng.normal(0, 8, (1, 2000))})
+    axes = prior_posterior_figure(trace).axes[0]
+    curves = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 100]
+    areas = [float(np.trapezoid(curve[:, 1], curve[:, 0])) for curve in curves]
+    assert areas == pytest.approx([1, 1], abs=0.05)
+    low, high = axes.get_ylim()
+    assert all(low < 0 <= curve[:, 1].max() < high for curve in curves)
+
+
+def test_ranks_of_chains_that_disagree_are_marked(make_trace: Make, rng: np.random.Generator) -> None:
     apart = rng.normal(size=SHAPE) + np.array([[0], [0], [0], [3]])
     agreed, alarmed = (
         rank_figure(make_trace(posterior={"mu": draws})).axes[1] for draws in (rng.normal(size=SHAPE), apart)
     )
-    highest = [
-        max(float(patch.get_data().values.max()) for patch in axes.patches if isinstance(patch, StepPatch))
-        for axes in (agreed, alarmed)
-    ]
-    assert highest[0] < 2.2
-    assert highest[1] > 2.5
+    marked = [sum(len(marks.get_offsets()) for marks in axes.collections) for axes in (agreed, alarmed)]
+    assert marked[0] == 0
+    assert marked[1] > 50
+    assert "p=0.00" in alarmed.texts[0].get_text()
+    highest = [max(np.abs(line.get_ydata()).max() for line in axes.lines) for axes in (agreed, alarmed)]
+    assert highest[0] < 0.1
+    assert highest[1] > 0.5
+
+
+def test_ranks_of_many_draws_are_thinned(make_trace: Make, rng: np.random.Generator) -> None:
+    figure = rank_figure(make_trace(posterior={"mu": rng.normal(size=(4, 3000))}, sample_stats=None))
+    assert {len(line.get_xdata()) for line in figure.axes[0].lines} == {3000}
+    assert max(len(line.get_xdata()) for line in figure.axes[1].lines) <= MAX_DRAWS
 
 
 def test_the_worst_r_hat_comes_first_when_not_all_fit(
@@ -219,7 +235,13 @@ def test_many_observations_are_drawn_as_shares(
     figure = predictive_figure(trace)
     assert len(figure.axes) == 2
     assert figure.axes[0].get_ylabel().startswith(axis)
-    assert figure.axes[0].get_xscale() == ("log" if kind == "lognormal" else "linear")
+    if kind == "lognormal":
+        labels = [float(text.get_text()) for text in figure.axes[0].get_xticklabels()]
+        assert labels == sorted(labels)
+        # No matter how many powers of ten the values span, half of the places are around the median.
+        assert labels[0] < 1e-3
+        assert labels[-1] > 1e3
+        assert 1e-2 < np.median(labels) < 1e2
 
 
 def test_binary_observations_are_drawn_as_frequencies(make_trace: Make, rng: np.random.Generator) -> None:
@@ -314,17 +336,17 @@ def test_observations_of_many_dims_and_without_draws(rng: np.random.Generator, t
 
 
 @pytest.mark.parametrize(
-    ("places", "labels"),
-    [
-        ([0.0, 0.25, 0.5], ["0.00", "0.25", "0.50"]),
-        ([-1.0, 1e-17, 1.0], ["-1", "0", "1"]),
-        ([1e6, 2e6], ["1000000", "2000000"]),
-        ([1e90, 2e90], ["1.0e+90", "2.0e+90"]),
-        ([1 - 2.5e-11, 1, 1 + 2.5e-11], ["-2.5e-11", "1", "+2.5e-11"]),
-        ([0.5], ["0.5"]),
-        ([], []),
-    ],
+    ("low", "high"),
+    [(0, 0.5), (-1, 1), (1e6, 2e6), (1e90, 2e90), (1 - 2.5e-9, 1 + 2.5e-9), (-1e-180, 1e-180)],
 )
-def test_ticks_have_the_digits_they_need(places: list[float], labels: list[str]) -> None:
-    assert Ticks().format_ticks(places) == labels
-    assert [Ticks()(place) for place in places[:1]] == [format_number(place) for place in places[:1]]
+def test_ticks_have_labels_of_their_own(low: float, high: float) -> None:
+    figure, panels = sheet(1, 1, panel=(3, 2), gap=(0, 0), title="ticks")
+    axes = panels[0, 0]
+    axes.set_xlim(low, high)
+    numeric(axes.xaxis, 5)
+    figure.canvas.draw()
+    labels = [text.get_text() for text in axes.get_xticklabels()]
+    assert 3 <= len(labels) == len(set(labels)) <= 8
+    assert max(len(label) for label in labels) < 9
+    common = axes.xaxis.get_offset_text().get_text()
+    assert bool(common) == (high > 1e5 or high < 1e-5 or high - low < 1e-5)
