@@ -8,7 +8,7 @@ no special case. Labels travel with every coordinate, so links are matched by na
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -75,26 +75,17 @@ class Block:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the block as JSON-able values."""
-        return {
-            "name": self.name,
-            "shape": list(self.shape),
-            "value_shape": list(self.value_shape),
-            "transform": self.transform,
-            "dims": list(self.dims),
-            "labels": [list(axis) for axis in self.labels],
-        }
+        return {name: _with(list, value) for name, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Block:
         """Rebuild a block from `as_dict`."""
-        return cls(
-            name=data["name"],
-            shape=tuple(data["shape"]),
-            value_shape=tuple(data["value_shape"]),
-            transform=data["transform"],
-            dims=tuple(data["dims"]),
-            labels=tuple(tuple(axis) for axis in data["labels"]),
-        )
+        return cls(**{field.name: _with(tuple, data[field.name]) for field in fields(cls)})
+
+
+def _with(kind: type, value: Any) -> Any:
+    """Return a value with its tuples and lists, and those inside, as `kind`."""
+    return kind(_with(kind, item) for item in value) if isinstance(value, (tuple, list)) else value
 
 
 @dataclass(frozen=True)

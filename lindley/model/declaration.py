@@ -101,27 +101,28 @@ class Declaration:
         check_chain_name(self.name)
         self._check_names()
         if not self.row_key:
-            raise DeclarationRefused(
-                f"The declaration of {self.name} was refused",
+            raise self._refused(
                 expected="a row key of at least one column, so that no row can be counted twice",
                 found="an empty row_key",
                 todo="name the columns that identify a row",
             )
         if self.context < 0:
-            raise DeclarationRefused(
-                f"The declaration of {self.name} was refused",
+            raise self._refused(
                 expected="context as a number of rows, 0 or more",
                 found=repr(self.context),
                 todo="give the number of rows before a batch that the model conditions on",
             )
         unknown = set(self.policy.forget) - {REST, *(self.carried or self.policy.forget)}
         if unknown:
-            raise DeclarationRefused(
-                f"The declaration of {self.name} was refused",
+            raise self._refused(
                 expected=f"forgetting of carried variables: {', '.join(self.carried or ())}, or {REST!r}",
                 found=", ".join(sorted(unknown)),
                 todo="correct the names in `policy.forget`",
             )
+
+    def _refused(self, *, expected: str, found: str, todo: str) -> DeclarationRefused:
+        what = f"The declaration of {self.name} was refused"
+        return DeclarationRefused(what, expected=expected, found=found[:200], todo=todo)
 
     def _check_names(self) -> None:
         """Refuse names that are given as something else."""
@@ -130,23 +131,19 @@ class Declaration:
             if value is None and label in ("carried", "order_by"):
                 continue
             if not isinstance(value, (tuple, list)) or not all(isinstance(name, str) for name in value):
-                raise DeclarationRefused(
-                    f"The declaration of {self.name} was refused",
+                single = isinstance(value, str)
+                raise self._refused(
                     expected=f"{label} as a tuple of names",
-                    found=repr(value)[:200],
-                    todo=f"write {label}=({value!r},)"
-                    if isinstance(value, str)
-                    else f"list the names of {label}",
+                    found=repr(value),
+                    todo=f"write {label}=({value!r},)" if single else f"list the names of {label}",
                 )
         for label in ("carry", "potentials"):
             value = getattr(self, label)
-            if not isinstance(value, Mapping) or not all(
-                isinstance(name, str) for pair in value.items() for name in pair
-            ):
-                raise DeclarationRefused(
-                    f"The declaration of {self.name} was refused",
+            pairs = value.items() if isinstance(value, Mapping) else [(None, None)]
+            if not all(isinstance(name, str) for pair in pairs for name in pair):
+                raise self._refused(
                     expected=f"{label} as a dict from name to name",
-                    found=repr(value)[:200],
+                    found=repr(value),
                     todo=f"write {label}={{'name': 'name'}}, or leave it out",
                 )
 

@@ -96,32 +96,25 @@ class TriangularMap:
         """Map whitened points z [..., step] to coordinates u [..., coordinate]."""
         middle, width = self._given(z)
         u = np.empty_like(middle)
-        u[..., self.order] = middle + width * np.sinh((np.arcsinh(z) + self.skew) / self.tail)
+        u[..., self.order] = middle + width * sinh_arcsinh(z, self.skew, self.tail)
         if not self.warped:
             return u
         center, spread, skew, tail = self.margins
-        return center + spread * np.sinh((np.arcsinh(u) + skew) / tail)
+        return center + spread * sinh_arcsinh(u, skew, tail)
 
     def inverse(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map coordinates u [..., coordinate] to z [..., step] and log|det dz/du| [...]."""
         log_slope = np.zeros(u.shape[:-1])
         if self.warped:
             center, spread, skew, tail = self.margins
-            scaled = (u - center) / spread
-            inner = tail * np.arcsinh(scaled) - skew
-            u = np.sinh(inner)
-            slopes = np.log(tail) + log_cosh(inner) - 0.5 * np.log1p(scaled**2) - np.log(spread)
-            log_slope = slopes.sum(axis=-1)
+            u, slopes = _undone((u - center) / spread, skew, tail)
+            log_slope = (slopes - np.log(spread)).sum(axis=-1)
         v = u[..., self.order]
         z = np.zeros_like(v)
         for k in range(self.size):
             middle, width = self._given(z, k)
-            scaled = (v[..., k] - middle) / width
-            inner = self.tail[k] * np.arcsinh(scaled) - self.skew[k]
-            z[..., k] = np.sinh(inner)
-            log_slope = log_slope + (
-                np.log(self.tail[k]) + log_cosh(inner) - 0.5 * np.log1p(scaled**2) - np.log(width)
-            )
+            z[..., k], slopes = _undone((v[..., k] - middle) / width, self.skew[k], self.tail[k])
+            log_slope = log_slope + (slopes - np.log(width))
         return z, log_slope
 
     def jacobian(self, z: np.ndarray) -> np.ndarray:
@@ -214,7 +207,7 @@ class TriangularMap:
         share = share / share.sum()
         middle = self.loc.copy()
         if self.triangular:
-            innovation = np.sinh((np.arcsinh(nodes) + self.skew[:, None]) / self.tail[:, None]) @ share
+            innovation = sinh_arcsinh(nodes, self.skew[:, None], self.tail[:, None]) @ share
             width = np.exp(self.log_width + 0.5 * (self.widen**2).sum(axis=1))
             middle += np.einsum("kii->k", self.quadratic) + width * innovation
         found = np.empty(self.size)
@@ -225,7 +218,7 @@ class TriangularMap:
         spread[self.order] = np.sqrt((self.linear**2).sum(axis=1) + np.exp(2 * self.log_width))
         y = found[:, None] + spread[:, None] * nodes
         center, scale, skew, tail = self.margins[:, :, None]
-        mean: np.ndarray = (center + scale * np.sinh((np.arcsinh(y) + skew) / tail)) @ share
+        mean: np.ndarray = (center + scale * sinh_arcsinh(y, skew, tail)) @ share
         return mean
 
     def _given(self, z: np.ndarray, step: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -259,6 +252,17 @@ def joint_normal(mean: np.ndarray, factor: np.ndarray) -> TriangularMap:
         skew=np.zeros(size),
         tail=np.ones(size),
     )
+
+
+def sinh_arcsinh(x: np.ndarray, skew: np.ndarray, tail: np.ndarray) -> np.ndarray:
+    """Return x with the skewness and tails of Jones & Pewsey's transformation, element by element."""
+    return np.asarray(np.sinh((np.arcsinh(x) + skew) / tail))
+
+
+def _undone(y: np.ndarray, skew: np.ndarray, tail: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the x that `sinh_arcsinh` takes to y, and log dx/dy."""
+    inner = tail * np.arcsinh(y) - skew
+    return np.sinh(inner), np.log(tail) + log_cosh(inner) - 0.5 * np.log1p(y**2)
 
 
 def log_cosh(x: np.ndarray) -> np.ndarray:

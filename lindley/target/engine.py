@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -130,7 +130,7 @@ class Function:
             return self._code[kind]
 
 
-class Functions(Mapping[str, Function]):
+class Functions(dict[str, Function]):
     """The functions of a graph, each compiled on first use.
 
     Parameters
@@ -145,23 +145,15 @@ class Functions(Mapping[str, Function]):
     """
 
     def __init__(self, graph: Graph) -> None:
+        super().__init__()
         self.graph = graph
-        self._made: dict[str, Function] = {}
 
-    def __getitem__(self, name: str) -> Function:
-        """Return one, compiled now or before."""
+    def __missing__(self, name: str) -> Function:
+        """Compile a function, unless another thread has done so meanwhile."""
         with _lock:
-            if name not in self._made:
-                self._made[name] = _compile(self.graph, name)
-            return self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        """Go through their names."""
-        return iter(self.graph.functions)
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self.graph.functions)
+            if name not in self:
+                self[name] = _compile(self.graph, name)
+            return self[name]
 
 
 def by_point(
@@ -317,8 +309,13 @@ def same_computation(
 
 def _compile(graph: Graph, name: str) -> Function:
     """Compile a function of a graph with PyTensor's numba backend, and run it once."""
+    inputs, outputs = list(graph.inputs), graph.functions[name]
     try:
-        function = _function(graph, graph.functions[name])
+        with warnings.catch_warnings():
+            # Numba falls back to object mode with a warning where an operation has no implementation.
+            warnings.simplefilter("ignore")
+            made = pytensor.function(inputs, outputs, mode=numba_mode(), on_unused_input="ignore")
+            function = Function(inputs, outputs, made)
         graph.try_out(name, function)
     except Exception as error:
         raise ModelRefused(
@@ -328,17 +325,6 @@ def _compile(graph: Graph, name: str) -> Function:
             todo="run pm.sample on the model by itself; replace custom operations by PyTensor's own",
         ) from error
     return function
-
-
-def _function(graph: Graph, outputs: list[Variable]) -> Function:
-    """Compile one function."""
-    with warnings.catch_warnings():
-        # Numba falls back to object mode with a warning where an operation has no implementation.
-        warnings.simplefilter("ignore")
-        inputs = list(graph.inputs)
-        return Function(
-            inputs, outputs, pytensor.function(inputs, outputs, mode=numba_mode(), on_unused_input="ignore")
-        )
 
 
 def numba_mode() -> Any:

@@ -151,7 +151,7 @@ class _Setting:
             local_names=_local_names([newest]),
             bound=bound,
             at=at,
-            start=_start(lambda: _around(newest, len(layout.belief_at)), len(layout.belief_at)),
+            start=_start([newest], layout, newest.size),
             pooled=pooled,
             digest=symbolic.digest,
             inlined=symbolic.inlined,
@@ -215,7 +215,7 @@ class _Setting:
             local_names=_local_names(graphs),
             bound=bound,
             at=last.quantities_at,
-            start=_start(lambda: _center(graphs, layout, pool.size), len(layout.belief_at)),
+            start=_start(graphs, layout, pool.size),
             pooled="terms",
             digest=terms[-1].digest,
             inlined=0,
@@ -290,20 +290,15 @@ def _spread(graph: ModelGraph) -> np.ndarray:
     return np.clip((high - low) / 2, 1e-6, 1.0)
 
 
-def _around(graph: ModelGraph, belief: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where to start and how far from it, arrays [x], when the first `belief` come from a belief."""
-    if belief == graph.size:
-        return np.zeros(graph.size), np.ones(graph.size)  # its own point would take a compilation
-    return initial_point(graph), np.ones(graph.size) if belief else _spread(graph)
-
-
 def _center(graphs: Sequence[ModelGraph], layout: Layout, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where to start and how far from it, arrays [x], for batches that are fitted one by one."""
+    """Return where to start and how far from it, arrays [x]: 0 and 1 for coordinates of the belief."""
     center, spread = np.zeros(size), np.ones(size)
     total, belief = layout.coordinates.size, len(layout.belief_at)
     place = {position: belief + i for i, position in enumerate(layout.new_at)}
     start = total
     for graph, at, own in zip(graphs, layout.model_at, layout.first_seen, strict=True):
+        if not graph.local and not own.any():
+            continue  # its own point would take a compilation
         point, carried = initial_point(graph), graph.coordinates.size
         width = _spread(graph) if own.any() else np.ones(graph.size)
         new = [place[position] for position in at[own]]
@@ -315,13 +310,13 @@ def _center(graphs: Sequence[ModelGraph], layout: Layout, size: int) -> tuple[np
 
 
 def _start(
-    around: Callable[[], tuple[np.ndarray, np.ndarray]], belief: int
+    graphs: Sequence[ModelGraph], layout: Layout, size: int
 ) -> Callable[[np.random.Generator], np.ndarray]:
     """Return how starting points are drawn: from the belief, and around the models' own points.
 
     The models' own points are computed with the first draw: a target that is only evaluated needs none.
     """
-    once = functools.cache(around)
+    once, belief = functools.cache(lambda: _center(graphs, layout, size)), len(layout.belief_at)
 
     def start(rng: np.random.Generator) -> np.ndarray:
         center, spread = once()

@@ -39,7 +39,7 @@ def whitened(map_: TriangularMap, constant: float, weight: float) -> Whitened:
     graph = _whitening(map_.size)
     functions, _ = compiled(graph)
     # The first vector is z, the third one `pull`: as for a batch, its coordinates and its state's cotangent.
-    codes = {name: function.part({0: 0, 2: 1}) for name, function in functions.items()}
+    codes = {name: functions[name].part({0: 0, 2: 1}) for name in graph.functions}
     data = Words(map_.arrays(), graph.free[2:])
     return Whitened(
         forward=Part(codes["forward"], data),

@@ -1,4 +1,4 @@
-"""Authors are told what to wrap in pm.Data, and only when it would save them something."""
+"""Advice names the arrays to wrap in pm.Data, and only where that would save a compilation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coordinates matched by variable and label, whatever comes, goes or changes its order."""
+"""Coordinates are matched by variable and label: labels may appear, vanish or change their order."""
 
 from itertools import product
 

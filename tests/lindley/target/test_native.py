@@ -77,7 +77,7 @@ def test_a_density_is_what_python_computes_for_data_of_any_length(density: Funct
 
 @pytest.mark.parametrize("rows", [0, 1, 7])
 @pytest.mark.parametrize("points", [1, 2, 127, 128, 401])
-def test_a_table_is_what_python_computes_whatever_types_and_threads(
+def test_a_table_equals_the_values_of_python_for_all_types_and_threads(
     quantities: Function, rows: int, points: int
 ) -> None:
     given = arguments(rows, rows)
@@ -133,7 +133,7 @@ def test_a_quantity_that_raises_is_told() -> None:
         failing().table([]).at(np.array([[1.0, 0, 0], [-1.0, 0, 0]]))
 
 
-def test_a_quantity_whose_shape_changes_from_draw_to_draw_is_told() -> None:
+def test_a_quantity_whose_shape_changes_from_draw_to_draw_is_refused() -> None:
     ragged = compiled([x], [x[x > 0]])
     assert ragged.table([]).at(np.ones((2, 3)))[0].shape == (2, 3)
     with pytest.raises(FitFailed, match="same shapes"):
@@ -195,7 +195,7 @@ def test_both_ways_sample_the_same_draws_bit_by_bit() -> None:
         np.testing.assert_array_equal(values, two.stats[name])
 
 
-def test_a_model_that_diverges_says_so_and_does_not_stop() -> None:
+def test_a_model_that_diverges_is_reported_and_does_not_stop() -> None:
     funnel = pt.switch(x[0] > 1.5, np.nan, -0.5 * pt.sum(x**2))
     bounded = compiled([x], [funnel, pt.grad(funnel, x)])
     bound = bind(3, TWICE, bounded, lambda: compiled([x], TWICE.flat()), [])

@@ -134,7 +134,7 @@ def vectors(first: list[float]) -> list[np.ndarray]:
     return [np.array([[x, 1.0] for x in first]), np.ones((len(first), 1)), np.zeros((len(first), 0))]
 
 
-def test_what_raises_or_changes_its_size_is_told_and_nothing_else_is_overwritten() -> None:
+def test_a_part_that_raises_or_changes_its_size_is_refused_and_memory_beyond_stays() -> None:
     checked = Assert("v[0] is negative")(v, pt.ge(v[0], 0))
     np.testing.assert_array_equal(at_points(part([2 * checked, w]), vectors([1.0, 3.0]), 3)[:, 0], [2.0, 6.0])
     with pytest.raises(FitFailed, match="cannot be computed at a draw"):

@@ -91,7 +91,7 @@ def same_slope(bound, x, atol=1e-6):
 
 
 def everything(batch: pd.DataFrame) -> pm.Model:
-    """State that passes on, a local effect per row, a scale, and a mean per label of the batch."""
+    """Carried state, a local effect per row, a scale, and a mean per label of the batch."""
     groups = sorted(set(batch["group"]))
     with pm.Model(coords={"group": groups, "row": batch["id"].to_numpy()}) as model:
         scale = pm.HalfNormal("scale", 1.0)
@@ -149,7 +149,7 @@ def test_the_target_of_three_batches_is_that_of_first_principles_and_so_is_its_s
         value, _ = problem.bound.log_density(x.copy())
         # PyMC takes logarithms of constants such as 0.5 in single precision: 2e-9 for each row.
         assert value == pytest.approx(exact, abs=1e-7)
-        # What passes on has gone through all three batches; the rest stays.
+        # Carried state has gone through all three batches; the other coordinates stay.
         end = u[-1]
         for effect in locals_:
             end = 0.9 * end + np.exp(u[0]) * effect[-1] ** 2
@@ -274,7 +274,7 @@ def test_a_state_space_model_pooled_over_four_batches_is_the_kalman_smoother():
         x = PHI * x + STEP * points[..., 2 + t]
         path.append(x)
     holds(np.stack(path, axis=-1), mean[2:], sd[2:], np.full(len(y), ess.min()))
-    # What passes on is the filtered end, and the level with it.
+    # The filtered end is carried forward, jointly with the level.
     ends = [0, len(mean) - 1]
     holds(found.draws.quantities.carried, mean[ends], sd[ends], np.full(2, ess.min()))
     correlation = covariance[np.ix_(ends, ends)] / np.outer(sd[ends], sd[ends])

@@ -1,4 +1,4 @@
-"""Labels that come within batches that are fitted together: one table, whatever was seen before."""
+"""New labels within batches that are fitted together: one table, for any belief before."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_the_summary_has_the_labels_that_left_and_so_has_the_audit() -> None:
     ess = min(info.summary["ess_bulk"].min(), pooled.summary["ess_bulk"].min())
     assert ess > 400
     assert (table["error"].abs() < 5 * np.sqrt(2 / ess)).all()
-    # It is what the belief's own map says.
+    # It equals the value of the belief's own map.
     at = second.matched.coordinates.names.index("theta[a]")
     center = second.matched.map.forward(np.zeros((1, 4)))[0, at]
     assert info.summary.loc["theta[a]", "mean"] == pytest.approx(center, abs=1e-6)
