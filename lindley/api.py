@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lindley.ledger.history import Link
+    from lindley.ledger.protocol import Ledger
     from lindley.verification.rules import Report
 
 
@@ -26,10 +27,9 @@ def load(reference: str, *, workspace: Workspace | None = None) -> Link:
     UnknownChain, UnknownLink
         If there is no such chain or link.
     """
-    from lindley.ledger.backend import open_ledger  # imports the registry's client
     from lindley.ledger.history import find_link  # imports the numerical stack
 
-    return find_link(open_ledger(workspace or Workspace.from_environment()), reference)
+    return find_link(_ledger(workspace), reference)
 
 
 def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:
@@ -44,20 +44,21 @@ def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:
     """
     import pandas as pd  # imported on use, to keep `import lindley` light
 
-    from lindley.ledger.backend import open_ledger
     from lindley.ledger.history import history
 
-    views = history(open_ledger(workspace or Workspace.from_environment()), chain, every=True)
-    rows = []
-    for view in views:
-        fields = {name: getattr(view, name) for name in view.__dataclass_fields__ if name != "metrics"}
-        rows.append(fields | view.metrics)
-    return pd.DataFrame(rows)
+    views = history(_ledger(workspace), chain, every=True)
+    table = pd.DataFrame([vars(view) | view.metrics for view in views])
+    return table.drop(columns="metrics", errors="ignore")
 
 
 def verify(chain: str, *, workspace: Workspace | None = None) -> Report:
     """Verify a chain: all digests and rules; see `lindley.verify`."""
-    from lindley.ledger.backend import open_ledger
     from lindley.verification.gather import verify_chain  # imports the numerical stack
 
-    return verify_chain(open_ledger(workspace or Workspace.from_environment()), chain)
+    return verify_chain(_ledger(workspace), chain)
+
+
+def _ledger(workspace: Workspace | None) -> Ledger:
+    from lindley.ledger.backend import open_ledger  # imports the registry's client
+
+    return open_ledger(workspace or Workspace.from_environment())

@@ -97,17 +97,11 @@ def move_new(source: Path, target: Path, *, keep: bool = False, seen: Identity |
         If `source` is not the expected file; the target does not exist.
     """
     # A kept file is copied, never linked: its owner may go on editing it.
-    if not keep and not source.is_symlink():
-        try:
-            os.link(source, target)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-        else:
+    linked = None if keep or source.is_symlink() else _linked(source, target)
+    if linked is not None:
+        if linked:
             _settle(source, target, seen)
-            return True
+        return linked
     with source.open("rb") as reader:
         if not _copy_new(reader, target, seen):
             return False
@@ -129,15 +123,7 @@ def _settle(source: Path, target: Path, seen: Identity | None) -> None:
 
 
 def remove(path: Path, seen: Identity | None = None) -> None:
-    """Remove a file, unless another one has its name.
-
-    Parameters
-    ----------
-    path
-        Its name; nothing happens where there is none.
-    seen
-        The expected file; None removes any.
-    """
+    """Remove a file, if there is one: any, or only the one that was `seen` under its name."""
     if seen is None or path.is_symlink():
         path.unlink(missing_ok=True)
         return
@@ -171,12 +157,7 @@ def _removed(path: Path, seen: Identity) -> bool:
 def give_back(folder: Path) -> None:
     """Restore files that a killed process had moved to a hidden folder before their removal.
 
-    Safe at any time: a process that is removing a file tries again.
-
-    Parameters
-    ----------
-    folder
-        Where the files were.
+    Safe at any time: a process that is removing a file tries again. `folder` is where the files were.
     """
     for left in sorted(folder.glob(f"{_TAKEN}*")):
         with suppress(OSError):  # no permission, or another process is working on it
@@ -196,7 +177,18 @@ def _put_back(taken: Path, path: Path) -> None:
 
 
 def _named(path: Path, name: Path) -> bool:
-    """Rename a file to a free name; False when the name is taken."""
+    """Give a file another name; False when it is taken. Without hard links, the file loses its old name."""
+    linked = _linked(path, name)
+    if linked is None:
+        # Without hard links, two writers of one name in the same instant could both pass this check.
+        linked = not name.exists()
+        if linked:
+            path.rename(name)
+    return linked
+
+
+def _linked(path: Path, name: Path) -> bool | None:
+    """Give a file a second name; False when the name is taken, None where hard links cannot be made."""
     try:
         os.link(path, name)
     except FileExistsError:
@@ -204,10 +196,7 @@ def _named(path: Path, name: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # Without hard links, two writers of one name in the same instant could both pass this check.
-        if name.exists():
-            return False
-        path.rename(name)
+        return None
     return True
 
 

@@ -33,14 +33,7 @@ class Recent[T]:
                 self._values.move_to_end(key)
                 return self._values[key][0]
         value = read()
-        size = self._size(value)
-        with self._lock:
-            if key not in self._values and size <= self._most:
-                self._values[key] = (value, size)
-                self._held += size
-            while self._held > self._most:
-                _, (_, gone) = self._values.popitem(last=False)
-                self._held -= gone
+        self.put(key, value)
         return value
 
     def peek(self, key: Hashable) -> T | None:
@@ -49,11 +42,16 @@ class Recent[T]:
             return self._values[key][0] if key in self._values else None
 
     def put(self, key: Hashable, value: T) -> None:
-        """Replace the value of a key."""
+        """Replace the value of a key; one that exceeds the bound by itself is not held."""
+        size = self._size(value)
         with self._lock:
             if key in self._values:
                 self._held -= self._values.pop(key)[1]
-        self.get(key, lambda: value)
+            if size <= self._most:
+                self._values[key] = (value, size)
+                self._held += size
+            while self._held > self._most:
+                self._held -= self._values.popitem(last=False)[1][1]
 
     def clear(self) -> None:
         """Forget everything."""

@@ -15,7 +15,8 @@ _LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 class LindleyError(Exception):
     """Base of every error that Lindley raises on purpose.
 
-    The class attribute `transient` states whether the same call may succeed when it is tried again.
+    The class attribute `transient` states whether the same call may succeed when it is tried again;
+    `usual_todo` is what the reader can do next where an error does not state it.
 
     Parameters
     ----------
@@ -30,22 +31,19 @@ class LindleyError(Exception):
     """
 
     transient: bool = False
+    usual_todo: str = ""
 
     def __init__(self, happened: str, *, expected: str = "", found: str = "", todo: str = "") -> None:
-        self.happened, self.expected, self.found, self.todo = happened, expected, found, todo
-        parts = {"": happened, "Expected: ": expected, "Found: ": found, "To do: ": todo}
+        self.happened, self.expected, self.found = happened, expected, found
+        self.todo = todo or self.usual_todo
+        parts = {"": happened, "Expected: ": expected, "Found: ": found, "To do: ": self.todo}
         texts = (f"{label}{text.rstrip('.')}." for label, text in parts.items() if text or not label)
         super().__init__(" ".join(texts))
 
     def as_dict(self) -> dict[str, str]:
         """Return the error as plain strings, for `.reason.json` files and `--json` output."""
-        return {
-            "error": type(self).__name__,
-            "happened": self.happened,
-            "expected": self.expected,
-            "found": self.found,
-            "todo": self.todo,
-        }
+        parts = {name: getattr(self, name) for name in ("happened", "expected", "found", "todo")}
+        return {"error": type(self).__name__} | parts
 
 
 class NameRefused(LindleyError):
@@ -68,12 +66,10 @@ class FileUnavailable(LindleyError):
 
     Parameters
     ----------
-    happened
-        What happened, one sentence.
+    happened, todo
+        As in `LindleyError`.
     cause
         The operating system's error.
-    todo
-        What the reader can do next.
     """
 
     def __init__(self, happened: str, cause: OSError, *, todo: str) -> None:
@@ -133,15 +129,7 @@ class FitFailed(LindleyError):
 class LedgerCorrupt(LindleyError):
     """Something read from the ledger is missing, unreadable, or not what was registered."""
 
-    def __init__(
-        self,
-        happened: str,
-        *,
-        expected: str = "",
-        found: str = "",
-        todo: str = "run `lindley verify` on the chain; restore what it names from a backup",
-    ) -> None:
-        super().__init__(happened, expected=expected, found=found, todo=todo)
+    usual_todo = "run `lindley verify` on the chain; restore what it names from a backup"
 
 
 class LedgerMoved(LindleyError):

@@ -71,13 +71,7 @@ def arm(text: str) -> None:
 
 
 def reach(name: str) -> None:
-    """Kill this process if the fail-point is armed.
-
-    Parameters
-    ----------
-    name
-        One of `NAMES`.
-    """
+    """Kill this process if the fail-point, one of `NAMES`, is armed."""
     if name != _armed.name:
         return
     _armed.left -= 1

@@ -19,22 +19,15 @@ def describe(pid: int) -> str:
 
 def died(process: str) -> bool:
     """Whether a described process was on this machine and has ended; False for other machines."""
-    started = _starts(process)
-    return started is not None and started[0] != started[1]
+    return lives(process) is False
 
 
-def lives(process: str) -> bool:
-    """Whether a described process was on this machine and still runs; False for other machines."""
-    started = _starts(process)
-    return started is not None and started[0] == started[1]
-
-
-def _starts(process: str) -> tuple[str, str] | None:
-    """Return a process's start time, as described and as it is now; None for other machines."""
+def lives(process: str) -> bool | None:
+    """Whether a described process still runs; None if it was on another machine, which cannot be asked."""
     parts = process.rsplit(":", 2)
     if len(parts) != 3 or parts[0] != socket.gethostname() or not parts[1].isdigit():
         return None
-    return parts[2], _started(int(parts[1]))
+    return parts[2] == _started(int(parts[1]))
 
 
 def _started(pid: int) -> str:

@@ -36,7 +36,7 @@ class Phases:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+            self.add({name: time.perf_counter() - begun})
 
     def add(self, seconds: Mapping[str, float]) -> None:
         """Add seconds that another clock measured."""
@@ -49,12 +49,7 @@ class Phases:
 
     def metrics(self, *names: str) -> dict[str, float]:
         """Return the metrics of a run: of the named phases that took place, or of all."""
-        return as_metrics({n: s for n, s in self.seconds.items() if not names or n in names})
-
-
-def as_metrics(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return seconds by phase under the names that a run's metrics have."""
-    return {metric(name): value for name, value in seconds.items()}
+        return {metric(n): s for n, s in self.seconds.items() if not names or n in names}
 
 
 def metric(phase: str) -> str:

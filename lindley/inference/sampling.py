@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lindley.errors import FitFailed
 from lindley.inference._compat import CompiledPyMCModel, nutpie
@@ -21,6 +23,8 @@ Progress = Callable[[int, int], None]
 
 #: Starting points tried per chain before the fit is given up.
 _START_TRIES = 50
+#: Statistics that are kept: nutpie's names and ArviZ's.
+_STATS = {name: name for name in ("diverging", "energy", "n_steps", "step_size")} | {"depth": "tree_depth"}
 #: Settings that further attempts change.
 CHANGED = ("tune", "draws", "target_accept")
 #: Largest ratio of an attempt's draws to those of the attempt before.
@@ -77,12 +81,8 @@ class FitSettings:
 
     def harder(self) -> FitSettings:
         """Return the settings of the next attempt."""
-        return replace(
-            self,
-            tune=2 * self.tune,
-            draws=2 * self.draws,
-            target_accept=1 - (1 - self.target_accept) / 4,
-        )
+        accept = 1 - (1 - self.target_accept) / 4
+        return replace(self, tune=2 * self.tune, draws=2 * self.draws, target_accept=accept)
 
     def longer(self, ess: float) -> FitSettings:
         """Return the settings of the next attempt after one that reached this effective sample size."""
@@ -140,10 +140,11 @@ def sample(
     """
     total = settings.chains * (settings.tune + settings.draws)
 
-    def starting_point(chain_seed: int) -> np.ndarray:
-        # By the chain's own seed: chains start in threads, in no fixed order.
-        return _start(bound, start, np.random.default_rng(chain_seed))
+    def report(chains: Any) -> None:
+        if progress is not None:
+            progress(min(total, sum(chain.finished_draws for chain in chains)), total)
 
+    starting_point = partial(_start, bound, start)
     starting_point(seed)  # Raises here, with a clear message, rather than in a sampler thread.
     density = bound.density
     model = _interpreted(bound, starting_point) if density is None else _native(density, starting_point)
@@ -159,7 +160,7 @@ def sample(
             save_warmup=False,
             progress_bar=False,
             progress_rate=250,
-            progress_callback=_reporter(progress, total),
+            progress_callback=None if progress is None else report,
             # As Arrow: nutpie's way to ArviZ takes longer than sampling a small model.
             return_raw_trace=True,
         )
@@ -204,20 +205,14 @@ def _native(density: Density, starting_point: Callable[[int], np.ndarray]) -> An
 def _interpreted(bound: Bound, starting_point: Callable[[int], np.ndarray]) -> Any:
     """Return nutpie's model of a target that Python calls."""
 
-    def make_log_density() -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        def log_density(x: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = bound.log_density(np.array(x))
-            return float(value), gradient
-
-        return log_density
-
-    def make_expand(_seed1: int, _seed2: int, _chain: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-        return lambda x: {"x": np.array(x)}
+    def log_density(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = bound.log_density(np.array(x))
+        return float(value), gradient
 
     return nutpie.compiled_pyfunc.from_pyfunc(
         bound.size,
-        make_log_density,
-        make_expand,
+        lambda: log_density,
+        lambda _seed1, _seed2, _chain: lambda x: {"x": np.array(x)},
         [np.dtype("float64")],
         [(bound.size,)],
         ["x"],
@@ -225,11 +220,12 @@ def _interpreted(bound: Bound, starting_point: Callable[[int], np.ndarray]) -> A
     )
 
 
-def _start(
-    bound: Bound, start: Callable[[np.random.Generator], np.ndarray], rng: np.random.Generator
-) -> np.ndarray:
-    """Return a starting point with a finite density and gradient."""
-    value = np.nan
+def _start(bound: Bound, start: Callable[[np.random.Generator], np.ndarray], chain_seed: int) -> np.ndarray:
+    """Return a starting point with a finite density and gradient.
+
+    It follows from the chain's own seed: chains start in threads, in no fixed order.
+    """
+    value, rng = np.nan, np.random.default_rng(chain_seed)
     for _ in range(_START_TRIES):
         point = start(rng)
         value, gradient = bound.log_density(np.array(point))
@@ -243,38 +239,14 @@ def _start(
     )
 
 
-def _reporter(progress: Progress | None, total: int) -> Callable[[Any], None] | None:
-    """Turn nutpie's progress of chains into the number of steps done and of all steps."""
-    if progress is None:
-        return None
-
-    def report(chains: Any) -> None:
-        progress(min(total, sum(chain.finished_draws for chain in chains)), total)
-
-    return report
-
-
-#: Statistics that are kept: nutpie's names and ArviZ's.
-_STATS = {
-    "diverging": "diverging",
-    "energy": "energy",
-    "n_steps": "n_steps",
-    "step_size": "step_size",
-    "depth": "tree_depth",
-}
-
-
 def _collected(trace: Any, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return draws [chain, draw, x] and statistics [chain, draw] of a trace without its warm-up."""
-    batches, statistics = ([pa.record_batch(item) for item in part] for part in trace.get_arrow_trace())
-    kept = [~stats["tuning"].to_numpy(zero_copy_only=False) for stats in statistics]
-    x = [batch["x"].flatten().to_numpy().reshape(-1, size) for batch in batches]
-    return np.stack([points[keep] for points, keep in zip(x, kept, strict=True)]), {
-        new: np.stack(
-            [
-                stats[old].to_numpy(zero_copy_only=False)[keep]
-                for stats, keep in zip(statistics, kept, strict=True)
-            ]
-        )
-        for old, new in _STATS.items()
-    }
+    draws, stats = ([pa.record_batch(chain) for chain in part] for part in trace.get_arrow_trace())
+    kept = [pc.invert(chain["tuning"]) for chain in stats]
+
+    def stacked(part: list[pa.RecordBatch], name: str) -> np.ndarray:
+        columns = [chain[name].filter(keep) for chain, keep in zip(part, kept, strict=True)]
+        return np.stack([np.array(column.flatten() if name == "x" else column) for column in columns])
+
+    x = stacked(draws, "x")
+    return x.reshape(len(x), -1, size), {new: stacked(stats, old) for old, new in _STATS.items()}

@@ -23,7 +23,7 @@ from lindley.ledger.protocol import Ledger, Run, RunStatus
 from lindley.ledger.reading import read_chain
 from lindley.ledger.signer import sign_record, signer_from_environment
 from lindley.report.note import NotedLink, link_note
-from lindley.timing import LOG, PHASES, REGISTER, TOTAL, WRITE, Phases, as_metrics
+from lindley.timing import LOG, PHASES, REGISTER, TOTAL, WRITE, Phases, metric
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
     """
     with logged.phases(REGISTER):
         registered = _registered_as(ledger, logged)
-    seconds = logged.phases.metrics(LOG, REGISTER) | as_metrics({TOTAL: logged.phases.total()})
+    seconds = logged.phases.metrics(LOG, REGISTER) | {metric(TOTAL): logged.phases.total()}
     ledger.close_run(logged.run_id, RunStatus.FINISHED, registered.status, seconds)
     if registered.version is not None:
         failpoints.reach("closed")
