@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 
 from lindley.atomic import write_over
 from lindley.batch.casting import cast_column, shown_value
-from lindley.batch.declared_schema import as_schema
 from lindley.batch.digest import FORMAT, content_digest, decode, family
 from lindley.batch.frames import frame_from_table, table_from_frame
 from lindley.batch.key_ranges import key_ranges_of
 from lindley.batch.limits import UNLIMITED, Limits
 from lindley.batch.readers import read_table
-from lindley.batch.schema import cast_table, listed, missing_rows, rows_text
+from lindley.batch.schema import ArrowSchema, BatchSchema, cast_table, listed, missing_rows, rows_text
 from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
 from lindley.model.declaration import Declaration
 from lindley.names import printable, shown_name
@@ -103,6 +102,35 @@ class Batch:
     def key_ranges(self) -> dict[str, list[str]]:
         """Return the ends [smallest, largest] of each key column, as text; see `lindley.batch.key_ranges`."""
         return key_ranges_of(self.table, self.key)
+
+
+def as_schema(schema: Any) -> BatchSchema:
+    """Wrap a declared schema.
+
+    Parameters
+    ----------
+    schema
+        A `pyarrow.Schema`, a pandera `DataFrameSchema`, or a subclass of pandera's `DataFrameModel`.
+
+    Raises
+    ------
+    DeclarationRefused
+        If it is something else, or declares columns that batches cannot contain.
+    """
+    if isinstance(schema, pa.Schema):
+        return ArrowSchema(schema)
+    made_by = schema if isinstance(schema, type) else type(schema)
+    if any(base.__module__.split(".")[0] == "pandera" for base in made_by.__mro__):
+        # Imported here to save start-up time: pandera takes a second, and most commands do not use it.
+        from lindley.batch.pandera_schema import PanderaSchema
+
+        return PanderaSchema(schema)
+    raise DeclarationRefused(
+        "The declared schema was refused",
+        expected="a pyarrow.Schema or a pandera DataFrameSchema or DataFrameModel",
+        found=repr(schema)[:120],
+        todo='declare schema=pa.schema([pa.field("day", pa.date32(), nullable=False), ...])',
+    )
 
 
 def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = None) -> Batch:

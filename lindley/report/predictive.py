@@ -181,7 +181,7 @@ def _few_values(check: _Check) -> np.ndarray | None:
 
 def _intervals(axes: Axes, observed: np.ndarray, predicted: np.ndarray) -> None:
     """Draw every observed[place] over the intervals of predicted[draw, place], marked if outside."""
-    data = xr.Dataset({"y": ((*SAMPLE_DIMS, "place"), predicted[None])})
+    data = xr.Dataset({"y": (("sample", "place"), predicted)})
     wide = float(np.clip(220 / observed.size, 2.5, 11))
     bar = {"color": style.POSTERIOR, "width": wide, "solid_capstyle": "butt"}
     visuals = {
@@ -193,6 +193,7 @@ def _intervals(axes: Axes, observed: np.ndarray, predicted: np.ndarray) -> None:
     visuals["prediction_markers"] = {"marker": "_", "color": style.POSTERIOR, "size": wide**2}
     plot_ppc_interval(
         xr.DataTree.from_dict({"posterior_predictive": data}),
+        sample_dims="sample",
         ci_kind="eti",
         ci_probs=(0.5, 0.9),
         point_estimate="median",

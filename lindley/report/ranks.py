@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -76,34 +75,37 @@ def rank_figure(
         for axes in panels[0]:
             style.message(axes, "no parameters to show")
         return figure
-    for (left, right), (label, values) in zip(panels, shown, strict=True):
+    chains, count = shown[0][1].shape
+    variables = {str(row): (SAMPLE_DIMS, values) for row, (_, values) in enumerate(shown)}
+    data = xr.Dataset(variables, {"chain": range(chains), "draw": range(count)})
+    diverging = _diverging(trace, data)
+    _traces(data, dict(zip(variables, panels[:, 0], strict=True)), diverging)
+    for row, (left, right), (label, values) in zip(variables, panels, shown, strict=True):
         lost = values.size - finite(values).size
         r_hat = _r_hat(values)
         aside = "" if np.isnan(r_hat) else f"R-hat {format_r_hat(r_hat)}"
         style.heading(left, label, f"{lost} draws not shown" if lost else aside)
         if lost == values.size:
             style.message(left, "no finite draws")
-        left.set(xlim=(-0.5, values.shape[1] - 0.5))
-        _rank_panel(right, values)
-        for axes in (left, right):
-            axes.tick_params(labelbottom=left is panels[-1][0])
-    diverging = _diverging(trace)
-    _traces([values for _, values in shown], list(panels[:, 0]), diverging)
-    for axes, name in zip(panels[-1], ("draw", "fractional rank"), strict=True):
-        axes.set_xlabel(name, labelpad=2, **style.type_(8, style.FAINT))
-    chains = [Line2D([], [], color=colour, linewidth=1.4) for colour in style.CHAINS[: shown[0][1].shape[0]]]
-    entries = [(line, f"chain {number}") for number, line in enumerate(chains, 1)]
-    if diverging.any():
+        _ranks(data[[row]], right)
+        for axes, name in ((left, "draw"), (right, "fractional rank")):
+            axes.tick_params(labelbottom=left is panels[-1, 0])
+            axes.set_xlabel(name if left is panels[-1, 0] else "", labelpad=2, **style.type_(8, style.FAINT))
+    lines = [Line2D([], [], color=colour, linewidth=1.4) for colour in style.CHAINS[:chains]]
+    entries = [(line, f"chain {number}") for number, line in enumerate(lines, 1)]
+    if diverging:
         entries.append((Line2D([], [], color=style.ALARM, marker="|", linestyle="none"), "divergence"))
     style.legend(figure, entries)
     return figure
 
 
-def _diverging(trace: xr.DataTree) -> xr.DataArray:
-    """Return diverging[chain, draw], False where the sampler did not record divergences."""
-    stats = group(trace, "sample_stats")
-    recorded = "diverging" in stats and set(stats["diverging"].dims) == set(SAMPLE_DIMS)
-    return stats["diverging"].astype(bool) if recorded else xr.DataArray(False)
+def _diverging(trace: xr.DataTree, data: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Return the group with diverging[chain, draw]; none where no divergence was recorded."""
+    recorded = group(trace, "sample_stats").get("diverging")
+    if recorded is None or dict(recorded.sizes) != dict(data.sizes) or not recorded.any():
+        return {}
+    values = recorded.transpose(*SAMPLE_DIMS).to_numpy().astype(bool)
+    return {"sample_stats": xr.Dataset({"diverging": (SAMPLE_DIMS, values)}, data.coords)}
 
 
 def _r_hat(values: np.ndarray) -> float:
@@ -116,56 +118,38 @@ def _r_hat(values: np.ndarray) -> float:
         return float(array_stats.rhat(values / np.abs(values).max(), chain_axis=0, draw_axis=1))
 
 
-def _dataset(rows: Sequence[np.ndarray]) -> xr.Dataset:
-    """Return draws[chain, draw] of some parameters as a dataset with the variables ``0``, ``1``, ..."""
-    chains, count = rows[0].shape
-    variables = {str(place): (SAMPLE_DIMS, values) for place, values in enumerate(rows)}
-    return xr.Dataset(variables, {"chain": range(chains), "draw": range(count)})
-
-
-def _plot(axes: Sequence[Axes], data: xr.Dataset) -> dict[str, Any]:
-    """Return the arguments that both plots have in common: one panel a variable, one colour a chain."""
-    aes = {"color": ["chain"], "overlay": ["chain"]}
-    panels = {str(place): panel for place, panel in enumerate(axes)}
-    return {"group": None, "plot_collection": style.collection(data, panels, aes, color=style.CHAINS)}
-
-
-def _traces(rows: Sequence[np.ndarray], axes: Sequence[Axes], diverging: xr.DataArray) -> None:
+def _traces(data: xr.Dataset, panels: Mapping[str, Axes], diverging: Mapping[str, xr.Dataset]) -> None:
     """Draw each chain's draws in order, divergences at the lowest of them."""
-    data = _dataset(rows)
-    trace = {"posterior": data}
-    if diverging.sizes == data.sizes:
-        trace["sample_stats"] = xr.Dataset({"diverging": diverging})
-    marker = {"marker": "."} if data.sizes["draw"] < 30 else {}
+    few = {"marker": "."} if data.sizes["draw"] < 30 else {}
     visuals = {
-        "trace": {"width": 0.5, "alpha": 0.75} | marker,
+        "trace": {"width": 0.5, "alpha": 0.75} | few,
         "divergence": {"color": style.ALARM, "size": 30},
+        "ticklabels": False,
     }
-    plot_trace(
-        xr.DataTree.from_dict(trace),
-        visuals=visuals | _OFF | {"ticklabels": False},
-        **_plot(axes, data) | {"group": "posterior"},
-    )
-    for panel in axes:
-        style.numeric(panel.yaxis, 3)
-        style.numeric(panel.xaxis, 6, integer=True)
+    tree = xr.DataTree.from_dict({"posterior": data, **diverging})
+    plot_trace(tree, plot_collection=style.collection(data, panels), visuals=visuals | _OFF)
+    for axes in panels.values():
+        axes.set_xlim(-0.5, data.sizes["draw"] - 0.5)
+        style.numeric(axes.yaxis, 3)
+        style.numeric(axes.xaxis, 6, integer=True)
 
 
-def _rank_panel(axes: Axes, values: np.ndarray) -> None:
+def _ranks(data: xr.Dataset, axes: Axes) -> None:
     """Draw how far each chain's ranks are from even ones; level lines mean that the chains agree."""
-    chains, count = values.shape
+    (name, values), chains, count = next(iter(data.items())), data.sizes["chain"], data.sizes["draw"]
     if chains < 2 or count < MIN_DRAWS:
         style.message(axes, "ranks need two chains of ten draws")
         return
-    if not np.isfinite(values).all() or is_flat(values):
+    if not np.isfinite(values).all() or is_flat(values.to_numpy()):
         style.message(axes, "no ranks: draws not finite or all equal")
         return
-    data = _dataset([values[:, :: -(-count // MAX_DRAWS)]])
-    visuals = {"ecdf_lines": {"width": 1.2, "alpha": 0.9}, **_OFF}
+    data = data.isel(draw=slice(None, None, -(-count // MAX_DRAWS)))
+    visuals = {"ecdf_lines": {"width": 1.2, "alpha": 0.9}, "remove_axis": False, **_OFF}
     axes.axhline(0, color=style.FAINT, linewidth=0.7)
     plot_rank(
-        data, envelope_prob=1 - FALSE_ALARM, visuals=visuals | {"remove_axis": False}, **_plot([axes], data)
-    )
+        data, group=None, envelope_prob=1 - FALSE_ALARM, visuals=visuals,
+        plot_collection=style.collection(data, {str(name): axes}),
+    )  # fmt: skip
     # ArviZ takes no properties of the marks and of the p-value.
     for marks in axes.collections:
         marks.set(color=style.ALARM, sizes=[12])

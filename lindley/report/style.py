@@ -142,20 +142,12 @@ def legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
     """Add one legend for the whole figure below its title."""
     width, height = figure.get_size_inches()
     drawn = figure.legend(
-        [artist for artist, _ in entries],
-        [text for _, text in entries],
-        loc="upper left",
-        bbox_to_anchor=(_SIDE / width, 1 - 0.60 / height),
-        ncols=max(len(entries), 1),
-        frameon=False,
-        borderaxespad=0,
-        borderpad=0,
-        handlelength=1.6,
-        columnspacing=1.4,
-        prop={"family": FONT, "size": 8},
-    )
+        *zip(*entries, strict=True), loc="upper left", bbox_to_anchor=(_SIDE / width, 1 - 0.60 / height),
+        ncols=len(entries), frameon=False, borderaxespad=0, borderpad=0, handlelength=1.6, columnspacing=1.4,
+        prop={"family": FONT, "size": 8}, labelcolor=INK,
+    )  # fmt: skip
     for text in drawn.get_texts():
-        text.set(parse_math=False, usetex=False, color=INK)
+        text.set(parse_math=False, usetex=False)
 
 
 def choice_note(shown: int, total: int, unknown: Sequence[str], note: str, order: str = "") -> str:
@@ -167,35 +159,24 @@ def choice_note(shown: int, total: int, unknown: Sequence[str], note: str, order
     return "; ".join(notes)
 
 
-def collection(
-    data: xr.Dataset,
-    panels: Mapping[str, Axes],
-    aes: Mapping[str, Sequence[str]] | None = None,
-    **values: Any,
-) -> PlotCollection:
+def collection(data: xr.Dataset, panels: Mapping[str, Axes]) -> PlotCollection:
     """Place the variables of a dataset on panels of a `sheet`, for the plots of `arviz_plots`.
 
-    ArviZ would otherwise make the figure with `pyplot`, whose state is common to all threads.
+    ArviZ would otherwise make the figure with `pyplot`, whose state is common to all threads. Each chain
+    has a colour, where there are chains.
 
     Parameters
     ----------
     data
-        What is drawn; two variables may have one panel.
+        What is drawn.
     panels
         The panel of each variable.
-    aes, **values
-        Mappings of dims to properties such as ``color``, and the values that they take.
     """
-    figure = next(iter(panels.values())).figure
-    viz = {
-        "/": xr.Dataset({"figure": _scalar(figure)}),
-        "plot": xr.Dataset({name: _scalar(panels[str(name)]) for name in data.data_vars}),
-    }
-    return PlotCollection(data, xr.DataTree.from_dict(viz), aes=aes or {}, backend="matplotlib", **values)
-
-
-def _scalar(thing: object) -> xr.DataArray:
-    return xr.DataArray(np.array(thing, dtype=object))
+    things = {name: xr.DataArray(np.array(panels[str(name)], dtype=object)) for name in data.data_vars}
+    figure = xr.DataArray(np.array(next(iter(panels.values())).figure, dtype=object))
+    viz = xr.DataTree.from_dict({"/": xr.Dataset({"figure": figure}), "plot": xr.Dataset(things)})
+    by_chain = {"aes": {"color": ["chain"], "overlay": ["chain"]}, "color": CHAINS}
+    return PlotCollection(data, viz, backend="matplotlib", **(by_chain if "chain" in data.dims else {}))
 
 
 def limits(values: np.ndarray, margin: float = 0.06) -> tuple[float, float]:

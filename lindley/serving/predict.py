@@ -10,8 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import xarray as xr
 
-from lindley.batch.batch import batch_from_frame
-from lindley.batch.declared_schema import as_schema
+from lindley.batch.batch import as_schema, batch_from_frame
 from lindley.batch.digest import family
 from lindley.batch.schema import Column
 from lindley.errors import BatchRefused

@@ -9,7 +9,7 @@ def test_it_gives_what_reading_would_within_its_bound(keys: list[int], most: int
     held: Recent[tuple[int, int]] = Recent(most, lambda value: value[1])
     for key in keys:
         assert held.get(key, lambda key=key: (key, key)) == (key, key)
-        assert sum(size for _, size in held._values.values()) == held._held <= most
+        assert sum(size for _, size in held._values.values()) == held._values.currsize <= most
 
 
 def test_what_is_held_is_not_read_again_and_the_oldest_goes_first() -> None:

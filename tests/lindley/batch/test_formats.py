@@ -11,7 +11,7 @@ import pytest
 
 from lindley.arrivals.landing import archive, is_complete
 from lindley.batch import formats
-from lindley.batch.declared_schema import as_schema
+from lindley.batch.batch import as_schema
 from lindley.batch.formats import FORMATS, Format, any_of, format_of, markdown_table
 from lindley.batch.limits import Limits
 from lindley.batch.readers import read_table

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lindley.batch.declared_schema import as_schema
+from lindley.batch.batch import as_schema
 from lindley.batch.limits import Limits
 from lindley.batch.parquet_format import read_stored
 from lindley.batch.readers import read_table

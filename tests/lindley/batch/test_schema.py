@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lindley.batch.declared_schema import as_schema
+from lindley.batch.batch import as_schema
 from lindley.batch.digest import content_digest
 from lindley.errors import BatchRefused, DeclarationRefused
 
@@ -210,7 +210,7 @@ def test_schemas_that_cannot_be_used_are_refused(schema: Any) -> None:
 
 def test_pandera_is_not_imported_for_arrow_schemas() -> None:
     code = (
-        "import sys, pyarrow as pa, lindley.batch.declared_schema as s;"
+        "import sys, pyarrow as pa, lindley.batch.batch as s;"
         "s.as_schema(pa.schema([('a', pa.int8())])); sys.exit('pandera' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
