@@ -35,12 +35,6 @@ def _log_state(logger: logging.Logger) -> dict[str, Any]:
     return lists | {name: getattr(logger, name) for name in ("level", "propagate", "disabled")}
 
 
-def _restore_log(logger: logging.Logger, state: dict[str, Any]) -> None:
-    logger.setLevel(state["level"])
-    logger.handlers[:], logger.filters[:] = state["handlers"], state["filters"]
-    logger.propagate, logger.disabled = state["propagate"], state["disabled"]
-
-
 @dataclass(frozen=True)
 class Before:
     """The state of the process before a run; made once everything is imported."""
@@ -64,7 +58,10 @@ class Before:
         sys.path[:] = self.path
         loggers = _loggers()
         for name, state in self.logs.items():
-            _restore_log(loggers[name], state)
+            logger = loggers[name]
+            logger.setLevel(state["level"])
+            logger.handlers[:], logger.filters[:] = state["handlers"], state["filters"]
+            logger.propagate, logger.disabled = state["propagate"], state["disabled"]
         random.seed()
         np.random.seed(None)  # noqa: NPY002  (a run may have seeded the global generator)
 

@@ -81,27 +81,26 @@ class Supervisor:
         self._remember()
         return child
 
-    def run(self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> Child:
-        """Start a child, wait until it has ended, and return it."""
-        child = self.start(name, command, environment, cwd)
-        child.process.wait()
+    def wait_for(self, child: Child) -> int:
+        """Wait until a child has ended by itself, and return its exit code."""
+        code = child.process.wait()
         self.children.remove(child)
-        return child
+        return code
 
     def dead(self) -> Child | None:
         """Return a child that ended by itself, if there is one."""
         return next((child for child in self.children if child.process.poll() is not None), None)
 
-    def end(self, name: str) -> None:
-        """End a child and everything that it started; do nothing when there is none of that name."""
-        for child in [child for child in self.children if child.name == name]:
-            _end(child)
+    def end(self, *names: str) -> None:
+        """End children of these names, the last one first, and everything that they started."""
+        for child in [child for child in self.children[::-1] if child.name in names]:
+            end_tree(child.process.pid)
+            child.process.wait()
             self.children.remove(child)
 
     def stop(self) -> None:
         """End all children, the last one first, and everything that they started."""
-        while self.children:
-            _end(self.children.pop())
+        self.end(*(child.name for child in self.children))
         self._list.unlink(missing_ok=True)
 
     def end_leftovers(self) -> list[str]:
@@ -134,11 +133,6 @@ class Supervisor:
             return [entry for entry in entries if entry["folder"] == str(self.folder)]
         except (OSError, ValueError, KeyError, TypeError):
             return []
-
-
-def _end(child: Child) -> None:
-    end_tree(child.process.pid)
-    child.process.wait()
 
 
 def end_tree(pid: int, grace: float = GRACE_SECONDS) -> None:

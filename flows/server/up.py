@@ -114,7 +114,6 @@ class Stack:
         self._mark_dead_runs()
         if not self.options.servers_only and not self.stop_wanted.is_set():
             self._deploy()
-            self._start_workers()
 
     def supervise(self) -> None:
         """Wait until `stop_wanted` is set.
@@ -125,16 +124,13 @@ class Stack:
             If a child ends by itself.
         """
         while not self.stop_wanted.wait(0.5):
-            child = self.supervisor.dead()
-            if child is not None:
-                raise _ended(child)
+            self._require_children()
 
     def stop(self) -> None:
         """End everything that was started."""
         try:
             running.forget(self.workspace)
-            for name in ("watcher", "worker"):
-                self.supervisor.end(name)
+            self.supervisor.end("watcher", "worker")
             self._mark_dead_runs()
         finally:
             self.supervisor.stop()  # even if `notify` fails, as it does after a dropped connection
@@ -173,31 +169,25 @@ class Stack:
         }
         return ours | dict(os.environ) | addresses
 
-    def _python(self, *command: str) -> tuple[list[str], dict[str, str], Path]:
-        """Return command line, environment and working folder of a Python module."""
-        return [sys.executable, "-m", *command], self._environment(), self.workspace.root
-
     def _start(self, name: str, *command: str) -> Child:
-        return self.supervisor.start(name, *self._python(*command))
+        """Start a Python module."""
+        python = [sys.executable, "-m", *command]
+        return self.supervisor.start(name, python, self._environment(), self.workspace.root)
 
     def _start_mlflow(self) -> None:
-        self._make_database()
+        files = embedded_files(self.workspace)
+        # A fresh database is made once: several processes that do it together break it for good.
+        with FileLock(f"{files.database}.lock"):
+            if not files.database.exists():
+                self._run("mlflow-database", "mlflow", "db", "upgrade", self.workspace.tracking_uri)
         require_servable(self.workspace)
-        artifacts = embedded_files(self.workspace).artifacts.as_uri()
         # Artifacts by path, not through the server: the embedded mode reads the same ledger without it.
         self._start(
             "mlflow",
             *("mlflow", "server", "--host", _LOOPBACK, "--port", self.servers.mlflow.rpartition(":")[2]),
             *("--workers", "1", "--backend-store-uri", self.workspace.tracking_uri),
-            *("--no-serve-artifacts", "--default-artifact-root", artifacts),
+            *("--no-serve-artifacts", "--default-artifact-root", files.artifacts.as_uri()),
         )
-
-    def _make_database(self) -> None:
-        """Make a fresh MLflow database, once: several processes that do it together break it for good."""
-        uri, path = self.workspace.tracking_uri, embedded_files(self.workspace).database
-        with FileLock(f"{path}.lock"):
-            if not path.exists():
-                self._run("mlflow-database", "mlflow", "db", "upgrade", uri)
 
     def _start_prefect(self) -> None:
         port = self.servers.prefect.rpartition(":")[2]
@@ -210,26 +200,29 @@ class Stack:
                 self.notify(f"{name} was interrupted; its file is taken again")
 
     def _deploy(self) -> None:
+        """Deploy the flows, then start what runs them."""
         file = deployments_file(self.workspace)
         self.notify("Deploying the flows")
         prefect = ("prefect", "--no-prompt")
         self._run("pool", *prefect, "work-pool", "create", POOL, "--type", "process", "--overwrite")
         self._run("deploy", *prefect, "deploy", "--all", "--prefect-file", str(file))
-
-    def _start_workers(self) -> None:
         self._start("worker", "flows.cli", "worker", "--pool", POOL, "--limit", str(RUNS_AT_ONCE))
         if self.options.watcher:
             self._start("watcher", "flows.cli", "watch")
 
     def _run(self, name: str, *command: str) -> None:
         """Run a short command and wait for its end; its output goes into a log."""
-        child = self.supervisor.run(name, *self._python(*command))
-        if child.process.returncode != 0:
-            raise StartFailed(
-                f"`{' '.join(command)}` failed",
-                expected="exit code 0",
-                found=_end(child),
-                todo=f"see {child.log}",
+        child = self._start(name, *command)
+        if self.supervisor.wait_for(child) != 0:
+            raise StartFailed(f"`{' '.join(command)}` failed", expected="exit code 0", **_end(child))
+
+    def _require_children(self) -> None:
+        child = self.supervisor.dead()
+        if child is not None:
+            raise ProcessEnded(
+                f"The process {child.name} ended by itself",
+                expected="a process that runs until Lindley is stopped",
+                **_end(child),
             )
 
     def _await(self, name: str, answers: Callable[[], bool], elsewhere: bool) -> None:
@@ -237,9 +230,7 @@ class Stack:
         self.notify(f"Waiting for {name}")
         deadline = time.monotonic() + (10 if elsewhere else START_SECONDS)
         while not answers() and not self.stop_wanted.wait(0.3):
-            child = self.supervisor.dead()
-            if child is not None:
-                raise _ended(child)
+            self._require_children()
             if time.monotonic() > deadline:
                 raise StartFailed(
                     f"The {name} server does not answer",
@@ -283,9 +274,8 @@ def stack(
     """
     folder = workspace.root / ".lindley"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "up.lock", timeout=0)
     try:
-        lock.acquire()
+        lock = FileLock(folder / "up.lock").acquire(timeout=0)
     except Timeout:
         raise StartFailed(
             "Lindley's servers already run in this folder",
@@ -293,35 +283,28 @@ def stack(
             found=f"its addresses in {running.state_file(workspace)}",
             todo="use them, or stop them first",
         ) from None
-    try:
-        _end_leftovers(workspace, notify)
+    with lock:
+        # The processes that a killed run left behind end before anything else: they hold the ports.
+        running.forget(workspace)
+        ended = Supervisor(folder).end_leftovers()
+        if ended:
+            notify(f"Ended processes of an earlier run: {', '.join(ended)}")
         made = Stack(workspace, options, notify, stop_wanted)
         try:
             made.start()
             yield made
         finally:
             made.stop()
-    finally:
-        lock.release()
-
-
-def _end_leftovers(workspace: Workspace, notify: Callable[[str], object]) -> None:
-    """End the processes that a killed run left behind, before anything else: they hold the ports."""
-    running.forget(workspace)
-    ended = Supervisor(workspace.root / ".lindley").end_leftovers()
-    if ended:
-        notify(f"Ended processes of an earlier run: {', '.join(ended)}")
 
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
     """Give an event that SIGINT, SIGTERM and SIGHUP set; further signals change nothing."""
     stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    if before[signal.SIGHUP] is signal.SIG_IGN:
-        del before[signal.SIGHUP]  # nohup: the command outlives its terminal
-    for number in before:
-        signal.signal(number, lambda *_: stop.set())
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)  # nohup: the command outlives its terminal
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         yield stop
     finally:
@@ -345,15 +328,7 @@ def _port(wanted: int, what: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _ended(child: Child) -> ProcessEnded:
-    return ProcessEnded(
-        f"The process {child.name} ended by itself",
-        expected="a process that runs until Lindley is stopped",
-        found=_end(child),
-        todo=f"see {child.log}",
-    )
-
-
-def _end(child: Child) -> str:
-    """Return exit code and last lines of a child."""
-    return f"exit code {child.process.returncode}: {public(child.last_lines())}"
+def _end(child: Child) -> dict[str, str]:
+    """Return what an error states of a child that ended: exit code and last lines, and where its log is."""
+    found = f"exit code {child.process.returncode}: {public(child.last_lines())}"
+    return {"found": found, "todo": f"see {child.log}"}

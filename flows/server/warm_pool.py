@@ -21,6 +21,8 @@ from typing import Any, Self
 
 import psutil  # type: ignore[import-untyped]
 
+from lindley.report.text import counted
+
 #: Runs after which a warm process is replaced.
 RUNS = 500
 #: After so many failed starts in a row no more warm processes are started.
@@ -298,9 +300,10 @@ class WarmPool:
     def _used_up(self, process: WarmProcess, memory: int) -> str:
         """Return why a process that has done a run is to end; empty if it is to stay."""
         if process.runs >= self.bounds.runs:
-            return f"it has done its {_counted(process.runs)}"
+            return f"it has done its {counted(process.runs, 'run')}"
         if process.runs and memory > self.bounds.memory:
-            return f"it has {_megabytes(memory)} of memory, more than {_megabytes(self.bounds.memory)}"
+            most = self.bounds.memory // 2**20
+            return f"it has {memory // 2**20:,} MiB of memory, more than {most:,} MiB"
         return ""
 
     def _end_old_code(self) -> None:
@@ -316,7 +319,7 @@ class WarmPool:
         if not started:
             self._failed += 1
         if self.usable:
-            self.notify(f"Warm process {process.pid} is replaced after {_counted(process.runs)}: {why}")
+            self.notify(f"Warm process {process.pid} is replaced after {counted(process.runs, 'run')}: {why}")
             await self._start()
         else:
             self._give_up(why)
@@ -330,11 +333,3 @@ def _signal(pid: int, number: signal.Signals) -> None:
     """Send a signal to a warm process and everything in its session's group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-
-
-def _counted(runs: int) -> str:
-    return f"{runs} run{'' if runs == 1 else 's'}"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size // 2**20:,} MiB"

@@ -114,7 +114,9 @@ def _run(order: Mapping[str, Any], before: Before) -> int:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         terminated = isinstance(end.__context__, TerminationSignal)
     finally:
-        _flush()
+        # Send the logs and events of the run, as a process of its own does at its end.
+        APILogWorker.drain_all(timeout=FLUSH_SECONDS)
+        EventsWorker.drain_all(timeout=FLUSH_SECONDS)
     if terminated:
         os._exit(code)
     forget_control_channel()
@@ -140,12 +142,6 @@ def _engine() -> None:
     finally:
         sys.argv = arguments
         sys.modules[prefect.engine.__name__] = module
-
-
-def _flush() -> None:
-    """Send the logs and events of the run, as a process of its own does at its end."""
-    APILogWorker.drain_all(timeout=FLUSH_SECONDS)
-    EventsWorker.drain_all(timeout=FLUSH_SECONDS)
 
 
 if __name__ == "__main__":

@@ -87,26 +87,33 @@ class Watcher:
     clock: Callable[[], float]
     notify: Callable[[str], object]
     _announced: dict[_Identity, float] = field(default_factory=dict)
-    _silent: bool = False
     _reported: set[str] = field(default_factory=set)
 
     def look(self) -> None:
         """List the folder and announce what is due."""
-        present: set[_Identity] = set()
-        troubles: set[str] = set()
         try:
             listing = arrivals(self.workspace.landing)
         except LindleyError as error:
             self._report({str(error)})
             return
-        troubles.update(str(entry.error) for entry in listing.ignored if entry.error is not None)
+        present: set[_Identity] = set()
+        troubles = {str(entry.error) for entry in listing.ignored if entry.error is not None}
         ahead: set[str] = set()  # chains with an older file
         for arrival in listing:
             identity = (str(arrival.path), arrival.size, arrival.mtime_ns)
             present.add(identity)
+            last = self._announced.get(identity)
             try:
-                if self._look_at(arrival, identity, oldest=arrival.chain not in ahead):
-                    ahead.add(arrival.chain)
+                if last is None or (arrival.chain not in ahead and self.clock() - last >= REMIND_SECONDS):
+                    if not self.finished(arrival):
+                        continue  # the files after it do not wait for it
+                    self.announce(arrival)
+                    self._announced[identity] = self.clock()
+                    self.notify(f"{arrival.chain}/{arrival.path.name} arrived, {arrival.size:,} bytes")
+                ahead.add(arrival.chain)
+            except NotDelivered as error:
+                ahead.add(arrival.chain)
+                troubles.add(f"The Prefect server does not answer ({error}); events are sent when it does")
             except Exception as error:  # whatever the error, it concerns this file alone
                 troubles.add(
                     f"{arrival.chain}/{arrival.path.name} is left out: {type(error).__name__}: {error}"
@@ -114,44 +121,18 @@ class Watcher:
         self._report(troubles)
         self._announced = {key: when for key, when in self._announced.items() if key in present}
 
-    def _look_at(self, arrival: Arrival, identity: _Identity, *, oldest: bool) -> bool:
-        """Announce a file that is due; return whether it is complete, so that later files wait for it."""
-        last = self._announced.get(identity)
-        if last is not None and not (oldest and self.clock() - last >= REMIND_SECONDS):
-            return True
-        if not self.finished(arrival):
-            return False
-        self._try(arrival, identity)
-        return True
-
     def _report(self, troubles: set[str]) -> None:
         """Report the troubles that the last look did not report."""
         for trouble in sorted(troubles - self._reported):
             self.notify(trouble)
         self._reported = troubles
 
-    def _try(self, arrival: Arrival, identity: _Identity) -> None:
-        try:
-            self.announce(arrival)
-        except NotDelivered as error:
-            if not self._silent:
-                self.notify(f"The Prefect server does not answer ({error}); events are sent when it does")
-            self._silent = True
-            return
-        self._silent = False
-        self._announced[identity] = self.clock()
-        self.notify(f"{arrival.chain}/{arrival.path.name} arrived, {arrival.size:,} bytes")
-
 
 def watch(workspace: Workspace, stop: threading.Event) -> None:
     """Watch the landing folder until `stop` is set; blocks.
 
-    Parameters
-    ----------
-    workspace
-        Whose landing folder; it and the folder of corrections beside it are made if need be.
-    stop
-        Ends the watch within a second or two.
+    The landing folder and the folder of corrections beside it are made if need be. The watch ends within a
+    second or two after `stop` is set.
     """
     for folder in (workspace.landing, workspace.corrections):
         folder.mkdir(parents=True, exist_ok=True)

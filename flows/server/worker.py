@@ -75,7 +75,9 @@ class WarmWorker(ProcessWorker):
     ) -> ProcessWorkerResult:
         """Carry out a flow run, in a warm process where that changes nothing; see `ProcessWorker.run`."""
         notify = self.get_flow_run_logger(flow_run).info
-        why = await self._unfit(flow_run, configuration)
+        deployed = flow_run.deployment_id
+        deployment = await self.client.read_deployment(deployed) if deployed else None
+        why = unfit(deployment, configuration, self.warm.environment)
         process = None if why else await self.warm.take(str(flow_run.parameters.get("chain", "")))
         if process is None:
             notify("In a process of its own: %s", why or "warm processes do not start")
@@ -85,13 +87,6 @@ class WarmWorker(ProcessWorker):
             return await _run_in(process, flow_run, configuration, task_status or anyio.TASK_STATUS_IGNORED)
         finally:
             await self.warm.give_back(process)
-
-    async def _unfit(self, flow_run: FlowRun, configuration: ProcessJobConfiguration) -> str:
-        """Return why a run cannot be given to a warm process; empty if it can."""
-        if flow_run.deployment_id is None:
-            return "it has no deployment"
-        deployment = await self.client.read_deployment(flow_run.deployment_id)
-        return unfit(deployment, configuration, self.warm.environment)
 
 
 async def _run_in(
@@ -113,7 +108,9 @@ async def _run_in(
 
 
 def unfit(
-    deployment: DeploymentResponse, configuration: ProcessJobConfiguration, environment: Mapping[str, str]
+    deployment: DeploymentResponse | None,
+    configuration: ProcessJobConfiguration,
+    environment: Mapping[str, str],
 ) -> str:
     """Return why a run needs a process of its own; empty if a warm process can do it.
 
@@ -126,6 +123,8 @@ def unfit(
     environment
         Of the warm processes.
     """
+    if deployment is None:
+        return "it has no deployment"
     entrypoint = deployment.entrypoint or ""
     if not entrypoint.startswith(_OURS) or ":" in entrypoint:
         return f"{entrypoint or 'its deployment'} is none of Lindley's flows"

@@ -86,15 +86,15 @@ def test_a_child_that_ignores_the_signal_is_killed(tmp_path, supervisor):
 def test_one_child_can_end_alone(supervisor, tmp_path):
     one = supervisor.start("one", SLEEP, os.environ, tmp_path)
     two = supervisor.start("two", SLEEP, os.environ, tmp_path)
-    supervisor.end("one")
-    supervisor.end("three")
+    supervisor.end("one", "three")
     assert not psutil.pid_exists(one.process.pid)
     assert supervisor.children == [two]
     assert supervisor.dead() is None
 
 
 def test_ending_a_process_that_has_ended_signals_no_process(supervisor, tmp_path, monkeypatch):
-    child = supervisor.run("one", [sys.executable, "-c", ""], os.environ, tmp_path)
+    child = supervisor.start("one", [sys.executable, "-c", ""], os.environ, tmp_path)
+    supervisor.wait_for(child)
     signalled = []
     for name in ("terminate", "kill"):
         monkeypatch.setattr(psutil.Process, name, lambda process: signalled.append(process.pid))
@@ -105,8 +105,8 @@ def test_ending_a_process_that_has_ended_signals_no_process(supervisor, tmp_path
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_short_command_runs_to_its_end(supervisor, tmp_path, code):
     program = f"print('done'); raise SystemExit({code})"
-    child = supervisor.run("one", [sys.executable, "-c", program], os.environ, tmp_path)
-    assert (child.process.returncode, child.last_lines()) == (code, "done")
+    child = supervisor.start("one", [sys.executable, "-c", program], os.environ, tmp_path)
+    assert (supervisor.wait_for(child), child.last_lines()) == (code, "done")
     assert supervisor.children == []
 
 
