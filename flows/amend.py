@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from flows.sequences import files
-from flows.sequences.amend import ActResult, ActSteps, act, correct_one
-from flows.sequences.branch import branch_one
-from flows.states import completed, failed, value_of
-from lindley.errors import LindleyError
-from lindley.ledger.backend import open_ledger
-from lindley.workspace import Workspace
-from tasks import amend as tasks
-from tasks.batch import read_batch
-from tasks.link import register_link
-from tasks.plots import draw
+from flows.sequences import amend as sequences
+from flows.steps import run_sequence
 
 
 def _run_name() -> str:
@@ -28,19 +17,6 @@ def _run_name() -> str:
     given, name = flow_run.parameters, str(flow_run.flow_name)
     what = [*given.get("batches", []), *(str(given[key]) for key in ("old", "link", "file") if key in given)]
     return f"{name} {given['chain']}: {', '.join(str(item).rpartition('/')[2] for item in what)}"
-
-
-def act_steps() -> ActSteps:
-    """Return the steps of an act as Prefect tasks."""
-    return ActSteps(
-        open_ledger=open_ledger,
-        read=read_batch,
-        fit=tasks.fit_act,
-        log=tasks.log_act,
-        register=register_link,
-        draw=draw,
-        notify=get_run_logger().info,
-    )
 
 
 @flow(name="retract", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
@@ -56,15 +32,7 @@ def retract(chain: str, batches: list[str], accept_model_change: bool = False) -
     accept_model_change
         Go on although the model's code is not the head's.
     """
-    return _in_turn(
-        chain,
-        lambda workspace: act(
-            act_steps(),
-            workspace,
-            chain,
-            lambda ledger, declaration: tasks.plan_retract(ledger, declaration, batches, accept_model_change),
-        ),
-    )
+    return run_sequence(sequences.retract, chain, batches, accept_model_change)
 
 
 @flow(name="correct", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
@@ -83,18 +51,7 @@ def correct(chain: str, old: str, file: str, accept_model_change: bool = False) 
     accept_model_change
         Go on although the model's code is not the head's.
     """
-    return _in_turn(
-        chain,
-        lambda workspace: correct_one(
-            act_steps(),
-            workspace,
-            chain,
-            files.locate_correction(workspace, chain, file),
-            lambda ledger, declaration, batch: tasks.plan_correct(
-                ledger, declaration, old, batch, accept_model_change
-            ),
-        ),
-    )
+    return run_sequence(sequences.correct, chain, old, file, accept_model_change)
 
 
 @flow(name="rollback", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
@@ -108,15 +65,7 @@ def rollback(chain: str, link: str) -> State[Any]:
     link
         Number of the link, or beginning of its record's digest.
     """
-    return _in_turn(
-        chain,
-        lambda workspace: act(
-            act_steps(),
-            workspace,
-            chain,
-            lambda ledger, declaration: tasks.plan_rollback(ledger, declaration, link),
-        ),
-    )
+    return run_sequence(sequences.rollback, chain, link)
 
 
 @flow(name="branch", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
@@ -132,22 +81,4 @@ def branch(chain: str, link: str, name: str) -> State[Any]:
     name
         Name of the branch; its full name is ``CHAIN--NAME``.
     """
-    return _in_turn(
-        chain,
-        lambda workspace: branch_one(open_ledger, tasks.make_branch, draw, workspace, chain, link, name),
-    )
-
-
-def _in_turn(chain: str, run: Callable[[Workspace], ActResult]) -> State[Any]:
-    """Run an act when no other process on this machine writes to the chain."""
-    workspace = Workspace.from_environment()
-    try:
-        with files.turn(workspace, chain):
-            return completed(run(workspace))
-    except LindleyError as error:
-        return failed(error)
-
-
-def outcome_of_act(state: State[Any]) -> ActResult | LindleyError:
-    """Return what a run of an act came to; see `flows.states.value_of`."""
-    return value_of(state, ActResult)
+    return run_sequence(sequences.branch, chain, link, name)

@@ -5,23 +5,18 @@ Import only after `flows.environment.prepare`: this module imports Prefect.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows import amend
-from flows.rebase import outcome_of_refit, rebase
-from flows.sequences.amend import ActResult
-from flows.sequences.rebase import RefitResult
-from flows.sequences.result import OnOverlap, UpdateResult
-from flows.sweep import Swept, sweep
-from flows.update import outcome_of, update
+from flows.sequences.result import Result
+from flows.states import value_of
+from flows.sweep import Swept
 from lindley.addresses import public
 from lindley.errors import LindleyError
 from lindley.workspace import Workspace
@@ -36,101 +31,30 @@ class PrefectUnavailable(LindleyError):
     transient = True
 
 
-def run_update(
-    workspace: Workspace,
-    chain: str,
-    path: Path,
-    accept_model_change: bool,
-    progress: Progress,
-    on_overlap: OnOverlap = "refuse",
-) -> UpdateResult:
-    """Run the flow `update` on a file and return what became of it.
+def run_flow(workspace: Workspace, progress: Progress, name: str, *given: Any, **options: Any) -> Any:
+    """Run a flow in this process and return what it came to.
+
+    Parameters
+    ----------
+    progress
+        Called with draws done and draws in all.
+    name
+        Its module in `flows` and its own name, e.g. ``amend.retract``.
+    given, options
+        Its parameters.
 
     Raises
     ------
     LindleyError
         If the flow run failed.
+    PrefectUnavailable
+        If there is no Prefect server and none can be started.
     """
     reach_prefect(workspace)
+    module, _, function = name.partition(".")
+    flow = getattr(importlib.import_module(f"flows.{module}"), function)
     with watched(progress):
-        found = outcome_of(update(chain, str(path), accept_model_change, on_overlap, return_state=True))
-    if isinstance(found, LindleyError):
-        raise found
-    return found
-
-
-def run_sweep(workspace: Workspace, chain: str | None, progress: Progress) -> Swept:
-    """Run the flow `sweep` and return what it did."""
-    reach_prefect(workspace)
-    with watched(progress):
-        state = sweep(chain, return_state=True)
-    value = state.result(raise_on_failure=False)
-    if isinstance(value, BaseException):
-        raise value
-    if not isinstance(value, Swept):
-        raise RuntimeError(f"The flow run ended as {state.name}: {state.message}")
-    return value
-
-
-def run_rebase(
-    workspace: Workspace, chain: str, audit: bool, accept_model_change: bool, progress: Progress
-) -> RefitResult:
-    """Run the flow `rebase` on a chain and return what became of it.
-
-    Raises
-    ------
-    LindleyError
-        If the flow run failed.
-    """
-    reach_prefect(workspace)
-    with watched(progress):
-        found = outcome_of_refit(rebase(chain, audit, accept_model_change, return_state=True))
-    if isinstance(found, LindleyError):
-        raise found
-    return found
-
-
-def run_retract(
-    workspace: Workspace, chain: str, batches: list[str], accept_model_change: bool, progress: Progress
-) -> ActResult:
-    """Run the flow `retract`; see `_run_act`."""
-    return _run_act(
-        workspace, progress, lambda: amend.retract(chain, batches, accept_model_change, return_state=True)
-    )
-
-
-def run_correct(
-    workspace: Workspace, chain: str, old: str, path: Path, accept_model_change: bool, progress: Progress
-) -> ActResult:
-    """Run the flow `correct`; see `_run_act`."""
-    return _run_act(
-        workspace,
-        progress,
-        lambda: amend.correct(chain, old, str(path), accept_model_change, return_state=True),
-    )
-
-
-def run_rollback(workspace: Workspace, chain: str, link: str, progress: Progress) -> ActResult:
-    """Run the flow `rollback`; see `_run_act`."""
-    return _run_act(workspace, progress, lambda: amend.rollback(chain, link, return_state=True))
-
-
-def run_branch(workspace: Workspace, chain: str, link: str, name: str, progress: Progress) -> ActResult:
-    """Run the flow `branch`; see `_run_act`."""
-    return _run_act(workspace, progress, lambda: amend.branch(chain, link, name, return_state=True))
-
-
-def _run_act(workspace: Workspace, progress: Progress, run: Callable[[], State[Any]]) -> ActResult:
-    """Run the flow of an act and return what became of it.
-
-    Raises
-    ------
-    LindleyError
-        If the flow run failed.
-    """
-    reach_prefect(workspace)
-    with watched(progress):
-        found = amend.outcome_of_act(run())
+        found = value_of(flow(*given, **options, return_state=True), Result | Swept)
     if isinstance(found, LindleyError):
         raise found
     return found

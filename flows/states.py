@@ -8,23 +8,21 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from flows.sequences.amend import ActResult
-from flows.sequences.rebase import RefitResult
-from flows.sequences.result import UpdateResult
+from flows.sequences.result import Result, Status
 from lindley.errors import LindleyError
 
 #: Name of the final state by the status of the result.
 STATE_NAMES = {
-    "accepted": "Completed",
-    "audited": "Completed",
-    "quarantined": "Quarantined",
-    "unchanged": "Unchanged",
-    "gone": "Unchanged",
-    "unfinished": "Unfinished",
+    Status.ACCEPTED: "Completed",
+    Status.AUDITED: "Completed",
+    Status.QUARANTINED: "Quarantined",
+    Status.UNCHANGED: "Unchanged",
+    Status.GONE: "Unchanged",
+    Status.UNFINISHED: "Unfinished",
 }
 
 
-def completed(result: UpdateResult | RefitResult | ActResult) -> State[Any]:
+def completed(result: Result) -> State[Any]:
     """Return the state of a run that succeeded."""
     get_run_logger().info(result.message)
     return Completed(name=STATE_NAMES[result.status], message=result.message, data=result)
@@ -36,7 +34,13 @@ def failed(error: LindleyError) -> State[Any]:
     return Failed(message=str(error), data=error)
 
 
-def value_of[R](state: State[Any], kind: type[R]) -> R | LindleyError:
+def outcome_of(state: State[Any]) -> Result | LindleyError:
+    """Return what a run came to; see `value_of`."""
+    found: Result | LindleyError = value_of(state, Result)
+    return found
+
+
+def value_of(state: State[Any], kind: Any) -> Any:
     """Return the result of a run, an instance of `kind`, or the error that it failed with.
 
     Raises

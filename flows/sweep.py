@@ -13,8 +13,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.sequences import files
-from flows.states import failed
-from flows.update import outcome_of, update_batch
+from flows.states import failed, outcome_of
+from flows.update import update_batch
 from lindley.errors import LindleyError
 from lindley.model.declaration import load_declaration
 from lindley.report.markdown import code, escape

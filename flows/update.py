@@ -7,50 +7,22 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from flows.rebase import refit_steps
 from flows.sequences import files
-from flows.sequences.rebase import follow_up
-from flows.sequences.result import OnOverlap, UpdateResult
-from flows.sequences.update import Steps, in_order, update_one
-from flows.states import completed, failed, value_of
+from flows.sequences import update as sequences
+from flows.sequences.result import OnOverlap, Result
+from flows.sequences.steps import Steps
+from flows.states import outcome_of
+from flows.steps import run_sequence
 from lindley.errors import LindleyError
-from lindley.ledger.backend import open_ledger
 from lindley.workspace import Workspace
-from tasks.batch import read_batch
-from tasks.link import log_link, register_link
-from tasks.plots import draw
-from tasks.publish import publish
-from tasks.update import fit_update, plan_update
 
 
 def _run_name() -> str:
     """Return ``CHAIN <- FILE``; of a path only its last part is shown."""
     parameters = flow_run.parameters
     return f"{parameters['chain']} <- {Path(parameters['file']).name}"
-
-
-def _steps() -> Steps:
-    return Steps(
-        open_ledger=open_ledger,
-        read=read_batch,
-        plan=plan_update,
-        fit=fit_update,
-        log=log_link,
-        register=register_link,
-        draw=draw,
-        publish=_publish,
-        notify=get_run_logger().info,
-    )
-
-
-def _publish(*link: Any) -> None:
-    """Show the link; that it is registered already is not undone when the pages cannot be made."""
-    state = publish(*link, return_state=True)
-    if state.is_failed():
-        get_run_logger().warning("The link is registered, but its artifacts were not made: %s", state.message)
 
 
 @flow(name="update", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
@@ -66,14 +38,12 @@ def update_batch(chain: str, file: str, accept_model_change: bool = False) -> St
     accept_model_change
         Go on although the model's code is not the head's.
     """
-    workspace = Workspace.from_environment()
-    try:
+
+    def one(steps: Steps, workspace: Workspace, chain: str) -> Result:
         path = files.locate(workspace, chain, file)
-        result = update_one(_steps(), workspace, chain, path, accept_model_change=accept_model_change)
-        follow_up(refit_steps(), workspace, result)
-    except LindleyError as error:
-        return failed(error)
-    return completed(result)
+        return sequences.update_one(steps, workspace, chain, path, accept_model_change=accept_model_change)
+
+    return run_sequence(one, chain)
 
 
 @flow(name="update", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
@@ -99,32 +69,8 @@ def update(
         What becomes of rows whose key is counted already: ``refuse`` the file, or ``drop`` these rows. It
         is about this file alone, not about those before it.
     """
-    workspace = Workspace.from_environment()
-    notify = get_run_logger().info
 
-    def one(older: Path) -> UpdateResult | LindleyError:
+    def take_earlier(older: Path) -> Result | LindleyError:
         return outcome_of(update_batch(chain, older.name, accept_model_change, return_state=True))
 
-    try:
-        path = files.locate(workspace, chain, file)
-        with files.turn(workspace, chain) as came:
-            if not came:
-                notify("Another update of %s takes long; this one goes on beside it", chain)
-            in_order(workspace, chain, path, one, notify)
-            result = update_one(
-                _steps(),
-                workspace,
-                chain,
-                path,
-                accept_model_change=accept_model_change,
-                on_overlap=on_overlap,
-            )
-            follow_up(refit_steps(), workspace, result)
-    except LindleyError as error:
-        return failed(error)
-    return completed(result)
-
-
-def outcome_of(state: State[Any]) -> UpdateResult | LindleyError:
-    """Return what a run of `update` or `update_batch` came to; see `flows.states.value_of`."""
-    return value_of(state, UpdateResult)
+    return run_sequence(sequences.update, chain, file, accept_model_change, on_overlap, take_earlier)

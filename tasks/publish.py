@@ -1,9 +1,10 @@
-"""What a flow run shows in the Prefect UI: a summary, a table of parameters, a picture."""
+"""What a flow run shows in the Prefect UI: a summary, a table of parameters, a plot."""
 
 from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -11,12 +12,35 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tasks.options import artifact_key, flow_run_url, step
 
 if TYPE_CHECKING:
-    from lindley.operations.plan import Outcome, Plan, Registered
+    import pandas as pd
+
+    from lindley.ledger.writing import LoggedLink, Registered
+    from lindley.operations.plan import Outcome, Plan
 
 
 @step("publish")
-def publish(plan: Plan, outcome: Outcome, registered: Registered) -> None:
-    """Leave the link's summary, parameters and picture as artifacts of the flow run."""
+def publish(plan: Plan, outcome: Outcome, logged: LoggedLink | None, registered: Registered | None) -> None:
+    """Leave what was fitted as artifacts of the flow run.
+
+    Of a pooled refit that is its comparison with the chain; of another link its summary, parameters and plot.
+    """
+    if outcome.audit is not None:
+        _publish_audit(plan.declaration.name, outcome.audit)
+    elif logged is not None and registered is not None:
+        _publish_link(outcome, logged, registered)
+
+
+def _publish_audit(chain: str, audit: pd.DataFrame) -> None:
+    from lindley.report.tables import audit_rows
+
+    create_table_artifact(
+        audit_rows(audit),
+        key=artifact_key(chain, "audit"),
+        description=f"{chain}: the chain against the pooled refit, in pooled sds",
+    )
+
+
+def _publish_link(outcome: Outcome, logged: LoggedLink, registered: Registered) -> None:
     from lindley.report.tables import parameter_rows
 
     about = f"{registered.chain}, version {registered.version}, {registered.status}"
@@ -24,43 +48,35 @@ def publish(plan: Plan, outcome: Outcome, registered: Registered) -> None:
     def named(what: str, description: str) -> dict[str, str]:
         return {"key": artifact_key(registered.chain, what), "description": f"{about}: {description}"}
 
-    create_markdown_artifact(summary_text(plan, outcome, registered), **named("summary", "what changed"))
+    create_markdown_artifact(summary_text(outcome, logged, registered), **named("summary", "what changed"))
     create_table_artifact(
-        parameter_rows(outcome.summary), **named("parameters", "prior, posterior, movement")
+        parameter_rows(outcome.info.summary), **named("parameters", "prior, posterior, movement")
     )
-    create_markdown_artifact(picture_text(outcome), **named("prior-posterior", "the picture"))
+    create_markdown_artifact(plot_text(outcome), **named("prior-posterior", "the plot"))
 
 
-def summary_text(plan: Plan, outcome: Outcome, registered: Registered) -> str:
+def summary_text(outcome: Outcome, logged: LoggedLink, registered: Registered) -> str:
     """Return the note of the link, as it became, with links to its MLflow run and version."""
-    from lindley.report.note import NotedLink, link_note
+    from lindley.ledger.writing import note
 
+    noted = replace(logged.noted, number=registered.link, status=registered.status)
     addresses = {
         "MLflow run": registered.run_url or "",
         "MLflow version": registered.version_url or "",
         "flow run": flow_run_url() or "",
     }
-    link = NotedLink(
-        chain=registered.chain,
-        kind="update",
-        number=registered.link,
-        prior=plan.head.number if plan.head else None,
-        status=registered.status,
-        batch=plan.batch,
-    )
-    digests = {"record": registered.record_digest, "batch": plan.batch.digest, "previous": plan.previous}
-    return link_note(outcome.summary, link, outcome.gate, digests=digests, addresses=addresses)
+    return note(logged.record, logged.record_digest, outcome.info.summary, noted, addresses)
 
 
-def picture_text(outcome: Outcome) -> str:
-    """Return Markdown that holds the picture of prior and posterior itself.
+def plot_text(outcome: Outcome) -> str:
+    """Return Markdown that holds the plot of prior and posterior itself.
 
-    Not an image artifact: those show their URL below the picture, here as kilobytes of base64 that
+    Not an image artifact: those show their URL below the plot, here as kilobytes of base64 that
     run across the page.
     """
     from lindley.report.figures import prior_posterior_figure, save
 
     buffer = io.BytesIO()
-    save(prior_posterior_figure(outcome.trace), buffer)
+    save(prior_posterior_figure(outcome.info.trace), buffer)
     encoded = base64.b64encode(buffer.getvalue()).decode()
     return f"![Prior and posterior of every parameter](data:image/png;base64,{encoded})"

@@ -19,7 +19,8 @@ from benchmarks.speed import rivals
 from benchmarks.speed.measure import LINDLEY, SAMPLING
 from benchmarks.speed.posterior import Found, found_in
 from benchmarks.speed.targets import Target
-from flows.direct import update_directly
+from flows.direct import core_steps
+from flows.sequences.update import update
 from lindley.workspace import Workspace
 
 
@@ -64,7 +65,7 @@ class Lindley:
         return True
 
     def update(self, link: int, files: Sequence[Path]) -> None:
-        accepted(update_directly(self.workspace, self.chain, files[-1], False, no_progress, plots=False))
+        accepted(update(core_steps(plots=False), self.workspace, self.chain, str(files[-1].absolute())))
 
     def found(self) -> Found:
         trace = lindley.load(f"{self.chain}@head", workspace=self.workspace).trace()

@@ -77,10 +77,11 @@ class ThroughPrefect(Lindley):
     """A flow run in this process, known to the Prefect server."""
 
     def update(self, link: int, files: Sequence[Path]) -> None:
-        from flows.inprocess import run_update  # it imports Prefect, whose environment is not known earlier
+        from flows.inprocess import run_flow  # it imports Prefect, whose environment is not known earlier
 
         with environment_of(self.workspace):
-            accepted(run_update(self.workspace, self.chain, files[-1], False, no_progress))
+            file = str(files[-1].absolute())
+            accepted(run_flow(self.workspace, no_progress, "update.update", self.chain, file))
 
 
 @dataclass

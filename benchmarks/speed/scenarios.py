@@ -14,7 +14,7 @@ import pandas as pd
 import pymc as pm
 
 from benchmarks.speed import article, cold
-from benchmarks.speed.contenders import Contender, Lindley, accepted, no_progress
+from benchmarks.speed.contenders import Contender, Lindley, accepted
 from benchmarks.speed.measure import ARTICLE, COLD, QUOTED, Row, in_turns
 from benchmarks.speed.posterior import Reference, found_in
 from benchmarks.speed.registry import Registry
@@ -28,7 +28,8 @@ from benchmarks.speed.targets import (
     simulated_groups,
     simulated_regression,
 )
-from flows.direct import update_directly
+from flows.direct import core_steps
+from flows.sequences.update import update
 from lindley.inference.diagnostics import convergence
 
 SIR_FILE = Path("article/sir_article_batches.parquet")
@@ -134,13 +135,11 @@ def _at(
 def _grown(bench: Bench, marks: Sequence[int], around: int, files: Sequence[Path]) -> Iterator[_Stage]:
     """Grow a chain; yields a copy of it before the links around each mark."""
     workspace = bench.workspace(REGRESSION.models)
-    made = 0
+    steps, made = core_steps(plots=False), 0
     for mark in marks:
         first = mark - (around + 1) // 2
         while made < first - 1:
-            accepted(
-                update_directly(workspace, REGRESSION.chain, files[made], False, no_progress, plots=False)
-            )
+            accepted(update(steps, workspace, REGRESSION.chain, str(files[made].absolute())))
             made += 1
             if made % 50 == 0:
                 bench.notify(f"growth: {made} links")

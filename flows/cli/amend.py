@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,20 +9,9 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import (
-    Json,
-    notify,
-    out,
-    print_json,
-    print_result,
-    progress_bar,
-    reported,
-    table,
-)
-from flows.cli.rebase import Direct
-from flows.cli.update import AcceptChange, Chain, existing
-from flows.sequences.amend import ActResult
-from lindley.model.declaration import load_declaration
+from flows.cli.output import Json, out, print_json, print_result, reported, table
+from flows.cli.sequence import AcceptChange, Chain, Direct, How, existing, run
+from flows.sequences import amend as sequences
 from lindley.report.numbers import format_interval, format_number, format_pair, format_ratio, format_shift
 from lindley.workspace import Workspace
 
@@ -47,17 +35,8 @@ def retract(
     as_json: Json = False,
 ) -> None:
     """Let batches no longer count: a new link, as if they had never come. Exit code 3: quarantined."""
-
-    def run(workspace: Workspace, progress: Any) -> ActResult:
-        if direct:
-            from flows.direct import retract_directly  # imports the numerical stack
-
-            return retract_directly(workspace, chain, batches, accept_model_change, progress, notify)
-        from flows.inprocess import run_retract  # imports Prefect
-
-        return run_retract(workspace, chain, batches, accept_model_change, progress)
-
-    _act(f"retract {chain}", chain, run, as_json)
+    result = run(How(direct, as_json), sequences.retract, chain, batches, accept_model_change)
+    print_result(result, as_json)
 
 
 def correct(
@@ -74,18 +53,9 @@ def correct(
     as_json: Json = False,
 ) -> None:
     """Let a file count in the place of a batch: a new link. Exit code 3: quarantined by the gate."""
-
-    def run(workspace: Workspace, progress: Any) -> ActResult:
-        path = existing(new)
-        if direct:
-            from flows.direct import correct_directly  # imports the numerical stack
-
-            return correct_directly(workspace, chain, old, path, accept_model_change, progress, notify)
-        from flows.inprocess import run_correct  # imports Prefect
-
-        return run_correct(workspace, chain, old, path, accept_model_change, progress)
-
-    _act(f"correct {chain}", chain, run, as_json)
+    path = existing(new, as_json)
+    result = run(How(direct, as_json), sequences.correct, chain, old, path, accept_model_change)
+    print_result(result, as_json)
 
 
 def rollback(
@@ -95,17 +65,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Go back to the belief of an earlier link: a new link, after which later batches do not count."""
-
-    def run(workspace: Workspace, progress: Any) -> ActResult:
-        if direct:
-            from flows.direct import rollback_directly  # imports the numerical stack
-
-            return rollback_directly(workspace, chain, link, progress, notify)
-        from flows.inprocess import run_rollback  # imports Prefect
-
-        return run_rollback(workspace, chain, link, progress)
-
-    _act(f"rollback {chain}", chain, run, as_json)
+    print_result(run(How(direct, as_json), sequences.rollback, chain, link), as_json)
 
 
 def branch(
@@ -116,26 +76,7 @@ def branch(
 ) -> None:
     """Start a what-if chain from any link; the chain itself stays as it is."""
     chain, _, place = link.partition("@")
-
-    def run(workspace: Workspace, progress: Any) -> ActResult:
-        if direct:
-            from flows.direct import branch_directly  # imports the numerical stack
-
-            return branch_directly(workspace, chain, place or "head", name, progress, notify)
-        from flows.inprocess import run_branch  # imports Prefect
-
-        return run_branch(workspace, chain, place or "head", name, progress)
-
-    _act(f"branch {chain}", chain, run, as_json)
-
-
-def _act(what: str, chain: str, run: Callable[[Workspace, Any], ActResult], as_json: bool) -> None:
-    with reported(as_json):
-        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
-        load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
-        with progress_bar(what) as progress:
-            result = run(workspace, progress)
-    print_result(result, as_json)
+    print_result(run(How(direct, as_json), sequences.branch, chain, place or "head", name), as_json)
 
 
 def diff(
@@ -146,9 +87,10 @@ def diff(
     """Compare two beliefs: parameters, how far apart they are, which batches only one of them counts."""
     with reported(as_json):
         workspace = environment.prepare(Workspace.from_environment(), quiet=True)
-        from flows.direct import diff_directly  # imports the numerical stack
+        from lindley.ledger.backend import open_ledger
+        from lindley.operations.diff import diff as compare  # imports the numerical stack
 
-        found = diff_directly(workspace, a, b).as_dict()
+        found = compare(open_ledger(workspace), a, b).as_dict()
     if as_json:
         print_json(found)
         return
@@ -165,8 +107,8 @@ def diff(
     for side, words in (("a", "only in a"), ("b", "only in b")):
         for batch in found["batches"][side]:
             where = f"link {batch['link']}, {batch['origin']}"
-            said = f"{words}: {where}, {batch['rows']} rows, {batch['digest'][:12]}"
-            out.print(escape(said), soft_wrap=True)
+            line = f"{words}: {where}, {batch['rows']} rows, {batch['digest'][:12]}"
+            out.print(escape(line), soft_wrap=True)
     both = len(found["batches"]["both"])
     out.print(f"{both} batch{'' if both == 1 else 'es'} in both.")
     if not found["same_model"]:

@@ -36,12 +36,12 @@ def show(folder: Path, as_json: bool) -> None:
     source = _examples() / "data" / f"{CHAIN}.csv"
     paths = drop_batches(workspace, CHAIN, str(source))
     notify(f"{len(paths)} batches of two days; starting the embedded Prefect server")
-    from flows.inprocess import run_update  # imports Prefect, whose environment is now prepared
+    from flows.inprocess import run_flow  # imports Prefect, whose environment is now prepared
 
     results = []
     for path in paths:
         with progress_bar(f"{CHAIN} <- {path.name}") as progress:
-            results.append(run_update(workspace, CHAIN, path, False, progress))
+            results.append(run_flow(workspace, progress, "update.update", CHAIN, str(path)))
         notify(results[-1].message)
     _report(workspace, [result.as_dict() for result in results], as_json)
 

@@ -22,8 +22,7 @@ from rich.table import Table
 from lindley.errors import FitFailed, LedgerCorrupt, LindleyError
 
 if TYPE_CHECKING:
-    from flows.sequences.amend import ActResult
-    from flows.sequences.result import UpdateResult
+    from flows.sequences.result import Result
 
 #: Exit codes, as the README lists them.
 FAILURE, USER_ERROR, QUARANTINED = 1, 2, 3
@@ -61,16 +60,18 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
-def print_result(result: UpdateResult | ActResult, as_json: bool) -> None:
-    """Print what became of a chain; ends the command where the link was quarantined."""
+def print_result(result: Result, as_json: bool, below: Table | None = None) -> None:
+    """Print what became of a chain, and a table below it; ends the command where the link was quarantined."""
     if as_json:
         print_json(result.as_dict())
     else:
-        colour = {"accepted": "green", "quarantined": "yellow"}.get(result.status, "cyan")
+        colour = {"accepted": "green", "audited": "green", "quarantined": "yellow"}.get(result.status, "cyan")
         out.print(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}", soft_wrap=True)
         for label, value in (("run", result.run_url or result.run_id), ("version", result.version_url)):
             if value:
                 out.print(f"  {label:8}{escape(value)}", soft_wrap=True)
+        if below is not None:
+            out.print(below)
     if result.status == "quarantined":
         raise typer.Exit(QUARANTINED)
 

@@ -1,4 +1,4 @@
-"""Commands that hold a chain against all its data: rebase, audit, calibrate."""
+"""Commands that check a chain as a whole, or fit it anew: rebase, audit, calibrate."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from flows import environment
 from flows.cli.output import (
     FAILURE,
-    QUARANTINED,
     Json,
-    notify,
     out,
     print_json,
+    print_result,
     progress_bar,
     reported,
     table,
 )
-from flows.cli.update import AcceptChange, Chain
+from flows.cli.sequence import AcceptChange, Chain, Direct, How, run
+from flows.sequences import rebase as sequences
 from lindley.errors import LindleyError
 from lindley.model.declaration import load_declaration
 from lindley.report.numbers import format_number
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 #: What `lindley audit --out` writes.
 AUDIT_FILES = ("audit.csv", "audit.png")
-Direct = Annotated[bool, typer.Option("--direct", help="Without Prefect.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,58 +44,36 @@ def rebase(
     chain: Chain, direct: Direct = False, accept_model_change: AcceptChange = False, as_json: Json = False
 ) -> None:
     """Fit all batches of a chain together and register the result. Exit code 3: quarantined by the gate."""
-    _refit(chain, False, direct, accept_model_change, as_json)
+    _refit(How(direct, as_json), chain, accept_model_change)
 
 
 def audit(
     chain: Chain,
     folder: Annotated[
         Path | None,
-        typer.Option("--out", file_okay=False, help="Folder for audit.csv and its picture audit.png."),
+        typer.Option("--out", file_okay=False, help="Folder for audit.csv and its plot audit.png."),
     ] = None,
     direct: Direct = False,
     accept_model_change: AcceptChange = False,
     as_json: Json = False,
 ) -> None:
-    """Hold a chain against the pooled refit of all its batches; registers nothing."""
-    _refit(chain, True, direct, accept_model_change, as_json, folder)
+    """Compare a chain with the pooled fit of all its batches; registers nothing."""
+    _refit(How(direct, as_json, name="audit"), chain, accept_model_change, folder)
 
 
-def _refit(
-    chain: str, only: bool, direct: bool, accept: bool, as_json: bool, folder: Path | None = None
-) -> None:
-    with reported(as_json):
-        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
-        load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
-        if folder is not None:
-            _made_ready(folder)
-        with progress_bar(f"{'audit' if only else 'rebase'} {chain}") as progress:
-            if direct:
-                from flows.direct import refit_directly  # imports the numerical stack
-
-                result = refit_directly(workspace, chain, only, accept, progress, notify)
-            else:
-                from flows.inprocess import run_rebase  # imports Prefect
-
-                result = run_rebase(workspace, chain, only, accept, progress)
-        if folder is not None:
-            _write(result.rows, chain, folder)
-    if as_json:
-        print_json(result.as_dict())
-    else:
-        colour = "yellow" if result.status == "quarantined" else "green"
-        out.print(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}", soft_wrap=True)
-        out.print(
-            table(
-                audit_rows(_frame(result.rows)) if result.rows else [],
-                right=("sequential", "pooled", "error", "sd ratio"),
-            )
-        )
-    if result.status == "quarantined":
-        raise typer.Exit(QUARANTINED)
+def _refit(how: How, chain: str, accept: bool, folder: Path | None = None) -> None:
+    audit = how.name == "audit"
+    if folder is not None:
+        with reported(how.as_json):
+            _make_ready(folder)
+    result = run(how, sequences.rebase, chain, audit, accept)
+    if folder is not None:
+        _write(result.rows, chain, folder)
+    rows = audit_rows(_frame(result.rows)) if result.rows else []
+    print_result(result, how.as_json, table(rows, right=("sequential", "pooled", "error", "sd ratio")))
 
 
-def _made_ready(folder: Path) -> None:
+def _make_ready(folder: Path) -> None:
     """Make a folder for an audit, before its fit; nothing there is overwritten."""
     there = [name for name in AUDIT_FILES if (folder / name).exists()]
     if there:
@@ -111,7 +87,7 @@ def _made_ready(folder: Path) -> None:
 
 
 def _write(rows: list[dict[str, Any]], chain: str, folder: Path) -> None:
-    """Write an audit's table and picture into a folder."""
+    """Write an audit's table and plot into a folder."""
     from lindley.report import figures  # imports matplotlib
 
     found = _frame(rows)
@@ -142,10 +118,16 @@ def calibrate(
     """
     with reported(as_json):
         workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+        declaration = load_declaration(chain, workspace.models)
         with progress_bar(f"calibrate {chain}") as progress:
-            from flows.direct import calibrate_directly  # imports the numerical stack
+            from lindley.inference import sbc  # imports the numerical stack
+            from lindley.inference.inputs import Options
+            from lindley.ledger.backend import open_ledger
+            from lindley.ledger.lineage import newest_data
 
-            found = calibrate_directly(workspace, chain, updates, simulations, seed, progress)
+            belief, data = newest_data(open_ledger(workspace), declaration)
+            options = Options(seed=seed, progress=progress)
+            found = sbc.calibrate(belief, data, options, updates=updates, simulations=simulations)
     if as_json:
         print_json(found.as_dict())
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -23,16 +22,11 @@ from flows.cli.output import (
     reported,
     table,
 )
+from flows.cli.sequence import AcceptChange, Chain, Direct, How, existing, run
+from flows.sequences import update as sequences
 from flows.sequences.result import OnOverlap
 from flows.sequences.split import drop_batches
-from lindley.errors import BatchUnreadable
-from lindley.model.declaration import load_declaration
 from lindley.workspace import Workspace
-
-Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
-AcceptChange = Annotated[
-    bool, typer.Option("--accept-model-change", help="Go on although the model's code is not the head's.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,61 +41,22 @@ def register(app: typer.Typer) -> None:
 def update(
     chain: Chain,
     file: Annotated[Path, typer.Argument(help="CSV or Parquet file.", show_default=False)],
-    direct: Annotated[bool, typer.Option("--direct", help="Without Prefect.")] = False,
+    direct: Direct = False,
     accept_model_change: AcceptChange = False,
     on_overlap: Annotated[
         OnOverlap, typer.Option(help="What becomes of rows whose key is counted already.")
     ] = "refuse",
     plots: Annotated[
-        bool, typer.Option("--plots/--no-plots", help="With --direct: draw the link's pictures in the end.")
+        bool, typer.Option("--plots/--no-plots", help="With --direct: draw the link's plots in the end.")
     ] = True,
     as_json: Json = False,
 ) -> None:
     """Turn a batch into a new link of a chain. Exit code 3: fitted, but quarantined by the gate."""
     if not plots and not direct:
         raise typer.BadParameter("only together with --direct", param_hint="--no-plots")
-    with reported(as_json):
-        path = existing(file)
-        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
-        load_declaration(chain, workspace.models)  # a wrong name is told at once, before servers start
-        with progress_bar(f"{chain} <- {path.name}") as progress:
-            if direct:
-                from flows.direct import update_directly  # imports the numerical stack
-
-                result = update_directly(
-                    workspace,
-                    chain,
-                    path,
-                    accept_model_change,
-                    progress,
-                    on_overlap,
-                    plots=plots,
-                    notify=notify,
-                )
-            else:
-                from flows.inprocess import run_update  # imports Prefect
-
-                result = run_update(workspace, chain, path, accept_model_change, progress, on_overlap)
-        print_result(result, as_json)
-
-
-def existing(file: Path) -> Path:
-    """Return the absolute path of a file that someone named.
-
-    Raises
-    ------
-    BatchUnreadable
-        If there is no such file.
-    """
-    path = Path(os.path.abspath(file))  # noqa: PTH100  (`resolve` would follow a link to the file)
-    if not path.is_file():
-        raise BatchUnreadable(
-            f"There is no file {file.name}",
-            expected="a CSV or Parquet file",
-            found=f"nothing at {path}" if not path.exists() else f"{path} is no file",
-            todo="correct the path",
-        )
-    return path
+    path = existing(file, as_json)
+    how = How(direct, as_json, plots=plots)
+    print_result(run(how, sequences.update, chain, path, accept_model_change, on_overlap), as_json)
 
 
 def sweep(
@@ -111,10 +66,10 @@ def sweep(
     """Take every file in the landing folder, oldest first. Exit code 1: a file or a chain failed."""
     with reported(as_json):
         workspace = environment.prepare(Workspace.from_environment(), quiet=True)
-        from flows.inprocess import run_sweep  # imports Prefect
+        from flows.inprocess import run_flow  # imports Prefect
 
         with progress_bar("sweep") as progress:
-            swept = run_sweep(workspace, chain, progress)
+            swept = run_flow(workspace, progress, "sweep.sweep", chain)
     if as_json:
         print_json(swept.as_dict())
     elif swept.rows:
@@ -153,11 +108,9 @@ def import_trace(
     as_json: Json = False,
 ) -> None:
     """Start a chain from an existing trace; its first link has the kind `import`."""
-    with reported(as_json):
-        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
-        from flows.direct import import_directly  # imports the numerical stack
+    from flows.sequences.import_trace import import_trace as sequence  # imports the numerical stack
 
-        print_result(import_directly(workspace, chain, trace, notify), as_json)
+    print_result(run(How(True, as_json, name="import"), sequence, chain, trace), as_json)
 
 
 def demo(

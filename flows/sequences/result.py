@@ -1,45 +1,70 @@
-"""What became of one batch, as flows and the command line report it."""
+"""What became of a chain, as flows and the command line report it: one result for every kind of link."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any, Literal
 
 #: What becomes of rows whose key is counted already.
 OnOverlap = Literal["refuse", "drop"]
-Status = Literal["accepted", "quarantined", "unchanged", "gone", "unfinished"]
+
+
+class Status(StrEnum):
+    """What became of a chain."""
+
+    #: There is a new head.
+    ACCEPTED = "accepted"
+    #: The fit failed the gate: it is kept with the reasons, the head stays.
+    QUARANTINED = "quarantined"
+    #: There was nothing to do.
+    UNCHANGED = "unchanged"
+    #: The chain was compared with the pooled refit, and nothing was registered.
+    AUDITED = "audited"
+    #: The file is no longer in the landing folder: another run took it.
+    GONE = "gone"
+    #: The writer of the file has not finished.
+    UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpdateResult:
-    """What became of one batch.
+class Result:
+    """What became of a chain.
 
     Parameters
     ----------
     status
-        ``accepted``: a new head. ``quarantined``: kept with the reasons, the head stays.
-        ``unchanged``: the batch was in the chain already. ``gone``: the file is no longer in the
-        landing folder, another run took it. ``unfinished``: its writer has not finished.
-    chain, file
-        Name of the chain and of the file.
+        See `Status`.
+    chain, kind
+        Name of the chain, and kind of the link that was asked for (see `lindley.ledger.record.Kind`).
     message
         One sentence for people.
+    file
+        Name of the file; None for kinds without one.
     link, version
-        Number of the link in the chain and of the registered version; None where there is none.
+        Number of the new link in the chain and of the registered version; None where there is none.
     run_id, record_digest, run_url, version_url
         Where the link is; None where there is none.
     reasons
         Why the gate refused the fit.
+    fitted
+        How many batches were fitted together; 0 where none was, or an earlier belief was taken.
+    retracted
+        Numbers of the links whose batches no longer count.
     stored
         Where the file was archived; None when it was not.
     dropped
         Rows of the file that were left out, because their keys were counted already.
+    metrics, rows
+        Of a pooled refit: scalar results of the comparison with the head, and one row per parameter (see
+        `lindley.operations.audit.audit_table`).
     """
 
     status: Status
     chain: str
-    file: str
+    kind: str
     message: str
+    file: str | None = None
     link: int | None = None
     version: int | None = None
     run_id: str | None = None
@@ -47,9 +72,13 @@ class UpdateResult:
     run_url: str | None = None
     version_url: str | None = None
     reasons: tuple[str, ...] = ()
+    fitted: int = 0
+    retracted: tuple[int, ...] = ()
     stored: str | None = None
     dropped: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
-        return asdict(self) | {"reasons": list(self.reasons)}
+        return asdict(self) | {"reasons": list(self.reasons), "retracted": list(self.retracted)}

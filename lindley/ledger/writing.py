@@ -7,14 +7,15 @@ writer marks abandoned, after it the link is complete and the next writer moves 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lindley import failpoints
 from lindley.errors import AccessRefused, LedgerCorrupt
+from lindley.inference.diagnostics import Gate
 from lindley.ledger import bundle
 from lindley.ledger.bundle import Content
 from lindley.ledger.chain import Chain, Status, Version, version_tags
@@ -24,6 +25,11 @@ from lindley.ledger.reading import read_chain
 from lindley.ledger.signer import sign_record, signer_from_environment
 from lindley.report.note import NotedLink, link_note
 from lindley.timing import LOG, PHASES, REGISTER, TOTAL, WRITE, Phases, metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lindley.batch.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -38,16 +44,30 @@ class RunContext:
 class LoggedLink:
     """A link whose artifacts are in the ledger, read back and verified; not registered yet.
 
-    `phases` are the seconds so far: what comes after the run was opened is logged when it is closed.
+    Parameters
+    ----------
+    noted
+        The link as its note presents it, with the number that it will have if it wins.
+    phases
+        Seconds so far: what comes after the run was opened is logged when it is closed.
     """
 
-    chain: str
+    noted: NotedLink
     run_id: str
     record: dict[str, Any]
     record_digest: str
-    previous: str
     note: str
     phases: Phases = field(default_factory=Phases, compare=False)
+
+    @property
+    def chain(self) -> str:
+        """Name of the chain."""
+        return self.noted.chain
+
+    @property
+    def previous(self) -> str:
+        """Record digest of the head that it succeeds."""
+        return str(self.record["previous"])
 
 
 @dataclass(frozen=True)
@@ -64,15 +84,41 @@ class Registered:
     version_url: str | None = None
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A link as files in a folder, not in the ledger yet.
+
+    Parameters
+    ----------
+    folder
+        All files of the link, the record among them; its signature is written beside it.
+    record, summary
+        The record, and the table of parameters.
+    noted
+        The link as its note presents it; its number is the one that it will have if it wins.
+    batch
+        The link's own batch; None for a link without one.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    summary: pd.DataFrame
+    noted: NotedLink
+    batch: Batch | None = None
+
+    @property
+    def link(self) -> int:
+        """Number that it will have if it wins."""
+        return self.noted.number or 0
+
+    @property
+    def copied(self) -> bool:
+        """Whether the belief is that of the link's prior, without a fit of its own."""
+        return bool(self.record["prior_belief"] == self.record["posterior"]["matched"])
+
+
 def log_content(
-    ledger: Ledger,
-    content: Content,
-    *,
-    link: int,
-    prior_link: int | None,
-    phases: Phases,
-    context: RunContext,
-    taken_out: Sequence[str] = (),
+    ledger: Ledger, content: Content, noted: NotedLink, *, phases: Phases, context: RunContext
 ) -> LoggedLink:
     """Write a link's files, open its run, upload, read back and verify.
 
@@ -80,16 +126,12 @@ def log_content(
     ----------
     ledger
         Where to.
-    content
-        The link.
-    link, prior_link
-        Number it will have if it wins, and of the link whose posterior was its prior.
+    content, noted
+        The link, and how its note presents it.
     phases
         Seconds by phase so far; those of this are added.
     context
         The flow run.
-    taken_out
-        The links whose batches are taken out, in words.
 
     Raises
     ------
@@ -103,35 +145,12 @@ def log_content(
         folder.mkdir()
         with phases(WRITE):
             record = bundle.write(content, folder, ledger.package)
-        failpoints.reach("files-written")
-        with phases(LOG):
-            record_digest = bundle.record_digest(record)
-            note = _note(content, record_digest, link, prior_link, context, taken_out)
-            run = _run(content, record, record_digest, note, link, phases, context)
-            run_id = store_run(ledger, run, folder, record, link)
-    return LoggedLink(
-        chain=content.declaration.name,
-        run_id=run_id,
-        record=record,
-        record_digest=record_digest,
-        previous=content.previous,
-        note=note,
-        phases=phases,
-    )
+        draft = Draft(folder, record, content.info.summary, noted, content.batch)
+        return log_draft(ledger, draft, phases=phases, context=context)
 
 
-def store_run(ledger: Ledger, run: Run, folder: Path, record: dict[str, Any], link: int) -> str:
-    """Sign a link, open its run, upload its files, read them back and verify; return the run's id.
-
-    Parameters
-    ----------
-    ledger, run
-        Where to, and what the run shows.
-    folder
-        All files of the link, the record among them; its signature is written beside it where the
-        environment names a key.
-    record, link
-        The record, and the number that the link will have if it wins.
+def log_draft(ledger: Ledger, draft: Draft, *, phases: Phases, context: RunContext) -> LoggedLink:
+    """Sign a link, open its run, upload its files, read them back and verify.
 
     Raises
     ------
@@ -140,15 +159,19 @@ def store_run(ledger: Ledger, run: Run, folder: Path, record: dict[str, Any], li
     KeyRefused
         If the environment names a key for signatures that cannot be used.
     """
-    sign_record(folder, record, bundle.record_digest(record), link, signer_from_environment())
-    run_id = ledger.open_run(record["chain"], run)
-    failpoints.reach("run-opened")
-    ledger.upload(run_id, folder)
-    failpoints.reach("uploaded")
-    with tempfile.TemporaryDirectory(prefix="lindley-") as again:
-        _verify_upload(ledger, run_id, file_digests(folder), Path(again))
-    failpoints.reach("read-back")
-    return run_id
+    failpoints.reach("files-written")
+    record, record_digest = draft.record, bundle.record_digest(draft.record)
+    with phases(LOG):
+        run = _run(draft, record_digest, phases, context)
+        sign_record(draft.folder, record, record_digest, draft.link, signer_from_environment())
+        run_id = ledger.open_run(record["chain"], run)
+        failpoints.reach("run-opened")
+        ledger.upload(run_id, draft.folder)
+        failpoints.reach("uploaded")
+        with tempfile.TemporaryDirectory(prefix="lindley-") as again:
+            _verify_upload(ledger, run_id, file_digests(draft.folder), Path(again))
+        failpoints.reach("read-back")
+    return LoggedLink(draft.noted, run_id, record, record_digest, run.note, phases)
 
 
 def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
@@ -260,71 +283,56 @@ def _verify_upload(ledger: Ledger, run_id: str, written: dict[str, str], folder:
     )
 
 
-def run_tags(record: dict[str, Any], record_digest: str, context: RunContext) -> dict[str, str]:
-    """Return the tags of a link's run: those of its version, and the flow run."""
-    tags = version_tags(record, record_digest) | {"lindley.flow_run": context.flow_run_id or ""}
-    tags["lindley.flow_run_url"] = context.flow_run_url or ""
-    return {name: value for name, value in tags.items() if value}
-
-
-def _run(
-    content: Content,
-    record: dict[str, Any],
-    record_digest: str,
-    note: str,
-    link: int,
-    phases: Phases,
-    context: RunContext,
-) -> Run:
+def _run(draft: Draft, record_digest: str, phases: Phases, context: RunContext) -> Run:
     """Collect what the run shows: parameters, metrics, tags, note, dataset."""
-    batch = content.batch
-    # What is being logged at this moment is known when the run is closed.
-    metrics = dict(content.info.metrics) | phases.metrics(*(name for name in PHASES if name != LOG))
+    record, noted, batch = draft.record, draft.noted, draft.batch
+    # The seconds of logging are known when the run is closed.
+    metrics = dict(record["metrics"]) | phases.metrics(*(name for name in PHASES if name != LOG))
     params = {f"sampler/{name}": str(value) for name, value in record["sampler"].items()}
-    params |= {f"likelihood/{name}": str(text) for name, text in content.info.likelihood.items()}
-    params |= {f"{role}/{name}": text for role, texts in content.info.genesis.items()
+    params |= {f"likelihood/{name}": str(text) for name, text in record["model"]["likelihood"].items()}
+    params |= {f"{role}/{name}": text for role, texts in record["model"]["genesis"].items()
                for name, text in texts.items()}  # fmt: skip
-    for label, row in content.info.summary.iterrows():
+    for label, row in draft.summary.iterrows():
         for column in ("mean", "sd", "sd_ratio", "r_hat", "ess_bulk", "ess_tail"):
             if row[column] == row[column]:  # NaN has no place in a registry
                 metrics[f"{column}/{label}"] = float(row[column])
         if row["prior_mean"] == row["prior_mean"]:
             params[f"prior/{label}"] = f"mean={float(row['prior_mean'])!r} sd={float(row['prior_sd'])!r}"
+    what = batch.origin if batch else noted.kind
+    if draft.copied:
+        params["belief of"] = record["prior"]
+        what += f", belief of link {noted.prior}"
+    tags = version_tags(record, record_digest)
+    tags |= {
+        "lindley.flow_run": context.flow_run_id or "",
+        "lindley.flow_run_url": context.flow_run_url or "",
+    }
+    status = Status.ACCEPTED if record["gate"]["passed"] else Status.QUARANTINED
+    shown = replace(noted, number=draft.link if record["gate"]["passed"] else None, status=status)
     return Run(
-        name=f"{content.declaration.name} {link}: {batch.origin if batch else content.kind}"[:200],
+        name=f"{noted.chain} {draft.link}: {what}"[:200],
         params=params,
         metrics=metrics,
-        tags=run_tags(record, record_digest, context),
-        note=note,
+        tags={name: value for name, value in tags.items() if value},
+        note=note(record, record_digest, draft.summary, shown, {"flow run": context.flow_run_url or ""}),
         frame=batch.frame() if batch else None,
         batch_digest=batch.digest if batch else "",
         origin=batch.origin if batch else "",
     )
 
 
-def _note(
-    content: Content,
+def note(
+    record: dict[str, Any],
     record_digest: str,
-    link: int,
-    prior_link: int | None,
-    context: RunContext,
-    taken_out: Sequence[str],
+    summary: pd.DataFrame,
+    noted: NotedLink,
+    addresses: Mapping[str, str],
 ) -> str:
-    """Write the link's note."""
-    digests = {"record": record_digest, "previous": content.previous, "prior": content.prior}
-    if content.batch is not None:
-        digests["batch"] = content.batch.digest
-    noted = NotedLink(
-        chain=content.declaration.name,
-        kind=content.kind,
-        number=link if content.info.gate.passed else None,
-        prior=prior_link,
-        status=Status.ACCEPTED if content.info.gate.passed else Status.QUARANTINED,
-        batch=content.batch,
-        taken_out=taken_out,
-    )
-    addresses = {"flow run": context.flow_run_url} if context.flow_run_url else None
-    return link_note(content.info.summary, noted, content.info.gate, digests=digests, addresses=addresses)
+    """Write the note of a link, in Markdown; see `lindley.report.note.link_note`."""
+    digests = {"record": record_digest, "previous": record["previous"], "prior": record["prior"]}
+    if record["batch"]:
+        digests["batch"] = record["batch"]["digest"]
+    return link_note(summary, noted, Gate(**record["gate"]), digests=digests, addresses=addresses)
 
 
 def _registered(

@@ -11,29 +11,25 @@ from typing import Any
 import pandas as pd
 
 from lindley.errors import LedgerCorrupt
-from lindley.inference.diagnostics import Gate
 from lindley.ledger import artifact_names
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.netcdf import file_digests
-from lindley.ledger.protocol import Ledger, Run
+from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_record
-from lindley.ledger.record import SCHEMA, canonical, digest
-from lindley.ledger.references import shown
-from lindley.ledger.writing import LoggedLink, RunContext, run_tags, store_run
-from lindley.report.note import NotedLink, link_note
-from lindley.timing import FETCH, LOG, Phases
+from lindley.ledger.record import SCHEMA, canonical
+from lindley.ledger.writing import Draft, LoggedLink, RunContext, log_draft
+from lindley.report.note import NotedLink
+from lindley.timing import FETCH, Phases
 
 
 def log_copy(
     ledger: Ledger,
     target: ChainLink,
+    noted: NotedLink,
     *,
-    chain: str,
-    kind: str,
     previous: str,
-    link: int,
-    retracted: Sequence[ChainLink] = (),
-    phases: Phases | None = None,
+    retracted: Sequence[str] = (),
+    phases: Phases,
     context: RunContext,
 ) -> LoggedLink:
     """Write a link with the belief of `target`, read it back and verify; it is not registered yet.
@@ -42,12 +38,10 @@ def log_copy(
     ----------
     target
         The link whose belief it has.
-    chain, kind, previous
-        Of the new link.
-    link
-        Number it will have if it wins.
-    retracted
-        The links whose batches are taken out.
+    noted
+        The new link as its note presents it.
+    previous, retracted
+        Record digests of the head that it succeeds, and of the links whose batches are taken out.
     phases
         Seconds by phase so far; those of this are added.
     context
@@ -61,7 +55,6 @@ def log_copy(
     KeyRefused
         If the environment names a key for signatures that cannot be used.
     """
-    phases = phases or Phases()
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         folder = Path(scratch)
         with phases(FETCH):
@@ -69,29 +62,19 @@ def log_copy(
             artifacts = _fetch(ledger, target, held, folder)
         record = held | {
             "schema": SCHEMA,
-            "kind": kind,
-            "chain": chain,
+            "kind": noted.kind,
+            "chain": noted.chain,
             "previous": previous,
             "prior": target.version.record,
             "prior_belief": held["posterior"]["matched"],
             "replayed": [],
-            "retracted": [gone.version.record for gone in retracted],
+            "retracted": list(retracted),
             "batch": None,
             "artifacts": artifacts,
         }
-        data = canonical(record)
-        (folder / artifact_names.RECORD).write_bytes(data)
-        note = _note(folder, record, digest(data), link, target, retracted)
-        run = Run(
-            name=f"{chain} {link}: {kind}, belief of link {target.number}"[:200],
-            params={"belief of": target.version.record},
-            metrics=dict(record["metrics"]) | phases.metrics(),
-            tags=run_tags(record, digest(data), context),
-            note=note,
-        )
-        with phases(LOG):
-            run_id = store_run(ledger, run, folder, record, link)
-    return LoggedLink(chain, run_id, record, digest(data), previous, note, phases)
+        (folder / artifact_names.RECORD).write_bytes(canonical(record))
+        summary = pd.read_csv(folder / artifact_names.SUMMARY, index_col="parameter")
+        return log_draft(ledger, Draft(folder, record, summary, noted), phases=phases, context=context)
 
 
 def _fetch(ledger: Ledger, target: ChainLink, record: dict[str, Any], folder: Path) -> dict[str, str]:
@@ -113,27 +96,3 @@ def _fetch(ledger: Ledger, target: ChainLink, record: dict[str, Any], folder: Pa
     with contextlib.suppress(OSError):
         (folder / artifact_names.PLOTS).rmdir()
     return wanted
-
-
-def _note(
-    folder: Path,
-    record: dict[str, Any],
-    record_digest: str,
-    link: int,
-    target: ChainLink,
-    retracted: Sequence[ChainLink],
-) -> str:
-    """Write the link's note."""
-    noted = NotedLink(
-        chain=record["chain"],
-        kind=record["kind"],
-        number=link,
-        prior=target.number,
-        taken_out=[shown(gone) for gone in retracted],
-    )
-    return link_note(
-        pd.read_csv(folder / artifact_names.SUMMARY, index_col="parameter"),
-        noted,
-        Gate(**record["gate"]),
-        digests={"record": record_digest, "previous": record["previous"], "prior": record["prior"]},
-    )

@@ -7,34 +7,32 @@ into the coordinates of the chain's own model.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from lindley.errors import BatchUnreadable, LedgerCorrupt, LostRace, ModelRefused
-from lindley.inference.inputs import Options
-from lindley.inference.step import adopt
-from lindley.ledger.bundle import Content
+from lindley.errors import BatchUnreadable, LedgerCorrupt, ModelRefused
 from lindley.ledger.netcdf import read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_chain
-from lindley.ledger.record import Kind, canonical, digest, genesis_record
-from lindley.ledger.signer import signer_from_environment
-from lindley.ledger.writing import LoggedLink, Registered, RunContext, complete, log_content, register_link
+from lindley.ledger.record import Kind
+from lindley.ledger.writing import complete
 from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration
 from lindley.names import shown_name
-from lindley.operations.update import genesis_model
-from lindley.seeds import derive_seed
+from lindley.operations.plan import Adopted, Plan, fresh_chain
 from lindley.serving.predict import with_outcomes
 from lindley.timing import BUILD, READ, Phases
 
 
-def import_trace(
-    ledger: Ledger, declaration: Declaration, path: Path, *, context: RunContext | None = None
-) -> Registered:
-    """Start a chain from a trace: the first link, of kind ``import``.
+def plan_import(ledger: Ledger, declaration: Declaration, path: Path) -> Plan:
+    """Plan a chain that starts from a trace: its first link, of kind ``import``.
+
+    Convergence below the gate's thresholds and a match that is not trusted are recorded as warnings: the
+    draws are what they are, and there are no batches to fit again. The budget counts their Monte Carlo
+    error, and `doubt` of later links such a match.
 
     Parameters
     ----------
@@ -44,15 +42,6 @@ def import_trace(
         The chain's declaration; its carried variables must be in the trace's posterior.
     path
         A netCDF file in ArviZ's schema (``arviz.InferenceData.to_netcdf`` or later).
-    context
-        The flow run, when there is one.
-
-    Returns
-    -------
-    Registered
-        What became of it. Convergence below the gate's thresholds and a match that is not trusted are
-        recorded as warnings: the draws are what they are, and there are no batches to fit again. The
-        budget counts their Monte Carlo error, and `doubt` of later links such a match.
 
     Raises
     ------
@@ -60,43 +49,33 @@ def import_trace(
         If the file is not a trace.
     ModelRefused
         If the chain exists already (one that was claimed by the same declaration and has no links does
-        not count: a failed import can be tried again), or the trace lacks a carried variable, or has
-        another shape or other labels of it.
+        not count: a failed import can be tried again), or its constants cannot be computed from a trace.
     """
-    signer_from_environment()  # a key that cannot be used is told before anything is written
-    _refuse_links(ledger, declaration.name)
-    phases = Phases()
-    with phases(READ):
-        found = _read(Path(path))
-    context = context or RunContext()
-    logged = _log(ledger, declaration, found, shown_name(Path(path)), context, phases)
-    return register_link(ledger, logged)
-
-
-def _refuse_links(ledger: Ledger, name: str) -> bytes | None:
-    """Refuse a chain with links; return the genesis record of one without, None where there is no chain."""
-    genesis = ledger.genesis(name)
-    if genesis is not None:
-        chain = read_chain(ledger, name, genesis)
-        if chain.links or chain.quarantined:
-            raise _exists(name)
-    return genesis
-
-
-def _claim(ledger: Ledger, declaration: Declaration, genesis: bytes) -> None:
-    """Start the chain, or go on with one that an import, cut off after its claim, left without links."""
-    name = declaration.name
-    held = _refuse_links(ledger, name)
-    if held is None:
-        if ledger.claim(name, genesis, declaration.description) != genesis:
-            raise LostRace(
-                f"Another writer started the chain {name} first",
-                todo="look at `lindley log`; import into a chain of another name",
-            )
-    elif held != genesis:
+    phases, name = Phases(), declaration.name
+    held = ledger.genesis(name)
+    chain = None if held is None else read_chain(ledger, name, held)
+    if chain is not None and (chain.links or chain.quarantined):
         raise _exists(name)
-    else:
-        complete(ledger, name, read_chain(ledger, name, genesis))
+    with phases(READ):
+        found = _read(path)
+    if callable(declaration.constants):
+        raise ModelRefused(
+            f"The constants of {name} cannot be computed from a trace",
+            expected="constants as numbers, or a chain that starts with a batch",
+            found="a function of the first batch",
+            todo="declare constants={...} with the numbers that the trace was made with",
+        )
+    frame = with_outcomes(pd.DataFrame(index=[0, 1]), declaration, every=True)
+    with phases(BUILD):
+        plan = fresh_chain(declaration, Kind.IMPORT, frame, phases)
+        model = model_graph.build(declaration, frame, constants=plan.constants)
+        graph = model_graph.take_apart(declaration, model, plan.carried)
+    if held is not None and chain is not None:
+        if held != plan.genesis:
+            raise _exists(name)
+        complete(ledger, name, chain)
+    source = {"source": shown_name(path)} | _provenance(found)
+    return replace(plan, fresh=held is None, adopted=Adopted(found, graph, source))
 
 
 def _exists(name: str) -> ModelRefused:
@@ -106,45 +85,6 @@ def _exists(name: str) -> ModelRefused:
         found=f"a chain named {name}",
         todo="import into a chain of another name",
     )
-
-
-def _log(
-    ledger: Ledger,
-    declaration: Declaration,
-    found: xr.DataTree,
-    origin: str,
-    context: RunContext,
-    phases: Phases,
-) -> LoggedLink:
-    """Match the trace, claim the chain and write the link."""
-    frame = with_outcomes(pd.DataFrame(index=[0, 1]), declaration, every=True)
-    if callable(declaration.constants):
-        raise ModelRefused(
-            f"The constants of {declaration.name} cannot be computed from a trace",
-            expected="constants as numbers, or a chain that starts with a batch",
-            found="a function of the first batch",
-            todo="declare constants={...} with the numbers that the trace was made with",
-        )
-    constants = declaration.frozen_constants(frame)
-    with phases(BUILD):
-        model = model_graph.build(declaration, frame, constants=constants)
-        carried = model_graph.carried_variables(declaration, frame, constants)
-        graph = model_graph.take_apart(declaration, model, carried)
-    genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried, constants)))
-    seed = derive_seed(digest(genesis), Kind.IMPORT, declaration.model_digest)
-    _, info = adopt(found, graph, {"source": origin} | _provenance(found), Options(seed=seed))
-    phases.add(info.seconds)
-    _claim(ledger, declaration, genesis)
-    content = Content(
-        declaration=declaration,
-        kind=Kind.IMPORT,
-        previous=digest(genesis),
-        prior=digest(genesis),
-        carried=carried,
-        constants=constants,
-        info=info,
-    )
-    return log_content(ledger, content, link=1, prior_link=None, phases=phases, context=context)
 
 
 def _read(path: Path) -> xr.DataTree:

@@ -1,4 +1,8 @@
-"""Planning to take batches out of a chain, or to replace one."""
+"""Planning to take batches out of a chain, or to replace one.
+
+What is left is fitted together on the newest belief that has seen none of what goes, or, where an earlier
+link counts exactly that, is that link's belief. Nothing is deleted.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,15 @@ from dataclasses import replace
 
 from lindley.batch.batch import Batch
 from lindley.errors import AmendmentRefused
-from lindley.ledger.chain import Chain, ChainLink, Version
-from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, segments_behind, trusted
+from lindley.ledger.chain import Chain, ChainLink
+from lindley.ledger.lineage import Origin, trusted
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import read_belief
 from lindley.ledger.record import MOST_RETRACTED, Kind
 from lindley.ledger.references import choose_batch, shown
 from lindley.model.declaration import Declaration
-from lindley.operations.amendment import ActPlan, opened
 from lindley.operations.overlap import refuse_overlap
+from lindley.operations.plan import Plan, on_begun, read_head, tried_before, with_fit
 from lindley.operations.rebase import imported_link
-from lindley.operations.update import quarantined_as, quarantined_with, refuse_model_change
-from lindley.seeds import derive_seed
 from lindley.timing import FETCH
 
 
@@ -28,7 +29,7 @@ def plan_retract(
     batches: Sequence[str],
     *,
     accept_model_change: bool = False,
-) -> ActPlan:
+) -> Plan:
     """Plan a chain as if batches had never come.
 
     Parameters
@@ -44,14 +45,14 @@ def plan_retract(
     ------
     UnknownChain, UnknownLink
         If there is no such chain or batch.
-    ActRefused
+    AmendmentRefused
         If no batch would be left, or what is left would have to be fitted and the policy forbids it.
     ModelRefused
         If a fit is needed and the model's code is not the head's.
     LedgerCorrupt
         If what the ledger holds does not have the digests it states.
     """
-    plan = opened(ledger, declaration, Kind.RETRACT)
+    plan = on_begun(ledger, declaration, Kind.RETRACT)
     chain = plan.chain
     named = list(dict.fromkeys(choose_batch(chain, word).number for word in batches))
     gone = tuple(link for link in chain.at_head if link.number in named)
@@ -60,7 +61,7 @@ def plan_retract(
     left = tuple(link for link in chain.at_head if link.number not in named)
     _refuse_too_much(plan, gone, left)
     plan = replace(plan, retracted=gone)
-    tried = _tried(ledger, plan)
+    tried = tried_before(ledger, plan, _TRIED)
     if tried is not None:
         return tried
     start = _start(chain, left, exact=True)
@@ -76,7 +77,7 @@ def plan_correct(
     batch: Batch,
     *,
     accept_model_change: bool = False,
-) -> ActPlan:
+) -> Plan:
     """Plan a chain in which another batch had come in the place of one.
 
     Parameters
@@ -90,16 +91,16 @@ def plan_correct(
     ------
     OverlapRefused
         If rows of the batch are in the chain already, in another batch than the old one.
-    UnknownChain, UnknownLink, ActRefused, ModelRefused, LedgerCorrupt
+    UnknownChain, UnknownLink, AmendmentRefused, ModelRefused, LedgerCorrupt
         As in `plan_retract`.
     """
-    plan = replace(opened(ledger, declaration, Kind.CORRECT, batch.seconds), batch=batch)
+    plan = on_begun(ledger, declaration, Kind.CORRECT, batch)
     chain = plan.chain
     replaced = choose_batch(chain, old)
     known = chain.with_batch(batch.digest)
     if known is not None and (known is replaced or chain.taken_out(replaced) is known):
-        said = f"{batch.origin} counts already, in link {known.number}; nothing was done"
-        return replace(plan, noop=said)
+        noop = f"{batch.origin} counts already, in link {known.number}; nothing was done"
+        return replace(plan, noop=noop)
     if replaced not in chain.at_head:
         raise AmendmentRefused(
             f"The batch of {shown(replaced)} does not count any more",
@@ -111,18 +112,21 @@ def plan_correct(
     earlier, later = chain.at_head[:place], chain.at_head[place + 1 :]
     refuse_overlap(ledger, (*earlier, *later), batch)
     plan = replace(plan, retracted=(replaced,))
-    tried = _tried(ledger, plan)
+    tried = tried_before(ledger, plan, _TRIED)
     if tried is not None:
         return tried
     start = _start(chain, earlier, exact=False)
     return _with_fit(ledger, plan, start, (*earlier, *later), accept_model_change, place)
 
 
+_TRIED = "The same was tried"
+
+
 def _start(chain: Chain, wanted: Sequence[ChainLink], *, exact: bool) -> ChainLink | None:
     """Return the newest link that counts the first ones of what is wanted, as many as possible.
 
-    Its match must be trusted, unless it counts all of them and `exact` says that its belief is then taken
-    as it is. None: genesis.
+    Its match must be trusted, unless it counts all of them and `exact` asks for its belief as it is. None:
+    genesis.
     """
     best, most = imported_link(chain), 0
     numbers = [link.number for link in wanted]
@@ -136,52 +140,22 @@ def _start(chain: Chain, wanted: Sequence[ChainLink], *, exact: bool) -> ChainLi
 
 def _with_fit(
     ledger: Ledger,
-    plan: ActPlan,
+    plan: Plan,
     start: ChainLink | None,
     left: Sequence[ChainLink],
     accept_model_change: bool,
     place: int | None = None,
-) -> ActPlan:
+) -> Plan:
     """Read what will be fitted: the batches that the start has not seen, the new one at its place."""
     _refuse_pooling(plan, start)
     with plan.phases(FETCH):
-        return _read(ledger, plan, start, left, accept_model_change, place)
+        _, head = read_head(ledger, plan, accept_model_change=accept_model_change)
+        seen = len(plan.chain.counted(start))
+        origin = Origin(start, tuple(left[seen:]))
+        return with_fit(ledger, plan, origin, head, None if place is None else place - seen)
 
 
-def _read(
-    ledger: Ledger,
-    plan: ActPlan,
-    start: ChainLink | None,
-    left: Sequence[ChainLink],
-    accept_model_change: bool,
-    place: int | None,
-) -> ActPlan:
-    """Read it."""
-    chain, declaration = plan.chain, plan.declaration
-    record, head = read_belief(ledger, plan.head_link)
-    if not accept_model_change:
-        refuse_model_change(declaration, record, chain)
-    seen = chain.counted(start)
-    origin = Origin(start, tuple(left[len(seen) :]))
-    batches = list(read_batches(ledger, declaration, origin.links))
-    own = None if place is None else place - len(seen)
-    if own is not None and plan.batch is not None:
-        batches.insert(own, plan.batch)
-    fitted = in_context(ledger, declaration, seen, batches)
-    batch = None if own is None else fitted[own]
-    return replace(
-        plan,
-        origin=origin,
-        prior=belief_of(ledger, start),
-        head=head,
-        batch=batch,
-        batches=fitted,
-        behind=segments_behind(ledger, declaration, chain, start),
-        seed=derive_seed(head.matched.digest, batch.digest if batch else plan.kind, declaration.model_digest),
-    )
-
-
-def _refuse_pooling(plan: ActPlan, start: ChainLink | None) -> None:
+def _refuse_pooling(plan: Plan, start: ChainLink | None) -> None:
     """Refuse to fit batches together that the policy lets count for less, one after the other."""
     policy, name = plan.declaration.policy, plan.declaration.name
     if not policy.forget and not policy.robust:
@@ -195,7 +169,7 @@ def _refuse_pooling(plan: ActPlan, start: ChainLink | None) -> None:
     )
 
 
-def _refuse_too_much(plan: ActPlan, gone: Sequence[ChainLink], left: Sequence[ChainLink]) -> None:
+def _refuse_too_much(plan: Plan, gone: Sequence[ChainLink], left: Sequence[ChainLink]) -> None:
     """Refuse to leave nothing, and to take out more than a version's tag can name."""
     name = plan.declaration.name
     if not left and imported_link(plan.chain) is None:
@@ -214,27 +188,8 @@ def _refuse_too_much(plan: ActPlan, gone: Sequence[ChainLink], left: Sequence[Ch
         )
 
 
-def _tried(ledger: Ledger, plan: ActPlan) -> ActPlan | None:
-    """Return a plan with nothing to do where the same act of this code failed the gate on this very head."""
-
-    def same(version: Version) -> bool:
-        gone = {link.version.record for link in plan.retracted}
-        batch = plan.batch.digest if plan.batch else ""
-        at_head = version.previous == plan.head_link.version.record
-        return (
-            at_head and version.kind == plan.kind and (set(version.retracted), version.batch) == (gone, batch)
-        )
-
-    here = [version for version in plan.chain.quarantined if same(version)]
-    found = quarantined_with(ledger, plan.declaration, here)
-    if found is None:
-        return None
-    said = f"The same was tried on this head before and {quarantined_as(found)}"
-    return replace(plan, noop=said, quarantined=True)
-
-
 def _not_counted(chain: Chain, links: Sequence[ChainLink]) -> str:
-    """Say why links do not count."""
+    """State why links do not count."""
     parts = []
     for link in links:
         taker = chain.taken_out(link)

@@ -9,10 +9,10 @@ from lindley.ledger.protocol import Ledger
 from lindley.ledger.record import Kind
 from lindley.ledger.references import choose_link
 from lindley.model.declaration import Declaration
-from lindley.operations.amendment import ActPlan, opened
+from lindley.operations.plan import Plan, on_begun
 
 
-def plan_rollback(ledger: Ledger, declaration: Declaration, link: str) -> ActPlan:
+def plan_rollback(ledger: Ledger, declaration: Declaration, link: str) -> Plan:
     """Plan to go back to the belief of an earlier link; what came after it does not count any more.
 
     Parameters
@@ -25,9 +25,9 @@ def plan_rollback(ledger: Ledger, declaration: Declaration, link: str) -> ActPla
     UnknownChain, UnknownLink
         If there is no such chain or link.
     """
-    plan = opened(ledger, declaration, Kind.ROLLBACK)
-    target, head = choose_link(plan.chain, link), plan.head_link
+    plan = on_begun(ledger, declaration, Kind.ROLLBACK)
+    target, head = choose_link(plan.chain, link), plan.chain.links[-1]
     if maker_of(plan.chain, target) is maker_of(plan.chain, head):
-        said = "is the head" if target is head else f"has the belief of the head, link {head.number}"
-        return replace(plan, noop=f"Link {target.number} {said}; nothing was done")
+        same = "is the head" if target is head else f"has the belief of the head, link {head.number}"
+        return replace(plan, noop=f"Link {target.number} {same}; nothing was done")
     return replace(plan, target=target)

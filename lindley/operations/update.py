@@ -1,109 +1,21 @@
-"""Planning an update: what the head is, whether the batch is new to it, what prior it meets."""
+"""Planning an update: what the head is, whether the batch is new to it, which prior it meets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from lindley.batch.batch import Batch
 from lindley.errors import ModelRefused
-from lindley.inference.diagnostics import Thresholds
-from lindley.inference.inputs import Segment
-from lindley.inference.sampling import FitSettings
-from lindley.ledger.chain import Chain, ChainLink, Version
-from lindley.ledger.lineage import (
-    Origin,
-    batches_of,
-    belief_of,
-    in_context,
-    segments_behind,
-    settled,
-    starting_point,
-)
+from lindley.ledger.lineage import starting_point
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import read_belief, read_chain, record_of
-from lindley.ledger.record import canonical, digest, genesis_record, parse
-from lindley.ledger.writing import complete
+from lindley.ledger.reading import read_chain
+from lindley.ledger.record import Kind, parse
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.operations.overlap import DROP, REFUSE, refuse_overlap, without_overlap
-from lindley.prior.belief import Belief
-from lindley.seeds import derive_seed
+from lindley.operations.plan import Plan, fresh_chain, on_chain, read_head, tried_before, with_fit
 from lindley.timing import BUILD, FETCH, Phases
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be fitted on which head.
-
-    Parameters
-    ----------
-    genesis
-        Bytes of the chain's genesis record; proposed ones when the chain is `fresh`.
-    chain
-        The chain as it was read; None when it is `fresh`.
-    origin
-        What the fit starts from, and the links whose batches are fitted again with the new one.
-    prior
-        The belief that the fit starts from; None at genesis.
-    before
-        The belief of the head; None before the first link.
-    replayed
-        The batches of the links that are fitted again, oldest first.
-    behind
-        How the prior came about, newest first, and the same as something that can be fitted.
-    constants
-        Frozen constants of preprocessing.
-    carried
-        Names of the carried variables.
-    seed
-        Derived from the prior's, the batch's and the model's digests.
-    noop
-        Why nothing needs to be done; None when there is something to do.
-    quarantined
-        Whether the batch was fitted on this very head, with this code, before and failed the gate.
-    phases
-        Seconds by phase since the batch was read.
-    """
-
-    declaration: Declaration
-    batch: Batch
-    genesis: bytes
-    fresh: bool
-    carried: tuple[str, ...]
-    seed: int
-    settings: FitSettings
-    thresholds: Thresholds
-    chain: Chain | None = None
-    origin: Origin = field(default_factory=lambda: Origin(None, ()))
-    prior: Belief | None = None
-    before: Belief | None = None
-    replayed: tuple[Batch, ...] = ()
-    behind: tuple[tuple[Origin, Segment], ...] = ()
-    constants: dict[str, float] = field(default_factory=dict)
-    noop: str | None = None
-    quarantined: bool = False
-    phases: Phases = field(default_factory=Phases, compare=False)
-
-    @property
-    def head(self) -> ChainLink | None:
-        """The head it succeeds; None before the first link."""
-        return self.chain.head if self.chain else None
-
-    def settled(self, undone: int) -> Origin:
-        """Return what the fit started from in the end, after so many of `behind` were fitted again."""
-        return settled(self.origin, (made for made, _ in self.behind[:undone]))
-
-    @property
-    def previous(self) -> str:
-        """Record digest of the head, or of the genesis record."""
-        return self.head.version.record if self.head else digest(self.genesis)
-
-    @property
-    def link(self) -> int:
-        """Number that the new link will have if it wins."""
-        return self.head.number + 1 if self.head else 1
 
 
 def plan_update(
@@ -111,8 +23,6 @@ def plan_update(
     declaration: Declaration,
     batch: Batch,
     *,
-    settings: FitSettings | None = None,
-    thresholds: Thresholds | None = None,
     accept_model_change: bool = False,
     on_overlap: str = REFUSE,
 ) -> Plan:
@@ -120,6 +30,8 @@ def plan_update(
 
     Parameters
     ----------
+    accept_model_change
+        Go on although the model's code is not the head's.
     on_overlap
         What becomes of a batch with rows whose key is counted already: ``refuse``, or ``drop`` these rows.
 
@@ -137,154 +49,55 @@ def plan_update(
         genesis = ledger.genesis(declaration.name)
     if genesis is None:
         with phases(BUILD):
-            return replace(_first_plan(declaration, batch, settings, thresholds), phases=phases)
+            return _first(declaration, batch, phases)
     with phases(FETCH):
-        chain = read_chain(ledger, declaration.name, genesis)
-        complete(ledger, declaration.name, chain)
+        found = read_chain(ledger, declaration.name, genesis), genesis
+        plan = replace(on_chain(ledger, declaration, Kind.UPDATE, found), batch=batch, phases=phases)
+        plan = _without_known(ledger, plan, batch, on_overlap)
+        if plan.noop is not None:
+            return plan
         root = parse(genesis)
-        plan = Plan(
-            declaration=declaration,
-            batch=batch,
-            genesis=genesis,
-            fresh=False,
-            carried=tuple(root["model"]["carried"]),
-            seed=0,
-            settings=settings or FitSettings.of(declaration.policy),
-            thresholds=thresholds or Thresholds(),
-            chain=chain,
-            constants=dict(root["model"]["constants"]),
-        )
-        done = _already(ledger, plan, chain)
-        if done is not None:
-            return done
-        if on_overlap == DROP:
-            left = without_overlap(ledger, chain.at_head, batch)
-            if left is None:
-                return replace(plan, noop=_nothing_left(batch))
-            plan = replace(plan, batch=left)
-            # What is left may have come before, with other rows beside it.
-            done = _already(ledger, plan, chain)
-            if done is not None:
-                return done
-        else:
-            refuse_overlap(ledger, chain.at_head, batch)
         _refuse_other_preparation(declaration, root)
-        if chain.head is None:
+        if plan.chain.head is None:
             _refuse_other_carried(plan, root)
-        model_of_head, start = root, digest(genesis)
-        if chain.head is not None:
-            model_of_head, before = read_belief(ledger, chain.head)
-            start = before.matched.digest
-            plan = replace(plan, before=before)
-        if not accept_model_change:
-            refuse_model_change(declaration, model_of_head, chain)
-        plan = _with_origin(ledger, plan, chain)
-    seed = derive_seed(start, plan.batch.digest, declaration.model_digest)
-    return replace(plan, seed=seed, phases=phases)
+        _, head = read_head(ledger, plan, accept_model_change=accept_model_change)
+        return with_fit(ledger, plan, starting_point(plan.chain, declaration.policy.window), head)
 
 
-def _with_origin(ledger: Ledger, plan: Plan, chain: Chain) -> Plan:
-    """Decide what the fit starts from, and read it."""
-    declaration = plan.declaration
-    origin = starting_point(chain, declaration.policy.window)
-    prior = plan.before if origin.prior == chain.head else belief_of(ledger, origin.prior)
-    return replace(
-        plan,
-        batch=in_context(ledger, declaration, chain.at_head, [plan.batch])[0],
-        origin=origin,
-        prior=prior,
-        replayed=batches_of(ledger, declaration, chain, origin),
-        behind=segments_behind(ledger, declaration, chain, origin.prior),
-    )
-
-
-def _nothing_left(batch: Batch) -> str:
-    return f"All {batch.rows} row keys of {batch.origin} are counted already; nothing was done"
-
-
-def _first_plan(
-    declaration: Declaration, batch: Batch, settings: FitSettings | None, thresholds: Thresholds | None
-) -> Plan:
+def _first(declaration: Declaration, batch: Batch, phases: Phases) -> Plan:
     """Plan the first link of a chain that does not exist yet."""
-    frame = batch.frame()
-    constants = declaration.frozen_constants(frame)
-    carried = graph.carried_variables(declaration, frame, constants)
-    genesis = canonical(genesis_record(declaration.name, genesis_model(declaration, carried, constants)))
     if declaration.context:
         batch = replace(batch, context=batch.table.slice(0, 0))
-    return Plan(
-        declaration=declaration,
-        batch=batch,
-        genesis=genesis,
-        fresh=True,
-        carried=carried,
-        constants=constants,
-        seed=derive_seed(digest(genesis), batch.digest, declaration.model_digest),
-        settings=settings or FitSettings.of(declaration.policy),
-        thresholds=thresholds or Thresholds(),
-    )
+    plan = fresh_chain(declaration, Kind.UPDATE, batch.frame(), phases, batch)
+    return replace(plan, batches=(batch,))
 
 
-def genesis_model(
-    declaration: Declaration, carried: tuple[str, ...], constants: dict[str, float]
-) -> dict[str, Any]:
-    """Return what the genesis record says of the model."""
-    return {
-        "digest": declaration.model_digest,
-        "carried": list(carried),
-        "carry": dict(declaration.carry),
-        "observed": list(declaration.observed),
-        "row_key": list(declaration.row_key),
-        "constants": constants,
-        "context": declaration.context,
-    }
+def _without_known(ledger: Ledger, plan: Plan, batch: Batch, on_overlap: str) -> Plan:
+    """Return a plan with the rows that are new to the chain; with nothing to do where there are none."""
+    done = _already(ledger, plan, batch)
+    if done is not None:
+        return done
+    if on_overlap != DROP:
+        refuse_overlap(ledger, plan.chain.at_head, batch)
+        return plan
+    left = without_overlap(ledger, plan.chain.at_head, batch)
+    if left is None:
+        nothing = f"All {batch.rows} row keys of {batch.origin} are counted already; nothing was done"
+        return replace(plan, noop=nothing)
+    # What is left may have come before, with other rows beside it.
+    return _already(ledger, plan, left) or replace(plan, batch=left)
 
 
-def _already(ledger: Ledger, plan: Plan, chain: Chain) -> Plan | None:
+def _already(ledger: Ledger, plan: Plan, batch: Batch) -> Plan | None:
     """Return a plan with nothing to do when the batch was seen before; None when it is new."""
-    counted = chain.with_batch(plan.batch.digest)
+    counted = plan.chain.with_batch(batch.digest)
     if counted is not None:
-        return replace(
-            plan,
-            noop=f"{plan.batch.origin} is already in {plan.declaration.name} as link {counted.number} "
-            f"(batch {plan.batch.digest[:12]}); nothing was done",
+        noop = (
+            f"{batch.origin} is already in {plan.declaration.name} as link {counted.number} "
+            f"(batch {batch.digest[:12]}); nothing was done"
         )
-    here = [
-        version
-        for version in chain.quarantined
-        if version.batch == plan.batch.digest and version.previous == plan.previous
-    ]
-    tried = quarantined_with(ledger, plan.declaration, here)
-    if tried is None:
-        return None
-    said = f"{plan.batch.origin} was fitted on this head before and {quarantined_as(tried)}"
-    return replace(plan, noop=said, quarantined=True)
-
-
-def quarantined_with(ledger: Ledger, declaration: Declaration, versions: Sequence[Version]) -> Version | None:
-    """Return the first of some quarantined versions that was fitted with the code of a declaration.
-
-    A model that was mended since is another one: its fit may pass.
-
-    Raises
-    ------
-    LedgerCorrupt
-        If a version's record is not the one that was registered.
-    """
-    for version in versions:
-        record = record_of(ledger, version.run_id, version.record, f"version {version.number}")
-        if record["model"]["digest"] == declaration.model_digest:
-            return version
-    return None
-
-
-def quarantined_as(version: Version) -> str:
-    """Say where a fit is that failed the gate, why it failed, and what can be done."""
-    reasons = "; ".join(version.reasons) or "its fit failed the gate"
-    return (
-        f"is quarantined as version {version.number}: {reasons.rstrip('.')}. To do: mend the model and pass "
-        "--accept-model-change, or try again when another batch has moved the head"
-    )
+        return replace(plan, batch=batch, noop=noop)
+    return tried_before(ledger, replace(plan, batch=batch), f"{batch.origin} was fitted")
 
 
 def _refuse_other_preparation(declaration: Declaration, root: dict[str, Any]) -> None:
@@ -309,7 +122,8 @@ def _refuse_other_carried(plan: Plan, root: dict[str, Any]) -> None:
     declaration = plan.declaration
     if root["model"]["digest"] == declaration.model_digest:
         return
-    found = graph.carried_variables(declaration, plan.batch.frame(), plan.constants)
+    frame = plan.batch.frame() if plan.batch else None
+    found = graph.carried_variables(declaration, frame, plan.constants)
     if set(found) == set(plan.carried):
         return
     name = declaration.name
@@ -319,17 +133,4 @@ def _refuse_other_carried(plan: Plan, root: dict[str, Any]) -> None:
         found=f"carried {', '.join(found)}",
         todo="save the model file under another name, give its declaration that name, and update that chain "
         "with the same file (it is in the store); or keep the variables of genesis",
-    )
-
-
-def refuse_model_change(declaration: Declaration, record: dict[str, Any], chain: Chain) -> None:
-    """Refuse a model whose code is not the head's, unless someone said that it is meant."""
-    if record["model"]["digest"] == declaration.model_digest:
-        return
-    where = f"link {chain.head.number}" if chain.head else "the chain's genesis"
-    raise ModelRefused(
-        f"The code of the model {declaration.name} changed since {where}",
-        expected=f"model digest {record['model']['digest'][:12]}",
-        found=declaration.model_digest[:12],
-        todo="undo the change, or pass --accept-model-change: the new code is then recorded with the link",
     )

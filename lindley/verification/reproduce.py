@@ -22,15 +22,14 @@ from lindley.inference.sampling import CHANGED, FitSettings, Progress
 from lindley.ledger import artifact_names
 from lindley.ledger.bundle import libraries
 from lindley.ledger.chain import Chain, ChainLink, Version
-from lindley.ledger.lineage import Origin, is_copy, maker_of, read_batches, settled
+from lindley.ledger.lineage import Origin, is_copy, maker_of, read_batches
 from lindley.ledger.netcdf import draws_digest, read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import downloaded, fetch_listed, find_chain, read_record
 from lindley.ledger.record import Kind, require_digest
 from lindley.model.declaration import BRANCH_MARK, Declaration, load_file
-from lindley.operations.amendment import fit_act
-from lindley.operations.plan import Outcome, fit_plan
-from lindley.operations.rebase import fit_rebase, plan_rebase
+from lindley.operations.plan import Outcome, Plan, fit_plan
+from lindley.operations.rebase import plan_rebase
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.update import plan_update
 from lindley.verification.agreement import disagreements
@@ -161,8 +160,9 @@ def _reproduce(
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             declaration = _stored_declaration(ledger, name, link, record, Path(scratch))
             view = cast("Ledger", _Before(ledger, name, chain, link))
-            again = {str(Kind.UPDATE): _update, str(Kind.REBASE): _rebase}.get(link.version.kind, _amendment)
-            outcome, origin = again(view, declaration, link, record, progress)
+            plan = _planned(view, declaration, link, record)
+            outcome = cast("Outcome", fit_plan(plan, progress=progress))
+        origin = plan.settled(outcome.info.fit.undone)
         result, detail = _compare(ledger, link, record, outcome, origin, bitwise)
     except LindleyError as error:
         return Reproduced(number, version, Result.NOT_REPRODUCIBLE, str(error), failed=True)
@@ -226,66 +226,30 @@ def _stored_declaration(
     return declaration
 
 
-def _update(
-    view: Ledger, declaration: Declaration, link: ChainLink, record: dict[str, Any], progress: Progress | None
-) -> tuple[Outcome, Origin]:
-    """Plan and fit an update as it was planned and fitted then."""
-    plan = plan_update(
-        view,
-        declaration,
-        read_batches(view, declaration, [link])[0],
-        settings=_settings(record),
-        thresholds=_thresholds(record),
-        accept_model_change=True,
-    )
-    _require_plan(link, record, plan.noop, plan.previous)
-    outcome = fit_plan(plan, progress=progress)
-    return outcome, plan.settled(outcome.info.fit.undone)
-
-
-def _rebase(
-    view: Ledger, declaration: Declaration, link: ChainLink, record: dict[str, Any], progress: Progress | None
-) -> tuple[Outcome, Origin]:
-    """Plan and fit a pooled refit as it was planned and fitted then."""
-    plan = plan_rebase(
-        view,
-        declaration,
-        settings=_settings(record),
-        thresholds=_thresholds(record),
-        accept_model_change=True,
-    )
-    _require_plan(link, record, None, plan.head_link.version.record)
-    return fit_rebase(plan, progress=progress), plan.origin
-
-
-def _amendment(
-    view: Ledger, declaration: Declaration, link: ChainLink, record: dict[str, Any], progress: Progress | None
-) -> tuple[Outcome, Origin]:
-    """Plan and fit a retraction or correction as it was planned and fitted then."""
-    chain = find_chain(view, declaration.name)
-    links = [chain.link_of(taken) for taken in record["retracted"]]
-    gone = [str(taken.number) for taken in links if taken is not None]
-    if link.version.kind == Kind.RETRACT:
-        plan = plan_retract(view, declaration, gone, accept_model_change=True)
-    else:
+def _planned(view: Ledger, declaration: Declaration, link: ChainLink, record: dict[str, Any]) -> Plan:
+    """Plan a link as it was planned then."""
+    kind, settings, thresholds = link.version.kind, _settings(record), _thresholds(record)
+    if kind == Kind.REBASE:
+        plan = plan_rebase(view, declaration, accept_model_change=True)
+    elif kind == Kind.UPDATE:
         batch = read_batches(view, declaration, [link])[0]
-        plan = plan_correct(view, declaration, gone[0], batch, accept_model_change=True)
-    _require_plan(link, record, plan.noop, plan.head_link.version.record)
-    plan = replace(plan, settings=_settings(record), thresholds=_thresholds(record))
-    outcome = fit_act(plan, progress=progress)
-    if outcome is None:
+        plan = plan_update(view, declaration, batch, accept_model_change=True)
+    else:
+        chain = find_chain(view, declaration.name)
+        links = [chain.link_of(taken) for taken in record["retracted"]]
+        gone = [str(taken.number) for taken in links if taken is not None]
+        if kind == Kind.RETRACT:
+            plan = plan_retract(view, declaration, gone, accept_model_change=True)
+        else:
+            batch = read_batches(view, declaration, [link])[0]
+            plan = plan_correct(view, declaration, gone[0], batch, accept_model_change=True)
+    if plan.noop is not None or plan.previous != record["previous"] or plan.target is not None:
         raise _corrupt(
-            f"Link {link.number} cannot be planned again", "a fit", "the belief of an earlier link"
+            f"Link {link.number} cannot be planned again",
+            record["previous"],
+            plan.noop or f"head {plan.previous[:12]}",
         )
-    return outcome, settled(plan.origin, (made for made, _ in plan.behind[: outcome.info.fit.undone]))
-
-
-def _require_plan(link: ChainLink, record: dict[str, Any], noop: str | None, previous: str) -> None:
-    """Refuse a plan that is not the link's."""
-    if noop is not None or previous != record["previous"]:
-        raise _corrupt(
-            f"Link {link.number} cannot be planned again", record["previous"], noop or f"head {previous[:12]}"
-        )
+    return replace(plan, settings=settings, thresholds=thresholds)
 
 
 def _settings(record: dict[str, Any]) -> FitSettings:
@@ -317,14 +281,14 @@ def _compare(
 ) -> tuple[Result, str]:
     """Compare a fit with the recorded one."""
     held = _recorded_trace(ledger, link, record)
-    same_draws = draws_digest(outcome.trace) == record["posterior"]["draws"]
+    same_draws = draws_digest(outcome.info.trace) == record["posterior"]["draws"]
     others = {name for name, version in libraries().items() if record["libraries"].get(name) != version}
     if same_draws:
         wrong = list(_other_results(record, outcome, origin)) if not others else []
         if wrong:
             return Result.DIFFERS, "the same draws, but another " + ", ".join(wrong)
         return Result.IDENTICAL, ""
-    wrong = disagreements(held, outcome.trace)
+    wrong = disagreements(held, outcome.info.trace)
     if wrong:
         return Result.DIFFERS, "; ".join(wrong[:5])
     if not others and bitwise:

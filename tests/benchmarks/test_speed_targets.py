@@ -151,11 +151,11 @@ def test_chains_are_copied_before_the_links_around_each_mark(
 ) -> None:
     """Each copy holds the links up to its mark; the chain goes on without it."""
 
-    def update(workspace, chain, path, *_, **__):
-        workspace.root.joinpath(path.name).touch()
+    def update(_steps, workspace, _chain, file):
+        workspace.root.joinpath(Path(file).name).touch()
         return SimpleNamespace(status="accepted")
 
-    monkeypatch.setattr(scenarios, "update_directly", update)
+    monkeypatch.setattr(scenarios, "update", update)
     bench = scenarios.Bench(tmp_path, tmp_path, True, print, print)
     stages = list(scenarios._grown(bench, (10, 20), 3, [Path(f"{i:02d}") for i in range(1, 30)]))
     assert [(stage.mark, stage.first) for stage in stages] == [(10, 8), (20, 18)]

@@ -34,7 +34,7 @@ from lindley.ledger.netcdf import read_matched_prior, read_trace
 from lindley.ledger.signing import generate
 from lindley.model.declaration import Declaration
 from lindley.names import KEY_VARIABLE
-from lindley.operations.rebase import audit_table
+from lindley.operations.audit import audit_table
 from lindley.report.note import NotedLink, link_note
 from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace

@@ -19,12 +19,14 @@ import mlflow.store.model_registry.sqlalchemy_store
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 from flows.sequences.files import waiting
-from flows.sequences.update import Steps, update_one
+from flows.sequences.steps import Steps
+from flows.sequences.update import update_one
 from lindley import failpoints
 from lindley.batch.batch import read_batch
 from lindley.errors import BatchRefused, LedgerUnavailable, LindleyError
 from lindley.ledger.mlflow.store import MlflowLedger
-from lindley.operations.plan import Outcome, Plan, RunContext, log_link, plan_update, register_link
+from lindley.ledger.writing import register_link
+from lindley.operations.plan import Outcome, Plan, log_plan
 from lindley.operations.plots import draw_missing
 from lindley.workspace import Workspace
 from tests.support import fakes
@@ -198,9 +200,9 @@ def _steps(place: Place, work: Work, done: Done) -> Steps:
     return Steps(
         open_ledger=lambda _: place.ledger(),
         read=read_batch,
-        plan=lambda ledger, declaration, batch, *_: plan_update(ledger, declaration, batch),
+        plan=lambda planner, *given, **options: planner(*given, **options),
         fit=fit,
-        log=lambda ledger, plan, outcome: log_link(ledger, plan, outcome, context=RunContext()),
+        log=log_plan,
         register=register_link,
         draw=draw_missing,
         publish=lambda *_: None,

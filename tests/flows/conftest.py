@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from flows import environment
-from flows.sequences.update import Steps
+from flows.sequences.steps import Steps
 from lindley.batch.batch import read_batch
-from lindley.operations import plan as pipeline
-from lindley.operations.plan import Outcome, Plan
+from lindley.ledger.writing import register_link
+from lindley.operations.plan import log_plan
 from lindley.operations.plots import draw_missing
 from lindley.workspace import Workspace
 from tests.support import fakes
+from tests.support.fakes import Fits
 
 # Prefect reads its environment when it is imported, which some test module does first.
 os.environ.update(environment.ALWAYS)
@@ -52,27 +52,6 @@ def land(workspace: Workspace) -> Callable[..., Path]:
     return put
 
 
-@dataclass
-class Fits:
-    """Stands for `fit_plan`: counts the fits, and fails them on request."""
-
-    passed: bool = True
-    error: Exception | None = None
-    during: Callable[[], object] = lambda: None
-    plans: list[Plan] = field(default_factory=list)
-
-    def __call__(self, plan: Plan, *, progress: Callable[[int, int], None] | None = None) -> Outcome:
-        self.plans.append(plan)
-        if self.error is not None:
-            raise self.error
-        if progress is not None:
-            progress(500, 1000)
-            progress(1000, 1000)
-        outcome = fakes.fit(plan, passed=self.passed)
-        self.during()
-        return outcome
-
-
 @pytest.fixture
 def fits(monkeypatch: pytest.MonkeyPatch) -> Fits:
     made = Fits()
@@ -95,7 +74,7 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture
 def said() -> list[str]:
-    """What steps said."""
+    """Sentences that the steps reported."""
     return []
 
 
@@ -107,22 +86,20 @@ def published() -> list[tuple]:
 
 @pytest.fixture
 def drawn() -> list[tuple[str, ...]]:
-    """Runs whose pictures were drawn, step by step."""
+    """Runs whose plots were drawn, step by step."""
     return []
 
 
 @pytest.fixture
 def steps(ledger, fits, said, published, drawn) -> Steps:
-    """The steps of an update with the real core, the ledger in memory and no sampler."""
+    """The steps of every sequence with the real core, the ledger in memory and no sampler."""
     return Steps(
         open_ledger=lambda _: ledger,
         read=read_batch,
-        plan=lambda at, what, batch, ok, overlap: pipeline.plan_update(
-            at, what, batch, accept_model_change=ok, on_overlap=overlap
-        ),
+        plan=lambda planner, *given, **options: planner(*given, **options),
         fit=fits,
-        log=lambda *link: pipeline.log_link(*link, context=pipeline.RunContext()),
-        register=pipeline.register_link,
+        log=log_plan,
+        register=register_link,
         draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
         publish=lambda *link: published.append(link),
         notify=said.append,

@@ -9,30 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
+from typer.testing import Result as Ran
 
 from flows import environment
 from flows.cli.__main__ import app
 from flows.cli.output import FAILURE, QUARANTINED, USER_ERROR
-from flows.sequences.amend import ActResult, ActSteps, act, correct_one
-from flows.sequences.update import MOST_RACES
+from flows.sequences.amend import correct, retract
+from flows.sequences.result import Result
+from flows.sequences.steps import MOST_RACES
 from lindley.batch.batch import read_batch
 from lindley.errors import AmendmentRefused, FitFailed, LostRace, NameRefused, OverlapRefused, UnknownChain
 from lindley.ledger.reading import find_chain
-from lindley.ledger.writing import RunContext, register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.amendment import log_act
-from lindley.operations.plots import draw_missing
-from lindley.operations.retract import plan_correct, plan_retract
 from tests.support import fakes
-from tests.support.acts import ActFits
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def act_fits() -> ActFits:
-    return ActFits()
 
 
 @pytest.fixture
@@ -44,32 +36,19 @@ def chain(workspace, ledger) -> Declaration:
     return declaration
 
 
-@pytest.fixture
-def steps(ledger, act_fits, said, drawn) -> ActSteps:
-    return ActSteps(
-        open_ledger=lambda _: ledger,
-        read=read_batch,
-        fit=act_fits,
-        log=lambda at, plan, outcome: log_act(at, plan, outcome, context=RunContext()),
-        register=register_link,
-        draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
-        notify=said.append,
-    )
-
-
 def counts(ledger, name: str = "coins") -> list[int]:
     return [link.number for link in find_chain(ledger, name).at_head]
 
 
-def retracting(steps, workspace, *batches: str) -> ActResult:
-    return act(steps, workspace, "coins", lambda at, what: plan_retract(at, what, batches))
+def retracting(steps, workspace, *batches: str) -> Result:
+    return retract(steps, workspace, "coins", list(batches))
 
 
 # -- the sequence -------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("chain")
-class TestActing:
+class TestAmending:
     def test_a_retraction_is_the_new_head(self, steps, workspace, ledger) -> None:
         result = retracting(steps, workspace, "2")
         assert (result.status, result.kind, result.link, result.version) == ("accepted", "retract", 5, 5)
@@ -87,7 +66,7 @@ class TestActing:
         assert "the belief is that of link 3" in result.message
 
     def test_a_lost_race_is_run_again_on_the_new_head(
-        self, steps, workspace, ledger, chain, act_fits, said
+        self, steps, workspace, ledger, chain, fits, said
     ) -> None:
         starts = iter([30, 40])
 
@@ -96,54 +75,52 @@ class TestActing:
             if start is not None:
                 fakes.append(ledger, chain, fakes.coins(chain, start))
 
-        act_fits.during = rival
+        fits.during = rival
         result = retracting(steps, workspace, "2")
         assert (result.status, result.link, result.fitted) == ("accepted", 7, 4)
         assert counts(ledger) == [1, 3, 4, 5, 6]
         assert len(said) == 2
 
-    def test_the_race_is_not_run_for_ever(self, steps, workspace, ledger, chain, act_fits) -> None:
+    def test_the_race_is_not_run_for_ever(self, steps, workspace, ledger, chain, fits) -> None:
         starts = iter(range(30, 300, 4))
-        act_fits.during = lambda: fakes.append(ledger, chain, fakes.coins(chain, next(starts)))
+        fits.during = lambda: fakes.append(ledger, chain, fakes.coins(chain, next(starts)))
         with pytest.raises(LostRace, match=f"{MOST_RACES} times"):
             retracting(steps, workspace, "2")
-        assert len(act_fits.plans) == MOST_RACES
+        assert len(fits.plans) == MOST_RACES
 
-    def test_two_that_do_the_same_do_it_once(self, steps, workspace, ledger, act_fits) -> None:
+    def test_two_that_do_the_same_do_it_once(self, steps, workspace, ledger, fits) -> None:
         def rival() -> None:
-            act_fits.during = lambda: None
-            retracting(steps, workspace, "2")
+            fits.during = lambda: None
+            # Another machine does not wait for the turn of this one.
+            retract.__wrapped__(steps, workspace, "coins", ["2"])
 
-        act_fits.during = rival
+        fits.during = rival
         result = retracting(steps, workspace, "2")
         assert (result.status, result.link) == ("unchanged", None)
         assert "taken out by link 5" in result.message
         assert len(ledger.versions("coins")) == 5
 
-    def test_a_fit_that_fails_the_gate_is_quarantined(self, steps, workspace, ledger, act_fits) -> None:
-        act_fits.passed = False
+    def test_a_fit_that_fails_the_gate_is_quarantined(self, steps, workspace, ledger, fits) -> None:
+        fits.passed = False
         result = retracting(steps, workspace, "2")
         assert (result.status, result.link, result.version, result.retracted) == ("quarantined", None, 5, ())
-        assert "quarantined as version 5 of coins and the head did not move: R-hat" in result.message
+        assert "quarantined as version 5 of coins, the head did not move: R-hat" in result.message
         assert retracting(steps, workspace, "2").status == "quarantined"
-        assert len(act_fits.plans) == 1
+        assert len(fits.plans) == 1
         assert counts(ledger) == [1, 2, 3, 4]
 
     def test_a_correction_archives_its_file(self, steps, workspace, ledger, tmp_path) -> None:
         path = tmp_path / "revised.csv"
         path.write_text("id,k,n\n5,9,10\n6,9,10\n")
 
-        def plan(at, what, batch):
-            return plan_correct(at, what, "2", batch)
-
-        result = correct_one(steps, workspace, "coins", path, plan)
+        result = correct(steps, workspace, "coins", "2", str(path))
         assert (result.status, result.retracted, result.fitted) == ("accepted", (2,), 3)
         assert "revised.csv counts in the place of link 2 (coins-005.csv), 3 batches" in result.message
         assert path.exists()
         assert result.stored is not None
         assert Path(result.stored).read_bytes() == path.read_bytes()
         assert counts(ledger) == [1, 5, 3, 4]
-        again = correct_one(steps, workspace, "coins", path, plan)
+        again = correct(steps, workspace, "coins", "2", str(path))
         assert (again.status, again.stored) == ("unchanged", result.stored)
 
     def test_a_correction_is_planned_by_what_read_its_batch(
@@ -157,11 +134,12 @@ class TestActing:
             fakes.declare(workspace.models, code="\nLATER = 1\n")
             return batch
 
-        def plan(at, what, batch):
+        def plan(planner, at, what, *given, **options):
             assert what.source_text == text
-            return plan_correct(at, what, "2", batch)
+            return planner(at, what, *given, **options)
 
-        result = correct_one(dataclasses.replace(steps, read=read), workspace, "coins", path, plan)
+        steps = dataclasses.replace(steps, read=read, plan=plan)
+        result = correct(steps, workspace, "coins", "2", str(path))
         assert (result.status, counts(ledger)) == ("accepted", [1, 5, 3, 4])
 
     def test_a_correction_that_is_refused_leaves_the_file(
@@ -170,7 +148,7 @@ class TestActing:
         path = land("revised.csv", 7).rename(tmp_path / "revised.csv")  # ids 7 to 10: of links 2 and 3
         before = len(ledger.runs)
         with pytest.raises(OverlapRefused):
-            correct_one(steps, workspace, "coins", path, lambda at, what, b: plan_correct(at, what, "2", b))
+            correct(steps, workspace, "coins", "2", str(path))
         assert path.exists()
         assert len(ledger.runs) == before
         assert not workspace.store.exists()
@@ -178,24 +156,23 @@ class TestActing:
     def test_a_correction_in_the_landing_folder_is_refused(self, steps, workspace, land, ledger) -> None:
         path = land("revised.csv", 5)
         with pytest.raises(NameRefused, match="data/corrections/coins"):
-            correct_one(steps, workspace, "coins", path, lambda at, what, b: plan_correct(at, what, "2", b))
+            correct(steps, workspace, "coins", "2", str(path))
         assert path.exists()
         assert counts(ledger) == [1, 2, 3, 4]
 
     def test_a_chain_that_does_not_exist_is_told(self, steps, workspace) -> None:
         with pytest.raises(UnknownChain):
-            act(steps, workspace, "dice", lambda at, what: plan_retract(at, what, ["1"]))
+            retract(steps, workspace, "dice", ["1"])
 
 
 # -- commands -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def command(monkeypatch, workspace, ledger, act_fits, fits) -> Callable[..., Result]:
+def command(monkeypatch, workspace, ledger, fits) -> Callable[..., Ran]:
     monkeypatch.setattr(environment, "prepare", lambda workspace, quiet=False: workspace)
-    for module in ("flows.direct", "lindley.ledger"):
+    for module in ("flows.direct", "lindley.ledger.backend"):
         monkeypatch.setattr(f"{module}.open_ledger", lambda _: ledger)
-    monkeypatch.setattr("flows.direct.fit_act", act_fits)
     monkeypatch.setattr("flows.direct.fit_plan", fits)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
@@ -259,7 +236,7 @@ class TestCommands:
         assert listed.count("no longer counted") == 3
         assert "no longer counted" in command("show", "coins@3").stdout
 
-    def test_wrong_input_is_one_paragraph(self, command, tmp_path, act_fits) -> None:
+    def test_wrong_input_is_one_paragraph(self, command, tmp_path, fits) -> None:
         for arguments in (
             ("retract", "coins", "9"),
             ("retract", "dice", "1"),
@@ -274,12 +251,12 @@ class TestCommands:
             assert "Traceback" not in result.output
             made = json.loads(command(*arguments, "--direct", "--json").stdout)
             assert made["error"]["todo"]
-        assert act_fits.plans == []
+        assert fits.plans == []
 
-    def test_exit_codes_of_fits(self, command, act_fits) -> None:
-        act_fits.error = FitFailed("It failed")
+    def test_exit_codes_of_fits(self, command, fits) -> None:
+        fits.error = FitFailed("It failed")
         assert command("retract", "coins", "2", "--direct").exit_code == FAILURE
-        act_fits.error, act_fits.passed = None, False
+        fits.error, fits.passed = None, False
         assert command("retract", "coins", "2", "--direct").exit_code == QUARANTINED
 
     def test_rows_that_count_are_left_out_on_request(self, command, land, ledger, workspace) -> None:
@@ -304,22 +281,20 @@ class TestCommands:
 
 
 @pytest.fixture
-def flow(prefect_server, monkeypatch, ledger, act_fits) -> Callable[..., Any]:
+def flow(prefect_server, monkeypatch, ledger, fits) -> Callable[..., Any]:
     from flows import amend
+    from flows.states import outcome_of
 
-    monkeypatch.setattr("flows.amend.open_ledger", lambda _: ledger)
-    monkeypatch.setattr("lindley.operations.amendment.fit_act", act_fits)
+    monkeypatch.setattr("flows.steps.open_ledger", lambda _: ledger)
 
     def run(name: str, *arguments: Any) -> Any:
         state = getattr(amend, name)(*arguments, return_state=True)
-        return state, amend.outcome_of_act(state)
+        return state, outcome_of(state)
 
     return run
 
 
-def test_flow_runs_are_named_and_end_as_what_they_came_to(
-    flow, workspace, ledger, chain, land, act_fits
-) -> None:
+def test_flow_runs_are_named_and_end_as_what_they_came_to(flow, workspace, ledger, chain, land, fits) -> None:
     from prefect.client.orchestration import get_client
 
     def name(state: Any) -> str:
@@ -345,7 +320,7 @@ def test_flow_runs_are_named_and_end_as_what_they_came_to(
     assert (result.status, name(state)) == ("accepted", "rollback coins: 1")
     state, result = flow("branch", "coins", "head", "b")
     assert (result.status, result.chain) == ("accepted", "coins--b")
-    act_fits.passed = False
+    fits.passed = False
     fakes.append(ledger, chain, fakes.coins(chain, 30))
     fakes.append(ledger, chain, fakes.coins(chain, 40))
     state, result = flow("retract", "coins", ["coins-030.csv"])
@@ -355,17 +330,17 @@ def test_flow_runs_are_named_and_end_as_what_they_came_to(
     assert isinstance(error, AmendmentRefused)
 
 
-def test_acts_are_deployed_with_their_parameters() -> None:
+def test_amendments_are_deployed_with_their_parameters() -> None:
     import flows.amend
 
     document = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
     for name in ("retract", "correct", "rollback"):
         assert document.count(f"- name: {name}\n") == document.count(f"entrypoint: flows.amend.{name}\n") == 1
-        assert getattr(flows.acts, name).name == name
+        assert getattr(flows.amend, name).name == name
 
 
 @pytest.mark.usefixtures("chain")
-def test_acts_and_corrections_are_drawn_at_their_end(steps, workspace, ledger, land, drawn, tmp_path) -> None:
+def test_amendments_are_drawn_at_their_end(steps, workspace, ledger, land, drawn, tmp_path) -> None:
     head = ledger.versions("coins")[3].run_id
     result = retracting(steps, workspace, "2")
     assert [set(runs) for runs in drawn] == [{result.run_id, head}]
@@ -374,12 +349,9 @@ def test_acts_and_corrections_are_drawn_at_their_end(steps, workspace, ledger, l
     def draw(_: object, runs: dict[str, str]) -> None:
         stored_before_drawing.append((len(list(workspace.store.glob("coins/*"))), list(runs)))
 
-    def plan(at, what, batch):
-        return plan_correct(at, what, "3", batch)
-
     changed = tmp_path / "new.csv"
     changed.write_text("id,k,n\n9,4,10\n10,4,10\n")
-    corrected = correct_one(dataclasses.replace(steps, draw=draw), workspace, "coins", changed, plan)
+    corrected = correct(dataclasses.replace(steps, draw=draw), workspace, "coins", "3", str(changed))
     assert corrected.stored is not None
     assert stored_before_drawing == [(1, [corrected.run_id, result.run_id])]
     assert retracting(steps, workspace, "2").status == "unchanged"

@@ -41,9 +41,9 @@ def test_a_replacement_that_is_a_duplicate_batch_stays(steps, workspace, land):
     update_one(steps, workspace, "coins", land("a.csv", 1))
     path = land("today.csv", 1)
 
-    def plan(*what):
+    def plan(*what, **options):
         land("new.csv", 5).replace(path)
-        return steps.plan(*what)
+        return steps.plan(*what, **options)
 
     assert update_one(replace(steps, plan=plan), workspace, "coins", path).status == "unchanged"
     assert "5,3,10" in path.read_text()
@@ -64,9 +64,9 @@ def test_the_file_that_replaced_a_refused_one_is_not_refused_with_it(steps, work
     update_one(steps, workspace, "coins", land("a.csv", 1))
     path = land("today.csv", 3)
 
-    def plan(*what):
+    def plan(*what, **options):
         land("new.csv", 5).replace(path)
-        return steps.plan(*what)
+        return steps.plan(*what, **options)
 
     result = update_one(replace(steps, plan=plan), workspace, "coins", path)
     assert (result.status, "another file than the one that was refused" in result.message) == (

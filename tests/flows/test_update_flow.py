@@ -12,19 +12,19 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
-from flows.sequences.result import UpdateResult
+from flows.sequences.result import Result
+from flows.states import outcome_of
 from flows.sweep import sweep
-from flows.update import outcome_of, update, update_batch
+from flows.update import update, update_batch
 from lindley.errors import BatchRefused, FitFailed, LedgerUnavailable, LindleyError, UnknownChain
+from lindley.ledger import writing
 from lindley.ledger.history import history
-from lindley.operations import plan as pipeline
 from tasks import options
 from tasks.batch import read_batch
-from tasks.link import log_link, register_link
+from tasks.link import fit, log_link, plan, register_link
 from tasks.plots import draw_plots
 from tasks.progress import watched
 from tasks.publish import publish
-from tasks.update import fit_update, plan_update
 from tests.support import fakes
 from tests.support.flow_runs import artifacts
 
@@ -33,12 +33,12 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @pytest.fixture(autouse=True)
 def in_memory(monkeypatch: pytest.MonkeyPatch, ledger, fits, workspace) -> None:
-    monkeypatch.setattr("flows.update.open_ledger", lambda _: ledger)
-    for task in (plan_update, fit_update, log_link, register_link, draw_plots):
+    monkeypatch.setattr("flows.steps.open_ledger", lambda _: ledger)
+    for task in (plan, fit, log_link, register_link, draw_plots):
         monkeypatch.setattr(task, "retry_delay_seconds", 0)
 
 
-def run(chain: str, file: str, **options: Any) -> tuple[State[Any], UpdateResult | LindleyError]:
+def run(chain: str, file: str, **options: Any) -> tuple[State[Any], Result | LindleyError]:
     state = update(chain, file, return_state=True, **options)
     return state, outcome_of(state)
 
@@ -61,7 +61,7 @@ def test_a_file_becomes_a_link_in_a_run_that_names_both(ledger, land):
     state, result = run("coins", "a.csv")
     assert state.is_completed()
     assert state.message == "a.csv is link 1 of coins (version 1)"
-    assert isinstance(result, UpdateResult)
+    assert isinstance(result, Result)
     assert flow_run(state).name == "coins <- a.csv"
     assert flow_run(state).flow_id is not None
     run_tags = ledger.run_of("coins", 1).tags
@@ -140,7 +140,7 @@ def test_an_unknown_chain_fails_the_run(land):
 
 def test_a_transient_error_is_tried_again(monkeypatch, land):
     calls = []
-    register = pipeline.register_link
+    register = writing.register_link
 
     def sometimes(*args):
         calls.append(args)
@@ -148,7 +148,7 @@ def test_a_transient_error_is_tried_again(monkeypatch, land):
             raise LedgerUnavailable("The ledger did not answer")
         return register(*args)
 
-    monkeypatch.setattr("lindley.operations.plan.register_link", sometimes)
+    monkeypatch.setattr("lindley.ledger.writing.register_link", sometimes)
     land("a.csv")
     state, _ = run("coins", "a.csv")
     assert state.is_completed()
@@ -159,7 +159,7 @@ def test_and_fails_the_run_when_it_stays(monkeypatch, land):
     def never(*_):
         raise LedgerUnavailable("The ledger did not answer")
 
-    monkeypatch.setattr("lindley.operations.plan.register_link", never)
+    monkeypatch.setattr("lindley.ledger.writing.register_link", never)
     path = land("a.csv")
     state, error = run("coins", "a.csv")
     assert state.is_failed()
@@ -223,7 +223,7 @@ def test_files_that_arrived_before_come_first_in_runs_of_their_own(ledger, land)
 
 
 def test_no_task_or_flow_caches_or_pickles_anything():
-    for task in (read_batch, plan_update, fit_update, log_link, register_link, publish):
+    for task in (read_batch, plan, fit, log_link, register_link, publish):
         assert task.cache_policy == NO_CACHE
         assert task.persist_result is False
     for made in (update, update_batch, sweep):

@@ -11,10 +11,11 @@ from lindley.batch.batch import batch_from_frame
 from lindley.ledger.backend import open_ledger
 from lindley.ledger.history import find_link, history
 from lindley.ledger.reading import find_chain
+from lindley.ledger.writing import register_link
 from lindley.model.declaration import load_declaration, load_file
-from lindley.operations.amendment import fit_act, log_act
-from lindley.operations.plan import RunContext, fit_plan, log_link, plan_update, register_link
+from lindley.operations.plan import fit_plan, log_plan
 from lindley.operations.retract import plan_correct, plan_retract
+from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
 from tests.support.oracles import beta_binomial
@@ -42,14 +43,14 @@ def ledger(tmp_path_factory: pytest.TempPathFactory):
 def append(ledger, declaration, frame, origin):
     plan = plan_update(ledger, declaration, batch_from_frame(frame, declaration, origin=origin))
     assert plan.noop is None
-    found = register_link(ledger, log_link(ledger, plan, fit_plan(plan), context=RunContext()))
+    found = register_link(ledger, log_plan(ledger, plan, fit_plan(plan)))
     assert found.status == "accepted"
     return found
 
 
 def done(ledger, plan):
     assert plan.noop is None
-    found = register_link(ledger, log_act(ledger, plan, fit_act(plan), context=RunContext()))
+    found = register_link(ledger, log_plan(ledger, plan, fit_plan(plan)))
     assert found.status == "accepted"
     return found
 

@@ -1,6 +1,7 @@
 """Whole chains through the pipeline and a real MLflow registry, against exact answers."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -14,10 +15,13 @@ from lindley.errors import BatchRefused, ModelRefused, OverlapRefused, UnknownCh
 from lindley.inference.sampling import FitSettings
 from lindley.ledger.backend import open_ledger
 from lindley.ledger.history import find_link, history
+from lindley.ledger.writing import register_link
 from lindley.model.declaration import load_declaration, load_file
-from lindley.operations.plan import RunContext, fit_plan, import_trace, log_link, plan_update, register_link
+from lindley.operations.plan import fit_plan, log_plan
+from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
+from tests.support.refits import import_trace
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
@@ -47,11 +51,11 @@ def ledger(workspace: Workspace):
     return open_ledger(workspace)
 
 
-def append(ledger, declaration, frame, origin, **options):
+def append(ledger, declaration, frame, origin, settings=None, **options):
     batch = batch_from_frame(frame, declaration, origin=origin)
-    plan = plan_update(ledger, declaration, batch, **options)
+    plan = replace(plan_update(ledger, declaration, batch, **options), settings=settings)
     assert plan.noop is None
-    return register_link(ledger, log_link(ledger, plan, fit_plan(plan), context=RunContext()))
+    return register_link(ledger, log_plan(ledger, plan, fit_plan(plan)))
 
 
 def beta_binomial_frames(rng):

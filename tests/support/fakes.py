@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,14 +30,15 @@ from lindley.inference.sampling import FitSettings
 from lindley.inference.step import Info
 from lindley.ledger.chain import Version, read_version
 from lindley.ledger.protocol import Ledger, Run, RunState
-from lindley.ledger.record import digest
-from lindley.ledger.writing import LoggedLink, Registered, RunContext, register_link
+from lindley.ledger.record import Kind, digest
+from lindley.ledger.writing import LoggedLink, Registered, register_link
 from lindley.model.coordinates import Block, Coordinates
 from lindley.model.declaration import Declaration, load_file
-from lindley.operations.plan import Outcome, log_link, plan_update
-from lindley.operations.update import Plan
+from lindley.operations.plan import Outcome, Plan, compared, log_plan
+from lindley.operations.update import plan_update
 from lindley.prior.belief import Belief
 from lindley.prior.matched import match
+from lindley.target.prepare import joined
 
 CHAINS, DRAWS = 4, 250
 COORDINATES = Coordinates((Block(name="theta", shape=(), value_shape=(), transform="logodds"),))
@@ -85,14 +86,19 @@ def coins(declaration: Declaration, start: int, rows: int = 4, *, k: int = 3, or
     return batch_from_frame(frame, declaration, origin or f"coins-{start:03d}.csv")
 
 
+def fit_plan(plan: Plan, *, passed: bool = True) -> Outcome | None:
+    """Return what `lindley.operations.plan.fit_plan` would, from a posterior on a grid, not a sampler."""
+    return None if plan.target is not None else fit(plan, passed=passed)
+
+
 def fit(plan: Plan, *, passed: bool = True) -> Outcome:
-    """Return what `fit_plan` would, from a posterior on a grid instead of a sampler."""
+    """Return what `fit_plan` would for a plan that needs a fit."""
     rng = np.random.default_rng(plan.seed)
     u = _posterior_draws(plan, rng)
     matched = match(u.reshape(-1, 1), COORDINATES)
-    prior = plan.prior
+    prior, head = plan.start.prior, plan.start.head
     budget = (prior.budget if prior else 0.0) + 2 / 900
-    before = plan.before.log_score if plan.before else 0.0
+    before = head.log_score if head else 0.0
     metrics = {
         "r_hat_max": 1.002 if passed else 1.31,
         "ess_bulk_min": 950.0,
@@ -104,10 +110,11 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         "trusted": 1.0,
         "doubt": 0.0,
         "drift": 0.0,
-        "replayed": 0.0,
-        "log_predictive": -7.25 - plan.link,
+        "replayed": float(len(plan.batches) - 1),
         "log_score": (before or 0.0) - 7.25 - plan.link,
     }
+    if plan.kind == Kind.UPDATE:
+        metrics["log_predictive"] = -7.25 - plan.link
     tree = _trace(plan, u, rng)
     graph: Any = SimpleNamespace(free=(SimpleNamespace(name="theta"),), coordinates=COORDINATES)
     belief = Belief(matched=matched, budget=budget, log_score=metrics["log_score"])
@@ -121,8 +128,9 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
             sampler=FitSettings().as_dict()
             | FitSettings().as_first()
             | {"seed": str(plan.seed), "attempt": 1},
-            graph=hashlib.sha256(b"later" if plan.prior else b"first").hexdigest(),
+            graph=hashlib.sha256(b"later" if prior else b"first").hexdigest(),
             started_from=prior.matched.digest if prior else None,
+            pooled="rows" if len(plan.batches) > 1 else "",
         ),
         start=prior,
     )
@@ -134,16 +142,7 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         genesis={"genesis_prior": {"theta": "Beta(2, 3)"}, "genesis_hyperprior": {}},
         seconds={"sample": 0.25},
     )
-    return Outcome(belief=belief, info=info)
-
-
-def pooled(outcome: Outcome, count: int, metrics: dict[str, float]) -> Info:
-    """Return the info of a fit as it would be of this many batches together, with further metrics."""
-    info = outcome.info
-    kept = {name: value for name, value in info.metrics.items() if name != "log_predictive"}
-    assessment = replace(info.fit.assessment, metrics=kept | {"replayed": float(count - 1)} | metrics)
-    provenance = replace(info.fit.provenance, pooled="rows" if count > 1 else "")
-    return replace(info, fit=replace(info.fit, assessment=assessment, provenance=provenance))
+    return compared(plan, belief, info)
 
 
 def logged(
@@ -152,7 +151,7 @@ def logged(
     """Plan, fit and log a batch; the link is not registered yet."""
     plan = plan_update(ledger, declaration, batch, accept_model_change=accept)
     assert plan.noop is None, plan.noop
-    return log_link(ledger, plan, fit(plan, passed=passed), context=RunContext())
+    return log_plan(ledger, plan, fit(plan, passed=passed))
 
 
 def append(
@@ -162,15 +161,42 @@ def append(
     return register_link(ledger, logged(ledger, declaration, batch, passed=passed, accept=accept))
 
 
+def done(ledger: Ledger, plan: Plan, *, passed: bool = True) -> Registered:
+    """Fit, log and register a plan of any kind."""
+    assert plan.noop is None, plan.noop
+    return register_link(ledger, log_plan(ledger, plan, fit_plan(plan, passed=passed)))
+
+
+@dataclass
+class Fits:
+    """Stands for `lindley.operations.plan.fit_plan`: counts the fits, and fails them on request."""
+
+    passed: bool = True
+    error: Exception | None = None
+    during: Callable[[], object] = lambda: None
+    plans: list[Plan] = field(default_factory=list)
+
+    def __call__(self, plan: Plan, *, progress: Callable[[int, int], None] | None = None) -> Outcome | None:
+        self.plans.append(plan)
+        if self.error is not None:
+            raise self.error
+        if progress is not None:
+            progress(500, 1000)
+            progress(1000, 1000)
+        outcome = fit_plan(plan, passed=self.passed)
+        self.during()
+        return outcome
+
+
 def _posterior_draws(plan: Plan, rng: np.random.Generator) -> np.ndarray:
     """Draw the log odds [chain, draw, coordinate] from their posterior by inverting its distribution."""
     grid = np.linspace(-12, 12, 6001)
-    if plan.prior is None:
+    if plan.start.prior is None:
         log_density = stats.beta.logpdf(_expit(grid), 2, 3) - grid - 2 * np.log1p(np.exp(-grid))
     else:
         low, mid, high = _from_prior(plan, np.array([-1.0, 0.0, 1.0]))
         log_density = stats.norm.logpdf(grid, mid, (high - low) / 2)
-    frame = plan.batch.frame()
+    frame = joined(plan.batches).frame()
     k, n = int(frame["k"].sum()), int(frame["n"].sum())
     log_density += k * grid - n * np.log1p(np.exp(grid))
     mass = np.exp(log_density - log_density.max())
@@ -189,15 +215,15 @@ def _trace(plan: Plan, u: np.ndarray, rng: np.random.Generator) -> Any:
     equal = np.full(CHAINS * DRAWS, 1 / (CHAINS * DRAWS))
     tree = trace.assemble(graph, COORDINATES, {"theta": _expit(u[..., 0])}, u, equal)
     z = rng.standard_normal(500)
-    before = rng.beta(2, 3, 500) if plan.prior is None else _expit(_from_prior(plan, z))
+    before = rng.beta(2, 3, 500) if plan.start.prior is None else _expit(_from_prior(plan, z))
     tree["prior"] = trace.assemble(graph, COORDINATES, {"theta": before[None]}, u[:1, :500])["posterior"]
     return tree
 
 
 def _from_prior(plan: Plan, z: np.ndarray) -> np.ndarray:
     """Take whitened points [draw] of the matched prior to the log odds."""
-    assert plan.prior is not None
-    return plan.prior.matched.map.forward(z[:, None])[:, 0]
+    assert plan.start.prior is not None
+    return plan.start.prior.matched.map.forward(z[:, None])[:, 0]
 
 
 def _expit(u: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from lindley.ledger import bundle
 from lindley.ledger.netcdf import write_matched_prior
 from lindley.ledger.record import canonical, digest, genesis_record, parse
 from lindley.verification.gather import gather
-from tests.support import acts
+from tests.support import amendments
 from tests.support.fakes import coins
 from tests.support.forging import Record, forge, record_of, replaced
 from tests.support.tampering_tools import NAME, Tools
@@ -344,7 +344,7 @@ class Tamper(Tools):
         return {"R22"}, HEAD
 
     def r23_rollback_says_that_its_fit_was_better(self) -> Any:
-        number = acts.rollback(self.ledger, self.declaration, 2).version
+        number = amendments.rollback(self.ledger, self.declaration, 2).version
         assert number is not None
         forge(self.ledger, NAME, number, lambda record: record["metrics"].update(k_hat=0.0))
         return {"R23"}, number

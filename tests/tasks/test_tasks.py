@@ -15,7 +15,6 @@ from prefect.states import Completed, Failed
 
 from lindley.errors import BatchRefused, LedgerUnavailable, LostRace
 from tasks import batch, link, options, progress, publish
-from tasks import update as fit
 from tasks.options import artifact_key
 from tasks.progress import ArtifactProgress
 
@@ -32,7 +31,7 @@ from tasks.progress import ArtifactProgress
     ],
 )
 def test_only_what_passes_by_itself_is_tried_again(state: State, again: bool):
-    assert options.may_retry(fit.fit_update, None, state) is again
+    assert options.may_retry(link.fit, None, state) is again
 
 
 def test_prefect_calls_the_condition_only_when_it_is_a_function():
@@ -55,7 +54,7 @@ def test_the_page_of_a_flow_run_is_named_without_a_password(monkeypatch):
 
 
 def test_tasks_are_thin():
-    made = (batch.read_batch, fit.plan_update, fit.fit_update, link.log_link, link.register_link)
+    made = (batch.read_batch, link.plan, link.fit, link.log_link, link.register_link)
     for task in (*made, publish.publish):
         body = inspect.getsource(task.fn).split('"""')[2].strip().splitlines()
         assert len(body) <= 15, task.name

@@ -157,7 +157,7 @@ def test_sweep_says_what_became_of_each_file(monkeypatch, statuses, failed, code
     done = Swept(failed=failed)
     for number, status in enumerate(statuses):
         done.add("coins", f"{number}.csv", status, "a message")
-    monkeypatch.setattr("flows.inprocess.run_sweep", lambda *_: done)
+    monkeypatch.setattr("flows.inprocess.run_flow", lambda *_: done)
     result = run("sweep")
     assert result.exit_code == code
     assert all(status in result.stdout for status in statuses)

@@ -21,12 +21,6 @@ from lindley.ledger.history import history
 from lindley.model.declaration import Declaration
 from lindley.operations.rebase import plan_rebase
 from tests.support import fakes, refits
-from tests.support.refits import Refits
-
-
-@pytest.fixture
-def refit_fits() -> Refits:
-    return Refits()
 
 
 @pytest.fixture
@@ -43,10 +37,10 @@ def kinds(ledger) -> list[str]:
 
 
 @pytest.fixture
-def command(monkeypatch, workspace, ledger, refit_fits, fits) -> Callable[..., Result]:
+def command(monkeypatch, workspace, ledger, fits) -> Callable[..., Result]:
     monkeypatch.setattr(environment, "prepare", lambda workspace, quiet=False: workspace)
-    monkeypatch.setattr("flows.direct.open_ledger", lambda _: ledger)
-    monkeypatch.setattr("flows.direct.fit_rebase", refit_fits)
+    for module in ("flows.direct", "lindley.ledger.backend"):
+        monkeypatch.setattr(f"{module}.open_ledger", lambda _: ledger)
     monkeypatch.setattr("flows.direct.fit_plan", fits)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
@@ -56,7 +50,7 @@ class TestCommands:
         result = command("rebase", "coins", "--direct", "--json")
         assert result.exit_code == 0
         made = json.loads(result.stdout)
-        assert (made["status"], made["link"], made["version"], made["batches"]) == ("accepted", 4, 4, 3)
+        assert (made["status"], made["link"], made["version"], made["fitted"]) == ("accepted", 4, 4, 3)
         assert made["rows"][0]["parameter"] == "theta"
         assert made["reasons"] == []
         assert kinds(ledger) == ["update"] * 3 + ["rebase"]
@@ -64,7 +58,10 @@ class TestCommands:
     def test_rebase_says_where_the_refit_is(self, command, chain) -> None:
         result = command("rebase", "coins", "--direct")
         assert result.exit_code == 0
-        assert "accepted 3 batches of coins were fitted together and are link 4 (version 4)" in result.stdout
+        assert (
+            "accepted 3 batches of coins were fitted together and are link 4 of coins (version 4)"
+            in result.stdout
+        )
         for word in ("parameter", "sequential", "pooled", "sd ratio", "theta", "±"):
             assert word in result.stdout
 
@@ -79,24 +76,22 @@ class TestCommands:
         assert made["metrics"]["audit_error"] == pytest.approx(abs(made["rows"][0]["error"]))
         assert (kinds(ledger), len(ledger.runs)) == (["update"] * 3, before)
 
-    def test_an_audit_can_be_taken_away_and_overwrites_nothing(
-        self, command, chain, refit_fits, tmp_path
-    ) -> None:
+    def test_an_audit_can_be_taken_away_and_overwrites_nothing(self, command, chain, fits, tmp_path) -> None:
         folder = tmp_path / "away" / "audit"
         assert command("audit", "coins", "--direct", "--out", str(folder)).exit_code == 0
         written = pd.read_csv(folder / "audit.csv", index_col="parameter")
         assert list(written.index) == ["theta"]
         picture = (folder / "audit.png").read_bytes()
         assert picture.startswith(b"\x89PNG")
-        fitted = len(refit_fits.plans)
+        fitted = len(fits.plans)
         again = command("audit", "coins", "--direct", "--out", str(folder))
         assert again.exit_code == USER_ERROR
         assert "Found: audit.csv, audit.png in audit" in " ".join(again.stderr.split())
-        assert len(refit_fits.plans) == fitted
+        assert len(fits.plans) == fitted
         assert (folder / "audit.png").read_bytes() == picture
 
-    def test_a_quarantined_refit_has_its_own_exit_code(self, command, chain, refit_fits) -> None:
-        refit_fits.passed = False
+    def test_a_quarantined_refit_has_its_own_exit_code(self, command, chain, fits) -> None:
+        fits.passed = False
         for flags in ([], ["--json"]):
             result = command("rebase", "coins", "--direct", *flags)
             assert result.exit_code == QUARANTINED
@@ -104,7 +99,7 @@ class TestCommands:
             assert "R-hat 1.3100" in result.stdout
         assert command("audit", "coins", "--direct").exit_code == 0
 
-    def test_an_unknown_chain_is_one_paragraph(self, command, refit_fits) -> None:
+    def test_an_unknown_chain_is_one_paragraph(self, command, fits) -> None:
         for name in ("rebase", "audit"):
             for unknown in ("dice", "coins"):  # not declared; declared, without a link
                 result = command(name, unknown, "--direct")
@@ -112,10 +107,10 @@ class TestCommands:
                 assert result.stdout == ""
                 assert "Traceback" not in result.stderr
             assert json.loads(command(name, "dice", "--json").stdout)["error"]["error"] == "UnknownChain"
-        assert refit_fits.plans == []
+        assert fits.plans == []
 
-    def test_a_fit_that_fails_is_a_failure(self, command, chain, refit_fits) -> None:
-        refit_fits.error = FitFailed("It failed")
+    def test_a_fit_that_fails_is_a_failure(self, command, chain, fits) -> None:
+        fits.error = FitFailed("It failed")
         result = command("rebase", "coins", "--direct")
         assert result.exit_code == FAILURE
         assert "It failed" in result.stderr
@@ -161,15 +156,15 @@ class TestCalibrate:
     @pytest.mark.parametrize(
         ("high", "word", "code"), [(100, "uniform", 0), (30, "not uniform", FAILURE)], ids=["fair", "low"]
     )
-    def test_the_verdict_is_the_exit_code(self, command, monkeypatch, high, word, code) -> None:
+    def test_uniformity_is_the_exit_code(self, command, chain, monkeypatch, high, word, code) -> None:
         asked: list[tuple[Any, ...]] = []
 
-        def calibrated(workspace, *arguments):
-            asked.append(arguments[:-1])
-            arguments[-1](1, 2)
+        def calibrated(_belief, data, options, *, updates, simulations):
+            asked.append((data.declaration.name, updates, simulations, options.seed))
+            options.progress(1, 2)
             return SbcResult(("theta", "[b]"), self.ranks(high), 7)
 
-        monkeypatch.setattr("flows.direct.calibrate_directly", calibrated)
+        monkeypatch.setattr("lindley.inference.sbc.calibrate", calibrated)
         options = ("--updates", 7, "--simulations", 60, "--seed", 9)
         result = command("calibrate", "coins", *options)
         assert result.exit_code == code
@@ -192,15 +187,15 @@ class TestCalibrate:
     ) -> None:
         asked: list[Any] = []
 
-        def calibrated(declaration, belief, template, **options):
-            asked.append((declaration.name, belief.matched.digest, template.origin, options))
-            return SbcResult(("theta",), self.ranks(100)[:, :1], options["updates"])
+        def calibrated(belief, data, options, **counts):
+            asked.append((belief.matched.digest, data, options, counts))
+            return SbcResult(("theta",), self.ranks(100)[:, :1], counts["updates"])
 
-        monkeypatch.setattr("flows.direct.calibrate", calibrated)
+        monkeypatch.setattr("lindley.inference.sbc.calibrate", calibrated)
         refits.rebase(ledger, chain)
         assert command("calibrate", "coins", "--seed", 4).exit_code == 0
-        ((name, digest, origin, options),) = asked
-        assert (name, origin) == ("coins", "coins-009.csv")
-        assert digest == plan_rebase(ledger, chain).head.matched.digest
-        assert (options["updates"], options["simulations"], options["seed"]) == (5, 100, 4)
-        assert options["carried"] == ("theta",)
+        ((digest, data, options, counts),) = asked
+        assert (data.declaration.name, data.newest.origin) == ("coins", "coins-009.csv")
+        assert digest == plan_rebase(ledger, chain).start.near.matched.digest
+        assert (counts, options.seed) == ({"updates": 5, "simulations": 100}, 4)
+        assert data.carried == ("theta",)

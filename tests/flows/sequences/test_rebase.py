@@ -11,17 +11,13 @@ from typing import Any
 import pytest
 
 from flows.sequences import rebase as refit
-from flows.sequences.rebase import RefitSteps, follow_up
-from flows.sequences.result import UpdateResult
-from flows.sequences.update import MOST_RACES
+from flows.sequences.rebase import follow_up
+from flows.sequences.result import Result, Status
+from flows.sequences.steps import MOST_RACES
 from lindley.errors import FitFailed, LedgerUnavailable, LostRace, ModelRefused, UnknownChain, UnknownLink
 from lindley.ledger.history import history
-from lindley.ledger.writing import RunContext, register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.plots import draw_missing
-from lindley.operations.rebase import log_rebase, plan_rebase
 from tests.support import fakes, refits
-from tests.support.refits import Refits
 
 POLICY = """
 import dataclasses
@@ -29,25 +25,6 @@ from lindley import Policy
 
 declaration = dataclasses.replace(declaration, policy=Policy({}))
 """
-
-
-@pytest.fixture
-def refit_fits() -> Refits:
-    return Refits()
-
-
-@pytest.fixture
-def steps(ledger, refit_fits, said, published, drawn) -> RefitSteps:
-    return RefitSteps(
-        open_ledger=lambda _: ledger,
-        plan=lambda at, what, ok: plan_rebase(at, what, accept_model_change=ok),
-        fit=refit_fits,
-        log=lambda at, plan, outcome: log_rebase(at, plan, outcome, context=RunContext()),
-        register=register_link,
-        draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
-        publish=lambda *audit: published.append(audit),
-        notify=said.append,
-    )
 
 
 @pytest.fixture
@@ -73,14 +50,14 @@ def kinds(ledger) -> list[str]:
 class TestRefit:
     def test_all_batches_become_the_new_head(self, steps, workspace, ledger, published) -> None:
         result = refit.refit(steps, workspace, "coins")
-        assert (result.status, result.link, result.version, result.batches) == ("accepted", 4, 4, 3)
+        assert (result.status, result.link, result.version, result.fitted) == ("accepted", 4, 4, 3)
         assert result.run_id == ledger.versions("coins")[3].run_id
         assert set(result.metrics) == {"audit_error", "audit_sd_ratio_min", "audit_sd_ratio_max"}
-        assert "3 batches of coins were fitted together and are link 4 (version 4)" in result.message
+        assert "3 batches of coins were fitted together and are link 4 of coins (version 4)" in result.message
         assert f"{result.metrics['audit_error']:.3f} pooled sds (theta)" in result.message
         assert [row["parameter"] for row in result.rows] == ["theta"]
         assert ledger.head_hint("coins") == 4
-        assert [chain for chain, _ in published] == ["coins"]
+        assert [plan.kind for plan, *_ in published] == ["rebase"]
         json.dumps(result.as_dict(), allow_nan=False)
 
     def test_an_audit_compares_and_registers_nothing(self, steps, workspace, ledger, published) -> None:
@@ -104,22 +81,22 @@ class TestRefit:
         assert refit.refit(steps, workspace, "coins", audit=True).status == "audited"
         assert "not among the metrics of the head's run: The metrics were refused" in said[-1]
 
-    def test_an_audit_says_when_its_own_fit_is_no_good(self, steps, workspace, refit_fits) -> None:
-        refit_fits.passed = False
+    def test_an_audit_says_when_its_own_fit_is_no_good(self, steps, workspace, fits) -> None:
+        fits.passed = False
         result = refit.refit(steps, workspace, "coins", audit=True)
         assert result.status == "audited"
         assert "would fail the gate: R-hat 1.3100 of theta" in result.message
 
-    def test_a_fit_that_fails_the_gate_is_quarantined(self, steps, workspace, ledger, refit_fits) -> None:
-        refit_fits.passed = False
+    def test_a_fit_that_fails_the_gate_is_quarantined(self, steps, workspace, ledger, fits) -> None:
+        fits.passed = False
         result = refit.refit(steps, workspace, "coins")
         assert (result.status, result.link, result.version) == ("quarantined", None, 4)
         assert result.reasons == ("R-hat 1.3100 of theta, at most 1.01 allowed",)
-        assert "quarantined as version 4: R-hat" in result.message
+        assert "quarantined as version 4 of coins, the head did not move: R-hat" in result.message
         assert ledger.head_hint("coins") == 3
 
     def test_a_refit_that_lost_the_race_is_made_again_with_the_winner(
-        self, steps, workspace, ledger, refit_fits, said, published, chain
+        self, steps, workspace, ledger, fits, said, published, chain
     ) -> None:
         starts = iter([20, 30])
 
@@ -128,29 +105,29 @@ class TestRefit:
             if start is not None:
                 fakes.append(ledger, chain, fakes.coins(chain, start))
 
-        refit_fits.during = rival
+        fits.during = rival
         result = refit.refit(steps, workspace, "coins")
-        assert (result.status, result.link, result.batches) == ("accepted", 6, 5)
-        assert [len(plan.batches) for plan in refit_fits.plans] == [3, 4, 5]
+        assert (result.status, result.link, result.fitted) == ("accepted", 6, 5)
+        assert [len(plan.batches) for plan in fits.plans] == [3, 4, 5]
         assert len(said) == 2
         assert len(published) == 1
 
     def test_a_create_that_was_sent_twice_is_no_lost_race(
-        self, steps, workspace, ledger, refit_fits, said, monkeypatch
+        self, steps, workspace, ledger, fits, said, monkeypatch
     ) -> None:
         register = ledger.register
         monkeypatch.setattr(ledger, "register", lambda *given: (register(*given), register(*given))[1])
         result = refit.refit(steps, workspace, "coins")
         assert (result.status, result.link, result.version) == ("accepted", 4, 4)
-        assert (len(refit_fits.plans), said) == (1, [])
+        assert (len(fits.plans), said) == (1, [])
         assert kinds(ledger) == ["update"] * 3 + ["rebase"]
 
-    def test_the_race_is_not_run_for_ever(self, steps, workspace, refit_fits, ledger, chain) -> None:
+    def test_the_race_is_not_run_for_ever(self, steps, workspace, fits, ledger, chain) -> None:
         starts = iter(range(20, 200, 4))
-        refit_fits.during = lambda: fakes.append(ledger, chain, fakes.coins(chain, next(starts)))
+        fits.during = lambda: fakes.append(ledger, chain, fakes.coins(chain, next(starts)))
         with pytest.raises(LostRace, match=f"{MOST_RACES} times"):
             refit.refit(steps, workspace, "coins")
-        assert len(refit_fits.plans) == MOST_RACES
+        assert len(fits.plans) == MOST_RACES
         assert "rebase" not in kinds(ledger)
 
     def test_a_change_of_the_model_needs_a_word(self, steps, workspace) -> None:
@@ -160,19 +137,19 @@ class TestRefit:
         assert refit.refit(steps, workspace, "coins", accept_model_change=True).link == 4
 
 
-def test_a_chain_that_does_not_exist_is_told(steps, workspace, refit_fits) -> None:
+def test_a_chain_that_does_not_exist_is_told(steps, workspace, fits) -> None:
     with pytest.raises(UnknownChain):
         refit.refit(steps, workspace, "dice")
     with pytest.raises(UnknownChain):
         refit.refit(steps, workspace, "coins")
-    assert refit_fits.plans == []
+    assert fits.plans == []
 
 
 # -- following an update ------------------------------------------------------------------------------
 
 
-def result_of(status: str = "accepted") -> UpdateResult:
-    return UpdateResult(status=status, chain="coins", file="a.csv", message="")  # type: ignore[arg-type]
+def result_of(status: str = "accepted") -> Result:
+    return Result(status=Status(status), chain="coins", kind="update", message="")
 
 
 class TestFollowUp:
@@ -199,10 +176,10 @@ class TestFollowUp:
         # The one that it made is not followed by another.
         assert follow_up(steps, workspace, result_of()) is None
 
-    def test_one_that_is_not_due_is_not(self, steps, workspace, ledger, said, refit_fits) -> None:
+    def test_one_that_is_not_due_is_not(self, steps, workspace, ledger, said, fits) -> None:
         self.declared(workspace, ledger, "rebase_every=4")
         assert follow_up(steps, workspace, result_of()) is None
-        assert (said, refit_fits.plans) == ([], [])
+        assert (said, fits.plans) == ([], [])
 
     def test_the_budget_asks_for_one_too(self, steps, workspace, ledger, said) -> None:
         self.declared(workspace, ledger, f"rebase_at_budget={3 * 2 / 900 - 1e-6}")
@@ -210,34 +187,34 @@ class TestFollowUp:
         assert "budget 0.01" in said[0]
 
     @pytest.mark.parametrize("status", ["quarantined", "unchanged", "gone", "unfinished"])
-    def test_only_a_new_link_is_followed(self, steps, workspace, ledger, refit_fits, status) -> None:
+    def test_only_a_new_link_is_followed(self, steps, workspace, ledger, fits, status) -> None:
         self.declared(workspace, ledger, "rebase_every=1")
         assert follow_up(steps, workspace, result_of(status)) is None
-        assert refit_fits.plans == []
+        assert fits.plans == []
 
     @pytest.mark.parametrize("error", [FitFailed("It failed"), LedgerUnavailable("It is down")])
     def test_an_error_in_it_does_not_undo_the_update(
-        self, steps, workspace, ledger, refit_fits, said, error
+        self, steps, workspace, ledger, fits, said, error
     ) -> None:
         self.declared(workspace, ledger, "rebase_every=1")
-        refit_fits.error = error
+        fits.error = error
         assert follow_up(steps, workspace, result_of()) is None
         assert said[-1] == f"The update stands, but the pooled refit failed: {error}"
         assert kinds(ledger) == ["update"] * 3
 
     @pytest.mark.parametrize("saved", ["\nLATER = 1\n", "\ndef half_saved("])
     def test_a_model_file_that_was_saved_since_does_not_undo_the_update(
-        self, steps, workspace, ledger, refit_fits, said, saved
+        self, steps, workspace, ledger, fits, said, saved
     ) -> None:
         source = self.declared(workspace, ledger, "rebase_every=1").source
         source.write_text(source.read_text(encoding="utf-8") + saved, encoding="utf-8")
         assert follow_up(steps, workspace, result_of()) is None
         assert said[-1].startswith("The update stands, but the pooled refit failed: ")
-        assert (kinds(ledger), refit_fits.plans) == (["update"] * 3, [])
+        assert (kinds(ledger), fits.plans) == (["update"] * 3, [])
 
-    def test_a_bug_in_it_is_not_hidden(self, steps, workspace, ledger, refit_fits) -> None:
+    def test_a_bug_in_it_is_not_hidden(self, steps, workspace, ledger, fits) -> None:
         self.declared(workspace, ledger, "rebase_every=1")
-        refit_fits.error = ZeroDivisionError("a bug")
+        fits.error = ZeroDivisionError("a bug")
         with pytest.raises(ZeroDivisionError):
             follow_up(steps, workspace, result_of())
 
@@ -246,15 +223,15 @@ class TestFollowUp:
 
 
 @pytest.fixture
-def flow(prefect_server, monkeypatch, ledger, refit_fits) -> Callable[..., Any]:
-    from flows.rebase import outcome_of_refit, rebase
+def flow(prefect_server, monkeypatch, ledger, fits) -> Callable[..., Any]:
+    from flows.rebase import rebase
+    from flows.states import outcome_of
 
-    monkeypatch.setattr("flows.rebase.open_ledger", lambda _: ledger)
-    monkeypatch.setattr("lindley.operations.rebase.fit_rebase", refit_fits)
+    monkeypatch.setattr("flows.steps.open_ledger", lambda _: ledger)
 
     def run(*arguments: Any, **options: Any) -> Any:
         state = rebase(*arguments, return_state=True, **options)
-        return state, outcome_of_refit(state)
+        return state, outcome_of(state)
 
     return run
 
@@ -276,10 +253,10 @@ def test_a_flow_run_refits_and_shows_the_audit(flow, ledger, chain) -> None:
     assert ledger.run_of("coins", 4).tags["lindley.flow_run"] == str(run_id)
 
 
-def test_a_flow_run_that_audits_or_fails_says_so(flow, ledger, chain, refit_fits) -> None:
+def test_a_flow_run_that_audits_or_fails_says_so(flow, ledger, chain, fits) -> None:
     state, result = flow("coins", audit=True)
     assert (state.is_completed(), result.status, len(ledger.versions("coins"))) == (True, "audited", 3)
-    refit_fits.passed = False
+    fits.passed = False
     state, result = flow("coins")
     assert (state.is_completed(), state.name, result.status) == (True, "Quarantined", "quarantined")
     state, error = flow("dice")
@@ -289,7 +266,7 @@ def test_a_flow_run_that_audits_or_fails_says_so(flow, ledger, chain, refit_fits
 
 
 def test_an_imported_chain_has_nothing_to_refit(steps, workspace, ledger, tmp_path: Path) -> None:
-    from lindley.operations.import_trace import import_trace
+    from tests.support.refits import import_trace
 
     declaration = fakes.declare(workspace.models)
     import_trace(ledger, declaration, refits.trace(tmp_path / "trace.nc"))

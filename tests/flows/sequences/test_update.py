@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.sequences import update as sequence
 from flows.sequences.files import set_aside
+from flows.sequences.steps import MOST_RACES
 from flows.sequences.update import in_order, update_one
 from lindley.batch.batch import read_batch
 from lindley.errors import (
@@ -202,7 +202,7 @@ def test_the_race_is_not_run_for_ever(steps, workspace, land):
         raise LostRace("Another writer was first")
 
     path = land("a.csv")
-    with pytest.raises(LostRace, match=f"{sequence.MOST_RACES} times"):
+    with pytest.raises(LostRace, match=f"{MOST_RACES} times"):
         update_one(replace(steps, log=log), workspace, "coins", path)
     assert path.exists()
 

@@ -19,7 +19,8 @@ from lindley.ledger.reading import find_chain, read_chain
 from lindley.ledger.record import canonical, digest, parse
 from lindley.ledger.writing import RunContext, complete, register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.plan import log_link, plan_update
+from lindley.operations.plan import log_plan
+from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
 from tests.support.fakes import MemoryLedger, append, coins, declare, fit, logged
 
@@ -108,7 +109,7 @@ class TestLogging:
         batch = coins(declaration, 10)
         plan = plan_update(one, declaration, batch)
         context = RunContext(flow_run_id="f-1", flow_run_url="http://127.0.0.1:4200/runs/flow-run/f-1")
-        run = one.runs[log_link(one, plan, fit(plan), context=context).run_id].run
+        run = one.runs[log_plan(one, plan, fit(plan), context=context).run_id].run
         assert run.name == "coins 2: coins-010.csv"
         assert run.params["likelihood/y"] == "Binomial(<constant>, theta)"
         assert run.params["genesis_prior/theta"] == "Beta(2, 3)"
@@ -146,9 +147,9 @@ class TestLogging:
         ledger = MemoryLedger()
         mine, theirs = declaration, declare(tmp_path, code="\nTHEIRS = 1\n")
         plans = [(plan_update(ledger, d, coins(d, start))) for d, start in ((mine, 0), (theirs, 10))]
-        register_link(ledger, log_link(ledger, plans[0], fit(plans[0]), context=RunContext()))
+        register_link(ledger, log_plan(ledger, plans[0], fit(plans[0])))
         with pytest.raises(LostRace) as caught:
-            log_link(ledger, plans[1], fit(plans[1]), context=RunContext())
+            log_plan(ledger, plans[1], fit(plans[1]))
         assert caught.value.transient
         assert len(ledger.versions(NAME)) == 1
         assert clean(ledger)
@@ -332,7 +333,7 @@ class TestOrderOfWrites:
         registered = "register" in killed.writes
         assert (plan.noop is not None) == registered
         if not registered:
-            register_link(held, log_link(held, plan, fit(plan), context=RunContext()))
+            register_link(held, log_plan(held, plan, fit(plan)))
         chain = find_chain(held, NAME)
         assert [link.version.batch for link in chain.links].count(batch.digest) == 1
         assert len(chain.links) == before + 1

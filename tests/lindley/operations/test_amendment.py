@@ -15,20 +15,20 @@ from lindley.inference.sampling import FitSettings
 from lindley.ledger import bundle
 from lindley.ledger.chain import version_tags
 from lindley.ledger.history import history
-from lindley.ledger.writing import RunContext, complete, register_link
+from lindley.ledger.writing import complete, register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.amendment import fit_act, log_act
-from lindley.operations.import_trace import import_trace
-from lindley.operations.plan import fit_plan, plan_update
+from lindley.operations.plan import fit_plan, log_plan
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.rollback import plan_rollback
+from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
-from tests.support import acts, refits
-from tests.support.acts import NAME, chain_of, counts, is_sound
-from tests.support.acts import record_digest as record
+from tests.support import amendments, fakes, refits
+from tests.support.amendments import NAME, chain_of, counts, is_sound
+from tests.support.amendments import record_digest as record
 from tests.support.fakes import MemoryLedger, append, coins
 from tests.support.forging import Record, forge, record_of
+from tests.support.refits import import_trace
 
 pytestmark = pytest.mark.usefixtures("read_once")
 
@@ -42,7 +42,7 @@ class TestRollback:
     def test_the_belief_is_that_of_the_link_and_what_came_after_may_come_again(
         self, ledger: MemoryLedger, declaration: Declaration
     ) -> None:
-        assert acts.rollback(ledger, declaration, 2).link == 6
+        assert amendments.rollback(ledger, declaration, 2).link == 6
         made, target = record_of(ledger, NAME, 6), record_of(ledger, NAME, 2)
         assert (made["kind"], made["prior"]) == ("rollback", record(ledger, 2))
         for name in ("posterior", "metrics", "gate", "sampler", "libraries", "policy"):
@@ -55,14 +55,14 @@ class TestRollback:
         assert is_sound(ledger)
 
     def test_back_and_forth(self, ledger: MemoryLedger, declaration: Declaration) -> None:
-        acts.retract(ledger, declaration, 2)
-        acts.rollback(ledger, declaration, 3)
+        amendments.retract(ledger, declaration, 2)
+        amendments.rollback(ledger, declaration, 3)
         assert counts(ledger) == [1, 2, 3]
-        acts.rollback(ledger, declaration, 6)  # the retraction
+        amendments.rollback(ledger, declaration, 6)  # the retraction
         assert counts(ledger) == [1, 3, 4, 5]
-        acts.rollback(ledger, declaration, record(ledger, 7)[:9])  # the first rollback
+        amendments.rollback(ledger, declaration, record(ledger, 7)[:9])  # the first rollback
         assert counts(ledger) == [1, 2, 3]
-        acts.retract(ledger, declaration, 1)
+        amendments.retract(ledger, declaration, 1)
         assert record_of(ledger, NAME, 10)["replayed"] == [record(ledger, 2), record(ledger, 3)]
         assert is_sound(ledger)
 
@@ -70,7 +70,7 @@ class TestRollback:
         self, ledger: MemoryLedger, declaration: Declaration
     ) -> None:
         assert "Link 5 is the head" in str(plan_rollback(ledger, declaration, "head").noop)
-        acts.rollback(ledger, declaration, 2)
+        amendments.rollback(ledger, declaration, 2)
         assert "Link 2 has the belief of the head, link 6" in str(
             plan_rollback(ledger, declaration, "2").noop
         )
@@ -84,7 +84,7 @@ class TestRollback:
         ledger = MemoryLedger()
         import_trace(ledger, declaration, refits.trace(tmp_path / "trace.nc"))
         append(ledger, declaration, coins(declaration, 0))
-        acts.rollback(ledger, declaration, 1)
+        amendments.rollback(ledger, declaration, 1)
         append(ledger, declaration, coins(declaration, 0))
         assert counts(ledger) == [4]
         assert [link.number for link in plan_rebase(ledger, declaration).origin.links] == [4]
@@ -106,19 +106,19 @@ class TestEachAct:
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
         before = counts(ledger)
-        lost = acts.logged(ledger, ACTS[name](ledger, declaration))
+        lost = amendments.logged(ledger, ACTS[name](ledger, declaration))
         ledger.kill(lost.run_id)
         assert counts(ledger) == before
         assert len(ledger.versions(NAME)) == 5
         assert is_sound(ledger)
-        assert acts.done(ledger, ACTS[name](ledger, declaration)).link == 6
+        assert fakes.done(ledger, ACTS[name](ledger, declaration)).link == 6
         assert ledger.runs[lost.run_id].tags["lindley.state"] == "abandoned"
         assert is_sound(ledger)
 
     def test_killed_between_version_and_alias_it_is_whole(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
-        made = acts.logged(ledger, ACTS[name](ledger, declaration))
+        made = amendments.logged(ledger, ACTS[name](ledger, declaration))
         ledger.register(NAME, made.run_id, version_tags(made.record, made.record_digest), made.note)
         ledger.kill(made.run_id)
         after = counts(ledger)
@@ -130,17 +130,17 @@ class TestEachAct:
     def test_a_lost_race_changes_nothing(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
-        late = acts.logged(ledger, ACTS[name](ledger, declaration))
+        late = amendments.logged(ledger, ACTS[name](ledger, declaration))
         append(ledger, declaration, coins(declaration, 90))
         assert register_link(ledger, late).status == "superseded"
         assert counts(ledger) == [1, 2, 3, 4, 5, 6]
-        assert acts.done(ledger, ACTS[name](ledger, declaration)).link == 7
+        assert fakes.done(ledger, ACTS[name](ledger, declaration)).link == 7
         assert is_sound(ledger)
 
     def test_of_two_at_once_one_is_the_link(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
-        both = [acts.logged(ledger, ACTS[name](ledger, declaration)) for _ in range(2)]
+        both = [amendments.logged(ledger, ACTS[name](ledger, declaration)) for _ in range(2)]
         assert both[0].record_digest == both[1].record_digest  # of a copy in any ledger, here of all acts
         assert [register_link(ledger, one).status for one in both] == ["accepted", "superseded"]
         assert is_sound(ledger)
@@ -151,7 +151,7 @@ class TestEachAct:
         plan = ACTS[name](ledger, declaration)
         if plan.target is not None:
             return  # nothing is fitted
-        found = acts.done(ledger, plan, passed=False)
+        found = fakes.done(ledger, plan, passed=False)
         assert (found.status, found.version) == ("quarantined", 6)
         assert counts(ledger) == [1, 2, 3, 4, 5]
         again = ACTS[name](ledger, declaration)
@@ -165,7 +165,7 @@ class TestEachAct:
     def test_history_says_what_counts(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
-        acts.done(ledger, ACTS[name](ledger, declaration))
+        fakes.done(ledger, ACTS[name](ledger, declaration))
         views = history(ledger, NAME)
         assert [view.number for view in views if view.counted] == sorted(counts(ledger))
         gone = {"retract": (3,), "correct": (3,), "retract the newest": (5,), "rollback": ()}[name]
@@ -180,9 +180,9 @@ class TestTampering:
     @pytest.fixture
     def acted(self, ledger: MemoryLedger, declaration: Declaration) -> MemoryLedger:
         """Links 6 (retract 2), 7 (correct 4), 8 (rollback to 6), 9 (an update)."""
-        acts.retract(ledger, declaration, 2)
-        acts.correct(ledger, declaration, 4, coins(declaration, 30, k=9))
-        acts.rollback(ledger, declaration, 6)
+        amendments.retract(ledger, declaration, 2)
+        amendments.correct(ledger, declaration, 4, coins(declaration, 30, k=9))
+        amendments.rollback(ledger, declaration, 6)
         append(ledger, declaration, coins(declaration, 90))
         assert is_sound(ledger)
         return ledger
@@ -285,9 +285,9 @@ def test_a_real_fit_after_a_retraction(ledger: MemoryLedger, declaration: Declar
     plan = dataclasses.replace(
         plan_retract(ledger, declaration, ["3"]), settings=FitSettings(chains=4, tune=300, draws=300)
     )
-    outcome = fit_act(plan)
+    outcome = fit_plan(plan)
     assert outcome is not None
-    found = register_link(ledger, log_act(ledger, plan, outcome, context=RunContext()))
+    found = register_link(ledger, log_plan(ledger, plan, outcome))
     assert found.status == "accepted"
     assert is_sound(ledger)
     update = plan_update(ledger, declaration, coins(declaration, 60))

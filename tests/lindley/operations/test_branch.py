@@ -17,15 +17,15 @@ from lindley.errors import (
 from lindley.ledger.history import find_link, history
 from lindley.ledger.reading import find_chain
 from lindley.ledger.record import canonical, digest, parse
-from lindley.ledger.writing import RunContext
+from lindley.ledger.writing import Registered
 from lindley.model.declaration import Declaration, load_declaration
-from lindley.operations.branch import Branched, branch_name, make_branch
+from lindley.operations.branch import branch_name, plan_branch
 from lindley.operations.diff import diff
-from lindley.operations.plan import plan_update
+from lindley.operations.plan import refuse_model_change
 from lindley.operations.rebase import plan_rebase
-from lindley.operations.update import refuse_model_change
+from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
-from tests.support import acts, refits
+from tests.support import amendments, refits
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import forge, record_of
 
@@ -45,8 +45,8 @@ def declared(declaration: Declaration) -> Declaration:
     return load_declaration(NAME, declaration.source.parent)
 
 
-def branch(ledger: MemoryLedger, declared: Declaration, link: str = "3", source: str = SOURCE) -> Branched:
-    return make_branch(ledger, declared, source, link, context=RunContext())
+def branch(ledger: MemoryLedger, declared: Declaration, link: str = "3", source: str = SOURCE) -> Registered:
+    return amendments.branch(ledger, declared, source, link)
 
 
 def counts(ledger: MemoryLedger, name: str = NAME) -> list[int]:
@@ -62,8 +62,7 @@ def is_sound(ledger: MemoryLedger, *names: str) -> bool:
 class TestBranches:
     def test_it_starts_with_the_belief_of_the_link(self, ledger: MemoryLedger, declared: Declaration) -> None:
         made = branch(ledger, declared)
-        assert made.registered is not None
-        assert (made.registered.link, made.registered.version) == (4, 1)
+        assert (made.status, made.link, made.version) == ("accepted", 4, 1)
         record, start = record_of(ledger, NAME, 1), record_of(ledger, SOURCE, 3)
         assert record["posterior"] == start["posterior"]
         assert (record["kind"], record["chain"], record["batch"]) == ("branch", NAME, None)
@@ -102,15 +101,15 @@ class TestBranches:
     ) -> None:
         branch(ledger, declared)
         append(ledger, declared, coins(declared, 90))
-        acts.retract(ledger, declared, 2)
+        amendments.retract(ledger, declared, 2)
         assert counts(ledger) == [1, 3, 5]
         start = ledger.models[SOURCE].versions[1].tags["lindley.record"]
         assert record_of(ledger, NAME, 3)["prior"] == start
-        acts.correct(ledger, declared, 3, coins(declared, 20, k=9))
+        amendments.correct(ledger, declared, 3, coins(declared, 20, k=9))
         refits.rebase(ledger, declared)
         assert [link.number for link in plan_rebase(ledger, declared).origin.links] == [1, 7, 5]
         assert record_of(ledger, NAME, 5)["prior"] == ledger.models[NAME].genesis
-        acts.rollback(ledger, declared, 2)
+        amendments.rollback(ledger, declared, 2)
         assert counts(ledger) == [1, 2]
         assert counts(ledger, SOURCE) == [1, 2, 3, 4, 5]
         assert is_sound(ledger)
@@ -122,11 +121,10 @@ class TestBranches:
         append(ledger, declared, coins(declared, 90))
         assert declaration.source is not None
         other = load_declaration(f"{NAME}--b", declaration.source.parent)
-        made = branch(ledger, other, "head", NAME)
-        assert made.start.number == 5
+        assert branch(ledger, other, "head", NAME).link == 6
         append(ledger, other, coins(other, 100))
         assert counts(ledger, other.name) == [1, 2, 3, 5, 7]
-        acts.retract(ledger, other, 1)
+        amendments.retract(ledger, other, 1)
         assert is_sound(ledger, SOURCE, NAME, other.name)
         links = verify_chain(ledger, other.name).links
         assert [line["chain"] for line in links] == [SOURCE] * 3 + [NAME] * 2 + [other.name] * 3
@@ -134,7 +132,8 @@ class TestBranches:
     def test_made_twice_it_is_there_once(self, ledger: MemoryLedger, declared: Declaration) -> None:
         branch(ledger, declared)
         before = len(ledger.runs)
-        assert branch(ledger, declared).registered is None
+        plan = plan_branch(ledger, declared, SOURCE, "3")
+        assert plan.noop == f"{NAME} is there already and continues coins from link 3; nothing was done"
         assert len(ledger.runs) == before
 
     def test_interrupted_after_the_claim_it_is_completed(
@@ -144,14 +143,14 @@ class TestBranches:
             raise LedgerCorrupt("It died")
 
         with monkeypatch.context() as patch:
-            patch.setattr("lindley.operations.branch.log_copy", dies)
+            patch.setattr("lindley.operations.plan.log_copy", dies)
             with pytest.raises(LedgerCorrupt):
                 branch(ledger, declared)
         # It can be used and read as it is.
         assert counts(ledger) == [1, 2, 3]
         assert is_sound(ledger)
         assert plan_update(ledger, declared, coins(declared, 90)).link == 4
-        assert branch(ledger, declared).registered is not None
+        assert branch(ledger, declared).link == 4
         assert is_sound(ledger)
 
     def test_a_name_that_is_taken_is_refused(self, ledger: MemoryLedger, declared: Declaration) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import arviz as az
@@ -23,16 +24,17 @@ from lindley.ledger.backend import open_ledger
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, read_record, read_summary
 from lindley.ledger.record import parse
-from lindley.ledger.writing import RunContext, register_link
+from lindley.ledger.writing import register_link
 from lindley.model import graph
 from lindley.model.declaration import Declaration, load_file
-from lindley.operations.import_trace import import_trace
-from lindley.operations.plan import Plan, fit_plan, log_link, plan_update
-from lindley.operations.rebase import fit_rebase, log_rebase, plan_rebase
+from lindley.operations.plan import Plan, fit_plan, log_plan
+from lindley.operations.rebase import plan_rebase
+from lindley.operations.update import plan_update
 from lindley.serving.predict import predict
 from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
 from tests.support.fakes import MemoryLedger
+from tests.support.refits import import_trace
 
 SETTINGS = FitSettings(draws=500, tune=300)
 NOISE = 0.5
@@ -85,9 +87,9 @@ def declared(folder: Path, text: str) -> Declaration:
 
 def add(ledger: Ledger, declaration: Declaration, batch: Batch) -> Plan:
     """Append a batch with the real sampler."""
-    plan = plan_update(ledger, declaration, batch, settings=SETTINGS)
+    plan = replace(plan_update(ledger, declaration, batch), settings=SETTINGS)
     assert plan.noop is None
-    found = register_link(ledger, log_link(ledger, plan, fit_plan(plan), context=RunContext()))
+    found = register_link(ledger, log_plan(ledger, plan, fit_plan(plan)))
     assert found.status == "accepted"
     return plan
 
@@ -294,8 +296,8 @@ def lagged(tmp_path_factory: pytest.TempPathFactory) -> Lagged:
 def refitted(lagged: Lagged) -> MemoryLedger:
     """The chain with a pooled refit as its fourth link."""
     ledger = lagged.ledger.clone()
-    plan = plan_rebase(ledger, lagged.declaration, settings=SETTINGS)
-    link = log_rebase(ledger, plan, fit_rebase(plan), context=RunContext())
+    plan = replace(plan_rebase(ledger, lagged.declaration), settings=SETTINGS)
+    link = log_plan(ledger, plan, fit_plan(plan))
     assert register_link(ledger, link).link == 4
     return ledger
 

@@ -11,7 +11,7 @@ from scipy import stats
 from lindley.errors import UnknownLink
 from lindley.model.declaration import Declaration
 from lindley.operations.diff import diff, joint_distance
-from tests.support import acts
+from tests.support import amendments
 from tests.support.fakes import CHAINS, DRAWS, MemoryLedger, coins
 
 
@@ -19,8 +19,8 @@ from tests.support.fakes import CHAINS, DRAWS, MemoryLedger, coins
 def ledger(five_chain: MemoryLedger, declaration: Declaration) -> MemoryLedger:
     """Five links; 6 takes out the third batch, 7 replaces the second one."""
     ledger = five_chain.clone()
-    acts.retract(ledger, declaration, 3)
-    acts.correct(ledger, declaration, 2, coins(declaration, 10, k=9, origin="revised.csv"))
+    amendments.retract(ledger, declaration, 3)
+    amendments.correct(ledger, declaration, 2, coins(declaration, 10, k=9, origin="revised.csv"))
     return ledger
 
 

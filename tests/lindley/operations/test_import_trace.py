@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,17 @@ from scipy.special import expit
 
 from lindley.errors import LedgerUnavailable, ModelRefused
 from lindley.inference.sampling import FitSettings
-from lindley.ledger.writing import RunContext, register_link
+from lindley.ledger.writing import register_link
 from lindley.model.coordinates import Block
 from lindley.model.declaration import Declaration, load_file
 from lindley.model.relabelling import in_order
-from lindley.operations.import_trace import import_trace
-from lindley.operations.plan import fit_plan, log_link, plan_update
+from lindley.operations.plan import fit_plan, log_plan
+from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
 from tests.support import fakes, refits
 from tests.support.fakes import MemoryLedger, append, coins
 from tests.support.forging import record_of
+from tests.support.refits import import_trace
 
 AGES, REGIONS, WARDS = ["young", "middle", "old"], ["east", "west"], ["north", "south"]
 CHAINS, DRAWS = 2, 60
@@ -276,9 +278,11 @@ def test_a_trace_of_two_modes_is_not_trusted_and_what_starts_from_it_says_so(
     assert start["gate"]["passed"]
     # There is nothing behind it to fit again: links start from it, and count it.
     for number, ids in ((2, 0), (3, 10)):
-        plan = plan_update(ledger, declaration, coins(declaration, ids), settings=FitSettings(draws=400))
+        plan = replace(
+            plan_update(ledger, declaration, coins(declaration, ids)), settings=FitSettings(draws=400)
+        )
         assert plan.origin.prior is not None
-        link = register_link(ledger, log_link(ledger, plan, fit_plan(plan), context=RunContext()))
+        link = register_link(ledger, log_plan(ledger, plan, fit_plan(plan)))
         assert (link.status, link.link) == ("accepted", number)
         record = record_of(ledger, name, number)
         assert record["metrics"]["doubt"] == 1

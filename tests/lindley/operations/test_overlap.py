@@ -9,13 +9,13 @@ import pytest
 from lindley.batch.batch import Batch, batch_from_frame, split_by_keys
 from lindley.batch.digest import content_digest
 from lindley.errors import OverlapRefused
-from lindley.ledger.writing import RunContext, register_link
+from lindley.ledger.writing import register_link
 from lindley.model.declaration import Declaration, load_file
-from lindley.operations.plan import log_link, plan_update
-from lindley.operations.update import Plan
-from tests.support import acts
-from tests.support.acts import counts, is_sound
-from tests.support.acts import record_digest as record
+from lindley.operations.plan import Plan, log_plan
+from lindley.operations.update import plan_update
+from tests.support import amendments
+from tests.support.amendments import counts, is_sound
+from tests.support.amendments import record_digest as record
 from tests.support.fakes import MODEL, MemoryLedger, append, coins, fit
 from tests.support.forging import record_of
 
@@ -47,7 +47,7 @@ class TestDropping:
         plan = dropping(ledger, declaration, batch)
         assert list(plan.batch.frame()["id"]) == [4, 50, 51]
         assert plan.batch.digest == rows(declaration, 4, 50, 51).digest
-        logged = log_link(ledger, plan, fit(plan), context=RunContext())
+        logged = log_plan(ledger, plan, fit(plan))
         assert register_link(ledger, logged).link == 6
         made = record_of(ledger, NAME, 6)["batch"]
         assert (made["rows"], made["digest"]) == (3, plan.batch.digest)
@@ -64,7 +64,7 @@ class TestDropping:
     ) -> None:
         batch = rows(declaration, 2, 3, 4, 12, 50, 51)
         plan = dropping(ledger, declaration, batch)
-        register_link(ledger, log_link(ledger, plan, fit(plan), context=RunContext()))
+        register_link(ledger, log_plan(ledger, plan, fit(plan)))
         before = len(ledger.runs)
         again = dropping(ledger, declaration, batch)
         assert again.noop == "All 6 row keys of late.csv are counted already; nothing was done"
@@ -75,11 +75,11 @@ class TestDropping:
     ) -> None:
         plan = dropping(ledger, declaration, rows(declaration, 50, 51))
         assert (plan.batch.dropped, plan.batch.rows, plan.noop) == (None, 2, None)
-        register_link(ledger, log_link(ledger, plan, fit(plan), context=RunContext()))
+        register_link(ledger, log_plan(ledger, plan, fit(plan)))
         assert record_of(ledger, NAME, 6)["batch"]["dropped"] is None
 
     def test_only_what_counts_is_an_overlap(self, ledger: MemoryLedger, declaration: Declaration) -> None:
-        acts.retract(ledger, declaration, 5)
+        amendments.retract(ledger, declaration, 5)
         plan = dropping(ledger, declaration, rows(declaration, 40, 30))
         assert list(plan.batch.frame()["id"]) == [40]
 
@@ -91,7 +91,7 @@ class TestDropping:
         self, ledger: MemoryLedger, declaration: Declaration
     ) -> None:
         plan = dropping(ledger, declaration, rows(declaration, 3, 50))
-        register_link(ledger, log_link(ledger, plan, fit(plan, passed=False), context=RunContext()))
+        register_link(ledger, log_plan(ledger, plan, fit(plan, passed=False)))
         assert dropping(ledger, declaration, rows(declaration, 3, 50)).quarantined
 
     def test_a_lost_race_drops_what_the_winner_counts_too(
@@ -99,12 +99,12 @@ class TestDropping:
     ) -> None:
         batch = rows(declaration, 3, 50, 51)
         late = dropping(ledger, declaration, batch)
-        logged = log_link(ledger, late, fit(late), context=RunContext())
+        logged = log_plan(ledger, late, fit(late))
         append(ledger, declaration, rows(declaration, 50, 55))
         assert register_link(ledger, logged).status == "superseded"
         again = dropping(ledger, declaration, batch)
         assert list(again.batch.frame()["id"]) == [51]
-        register_link(ledger, log_link(ledger, again, fit(again), context=RunContext()))
+        register_link(ledger, log_plan(ledger, again, fit(again)))
         assert is_sound(ledger)
 
 

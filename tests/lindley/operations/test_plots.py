@@ -12,17 +12,16 @@ from lindley import failpoints
 from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.reading import find_chain
-from lindley.ledger.writing import RunContext, register_link
+from lindley.ledger.writing import register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.amendment import log_act
-from lindley.operations.branch import make_branch
+from lindley.operations.plan import log_plan
 from lindley.operations.plots import draw_again, draw_into, draw_missing
-from lindley.operations.rebase import log_rebase, plan_rebase
+from lindley.operations.rebase import plan_rebase
 from lindley.operations.rollback import plan_rollback
 from lindley.verification.gather import verify_chain
+from tests.support import amendments, fakes
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import record_of
-from tests.support.refits import Refits
 
 NAME = "coins"
 OLD = "plots/prior_posterior.png"
@@ -117,7 +116,7 @@ class TestDrawing:
 class TestKinds:
     def test_a_pooled_refit_has_its_audit_drawn(self, ledger: MemoryLedger, declaration: Declaration) -> None:
         plan = plan_rebase(ledger, declaration)
-        register_link(ledger, log_rebase(ledger, plan, Refits()(plan), context=RunContext()))
+        register_link(ledger, log_plan(ledger, plan, fakes.fit_plan(plan)))
         link = head(ledger)
         draw_missing(ledger, runs_of(link))
         assert set(pictures(ledger, link)) == {OLD, "plots/audit.png"}
@@ -131,13 +130,13 @@ class TestKinds:
         first = find_chain(ledger, NAME).links[0]
         draw_missing(ledger, runs_of(first))
         plan = plan_rollback(ledger, declaration, "1")
-        register_link(ledger, log_act(ledger, plan, None, context=RunContext()))
+        register_link(ledger, log_plan(ledger, plan, None))
         back = head(ledger)
         assert pictures(ledger, back) == {}
         draw_missing(ledger, runs_of(back))
         assert pictures(ledger, back) == pictures(ledger, first)
         branch = declare(tmp_path, "coins--what-if")
-        make_branch(ledger, branch, NAME, "1", context=RunContext())
+        amendments.branch(ledger, branch, NAME, "1")
         start = head(ledger, "coins--what-if")
         draw_missing(ledger, runs_of(start))
         assert pictures(ledger, start) == pictures(ledger, first)

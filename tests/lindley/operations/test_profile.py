@@ -10,13 +10,13 @@ import pytest
 from lindley.batch.batch import read_batch
 from lindley.errors import UnknownChain
 from lindley.ledger.reading import find_chain
-from lindley.ledger.writing import RunContext, register_link
+from lindley.ledger.writing import register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.amendment import log_act
-from lindley.operations.plan import log_link, plan_update
+from lindley.operations.plan import log_plan
 from lindley.operations.plots import draw_missing
 from lindley.operations.profile import profile
 from lindley.operations.rollback import plan_rollback
+from lindley.operations.update import plan_update
 from lindley.timing import Phases, metric
 from tests.support.fakes import MemoryLedger, append, coins, fit
 
@@ -51,7 +51,7 @@ class TestWhatRunsHold:
         path = tmp_path / "a.csv"
         path.write_text("id,k,n\n10,3,10\n11,4,10\n")
         plan = plan_update(ledger, declaration, read_batch(path, declaration))
-        registered = register_link(ledger, log_link(ledger, plan, fit(plan), context=RunContext()))
+        registered = register_link(ledger, log_plan(ledger, plan, fit(plan)))
         draw_missing(ledger, {registered.run_id: registered.record_digest})
         held = ledger.runs[registered.run_id].metrics
         mine = {name.partition("/")[2]: value for name, value in held.items() if name.startswith("seconds/")}
@@ -72,7 +72,7 @@ class TestWhatRunsHold:
     ) -> None:
         ledger = coins_chain.clone()
         plan = plan_update(ledger, declaration, coins(declaration, 60))
-        logged = log_link(ledger, plan, fit(plan), context=RunContext())
+        logged = log_plan(ledger, plan, fit(plan))
         late = {metric(name) for name in ("log", "register", "total")}
         assert not late & set(ledger.runs[logged.run_id].metrics)
         register_link(ledger, logged)
@@ -108,7 +108,7 @@ class TestProfile:
     ) -> None:
         ledger = coins_chain.clone()
         plan = plan_rollback(ledger, declaration, "1")
-        register_link(ledger, log_act(ledger, plan, None, context=RunContext()))
+        register_link(ledger, log_plan(ledger, plan, None))
         (line,) = profile(ledger, NAME, 1).lines
         assert (line.kind, line.ess, line.ess_per_second) == ("rollback", None, None)
         assert {"fetch", "log", "register"} <= set(line.seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,20 @@ from lindley.inference.sampling import FitSettings
 from lindley.ledger import artifact_names
 from lindley.ledger.reading import find_chain, read_belief
 from lindley.ledger.record import digest
-from lindley.ledger.writing import RunContext, register_link
+from lindley.ledger.writing import register_link
 from lindley.model.declaration import Declaration, load_declaration
-from lindley.operations.import_trace import import_trace
-from lindley.operations.plan import fit_plan, log_link, plan_update
-from lindley.operations.rebase import (
-    audit_metrics,
-    audit_table,
-    fit_rebase,
-    log_rebase,
-    plan_rebase,
-)
+from lindley.operations.audit import audit_metrics, audit_table
+from lindley.operations.plan import fit_plan, log_plan
+from lindley.operations.rebase import plan_rebase
+from lindley.operations.update import plan_update
 from lindley.report.tables import json_rows
 from lindley.seeds import derive_seed
 from lindley.verification.gather import verify_chain
-from tests.support import refits
+from tests.support import amendments, refits
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import Record, forge, record_of
 from tests.support.oracles import beta_binomial
+from tests.support.refits import import_trace
 
 NAME = "coins"
 MODELS = Path(__file__).parents[3] / "models"
@@ -76,21 +73,22 @@ class TestPlans:
         plan = plan_rebase(ledger, declaration)
         assert tuple(batch.origin for batch in plan.batches) == ORIGINS
         assert [batch.frame()["id"].min() for batch in plan.batches] == [0, 10, 30]
-        assert (plan.prior, plan.origin.prior, plan.head_link.number) == (None, None, 3)
+        assert (plan.start.prior, plan.origin.prior, plan.chain.links[-1].number) == (None, None, 3)
         assert [link.version.number for link in plan.origin.links] == [1, 2, 5]
-        assert plan.head.matched.digest == record_of(ledger, NAME, 5)["posterior"]["matched"]
-        assert plan.seed == derive_seed(plan.head.matched.digest, "rebase", declaration.model_digest)
+        assert plan.start.near is not None
+        assert plan.start.near.matched.digest == record_of(ledger, NAME, 5)["posterior"]["matched"]
+        assert plan.seed == derive_seed(plan.start.near.matched.digest, "rebase", declaration.model_digest)
         stated = pd.read_csv(io.BytesIO(ledger.run_of(NAME, 5).files["summary.csv"]), index_col="parameter")
-        pd.testing.assert_frame_equal(plan.summary, stated)
+        pd.testing.assert_frame_equal(plan.compared, stated)
         assert len(ledger.runs) == before
 
     def test_an_imported_link_is_where_it_starts(self, declaration: Declaration, tmp_path: Path) -> None:
         ledger = imported(declaration, tmp_path)
         plan = plan_rebase(ledger, declaration)
         assert plan.origin.prior is not None
-        assert plan.prior is not None
+        assert plan.start.prior is not None
         assert (plan.origin.prior.number, plan.origin.prior.version.kind) == (1, "import")
-        assert plan.prior.matched.digest == record_of(ledger, NAME, 1)["posterior"]["matched"]
+        assert plan.start.prior.matched.digest == record_of(ledger, NAME, 1)["posterior"]["matched"]
         assert [batch.origin for batch in plan.batches] == list(ORIGINS[:2])
 
     def test_a_chain_without_batches_is_refused(self, declaration: Declaration, tmp_path: Path) -> None:
@@ -98,7 +96,7 @@ class TestPlans:
         with pytest.raises(UnknownChain):
             plan_rebase(ledger, declaration)
         append(ledger, declaration, coins(declaration, 0), passed=False)
-        with pytest.raises(UnknownLink, match="no batch"):
+        with pytest.raises(UnknownLink, match="no link yet"):
             plan_rebase(ledger, declaration)
         only = MemoryLedger()
         import_trace(only, declaration, refits.trace(tmp_path / "trace.nc"))
@@ -200,7 +198,7 @@ class TestLinks:
     def test_of_two_writers_the_second_is_superseded(
         self, ledger: MemoryLedger, declaration: Declaration
     ) -> None:
-        late = refits.logged(ledger, plan_rebase(ledger, declaration))
+        late = amendments.logged(ledger, plan_rebase(ledger, declaration))
         append(ledger, declaration, coins(declaration, 40))
         assert register_link(ledger, late).status == "superseded"
         assert len(plan_rebase(ledger, declaration).batches) == 4
@@ -318,15 +316,17 @@ def test_a_sampled_refit_is_the_pooled_answer_and_the_chain_goes_on_from_it() ->
     def add(place: int) -> None:
         k, n = counts[place]
         frame = pd.DataFrame({"id": [2 * place, 2 * place + 1], "k": [k // 2, k - k // 2], "n": n // 2})
-        plan = plan_update(ledger, declaration, batch_from_frame(frame, declaration), settings=settings)
-        link = log_link(ledger, plan, fit_plan(plan), context=RunContext())
+        plan = replace(
+            plan_update(ledger, declaration, batch_from_frame(frame, declaration)), settings=settings
+        )
+        link = log_plan(ledger, plan, fit_plan(plan))
         assert register_link(ledger, link).link == place + 1 + (place == 3)
 
     for place in range(3):
         add(place)
-    plan = plan_rebase(ledger, declaration, settings=settings)
-    outcome = fit_rebase(plan)
-    registered = register_link(ledger, log_rebase(ledger, plan, outcome, context=RunContext()))
+    plan = replace(plan_rebase(ledger, declaration), settings=settings)
+    outcome = fit_plan(plan)
+    registered = register_link(ledger, log_plan(ledger, plan, outcome))
     assert registered.link == 4
     add(3)
     for number, links in ((4, 3), (5, 4)):

@@ -64,7 +64,7 @@ def test_a_refit_is_due_where_matches_have_moved_the_chain(
     assert why == ("drift 0.10, the policy allows 0.1" if due else None)
 
 
-def test_a_policy_without_a_limit_on_drift_is_recorded_as_it_always_was() -> None:
-    assert "rebase_at_drift" not in Policy().as_dict()
+def test_a_policy_records_its_limit_on_drift_or_that_it_has_none() -> None:
+    assert Policy().as_dict()["rebase_at_drift"] is None
     assert Policy(rebase_at_drift=0.2).as_dict()["rebase_at_drift"] == 0.2
     assert [Policy().refits, Policy(rebase_at_drift=0.2).refits] == [False, True]

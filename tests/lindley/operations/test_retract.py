@@ -18,18 +18,18 @@ from lindley.errors import (
 from lindley.ledger import artifact_names
 from lindley.ledger.reading import read_belief
 from lindley.model.declaration import Declaration
-from lindley.operations.amendment import fit_act
-from lindley.operations.import_trace import import_trace
-from lindley.operations.plan import plan_update
+from lindley.operations.plan import fit_plan
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.rollback import plan_rollback
+from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
-from tests.support import acts, refits
-from tests.support.acts import NAME, chain_of, counts, is_sound
-from tests.support.acts import record_digest as record
+from tests.support import amendments, fakes, refits
+from tests.support.amendments import NAME, chain_of, counts, is_sound
+from tests.support.amendments import record_digest as record
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import Record, forge, record_of
+from tests.support.refits import import_trace
 
 FORGETS = """
 import dataclasses
@@ -54,9 +54,9 @@ class TestRetract:
         assert plan.origin.prior is not None
         assert (plan.origin.prior.number, [link.number for link in plan.origin.links]) == (2, [4, 5])
         assert [int(batch.frame()["k"].iloc[0]) for batch in plan.batches] == [4, 5]
-        assert plan.prior is not None
-        assert plan.prior.matched.digest == record_of(ledger, NAME, 2)["posterior"]["matched"]
-        found = acts.done(ledger, plan)
+        assert plan.start.prior is not None
+        assert plan.start.prior.matched.digest == record_of(ledger, NAME, 2)["posterior"]["matched"]
+        found = fakes.done(ledger, plan)
         assert (found.status, found.link, found.version) == ("accepted", 6, 6)
         assert counts(ledger) == [1, 2, 4, 5]
         made = record_of(ledger, NAME, 6)
@@ -75,8 +75,8 @@ class TestRetract:
         plan = plan_retract(ledger, declaration, ["coins-040.csv"])
         assert plan.target is not None
         assert plan.target.number == 4
-        assert fit_act(plan) is None
-        assert acts.done(ledger, plan).link == 6
+        assert fit_plan(plan) is None
+        assert fakes.done(ledger, plan).link == 6
         made, before = record_of(ledger, NAME, 6), record_of(ledger, NAME, 4)
         assert made["posterior"] == before["posterior"]
         assert made["artifacts"] == {k: v for k, v in before["artifacts"].items() if k != "batch.parquet"}
@@ -93,7 +93,7 @@ class TestRetract:
         assert [link.number for link in plan.retracted] == [2, 4]
         assert plan.origin.prior is not None
         assert (plan.origin.prior.number, [link.number for link in plan.origin.links]) == (1, [3, 5])
-        acts.done(ledger, plan)
+        fakes.done(ledger, plan)
         assert counts(ledger) == [1, 3, 5]
         assert is_sound(ledger)
 
@@ -101,8 +101,8 @@ class TestRetract:
         self, ledger: MemoryLedger, declaration: Declaration
     ) -> None:
         plan = plan_retract(ledger, declaration, ["1"])
-        assert (plan.prior, plan.origin.prior, len(plan.batches)) == (None, None, 4)
-        acts.done(ledger, plan)
+        assert (plan.start.prior, plan.origin.prior, len(plan.batches)) == (None, None, 4)
+        fakes.done(ledger, plan)
         assert record_of(ledger, NAME, 6)["prior"] == ledger.models[NAME].genesis
         assert counts(ledger) == [2, 3, 4, 5]
         assert is_sound(ledger)
@@ -126,7 +126,7 @@ class TestRetract:
     def test_a_batch_that_was_taken_out_may_come_again(
         self, ledger: MemoryLedger, declaration: Declaration
     ) -> None:
-        acts.retract(ledger, declaration, 3)
+        amendments.retract(ledger, declaration, 3)
         assert append(ledger, declaration, coins(declaration, 20, k=3)).link == 7
         assert counts(ledger) == [1, 2, 4, 5, 7]
         assert "link 7" in str(plan_update(ledger, declaration, coins(declaration, 20, k=3)).noop)
@@ -137,7 +137,7 @@ class TestRetract:
     def test_what_still_counts_is_still_counted_once(
         self, ledger: MemoryLedger, declaration: Declaration
     ) -> None:
-        acts.retract(ledger, declaration, 3)
+        amendments.retract(ledger, declaration, 3)
         assert "link 4" in str(plan_update(ledger, declaration, coins(declaration, 30, k=4)).noop)
         with pytest.raises(OverlapRefused, match="link 5"):
             plan_update(ledger, declaration, coins(declaration, 41, k=9))
@@ -145,10 +145,10 @@ class TestRetract:
     def test_a_pooled_refit_has_only_what_counts(
         self, ledger: MemoryLedger, declaration: Declaration
     ) -> None:
-        acts.retract(ledger, declaration, 3)
+        amendments.retract(ledger, declaration, 3)
         assert [link.number for link in plan_rebase(ledger, declaration).origin.links] == [1, 2, 4, 5]
         refits.rebase(ledger, declaration)
-        acts.retract(ledger, declaration, 4)
+        amendments.retract(ledger, declaration, 4)
         assert counts(ledger) == [1, 2, 5]
         # The refit has seen batch 4, link 2 has not.
         assert record_of(ledger, NAME, 8)["prior"] == record(ledger, 2)
@@ -156,7 +156,7 @@ class TestRetract:
 
     def test_one_after_another(self, ledger: MemoryLedger, declaration: Declaration) -> None:
         for number, left in ((2, [1, 3, 4, 5]), (4, [1, 3, 5]), (5, [1, 3]), (1, [3])):
-            acts.retract(ledger, declaration, number)
+            amendments.retract(ledger, declaration, number)
             assert counts(ledger) == left
         assert is_sound(ledger)
 
@@ -165,7 +165,7 @@ class TestRetract:
         self, ledger: MemoryLedger, declaration: Declaration, word: str
     ) -> None:
         word = chain_of(ledger).links[2].version.batch[:10] if word == "digest" else word
-        acts.retract(ledger, declaration, word)
+        amendments.retract(ledger, declaration, word)
         before = len(ledger.runs)
         plan = plan_retract(ledger, declaration, [word])
         assert plan.noop is not None
@@ -184,8 +184,8 @@ class TestRetract:
         plan = plan_retract(ledger, declaration, ["2"])
         assert plan.origin.prior is not None
         assert plan.origin.prior.number == 1
-        acts.done(ledger, plan)
-        acts.retract(ledger, declaration, 3)
+        fakes.done(ledger, plan)
+        amendments.retract(ledger, declaration, 3)
         assert counts(ledger) == []
         assert record_of(ledger, NAME, 5)["prior"] == record(ledger, 1)
         assert is_sound(ledger)
@@ -240,11 +240,11 @@ class TestRetract:
     def test_what_failed_the_gate_may_be_tried_with_a_mended_model(
         self, ledger: MemoryLedger, declaration: Declaration, tmp_path: Path
     ) -> None:
-        acts.done(ledger, plan_retract(ledger, declaration, ["3"]), passed=False)
+        fakes.done(ledger, plan_retract(ledger, declaration, ["3"]), passed=False)
         mended = declare(tmp_path, code="\nMENDED = 1\n")
         with pytest.raises(ModelRefused, match="--accept-model-change"):
             plan_retract(ledger, mended, ["3"])
-        found = acts.done(ledger, plan_retract(ledger, mended, ["3"], accept_model_change=True))
+        found = fakes.done(ledger, plan_retract(ledger, mended, ["3"], accept_model_change=True))
         assert (found.status, found.link, found.version) == ("accepted", 6, 7)
         assert counts(ledger) == [1, 2, 4, 5]
         assert is_sound(ledger)
@@ -266,7 +266,7 @@ class TestRetract:
         ledger.flip(NAME, 4, "summary.csv")
         before = len(ledger.runs)
         with pytest.raises(LedgerCorrupt, match=r"artifacts of link 4.*summary\.csv"):
-            acts.logged(ledger, plan)
+            amendments.logged(ledger, plan)
         assert len(ledger.runs) == before
 
 
@@ -279,7 +279,7 @@ class TestCorrect:
         assert [int(batch.frame()["k"].iloc[0]) for batch in plan.batches] == [7, 4, 5]
         assert plan.origin.prior is not None
         assert (plan.origin.prior.number, [link.number for link in plan.origin.links]) == (2, [4, 5])
-        assert acts.done(ledger, plan).link == 6
+        assert fakes.done(ledger, plan).link == 6
         assert counts(ledger) == [1, 2, 6, 4, 5]
         made = record_of(ledger, NAME, 6)
         assert (made["kind"], made["retracted"]) == ("correct", [record(ledger, 3)])
@@ -291,20 +291,20 @@ class TestCorrect:
         assert is_sound(ledger)
 
     def test_a_chain_goes_on_after_it(self, ledger: MemoryLedger, declaration: Declaration) -> None:
-        acts.correct(ledger, declaration, 3, coins(declaration, 20, k=7))
+        amendments.correct(ledger, declaration, 3, coins(declaration, 20, k=7))
         append(ledger, declaration, coins(declaration, 60))
-        acts.retract(ledger, declaration, 4)
+        amendments.retract(ledger, declaration, 4)
         assert counts(ledger) == [1, 2, 6, 5, 7]
-        acts.correct(ledger, declaration, 6, coins(declaration, 20, k=8))
+        amendments.correct(ledger, declaration, 6, coins(declaration, 20, k=8))
         assert counts(ledger) == [1, 2, 9, 5, 7]
         assert [link.number for link in plan_rebase(ledger, declaration).origin.links] == [1, 2, 9, 5, 7]
         # Retracting what replaced it does not bring the first version back.
-        acts.retract(ledger, declaration, 9)
+        amendments.retract(ledger, declaration, 9)
         assert counts(ledger) == [1, 2, 5, 7]
         assert is_sound(ledger)
 
     def test_the_newest_one(self, ledger: MemoryLedger, declaration: Declaration) -> None:
-        acts.correct(ledger, declaration, 5, coins(declaration, 40, k=7))
+        amendments.correct(ledger, declaration, 5, coins(declaration, 40, k=7))
         assert counts(ledger) == [1, 2, 3, 4, 6]
         assert record_of(ledger, NAME, 6)["replayed"] == []
         assert is_sound(ledger)
@@ -318,13 +318,13 @@ class TestCorrect:
         ledger = MemoryLedger()
         for number in range(1, 5):
             append(ledger, declared, coins(declared, 10 * (number - 1), 2, k=number))
-        acts.correct(ledger, declared, 2, coins(declared, 15, 2, k=9))
+        amendments.correct(ledger, declared, 2, coins(declared, 15, 2, k=9))
         assert is_sound(ledger)
         assert record_of(ledger, NAME, 5)["batch"]["context"]["rows"] == 2
         plan = plan_retract(ledger, declared, ["3"])
         contexts = [list(batch.context_frame()["id"]) for batch in plan.batches]  # type: ignore[index]
         assert contexts == [[0, 1], [1, 15, 16]]
-        acts.done(ledger, plan)
+        fakes.done(ledger, plan)
         append(ledger, declared, coins(declared, 50, 2))
         assert is_sound(ledger)
         head = record_of(ledger, NAME, 7)["batch"]["context"]
@@ -338,11 +338,11 @@ class TestCorrect:
 
     def test_done_twice_it_is_done_once(self, ledger: MemoryLedger, declaration: Declaration) -> None:
         new = coins(declaration, 20, k=7)
-        acts.correct(ledger, declaration, 3, new)
+        amendments.correct(ledger, declaration, 3, new)
         assert "counts already, in link 6" in str(plan_correct(ledger, declaration, "3", new).noop)
 
     def test_one_that_does_not_count_is_refused(self, ledger: MemoryLedger, declaration: Declaration) -> None:
-        acts.correct(ledger, declaration, 3, coins(declaration, 20, k=7))
+        amendments.correct(ledger, declaration, 3, coins(declaration, 20, k=7))
         with pytest.raises(AmendmentRefused, match="taken out by link 6"):
             plan_correct(ledger, declaration, "3", coins(declaration, 20, k=8))
 

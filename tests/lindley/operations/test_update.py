@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from lindley.inference.sampling import FitSettings
 from lindley.ledger import artifact_names
 from lindley.ledger.reading import find_chain
 from lindley.ledger.record import digest, parse
-from lindley.ledger.writing import RunContext, register_link
+from lindley.ledger.writing import register_link
 from lindley.model.declaration import Declaration, load_file
-from lindley.operations.plan import log_link, plan_update
+from lindley.operations.plan import log_plan
+from lindley.operations.update import plan_update
 from lindley.seeds import derive_seed
 from lindley.verification.gather import verify_chain
 from tests.support.fakes import MODEL, MemoryLedger, append, coins, declare, fit, logged
@@ -39,7 +41,13 @@ class TestFirstPlan:
         ledger = MemoryLedger()
         batch = coins(declaration, 0)
         plan = plan_update(ledger, declaration, batch)
-        assert (plan.fresh, plan.head, plan.prior, plan.noop, plan.link) == (True, None, None, None, 1)
+        assert (plan.fresh, plan.chain.head, plan.start.prior, plan.noop, plan.link) == (
+            True,
+            None,
+            None,
+            None,
+            1,
+        )
         assert plan.previous == digest(plan.genesis)
         assert plan.carried == ("theta",)
         model = parse(plan.genesis)["model"]
@@ -71,15 +79,17 @@ class TestLaterPlans:
         settings, thresholds = FitSettings(draws=200), Thresholds(ess=100)
         batch = coins(declaration, 40)
         before = writes(ledger)
-        plan = plan_update(ledger, declaration, batch, settings=settings, thresholds=thresholds)
+        plan = replace(plan_update(ledger, declaration, batch), settings=settings, thresholds=thresholds)
         head = record_of(ledger, NAME, 5)
-        assert plan.head is not None
-        assert plan.prior is not None
-        assert (plan.head.number, plan.link, plan.fresh, plan.noop) == (3, 4, False, None)
+        assert plan.chain.head is not None
+        assert plan.start.prior is not None
+        assert (plan.chain.head.number, plan.link, plan.fresh, plan.noop) == (3, 4, False, None)
         assert plan.previous == ledger.versions(NAME)[4].record
-        assert plan.prior.matched.digest == head["posterior"]["matched"]
-        assert plan.prior.budget == pytest.approx(3 * 2 / 900)
-        assert plan.seed == derive_seed(plan.prior.matched.digest, batch.digest, declaration.model_digest)
+        assert plan.start.prior.matched.digest == head["posterior"]["matched"]
+        assert plan.start.prior.budget == pytest.approx(3 * 2 / 900)
+        assert plan.seed == derive_seed(
+            plan.start.prior.matched.digest, batch.digest, declaration.model_digest
+        )
         assert (plan.settings, plan.thresholds) == (settings, thresholds)
         assert plan.genesis == ledger.genesis(NAME)
         assert "fetch" in plan.phases.seconds
@@ -89,7 +99,7 @@ class TestLaterPlans:
         ledger = MemoryLedger()
         append(ledger, declaration, coins(declaration, 0), passed=False)
         plan = plan_update(ledger, declaration, coins(declaration, 10))
-        assert (plan.fresh, plan.head, plan.prior, plan.link) == (False, None, None, 1)
+        assert (plan.fresh, plan.chain.head, plan.start.prior, plan.link) == (False, None, None, 1)
         assert plan.previous == ledger.models[NAME].genesis
 
     def test_what_is_carried_stays_what_genesis_says(
@@ -249,7 +259,7 @@ class TestQuarantine:
     def test_on_a_new_head_it_is_fitted_again(self, ledger: MemoryLedger, declaration: Declaration) -> None:
         plan = plan_update(ledger, declaration, coins(declaration, 20, k=9))
         assert (plan.noop, plan.quarantined) == (None, False)
-        found = register_link(ledger, log_link(ledger, plan, fit(plan), context=RunContext()))
+        found = register_link(ledger, log_plan(ledger, plan, fit(plan)))
         assert (found.status, found.link) == ("accepted", 4)
 
 
@@ -277,7 +287,7 @@ class TestModelChange:
         outcome = fit(plan)
         text = fitted.source.read_text(encoding="utf-8")
         fitted.source.write_text(text + saved, encoding="utf-8")
-        found = register_link(ledger, log_link(ledger, plan, outcome, context=RunContext()))
+        found = register_link(ledger, log_plan(ledger, plan, outcome))
         assert (found.status, found.version) == ("accepted", 6)
         assert ledger.run_of(NAME, 6).files[artifact_names.MODEL].decode() == text
         assert verify_chain(ledger, NAME).findings == ()
@@ -304,21 +314,21 @@ class TestLostRaces:
         batches = [coins(declaration, 40), coins(declaration, 50)]
         plans = [plan_update(ledger, declaration, batch) for batch in batches]
         assert plans[0].previous == plans[1].previous
-        links = [log_link(ledger, plan, fit(plan), context=RunContext()) for plan in plans]
+        links = [log_plan(ledger, plan, fit(plan)) for plan in plans]
         assert [register_link(ledger, link).status for link in links] == ["accepted", "superseded"]
         again = plan_update(ledger, declaration, batches[1])
         assert (again.noop, again.link) == (None, 5)
         assert again.seed != plans[1].seed
-        assert again.prior is not None
-        assert again.prior.matched.digest == links[0].record["posterior"]["matched"]
-        found = register_link(ledger, log_link(ledger, again, fit(again), context=RunContext()))
+        assert again.start.prior is not None
+        assert again.start.prior.matched.digest == links[0].record["posterior"]["matched"]
+        found = register_link(ledger, log_plan(ledger, again, fit(again)))
         assert (found.status, found.link) == ("accepted", 5)
 
     def test_two_plans_of_one_batch_count_it_once(
         self, ledger: MemoryLedger, declaration: Declaration
     ) -> None:
         plans = [plan_update(ledger, declaration, coins(declaration, 40)) for _ in range(2)]
-        links = [log_link(ledger, plan, fit(plan), context=RunContext()) for plan in plans]
+        links = [log_plan(ledger, plan, fit(plan)) for plan in plans]
         assert [register_link(ledger, link).status for link in links] == ["accepted", "superseded"]
         assert "link 4" in str(plan_update(ledger, declaration, coins(declaration, 40)).noop)
 

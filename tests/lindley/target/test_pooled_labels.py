@@ -18,7 +18,7 @@ from lindley.inference.sampling import FitSettings
 from lindley.inference.step import Info, step
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
-from lindley.operations.rebase import audit_table
+from lindley.operations.audit import audit_table
 from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.triangular import joint_normal

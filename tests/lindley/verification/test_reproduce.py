@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from lindley.ledger.netcdf import (
     write_matched_prior,
     write_trace,
 )
-from lindley.ledger.writing import RunContext, register_link
+from lindley.ledger.writing import register_link
 from lindley.model.declaration import Declaration, load_declaration
-from lindley.operations.plan import fit_plan, log_link, plan_update
-from lindley.operations.rebase import fit_rebase, log_rebase, plan_rebase
+from lindley.operations.plan import fit_plan, log_plan
+from lindley.operations.rebase import plan_rebase
+from lindley.operations.update import plan_update
 from lindley.prior.matched import rematch
 from lindley.verification import reproduce
 from lindley.verification.gather import verify_chain
@@ -48,8 +50,10 @@ def sampled() -> MemoryLedger:
     rng = np.random.default_rng(5)
     for number in range(LINKS):
         frame = pd.DataFrame({"id": np.arange(10) + 10 * number, "k": rng.binomial(20, 0.3, 10), "n": 20})
-        plan = plan_update(ledger, declaration, batch_from_frame(frame, declaration), settings=SETTINGS)
-        logged = log_link(ledger, plan, fit_plan(plan), context=RunContext())
+        plan = replace(
+            plan_update(ledger, declaration, batch_from_frame(frame, declaration)), settings=SETTINGS
+        )
+        logged = log_plan(ledger, plan, fit_plan(plan))
         assert register_link(ledger, logged).status == "accepted"
     _rebase(ledger, declaration)
     assert verify_chain(ledger, NAME).findings == ()
@@ -57,8 +61,8 @@ def sampled() -> MemoryLedger:
 
 
 def _rebase(ledger: MemoryLedger, declaration: Declaration) -> None:
-    plan = plan_rebase(ledger, declaration, settings=SETTINGS)
-    logged = log_rebase(ledger, plan, fit_rebase(plan), context=RunContext())
+    plan = replace(plan_rebase(ledger, declaration), settings=SETTINGS)
+    logged = log_plan(ledger, plan, fit_plan(plan))
     assert register_link(ledger, logged).link == REBASED
 
 

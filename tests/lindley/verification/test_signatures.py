@@ -13,13 +13,12 @@ import pytest
 from lindley.errors import KeyRefused, LedgerCorrupt, WitnessRefused
 from lindley.ledger import signing
 from lindley.ledger.artifact_names import SIGNATURE
-from lindley.ledger.writing import RunContext, register_link
+from lindley.ledger.writing import register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.branch import make_branch
 from lindley.verification import signature_rules, signatures
 from lindley.verification.gather import envelopes, verify_chain
 from lindley.verification.rules import Scope, sentences
-from tests.support import acts
+from tests.support import amendments
 from tests.support.fakes import MemoryLedger, append, coins, logged
 from tests.support.forging import forge
 
@@ -131,12 +130,12 @@ class TestSigned:
         name = NAME
         use("new")
         if act == "rollback":
-            acts.rollback(signed, declaration, 1)
+            amendments.rollback(signed, declaration, 1)
         elif act == "branch":
             name, branch = f"{NAME}--if", dataclasses.replace(declaration, name=f"{NAME}--if")
-            make_branch(signed, branch, NAME, "2", context=RunContext())
+            amendments.branch(signed, branch, NAME, "2")
         else:  # without the newest batch the belief is that of the link before
-            acts.retract(signed, declaration, 3 if act == "retract" else 1)
+            amendments.retract(signed, declaration, 3 if act == "retract" else 1)
         use("")
         assert found_with(signed, keys_of(folder, "old", "new"), name) == []
         witness = signatures.head_of(signed, name, None)
@@ -148,7 +147,7 @@ class TestSigned:
         monkeypatch.setenv(signing.KEY_VARIABLE, "/nowhere/key")
         branch = dataclasses.replace(declaration, name=f"{NAME}--if")
         with pytest.raises(KeyRefused):
-            make_branch(signed, branch, NAME, "2", context=RunContext())
+            amendments.branch(signed, branch, NAME, "2")
         assert signed.chains() == [NAME]
 
     def test_without_a_key_nothing_is_signed(self, coins_chain: MemoryLedger, folder: Path) -> None:

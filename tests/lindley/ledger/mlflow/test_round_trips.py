@@ -12,11 +12,12 @@ from lindley.ledger.chain import Chain
 from lindley.ledger.mlflow import artifacts
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.reading import find_chain
-from lindley.ledger.writing import RunContext, register_link
+from lindley.ledger.writing import register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.plan import log_link, plan_update
+from lindley.operations.plan import log_plan
 from lindley.operations.plots import draw_missing
 from lindley.operations.profile import profile
+from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
 from tests.support.fakes import append, coins, fit
 
@@ -78,7 +79,7 @@ def test_a_warm_update_asks_for_nothing_twice(folder: Path, declaration: Declara
     # The genesis record's tags, the versions, the alias, and runs that someone left open.
     assert counted.since() == {"get_registered_model": 2, "search_model_versions": 1, "search_runs": 1}
 
-    logged = log_link(ledger, plan, fit(plan), context=RunContext())
+    logged = log_plan(ledger, plan, fit(plan))
     assert counted.since() == {"get_experiment_by_name": 1, "create_run": 1, "log_batch": 1, "log_inputs": 1}
 
     registered = register_link(ledger, logged)

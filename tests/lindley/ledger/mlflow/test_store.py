@@ -32,12 +32,10 @@ from lindley.ledger.mlflow.store import HEAD, MlflowLedger
 from lindley.ledger.protocol import Run
 from lindley.ledger.reading import find_chain, read_belief
 from lindley.ledger.record import digest
-from lindley.ledger.writing import RunContext
 from lindley.model.declaration import Declaration, load_declaration
-from lindley.operations.branch import make_branch
 from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
-from tests.support import acts
+from tests.support import amendments
 from tests.support.fakes import append, coins
 
 NAME = "coins"
@@ -385,18 +383,18 @@ def test_a_version_whose_source_was_pointed_elsewhere_is_found(ledger: MlflowLed
     assert "s3://elsewhere/belief" in report.findings[0].message
 
 
-def test_acts_and_branches_in_a_real_registry(ledger: MlflowLedger, declaration: Declaration) -> None:
-    assert (acts.retract(ledger, declaration, "coins-020.csv").link, acts.counts(ledger)) == (3, [1])
+def test_amendments_and_branches_in_a_real_registry(ledger: MlflowLedger, declaration: Declaration) -> None:
+    assert amendments.retract(ledger, declaration, "coins-020.csv").link == 3
+    assert amendments.counts(ledger) == [1]
     assert append(ledger, declaration, coins(declaration, 20)).link == 4  # it may come again
-    assert acts.correct(ledger, declaration, 4, coins(declaration, 20, k=7)).link == 5
-    assert acts.rollback(ledger, declaration, 2).link == 6
-    assert (acts.counts(ledger), ledger.head_hint(NAME)) == ([1, 2], 7)
-    assert acts.is_sound(ledger)
+    assert amendments.correct(ledger, declaration, 4, coins(declaration, 20, k=7)).link == 5
+    assert amendments.rollback(ledger, declaration, 2).link == 6
+    assert (amendments.counts(ledger), ledger.head_hint(NAME)) == ([1, 2], 7)
+    assert amendments.is_sound(ledger)
     assert declaration.source is not None
     declared = load_declaration("coins--what-if", declaration.source.parent)
-    made = make_branch(ledger, declared, NAME, "5", context=RunContext())
-    assert made.registered is not None
-    assert (made.registered.link, made.registered.version) == (6, 1)
+    made = amendments.branch(ledger, declared, NAME, "5")
+    assert (made.link, made.version) == (6, 1)
     assert append(ledger, declared, coins(declared, 40)).link == 7
     assert [link.number for link in find_chain(ledger, declared.name).at_head] == [1, 5, 7]
     assert ledger.head_hint(declared.name) == 2

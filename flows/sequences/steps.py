@@ -1,0 +1,216 @@
+"""The steps from a plan to a registered link, and their order. Knows neither Prefect nor MLflow.
+
+A flow gives Prefect tasks as steps, a command with ``--direct`` the functions of the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate
+
+from flows.sequences import files
+from flows.sequences.result import Result, Status
+from lindley.errors import LostRace
+from lindley.ledger.signer import signer_from_environment
+from lindley.model.declaration import load_declaration
+from lindley.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lindley.batch.batch import Batch
+    from lindley.ledger.protocol import Ledger
+    from lindley.ledger.writing import LoggedLink, Registered
+    from lindley.model.declaration import Declaration
+    from lindley.operations.plan import Outcome, Plan
+
+#: How often what lost the race for the head is planned and fitted again.
+MOST_RACES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """The steps of every sequence; see the functions of the same names in `lindley.operations.plan`.
+
+    Parameters
+    ----------
+    open_ledger
+        Opens the ledger of a workspace.
+    read
+        Reads a file as a batch.
+    plan
+        Calls a planner of the core (its first argument) with the arguments behind it.
+    fit, log, register
+        Fit a plan, log what came of it, register what was logged.
+    draw
+        Draws the plots of links that have none, by run id and record digest; called when everything is
+        registered and archived, and never fails.
+    publish
+        Shows a fitted plan to people, and the logged and registered link where there is one; called last.
+    notify
+        Takes one sentence for the log.
+    """
+
+    open_ledger: Callable[[Workspace], Ledger]
+    read: Callable[[Path, Declaration], Batch]
+    plan: Callable[..., Plan]
+    fit: Callable[[Plan], Outcome | None]
+    log: Callable[[Ledger, Plan, Outcome | None], LoggedLink]
+    register: Callable[[Ledger, LoggedLink], Registered]
+    draw: Callable[[Ledger, Mapping[str, str]], object]
+    publish: Callable[[Plan, Outcome, LoggedLink | None, Registered | None], object]
+    notify: Callable[[str], object]
+
+
+def in_turn[**P](
+    sequence: Callable[Concatenate[Steps, Workspace, str, P], Result],
+) -> Callable[Concatenate[Steps, Workspace, str, P], Result]:
+    """Let a sequence wait until no other process on this machine writes to its chain.
+
+    It only saves work: see `flows.sequences.files.turn`.
+    """
+
+    @wraps(sequence)
+    def run(steps: Steps, workspace: Workspace, chain: str, *given: P.args, **options: P.kwargs) -> Result:
+        with files.turn(workspace, chain) as came:
+            if not came:
+                steps.notify(f"Another run on {chain} takes long; this one goes on beside it")
+            return sequence(steps, workspace, chain, *given, **options)
+
+    return run
+
+
+def declared(workspace: Workspace, chain: str) -> Declaration:
+    """Load a chain's declaration.
+
+    Raises
+    ------
+    LindleyError
+        If there is no such chain, or its model file cannot be loaded.
+    KeyRefused
+        If the environment names a key for signatures that cannot be used: before the fit, not after it.
+    """
+    found = load_declaration(chain, workspace.models)
+    signer_from_environment()
+    return found
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a plan came to: all is None but ledger and plan where nothing was to be done."""
+
+    ledger: Ledger
+    plan: Plan
+    outcome: Outcome | None = None
+    logged: LoggedLink | None = None
+    registered: Registered | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether there is a new head."""
+        return self.registered is not None and self.registered.status == Status.ACCEPTED
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the gate refused the fit."""
+        return tuple(self.outcome.gate.reasons) if self.outcome is not None else ()
+
+    @property
+    def place(self) -> str:
+        """What was registered, in words that follow "is"; empty where nothing was."""
+        if self.registered is None:
+            return ""
+        chain, version = self.registered.chain, self.registered.version
+        if self.accepted:
+            return f"link {self.registered.link} of {chain} (version {version})"
+        reasons = "; ".join(self.reasons) or "it failed the gate"
+        return f"quarantined as version {version} of {chain}, the head did not move: {reasons}"
+
+
+def make_link(
+    steps: Steps, workspace: Workspace, planned: Callable[[Ledger], Plan], *, register: bool = True
+) -> Made:
+    """Open the ledger; plan, fit, log and register a link; again while other writers move the head first.
+
+    Parameters
+    ----------
+    planned
+        Makes the plan on the head as it is.
+    register
+        Whether the fit becomes a link; without, it is only fitted.
+
+    Raises
+    ------
+    LostRace
+        After `MOST_RACES` attempts.
+    """
+    ledger = steps.open_ledger(workspace)
+    for _ in range(MOST_RACES):
+        plan = planned(ledger)
+        if plan.noop is not None:
+            return Made(ledger, plan)
+        outcome = steps.fit(plan)
+        for sentence in outcome.info.advice if outcome is not None else ():
+            steps.notify(sentence)
+        if not register:
+            return Made(ledger, plan, outcome)
+        try:
+            logged = steps.log(ledger, plan, outcome)
+            registered = steps.register(ledger, logged)
+        except LostRace:
+            registered = None
+        if registered is not None and registered.status != "superseded":
+            return Made(ledger, plan, outcome, logged, registered)
+        steps.notify("Another writer moved the head first; this is planned again on the new head")
+    raise LostRace(
+        f"The race for the head of {plan.declaration.name} was lost {MOST_RACES} times",
+        expected="one writer per chain most of the time",
+        found="a head that moved during every fit",
+        todo="run it again when fewer writers are at work; nothing is lost",
+    )
+
+
+def show(steps: Steps, made: Made) -> None:
+    """Draw the plots of a new link, and of the head that it met, and publish what was fitted."""
+    plan, registered = made.plan, made.registered
+    runs = {registered.run_id: registered.record_digest} if registered else {}
+    if registered is not None or plan.noop is not None:
+        # The head has no plots yet if its writer was killed before it drew them.
+        runs |= {link.version.run_id: link.version.record for link in plan.chain.own[-1:]}
+        steps.draw(made.ledger, runs)
+    if made.outcome is not None:
+        steps.publish(plan, made.outcome, made.logged, registered)
+
+
+def result_of(made: Made, message: Callable[[Made], str], **more: Any) -> Result:
+    """Return what a plan came to.
+
+    Parameters
+    ----------
+    message
+        Returns the sentence for people where there was something to do.
+    more
+        Other fields of the result.
+    """
+    plan, outcome, registered = made.plan, made.outcome, made.registered
+    about = {"chain": plan.declaration.name, "kind": plan.kind} | more
+    if plan.noop is not None:
+        status = Status.QUARANTINED if plan.quarantined else Status.UNCHANGED
+        return Result(status=status, message=plan.noop, **about)
+    if outcome is not None:
+        about |= {"reasons": made.reasons, "fitted": int(outcome.metrics.get("replayed", -1)) + 1}
+    if registered is None:
+        return Result(status=Status.AUDITED, message=message(made), **about)
+    return Result(
+        status=Status(registered.status),
+        message=message(made),
+        link=registered.link,
+        version=registered.version,
+        run_id=registered.run_id,
+        record_digest=registered.record_digest,
+        run_url=registered.run_url,
+        version_url=registered.version_url,
+        retracted=tuple(link.number for link in plan.retracted) if made.accepted else (),
+        **about,
+    )

@@ -1,0 +1,65 @@
+"""The steps of the sequences as Prefect tasks, and how a flow runs a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate
+
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+
+from flows.sequences.result import Result
+from flows.sequences.steps import Steps
+from flows.states import completed, failed
+from lindley.errors import LindleyError
+from lindley.ledger.backend import open_ledger
+from lindley.workspace import Workspace
+from tasks.batch import read_batch
+from tasks.link import fit, log_link, plan, register_link
+from tasks.plots import draw_plots
+from tasks.publish import publish
+
+
+def run_sequence[**P](
+    sequence: Callable[Concatenate[Steps, Workspace, str, P], Result],
+    chain: str,
+    *given: P.args,
+    **options: P.kwargs,
+) -> State[Any]:
+    """Run a sequence on a chain with Prefect tasks as its steps; return the flow run's final state."""
+    try:
+        result = sequence(task_steps(), Workspace.from_environment(), chain, *given, **options)
+    except LindleyError as error:
+        return failed(error)
+    return completed(result)
+
+
+def task_steps() -> Steps:
+    """Return the steps as Prefect tasks. A link stands whatever becomes of its plots and pages."""
+
+    def planned(planner: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        named = plan.with_options(name=planner.__name__.replace("_", " "))
+        return named(planner, *given, **options)
+
+    return Steps(
+        open_ledger=open_ledger,
+        read=read_batch,
+        plan=planned,
+        fit=fit,
+        log=log_link,
+        register=register_link,
+        draw=_optional(draw_plots, "its plots were not drawn"),
+        publish=_optional(publish, "its artifacts were not made"),
+        notify=get_run_logger().info,
+    )
+
+
+def _optional(step: Callable[..., Any], without: str) -> Callable[..., None]:
+    """Return a step whose failure is only logged."""
+
+    def run(*given: Any) -> None:
+        state = step(*given, return_state=True)
+        if state.is_failed():
+            get_run_logger().warning("The link is registered, but %s: %s", without, state.message)
+
+    return run
