@@ -53,6 +53,7 @@ nb_execution_mode = os.environ.get("LINDLEY_DOCS_NOTEBOOKS", "force")
 nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
+nb_render_markdown_format = "myst"  # notes hold tables
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
