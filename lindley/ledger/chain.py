@@ -18,7 +18,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from lindley.ledger.record import MOVES, Kind, canonical
+from lindley.ledger.record import ANY, MOVES, Kind, canonical, misfits
 
 
 class Status(StrEnum):
@@ -38,6 +38,8 @@ class Status(StrEnum):
 
 #: Characters of a tag's value at most: registries cut or refuse longer ones. The record has it all.
 TAG_CHARACTERS = 4000
+#: Fields of a version that its tags hold as they are.
+_TEXT_TAGS = ("kind", "record", "previous", "prior", "batch", "origin")
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ class ChainLink:
 
     number: int
     version: Version
+
+
+def records_of(links: Iterable[ChainLink]) -> tuple[str, ...]:
+    """Return the record digests of links."""
+    return tuple(link.version.record for link in links)
 
 
 @dataclass(frozen=True)
@@ -266,14 +273,9 @@ def read_version(number: int, run_id: str, created: str, tags: Mapping[str, str]
     rows = tags.get("lindley.rows", "")
     return Version(
         number=number,
-        kind=tags.get("lindley.kind", ""),
-        record=tags.get("lindley.record", ""),
-        previous=tags.get("lindley.previous", ""),
-        prior=tags.get("lindley.prior", ""),
-        batch=tags.get("lindley.batch", ""),
+        **{name: tags.get(f"lindley.{name}", "") for name in _TEXT_TAGS},
         status=Status.ACCEPTED if tags.get("lindley.status") == Status.ACCEPTED else Status.QUARANTINED,
         run_id=run_id,
-        origin=tags.get("lindley.origin", ""),
         rows=int(rows) if rows.isdecimal() and rows.isascii() and len(rows) < 20 else 0,
         created=created,
         key_ranges=_pairs(_read(tags, "lindley.key_ranges", {})),
@@ -304,8 +306,5 @@ def _read(tags: Mapping[str, str], name: str, default: Any) -> Any:
 
 def _pairs(ranges: dict[str, Any]) -> dict[str, list[str]]:
     """Return key ranges, or none of them when one is not a pair of texts."""
-    good = all(
-        isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, str) for end in ends)
-        for ends in ranges.values()
-    )
+    good = not any(misfits(ranges, {ANY: [str]})) and all(len(ends) == 2 for ends in ranges.values())
     return ranges if good else {}

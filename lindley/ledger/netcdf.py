@@ -121,6 +121,19 @@ def draws_digest(tree: xr.DataTree) -> str:
     return sha.hexdigest()
 
 
+def weighted(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
+    """Return a trace's draws [chain, draw, coordinate] and their weights [sample], chain after chain.
+
+    Imported draws have no weights: they count equally.
+    """
+    group = tree["coordinates"]
+    u = np.asarray(group["u"].values, float)
+    if "weight" in group:
+        return u, np.asarray(group["weight"].values, float).ravel()
+    count = u.shape[0] * u.shape[1]
+    return u, np.full(count, 1 / count)
+
+
 def file_digests(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file below a folder, by its path with forward slashes."""
     return {

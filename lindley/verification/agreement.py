@@ -7,6 +7,8 @@ import xarray as xr
 from arviz_stats.base import array_stats
 from scipy import stats
 
+from lindley.ledger.netcdf import weighted
+
 #: Probability that two fits of one posterior are reported as different, over all comparisons of a link.
 LEVEL = 1e-4
 
@@ -55,11 +57,9 @@ class _Moments:
     """Means and log sds [plain or weighted, coordinate], and the errors [coordinate] of the plain ones."""
 
     def __init__(self, tree: xr.DataTree) -> None:
-        group = tree["coordinates"]
-        u = np.asarray(group["u"].values, float)
+        u, weight = weighted(tree)
         flat = u.reshape(-1, u.shape[-1])
         equal = np.full(len(flat), 1 / len(flat))
-        weight = np.asarray(group["weight"].values, float).ravel() if "weight" in group else equal
         self.mean = np.stack([equal @ flat, weight @ flat])
         squares = (flat - self.mean[0]) ** 2
         variance = np.stack([equal @ squares, weight @ (flat - self.mean[1]) ** 2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,7 @@ class Checked:
             "links": list(report.links),
             "rules": [{"id": name, "title": title} for name, title in report.rules.items()],
             "findings": [asdict(finding) for finding in report.findings],
-            "reproduced": [link.as_dict() for link in self.reproduced],
+            "reproduced": [asdict(link) for link in self.reproduced],
         }
 
 
@@ -121,37 +121,31 @@ def check(
     """
     from lindley.verification.gather import envelopes, verify_chain  # imports the numerical stack
 
-    keys = [_key(path) for path in checks.keys]
+    keys = list[Any]()
+    if checks.keys:
+        from lindley.ledger.signing import public_key  # only checking signatures waits for the cryptography
+
+        keys = [public_key(path) for path in checks.keys]
     witnesses = [_witness(path) for path in checks.witnesses]
     report = verify_chain(ledger, chain)
     if keys or witnesses:
         from lindley.verification.signature_rules import with_signatures, with_witness  # the cryptography
 
         if keys:
-            report = with_signatures(report, envelopes(ledger, report), keys)
+            report = with_signatures(report, envelopes(ledger, chain), keys)
         for witness in witnesses:
             report = with_witness(report, witness, keys)
     if not checks.reproduce:
         return Checked(report)
     from lindley.verification.reproduce import reproduce_links, with_reproduced  # imports the sampler
 
-    reproduced, links = [], _links(report, checks)
+    reproduced, links = [], checks.links
+    if checks.newest and not links:
+        links = tuple(int(line["link"]) for line in report.links)[-checks.newest :]
     for item in reproduce_links(ledger, chain, links, bitwise=checks.bitwise, progress=progress):
         reproduced.append(item)
         notify(f"{chain} link {item.link}: {item.result} {item.detail}".rstrip())
     return Checked(with_reproduced(report, reproduced), tuple(reproduced))
-
-
-def _links(report: Report, checks: Checks) -> Sequence[int]:
-    """Return the numbers of the links to fit again; empty stands for all."""
-    numbers = [int(line["link"]) for line in report.links]
-    return numbers[-checks.newest :] if checks.newest and not checks.links else checks.links
-
-
-def _key(path: Path) -> Any:
-    from lindley.ledger.signing import public_key  # only checking signatures waits for the cryptography
-
-    return public_key(path)
 
 
 def _witness(path: Path) -> bytes:

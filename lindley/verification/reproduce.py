@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
@@ -70,10 +70,6 @@ class Reproduced:
     result: Result
     detail: str = ""
     failed: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able values."""
-        return asdict(self)
 
 
 def reproduce_links(

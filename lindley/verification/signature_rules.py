@@ -6,6 +6,7 @@ Pure over what was read. `with_signatures` and `with_witness` add their findings
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,15 @@ from securesystemslib.signer import Key
 from lindley.errors import WitnessRefused
 from lindley.ledger import signing
 from lindley.ledger.artifact_names import SIGNATURE
+from lindley.ledger.record import ANY, misfits
 from lindley.verification.rules import At, Finding, Report, Scope, findings, rule, sentences
 
 _LINE = ("chain", "link", "record", "kind", "previous", "batch")
+_HEAD_SHAPE = {
+    "predicateType": re.compile(re.escape(signing.HEAD_TYPE)),
+    "predicate": {"records": [str], ANY: object},
+    ANY: object,
+}
 
 
 @dataclass(frozen=True)
@@ -178,21 +185,15 @@ def _head(data: bytes, keys: Sequence[Key], chain: str) -> tuple[dict[str, Any],
     if isinstance(document, dict) and "payload" in document:
         found = signing.opened(data, keys)
         document, problem = found.statement, found.detail
-    predicate = document.get("predicate") if isinstance(document, dict) else None
-    records = predicate.get("records") if isinstance(predicate, dict) else None
-    if (
-        not isinstance(document, dict)
-        or document.get("predicateType") != signing.HEAD_TYPE
-        or not isinstance(predicate, dict)
-        or not isinstance(records, list)
-        or not all(isinstance(item, str) for item in records)
-    ):
+    if document is None or any(misfits(document, _HEAD_SHAPE)):
+        is_statement = isinstance(document, dict) and document.get("predicate") is not None
         raise WitnessRefused(
             "The witness cannot be used",
             expected="the statement of a head, as `lindley head` prints it",
-            found="something else" if predicate is None else "a statement of something else",
+            found="a statement of something else" if is_statement else "something else",
             todo="give the file that `lindley head CHAIN` wrote",
         )
+    predicate: dict[str, Any] = document["predicate"]
     if predicate.get("chain") != chain:
         raise WitnessRefused(
             f"The witness is not of the chain {chain}",

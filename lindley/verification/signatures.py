@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lindley.errors import KeyRefused, LedgerCorrupt
+from lindley.ledger.reading import find_chain
 from lindley.ledger.signer import sign_record
 from lindley.names import KEY_VARIABLE
 
@@ -48,21 +49,20 @@ def sign_links(ledger: Ledger, chain: str, signer: CryptoSigner | None) -> list[
     LedgerCorrupt
         If the chain is not as recorded.
     """
-    from lindley.verification.gather import envelopes, runs_of  # imports the numerical stack
+    from lindley.verification.gather import envelopes  # imports the numerical stack
 
     if signer is None:
         raise no_key()
     report = _sound(ledger, chain)
-    held, runs, signed = envelopes(ledger, report), runs_of(ledger, chain), []
-    for line in report.links:
-        if held[line["link"]] is not None:
-            continue
-        record = {name: line[name] for name in ("chain", "kind", "previous")}
-        record["batch"] = {"digest": line["batch"]} if line["batch"] else None
-        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            sign_record(Path(scratch), record, line["record"], line["link"], signer)
-            ledger.upload(runs[line["link"]], Path(scratch))
-        signed.append(int(line["link"]))
+    held, signed = envelopes(ledger, chain), list[int]()
+    # Links that another writer added meanwhile have no line, and are not signed.
+    for line, link in zip(report.links, find_chain(ledger, chain).links, strict=False):
+        if held[link.number] is None:
+            record = line | {"batch": {"digest": line["batch"]}}
+            with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+                sign_record(Path(scratch), record, line["record"], link.number, signer)
+                ledger.upload(link.version.run_id, Path(scratch))
+            signed.append(link.number)
     return signed
 
 

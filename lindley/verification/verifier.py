@@ -7,11 +7,11 @@ registered rules (`lindley.verification.rules`); docs/ledger-format.md lists the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from lindley.ledger.chain import Chain, ChainLink, walk
+from lindley.ledger.chain import Chain, ChainLink, records_of, walk
 from lindley.verification import chain_rules, counting_rules, version_rules
 from lindley.verification.case import Case, GatheredChain, GatheredVersion
 from lindley.verification.rules import ALWAYS, Finding, Report, Scope, findings, in_order, sentences
@@ -32,18 +32,19 @@ def verify(chain: GatheredChain) -> Report:
     walked = _walked(chain)
     places = {link.version.number: link for link in walked.own}
     found = [*findings(Scope.CHAIN, chain, walked), *_inherited(chain, walked)]
-    earlier = _base(chain, walked)
-    head = walked.links[walked.base - 1].version.record if walked.base else chain.genesis_digest
-    for item in chain.versions:
-        link = places.get(item.version.number)
+    runs = _runs(chain)
+    base = [(runs[link.version.run_id][1], link) for link in walked.links[: walked.base]]
+    own = [(item, places.get(item.version.number)) for item in chain.versions]
+    earlier, head = dict[str, Case | None](), chain.genesis_digest
+    for position, (item, link) in enumerate([*base, *own]):
         case = _case(item, link, walked, head, earlier)
-        if case is not None:
+        # The links that a branch continues are verified with their own chain.
+        if case is not None and position >= len(base):
             found += findings(Scope.VERSION, case, chain, link=case.link, version=item.version.number)
         if link:
-            head = item.version.record
+            head = link.version.record
             earlier[head] = case
-    owners = _owners(chain)
-    links = tuple(_line(link, owners.get(link.version.run_id, chain.name)) for link in walked.links)
+    links = tuple(_line(link, runs[link.version.run_id][0]) for link in walked.links)
     return Report(chain=chain.name, links=links, findings=in_order(found))
 
 
@@ -55,20 +56,6 @@ def _walked(chain: GatheredChain) -> Chain:
         start = source.link_of(origin["record"])
         base = source.links[: start.number] if start else ()
     return walk(chain.genesis_digest, [item.version for item in chain.versions], base)
-
-
-def _base(chain: GatheredChain, walked: Chain) -> dict[str, Case | None]:
-    """Return the links that a branch continues, by record digest; their own chain verifies them."""
-    items, source = dict[str, GatheredVersion](), chain.base
-    while source is not None:
-        items |= {item.version.run_id: item for item in source.versions}
-        source = source.base
-    earlier, head = dict[str, Case | None](), ""
-    for link in walked.links[: walked.base]:
-        case = _case(items[link.version.run_id], link, walked, head, earlier)
-        head = link.version.record
-        earlier[head] = case
-    return earlier
 
 
 def _case(
@@ -89,37 +76,24 @@ def _case(
         link=link.number,
         previous=head,
         earlier=earlier,
-        counted=_records(walked.counted(link)),
-        counted_before=_records(walked.counted(walked.before(link))),
-        counted_prior=_records(walked.counted(walked.prior(link))),
+        counted=records_of(walked.counted(link)),
+        counted_before=records_of(walked.counted(walked.before(link))),
+        counted_prior=records_of(walked.counted(walked.prior(link))),
     )
 
 
-def _records(links: Iterable[ChainLink]) -> tuple[str, ...]:
-    return tuple(link.version.record for link in links)
-
-
-def _owners(chain: GatheredChain) -> dict[str, str]:
-    """Return the chain of each run, those that a branch continues included."""
-    found = _owners(chain.base) if chain.base is not None else {}
-    return found | {item.version.run_id: chain.name for item in chain.versions}
+def _runs(chain: GatheredChain) -> dict[str, tuple[str, GatheredVersion]]:
+    """Return chain and version of each run, those that a branch continues included."""
+    found = _runs(chain.base) if chain.base is not None else {}
+    return found | {item.version.run_id: (chain.name, item) for item in chain.versions}
 
 
 def _line(link: ChainLink, owner: str) -> dict[str, Any]:
     """Describe a link for the report; `owner` is the chain whose version it is."""
     version = link.version
-    return {
-        "link": link.number,
-        "chain": owner,
-        "version": version.number,
-        "kind": version.kind,
-        "record": version.record,
-        "previous": version.previous,
-        "prior": version.prior,
-        "batch": version.batch,
-        "origin": version.origin,
-        "rows": version.rows,
-    }
+    same = ("kind", "record", "previous", "prior", "batch", "origin", "rows")
+    place = {"link": link.number, "chain": owner, "version": version.number}
+    return place | {name: getattr(version, name) for name in same}
 
 
 def _inherited(chain: GatheredChain, walked: Chain) -> Iterator[Finding]:

@@ -64,7 +64,7 @@ def keys_of(folder: Path, *names: str) -> list[Any]:
 def found_with(ledger: MemoryLedger, keys: list[Any], name: str = NAME) -> list[tuple[str, int | None]]:
     report = verify_chain(ledger, name)
     assert report.ok, report.findings  # the rules alone see nothing
-    report = signature_rules.with_signatures(report, envelopes(ledger, report), keys)
+    report = signature_rules.with_signatures(report, envelopes(ledger, name), keys)
     assert set(sentences(Scope.SIGNATURE)) <= set(report.rules)
     return [(finding.rule, finding.link) for finding in report.findings]
 
