@@ -5,7 +5,7 @@ Read from a ledger as far as needed; each piece is checked against its digest.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -16,9 +16,9 @@ from lindley.cache import Recent
 from lindley.errors import UnknownLink
 from lindley.inference.inputs import Data, Segment, steps_back
 from lindley.ledger import artifact_names
-from lindley.ledger.chain import Chain, ChainLink
+from lindley.ledger.chain import Chain, ChainLink, records_of
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import downloaded, find_chain, read_belief
+from lindley.ledger.reading import downloaded, find_begun, read_belief
 from lindley.ledger.record import MOVES, Kind, parse, require_digest
 from lindley.model.declaration import Declaration
 from lindley.prior.belief import Belief
@@ -164,17 +164,9 @@ def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin
         return None if prior is None else _beliefs.get(prior.version.record, lambda: belief_of(ledger, prior))
 
     def batches() -> tuple[Batch, ...]:
-        key: tuple[Hashable, ...] = (
-            tuple(link.version.record for link in made.links),
-            str(declaration.schema),
-            declaration.row_key,
-        )
-        if declaration.context:
-            key = (
-                *key,
-                declaration.context,
-                tuple(link.version.record for link in chain.counted(made.prior)),
-            )
+        own, context = records_of(made.links), declaration.context
+        before = records_of(chain.counted(made.prior)) if context else ()
+        key = (own, str(declaration.schema), declaration.row_key, context, before)
         return _batches.get(key, lambda: batches_of(ledger, declaration, chain, made))
 
     return Segment(start=cache(start), batches=cache(batches), count=len(made.links))
@@ -188,9 +180,9 @@ def newest_data(ledger: Ledger, declaration: Declaration) -> tuple[Belief, Data]
     UnknownChain, UnknownLink
         If there is no such chain, or it has no batch.
     """
-    chain, genesis = find_chain(ledger, declaration.name), ledger.genesis(declaration.name)
+    chain, genesis = find_begun(ledger, declaration.name)
     counted = chain.at_head
-    if chain.head is None or genesis is None or not counted:
+    if chain.head is None or not counted:
         raise UnknownLink(
             f"{declaration.name} has no batch yet",
             expected="a chain with at least one batch",
@@ -246,30 +238,28 @@ def in_context(
     tuple
         The batches; the context of each is the last rows before it, as many as declared.
     """
-    if not declaration.context:
+    if not declaration.context or not batches:
         return tuple(batches)
-    rows = _last_rows(ledger, declaration, earlier)
-    found = []
+    read = (_batch_of(ledger, declaration, link).table for link in reversed(earlier))
+    rows, found = last_rows(read, batches[0].table, declaration.context), list[Batch]()
     for batch in batches:
-        before = pa.concat_tables(rows) if rows else batch.table.slice(0, 0)
-        found.append(replace(batch, context=_tail(before, declaration.context)))
-        rows.append(batch.table)
+        found.append(replace(batch, context=rows))
+        rows = last_rows((batch.table, rows), batch.table, declaration.context)
     return tuple(found)
 
 
-def _last_rows(ledger: Ledger, declaration: Declaration, links: Sequence[ChainLink]) -> list[pa.Table]:
-    """Return the last rows that links counted, oldest first, as many as the context needs."""
-    wanted, tables = declaration.context, list[pa.Table]()
-    for link in reversed(links):
+def last_rows(newest_first: Iterable[pa.Table], like: pa.Table, wanted: int) -> pa.Table:
+    """Return the last `wanted` rows of tables, in order; no rows of the table `like` where there are none.
+
+    No table is taken that is not needed.
+    """
+    kept = list[pa.Table]()
+    for table in newest_first:
+        kept.insert(0, table.slice(max(0, table.num_rows - wanted)))
+        wanted -= kept[0].num_rows
         if wanted <= 0:
             break
-        tables.insert(0, _tail(_batch_of(ledger, declaration, link).table, wanted))
-        wanted -= tables[0].num_rows
-    return tables
-
-
-def _tail(table: pa.Table, rows: int) -> pa.Table:
-    return table.slice(max(0, table.num_rows - rows))
+    return pa.concat_tables(kept) if kept else like.slice(0, 0)
 
 
 def _batch_of(ledger: Ledger, declaration: Declaration, link: ChainLink) -> Batch:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 
 from lindley.batch.digest import content_digest
 from lindley.batch.key_ranges import ranges_disjoint
 from lindley.ledger import artifact_names
+from lindley.ledger.lineage import last_rows
 from lindley.ledger.record import WITH_BATCH, Kind
 from lindley.verification.case import Case, GatheredChain
 from lindley.verification.rules import rule
@@ -61,24 +61,11 @@ def _context(case: Case, table: pa.Table, wanted: int) -> Iterator[str]:
         if other is None or other.gathered.batch is None:
             return  # R03 or R07 reports the one that cannot be read
         tables.append(other.gathered.batch)
-    expected, stated = _last_rows(tables, table, wanted), case.record["batch"]["context"]
+    rows, stated = last_rows(reversed(tables), table, wanted), case.record["batch"]["context"]
+    expected = {"rows": rows.num_rows, "digest": content_digest(rows)} if wanted else None
     if stated != expected:
         found = stated and stated["rows"]
         yield f"context of {expected and expected['rows']} rows expected, found {found} or other ones"
-
-
-def _last_rows(before: list[pa.Table], table: pa.Table, wanted: int) -> dict[str, Any] | None:
-    """Return what a record states of a context: the last rows of the tables before a batch."""
-    if not wanted:
-        return None
-    kept, missing = list[pa.Table](), wanted
-    for held in reversed(before):
-        if missing <= 0:
-            break
-        kept.insert(0, held.slice(max(0, held.num_rows - missing)))
-        missing -= kept[0].num_rows
-    rows = pa.concat_tables(kept) if kept else table.slice(0, 0)
-    return {"rows": rows.num_rows, "digest": content_digest(rows)}
 
 
 @rule("R13", "no link counts a batch twice", "a batch counted twice")
