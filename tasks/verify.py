@@ -1,4 +1,4 @@
-"""Verifying chains. The core is imported on first use, as in `tasks.update`."""
+"""Verifying chains. The core is imported on first use, as in `tasks.link`."""
 
 from __future__ import annotations
 

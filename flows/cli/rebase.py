@@ -131,8 +131,8 @@ def calibrate(
     if as_json:
         print_json(found.as_dict())
     else:
-        verdict = "[green]uniform[/green]" if found.uniform else "[red]not uniform[/red]"
-        out.print(f"Ranks of {found.simulations} chains of {found.updates} updates: {verdict}")
+        result = "[green]uniform[/green]" if found.uniform else "[red]not uniform[/red]"
+        out.print(f"Ranks of {found.simulations} chains of {found.updates} updates: {result}")
         rows = [{"parameter": name, "p": format_number(p, digits=3)} for name, p in found.p_values.items()]
         out.print(table(rows, right=("p",)))
         out.print(f"Level {found.level:g} over all parameters together (Bonferroni).")

@@ -51,7 +51,7 @@ def update(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Turn a batch into a new link of a chain. Exit code 3: fitted, but quarantined by the gate."""
+    """Turn a batch into a new link of a chain. Exit code 3: fitted, but the gate quarantined it."""
     if not plots and not direct:
         raise typer.BadParameter("only together with --direct", param_hint="--no-plots")
     path = existing(file, as_json)

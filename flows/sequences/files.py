@@ -1,4 +1,4 @@
-"""Which file is meant, which ones come before it, and where it goes afterwards."""
+"""Resolve file references, list the files that come first, archive or reject a file afterwards."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _warn = logging.getLogger("lindley.files").warning
 
 
 def locate(workspace: Workspace, chain: str, file: str) -> Path:
-    """Return the file that is meant: a plain name lies in the chain's landing folder.
+    """Return the path of a file reference: a plain name lies in the chain's landing folder.
 
     Raises
     ------
     NameRefused
-        If it is neither a plain file name nor an absolute path: what a relative path means depends
-        on the folder of the process, which in a worker is nobody's choice.
+        If it is neither a plain file name nor an absolute path: the meaning of a relative path depends on
+        the folder of the process, which the user of a worker does not choose.
     """
     return _locate(workspace.landing, chain, file)
 
@@ -99,19 +99,19 @@ def has_landed(workspace: Workspace, chain: str, path: Path) -> bool:
 def finished(path: Path, notify: Callable[[str], object] = _warn) -> bool:
     """Return whether the file's writer has finished; waits a second for one that just changed.
 
-    One that cannot be looked at counts as finished, and `say` is told: whoever reads it then fails, and its
-    chain waits for it.
+    One that cannot be inspected counts as finished, and `notify` gets a sentence: reading it then fails, and
+    its chain waits for it.
     """
     try:
         return is_complete(path, clock=time.time, sleep=time.sleep)
     except OSError as error:
-        notify(f"{shown_name(path)} cannot be looked at: {error.strerror or error}")
+        notify(f"{shown_name(path)} cannot be inspected: {error.strerror or error}")
         return True
 
 
 def arrived(workspace: Workspace) -> Listing:
     """List the landing folder; a file that a killed process was about to remove has its name again."""
-    with suppress(OSError):  # the listing says what cannot be looked at
+    with suppress(OSError):  # the listing reports what cannot be inspected
         for folder in workspace.landing.glob("*"):
             give_back(folder)
     return arrivals(workspace.landing)
@@ -125,7 +125,7 @@ def waiting(workspace: Workspace, chain: str) -> list[Arrival]:
     Raises
     ------
     FileUnavailable
-        If the folder, or what is in it, cannot be looked at: nobody knows then what is older.
+        If the folder, or a file in it, cannot be inspected: the order of the files is then unknown.
     """
     listing, folder = arrived(workspace), workspace.landing / chain
     for entry in listing.ignored:
@@ -161,7 +161,7 @@ def store(
         What was read of the file.
     seen
         Which file that was; None where that is not known.
-    say
+    notify
         Takes one sentence for the log.
 
     Raises
@@ -170,7 +170,7 @@ def store(
         If it cannot be moved or copied; it stays.
     """
     with asking(
-        f"{shown_name(path)} was dealt with, but cannot be archived",
+        f"{shown_name(path)} was taken, but cannot be archived",
         todo="make its folder and the store writable; the next run of this file archives it",
     ):
         landed = has_landed(workspace, chain, path)
@@ -180,21 +180,21 @@ def store(
             stored = archive(path, workspace.store, chain, batch.digest, keep=not landed, seen=seen)
         except (FileNotFoundError, Replaced):
             stored = _store_batch(workspace, chain, batch)
-            notify(f"The file that {path.name} was is gone; what was read of it is in the store")
+            notify(f"{path.name} was replaced; the rows that were read of it are in the store")
         failpoints.reach("archived")
         if landed and path.exists():
-            notify(f"{path.name} is another file by now, which is left for the next run")
+            notify(f"{path.name} is now another file, which is left for the next run")
         return stored
 
 
 def looking(path: Path) -> AbstractContextManager[None]:
-    """Turn what the operating system refuses while a file is looked at into an error that says so."""
-    return asking(f"{shown_name(path)} cannot be looked at", todo="check its permissions and its disk")
+    """Turn what the operating system refuses while a file is inspected into a `FileUnavailable`."""
+    return asking(f"{shown_name(path)} cannot be inspected", todo="check its permissions and its disk")
 
 
 @contextmanager
 def asking(happened: str, *, todo: str) -> Iterator[None]:
-    """Turn what the operating system refuses in the block into an error that says so.
+    """Turn what the operating system refuses in the block into a `FileUnavailable`.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def asking(happened: str, *, todo: str) -> Iterator[None]:
 
 
 def _store_batch(workspace: Workspace, chain: str, batch: Batch) -> Path:
-    from lindley.batch.batch import write_batch  # imports pandas and Arrow, which whoever has a batch has
+    from lindley.batch.batch import write_batch  # imports pandas and Arrow, loaded wherever there is a batch
 
     target = workspace.store / chain / f"{batch.digest}.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -217,7 +217,7 @@ def _store_batch(workspace: Workspace, chain: str, batch: Batch) -> Path:
 
 
 def at_fault(error: LindleyError) -> bool:
-    """Return whether it is the file itself that cannot become a batch, now or later."""
+    """Return whether the file itself is at fault: it cannot become a batch, now or later."""
     return isinstance(error, BatchRefused)
 
 
@@ -256,13 +256,13 @@ def set_aside(
 
 
 def is_another(path: Path, seen: Identity | None) -> bool:
-    """Return whether a name stands for another file than the one that was seen."""
+    """Return whether a path now holds another file than the one that was seen."""
     return identity(path) not in (None, seen)
 
 
 @contextmanager
 def turn(workspace: Workspace, chain: str, seconds: float = TURN_SECONDS) -> Iterator[bool]:
-    """Wait until no other process on this machine updates the chain; gives whether that came.
+    """Wait until no other process on this machine updates the chain; yield whether the lock is held.
 
     It only saves work: two updates of one chain are safe, but the loser of the race is fitted twice.
     So after `seconds` the block runs anyway. A file lock, not a Prefect concurrency slot, because the

@@ -62,7 +62,7 @@ class Content:
     newest
         The newest batch where that is not the link's own; predictions continue from it.
     audit
-        The head beside a pooled refit (see `lindley.operations.rebase.audit_table`); None for other kinds.
+        The head beside a pooled refit (see `lindley.operations.audit.audit_table`); None for other kinds.
     """
 
     declaration: Declaration

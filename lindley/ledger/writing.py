@@ -1,4 +1,4 @@
-"""Making a link: artifacts, read back and verified; then the version; then the head hint.
+"""Write a link: artifacts, read back and verified; then the version; then the head hint.
 
 Every step can be cut off by a kill: before the version nothing is visible but a run that the next
 writer marks abandoned, after it the link is complete and the next writer moves the hint.
@@ -72,7 +72,7 @@ class LoggedLink:
 
 @dataclass(frozen=True)
 class Registered:
-    """What became of a logged link: ``accepted``, ``quarantined`` or ``superseded``."""
+    """The result of registering a link: its status is ``accepted``, ``quarantined`` or ``superseded``."""
 
     status: Status
     chain: str
@@ -177,8 +177,8 @@ def log_draft(ledger: Ledger, draft: Draft, *, phases: Phases, context: RunConte
 def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
     """Create the version of a logged link and, when it is the new head, point the alias at it.
 
-    The run is closed at the end, with the seconds that nobody knew when it was opened. Tried again after an
-    error, it finds what it made before and goes on from there.
+    The run is closed at the end, with the seconds that were unknown when it was opened. Called again after an
+    error, it finds what it made before and continues from there.
     """
     with logged.phases(REGISTER):
         registered = _registered_as(ledger, logged)
@@ -228,7 +228,7 @@ def _registered_as(ledger: Ledger, logged: LoggedLink) -> Registered:
 def _version_of(chain: Chain, logged: LoggedLink) -> tuple[Status, int | None, int] | None:
     """Return status, link and number of the version that a logged link has; None where it has none.
 
-    Its run tells it from the same record of another writer: what is copied has the same bytes each time.
+    Its run distinguishes it from the same record of another writer: copies have the same bytes each time.
     """
     mine = (logged.record_digest, logged.run_id)
     found: list[tuple[Status, int | None, Version]] = []
@@ -240,10 +240,10 @@ def _version_of(chain: Chain, logged: LoggedLink) -> tuple[Status, int | None, i
 
 
 def complete(ledger: Ledger, name: str, chain: Chain) -> None:
-    """Finish what a killed writer left: the head hint, and runs that nobody works on any more.
+    """Finish what a killed writer left: the head hint, and runs whose process is dead.
 
-    Who may only read leaves it to the next writer: an audit needs no more than that. What a writer
-    does of its own is refused in its place.
+    A user who may only read leaves it to the next writer: an audit only reads. A user who may not write gets
+    the refusal where the write itself is attempted.
     """
     with suppress(AccessRefused):
         _complete(ledger, name, chain)

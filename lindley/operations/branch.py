@@ -1,4 +1,4 @@
-"""Planning a what-if chain: it continues another chain from some link on, and leaves that one alone."""
+"""Plan a what-if chain: it continues another chain from one of its links, and does not change that one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from lindley.ledger.record import Kind, canonical, digest, genesis_record, parse
 from lindley.ledger.references import choose_link
 from lindley.model.declaration import BRANCH_MARK, Declaration
 from lindley.names import check_chain_name
-from lindley.operations.plan import Plan, on_chain
+from lindley.operations.plan import Plan
+from lindley.operations.planner import on_chain
 from lindley.timing import FETCH, Phases
 
 

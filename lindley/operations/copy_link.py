@@ -92,7 +92,7 @@ def _fetch(ledger: Ledger, target: ChainLink, record: dict[str, Any], folder: Pa
         )
     for path in found.keys() - wanted.keys():
         (folder / path).unlink()
-    # Pictures are drawn anew from the copy's trace; nothing is left to upload where they were.
+    # Plots are drawn anew from the copy's trace: the folder that held them is not uploaded.
     with contextlib.suppress(OSError):
         (folder / artifact_names.PLOTS).rmdir()
     return wanted

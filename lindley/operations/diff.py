@@ -1,4 +1,4 @@
-"""Two beliefs side by side: parameters, how far apart they are, and which batches only one of them counts."""
+"""Compare two beliefs: parameters, distances, and the batches that only one of them counts."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Difference:
         (difference of the means, b - a, in pooled sds), sd_ratio (b over a) and distance (Wasserstein-1
         of the margins in pooled sds). The pooled sd is the root of the mean of both variances.
     only_a, only_b
-        Parameters of one of them alone.
+        Parameters of only one of them.
     hellinger, divergence
         Distance of the joint beliefs over the carried coordinates of both, by their means and
         covariances: Hellinger's, 0 to 1, and Jeffreys' divergence in nats (see `joint_distance`). None
         where they share no coordinate.
     coordinates
-        How many coordinates that is.
+        Number of these coordinates.
     batches
         By ``a``, ``b`` and ``both``: the counted batches, each with digest, origin, rows and where it counts.
     same_model
-        Whether both were fitted with the same code.
+        Whether the same code fitted both.
     """
 
     sides: tuple[dict[str, Any], dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Starting a chain from a trace that was sampled elsewhere, PyMC3 included.
+"""Plan a chain that starts from a trace sampled elsewhere, PyMC3 included.
 
 PyMC3 is the ancestor of PyMC; its traces saved with ArviZ 0.11 or newer are netCDF files in the schema
 that ArviZ still reads. Nothing of the old model is executed: the trace's natural-scale draws are taken
@@ -22,7 +22,8 @@ from lindley.ledger.writing import complete
 from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration
 from lindley.names import shown_name
-from lindley.operations.plan import Adopted, Plan, fresh_chain
+from lindley.operations.plan import Adopted, Plan
+from lindley.operations.planner import fresh_chain
 from lindley.serving.predict import with_outcomes
 from lindley.timing import BUILD, READ, Phases
 

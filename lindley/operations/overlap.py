@@ -15,7 +15,7 @@ from lindley.ledger.chain import ChainLink
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_rows
 
-#: What may become of rows whose key is counted already.
+#: What becomes of rows whose key is counted already.
 REFUSE, DROP = "refuse", "drop"
 
 
@@ -61,12 +61,12 @@ def without_overlap(ledger: Ledger, links: Sequence[ChainLink], batch: Batch) ->
     kept, dropped = split_by_keys(batch, pa.concat_tables([shared for _, shared in found]))
     if not kept.num_rows:
         return None
-    said = Dropped(
+    left_out = Dropped(
         rows=dropped.num_rows,
         digest=content_digest(dropped),
         links=tuple(link.version.record for link, _ in found),
     )
-    return replace(batch, table=kept, digest=content_digest(kept), dropped=said)
+    return replace(batch, table=kept, digest=content_digest(kept), dropped=left_out)
 
 
 def _overlaps(

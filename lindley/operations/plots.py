@@ -1,7 +1,6 @@
-"""Pictures of a link: views of its stored trace, drawn when it is registered and whenever someone asks.
+"""Plots of a link: views of its stored trace, drawn when it is registered, and again on request.
 
-They are no evidence. Records do not list them (docs/adr/0020-plots-after-registration.md), but those of
-earlier versions do: such pictures are left as they are.
+They prove nothing and records do not list them (docs/adr/0020-plots-after-registration.md).
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def _quantiles(draws: Any) -> dict[str, float]:
 
 
 def draw_missing(ledger: Ledger, runs: Mapping[str, str]) -> tuple[str, ...]:
-    """Draw the pictures of links that have none yet; return the runs whose pictures were drawn.
+    """Draw the plots of links that have none yet; return the runs whose plots were drawn.
 
     Parameters
     ----------
@@ -90,7 +89,7 @@ def draw_missing(ledger: Ledger, runs: Mapping[str, str]) -> tuple[str, ...]:
 
 def _draw_once(ledger: Ledger, run_id: str, record_digest: str) -> bool:
     state = ledger.run_state(run_id)
-    # The metric is logged when all pictures are there: a kill between two of them leaves none.
+    # The metric is logged when all plots are there: a kill between two of them leaves none.
     if state is None or metric(PHASE) in state.metrics:
         return False
     record = record_of(ledger, run_id, record_digest, f"run {run_id}")
@@ -99,7 +98,7 @@ def _draw_once(ledger: Ledger, run_id: str, record_digest: str) -> bool:
 
 
 def draw_again(ledger: Ledger, run_id: str, record_digest: str) -> tuple[str, ...]:
-    """Draw the pictures of a link into its run, whatever is there; return their paths.
+    """Draw the plots of a link into its run, whatever is there; return their paths.
 
     Raises
     ------
@@ -111,7 +110,7 @@ def draw_again(ledger: Ledger, run_id: str, record_digest: str) -> tuple[str, ..
 
 
 def draw_into(ledger: Ledger, run_id: str, record_digest: str, folder: Path) -> tuple[str, ...]:
-    """Draw the pictures of a link below `folder`, from what its record lists; return their paths there.
+    """Draw the plots of a link below `folder`, from what its record lists; return their paths there.
 
     Raises
     ------
@@ -119,7 +118,7 @@ def draw_into(ledger: Ledger, run_id: str, record_digest: str, folder: Path) -> 
         If record, trace or audit are not what was registered.
     """
     record = record_of(ledger, run_id, record_digest, f"run {run_id}")
-    trace, audit = _evidence(ledger, run_id, record)
+    trace, audit = _trace_and_audit(ledger, run_id, record)
     return _draw(trace, audit, folder)
 
 
@@ -128,7 +127,7 @@ def _draw_into_run(ledger: Ledger, run_id: str, record: dict[str, Any]) -> tuple
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         folder = Path(scratch)
         with phases(PHASE):
-            trace, audit = _evidence(ledger, run_id, record)
+            trace, audit = _trace_and_audit(ledger, run_id, record)
             drawn = _draw(trace, audit, folder)
             failpoints.reach("drawn")
             ledger.upload(run_id, folder)
@@ -136,7 +135,9 @@ def _draw_into_run(ledger: Ledger, run_id: str, record: dict[str, Any]) -> tuple
     return drawn
 
 
-def _evidence(ledger: Ledger, run_id: str, record: dict[str, Any]) -> tuple[xr.DataTree, pd.DataFrame | None]:
+def _trace_and_audit(
+    ledger: Ledger, run_id: str, record: dict[str, Any]
+) -> tuple[xr.DataTree, pd.DataFrame | None]:
     """Fetch trace and audit of a link, each checked against its record."""
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         trace = read_trace(_fetched(ledger, run_id, record, TRACE, Path(scratch)))

@@ -24,8 +24,8 @@ class Line:
     seconds
         By phase, in the order in which they come; only those that its run holds.
     total
-        From the reading of its batch until it was registered, what is between the phases included; pictures
-        are drawn later. None where the run does not say.
+        From the reading of its batch until it was registered, the time between the phases included; plots
+        are drawn later. None where the run does not state it.
     ess
         The smallest bulk or tail ESS of a coordinate; None without a fit.
     """
@@ -93,7 +93,7 @@ def profile(ledger: Ledger, name: str, last: int | None = None) -> Profile:
         Where the chain is kept, and its name. Of a branch only its own links: the others are in the profile
         of the chain that it continues.
     last
-        Only so many of the newest links.
+        Only this many of the newest links.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Planning a pooled refit: all batches of a chain fitted together.
+"""Plan a pooled refit: all batches of a chain fitted together.
 
 Sequential updating is an approximation; the pooled refit is the answer that it approximates. `lindley rebase`
 registers it as the new head, `lindley audit` only compares.
@@ -15,7 +15,8 @@ from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_summary
 from lindley.ledger.record import Kind
 from lindley.model.declaration import Declaration
-from lindley.operations.plan import Plan, on_begun, read_head, with_fit
+from lindley.operations.plan import Plan
+from lindley.operations.planner import on_begun, read_head, with_fit
 from lindley.timing import FETCH
 
 

@@ -1,4 +1,4 @@
-"""Planning to take batches out of a chain, or to replace one.
+"""Plan to retract batches of a chain, or to replace one.
 
 What is left is fitted together on the newest belief that has seen none of what goes, or, where an earlier
 link counts exactly that, is that link's belief. Nothing is deleted.
@@ -18,7 +18,8 @@ from lindley.ledger.record import MOST_RETRACTED, Kind
 from lindley.ledger.references import choose_batch, shown
 from lindley.model.declaration import Declaration
 from lindley.operations.overlap import refuse_overlap
-from lindley.operations.plan import Plan, on_begun, read_head, tried_before, with_fit
+from lindley.operations.plan import Plan
+from lindley.operations.planner import on_begun, read_head, tried_before, with_fit
 from lindley.operations.rebase import imported_link
 from lindley.timing import FETCH
 
@@ -30,7 +31,7 @@ def plan_retract(
     *,
     accept_model_change: bool = False,
 ) -> Plan:
-    """Plan a chain as if batches had never come.
+    """Plan to retract batches: the chain becomes what it would be if they had never come.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def plan_correct(
     *,
     accept_model_change: bool = False,
 ) -> Plan:
-    """Plan a chain in which another batch had come in the place of one.
+    """Plan to correct a batch: the chain becomes what it would be if another had come in its place.
 
     Parameters
     ----------

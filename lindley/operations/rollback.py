@@ -1,4 +1,4 @@
-"""Planning to go back to an earlier belief."""
+"""Plan to go back to the belief of an earlier link."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from lindley.ledger.protocol import Ledger
 from lindley.ledger.record import Kind
 from lindley.ledger.references import choose_link
 from lindley.model.declaration import Declaration
-from lindley.operations.plan import Plan, on_begun
+from lindley.operations.plan import Plan
+from lindley.operations.planner import on_begun
 
 
 def plan_rollback(ledger: Ledger, declaration: Declaration, link: str) -> Plan:

@@ -1,4 +1,4 @@
-"""Planning an update: what the head is, whether the batch is new to it, which prior it meets."""
+"""Plan an update: find the head, check that the batch is new to it, choose the prior that it meets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lindley.ledger.record import Kind, parse
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.operations.overlap import DROP, REFUSE, refuse_overlap, without_overlap
-from lindley.operations.plan import Plan, fresh_chain, on_chain, read_head, tried_before, with_fit
+from lindley.operations.plan import Plan
+from lindley.operations.planner import fresh_chain, on_chain, read_head, tried_before, with_fit
 from lindley.timing import BUILD, FETCH, Phases
 
 
@@ -26,7 +27,7 @@ def plan_update(
     accept_model_change: bool = False,
     on_overlap: str = REFUSE,
 ) -> Plan:
-    """Read the head and decide what a batch does to it. Completes what a killed writer left open.
+    """Plan what a batch does to the head of its chain. Completes what a killed writer left open.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ def audit_figure(table: pd.DataFrame, *, title: str = "Sequential against pooled
     Parameters
     ----------
     table
-        The result of `lindley.operations.rebase.audit_table`.
+        The result of `lindley.operations.audit.audit_table`.
     title
         Title of the figure.
 

@@ -36,7 +36,7 @@ def audit_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     Parameters
     ----------
     table
-        The result of `lindley.operations.rebase.audit_table`.
+        The result of `lindley.operations.audit.audit_table`.
     """
     ordered = table.sort_values("error", key=abs, ascending=False, na_position="last", kind="stable")
     return [

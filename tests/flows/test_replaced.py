@@ -29,8 +29,8 @@ def test_a_file_that_is_replaced_during_the_fit_is_the_next_link(steps, workspac
     )
     assert read_batch(Path(result.stored), fakes.declare(workspace.models)).digest == view.batch_digest
     assert said == [
-        "The file that today.csv was is gone; what was read of it is in the store",
-        "today.csv is another file by now, which is left for the next run",
+        "today.csv was replaced; the rows that were read of it are in the store",
+        "today.csv is now another file, which is left for the next run",
     ]
     fits.during = lambda: None
     assert update_one(steps, workspace, "coins", path).link == 2

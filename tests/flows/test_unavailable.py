@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_inspected_blocks_its_chain_too(steps, workspace, 
     unreadable(path)
     with pytest.raises(FileUnavailable, match="Permission denied"):
         update_one(steps, workspace, "coins", path)
-    assert said == ["a.parquet cannot be looked at: Permission denied"]
+    assert said == ["a.parquet cannot be inspected: Permission denied"]
     newest = land("b.csv", 5, minutes=0.1)
     assert files.earlier(workspace, "coins", newest) == [path]
 

@@ -2,7 +2,7 @@
 
 The links are those of the chain ``coins``: successes of repeated trials. Their posterior is computed on a
 grid and drawn from by its quantiles, so that a link takes milliseconds; everything after the fit is the
-real code (`lindley.operations.plan.log_link`, `register_link`), so that records and artifacts verify.
+real code (`log_plan`, `register_link`), so that records and artifacts verify.
 """
 
 from __future__ import annotations

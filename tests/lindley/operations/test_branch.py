@@ -21,7 +21,7 @@ from lindley.ledger.writing import Registered
 from lindley.model.declaration import Declaration, load_declaration
 from lindley.operations.branch import branch_name, plan_branch
 from lindley.operations.diff import diff
-from lindley.operations.plan import refuse_model_change
+from lindley.operations.planner import refuse_model_change
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain

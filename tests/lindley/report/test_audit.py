@@ -18,7 +18,7 @@ Texts = Callable[[Figure], str]
 
 
 def audit(error: list[float], sd_ratio: list[float] | None = None, names: list[str] | None = None):
-    """An audit as `lindley.operations.rebase.audit_table` returns it."""
+    """An audit as `lindley.operations.audit.audit_table` returns it."""
     count = len(error)
     return pd.DataFrame(
         {

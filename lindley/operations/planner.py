@@ -1,0 +1,211 @@
+"""What the planners of every kind share: the chain as it is, its head, and what a fit starts from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from lindley.batch.batch import Batch
+from lindley.errors import ModelRefused
+from lindley.inference.inputs import Start
+from lindley.ledger.chain import Chain, walk
+from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, segments_behind
+from lindley.ledger.protocol import Ledger
+from lindley.ledger.reading import find_begun, read_belief, record_of
+from lindley.ledger.record import Kind, canonical, digest, genesis_record, parse
+from lindley.ledger.writing import complete
+from lindley.model import graph
+from lindley.model.declaration import Declaration
+from lindley.operations.plan import Plan
+from lindley.prior.belief import Belief
+from lindley.seeds import derive_seed
+from lindley.timing import FETCH, Phases
+
+
+def fresh_chain(
+    declaration: Declaration, kind: Kind, frame: pd.DataFrame, phases: Phases, batch: Batch | None = None
+) -> Plan:
+    """Return the beginning of a plan for a chain that does not exist yet.
+
+    Parameters
+    ----------
+    frame
+        Rows from which the model is built and its constants are computed.
+    """
+    constants = declaration.frozen_constants(frame)
+    carried = graph.carried_variables(declaration, frame, constants)
+    model = {
+        "digest": declaration.model_digest,
+        "carried": list(carried),
+        "carry": dict(declaration.carry),
+        "observed": list(declaration.observed),
+        "row_key": list(declaration.row_key),
+        "constants": constants,
+        "context": declaration.context,
+    }
+    genesis = canonical(genesis_record(declaration.name, model))
+    return Plan(
+        kind=kind,
+        declaration=declaration,
+        genesis=genesis,
+        chain=walk(digest(genesis), []),
+        fresh=True,
+        carried=carried,
+        constants=constants,
+        seed=derive_seed(digest(genesis), batch.digest if batch else kind, declaration.model_digest),
+        batch=batch,
+        phases=phases,
+    )
+
+
+def on_chain(
+    ledger: Ledger, declaration: Declaration, kind: Kind, found: tuple[Chain, bytes], *, fresh: bool = False
+) -> Plan:
+    """Return the beginning of a plan for a chain and its genesis record.
+
+    Completes what a killed writer left open, unless the chain is `fresh`: to be claimed.
+    """
+    chain, genesis = found
+    if not fresh:
+        complete(ledger, declaration.name, chain)
+    model: dict[str, Any] = parse(genesis)["model"]
+    return Plan(
+        kind=kind,
+        declaration=declaration,
+        genesis=genesis,
+        chain=chain,
+        fresh=fresh,
+        carried=tuple(model["carried"]),
+        constants=dict(model["constants"]),
+    )
+
+
+def on_begun(ledger: Ledger, declaration: Declaration, kind: Kind, batch: Batch | None = None) -> Plan:
+    """Return the beginning of a plan for a chain that has a link; see `on_chain`.
+
+    Raises
+    ------
+    UnknownChain, UnknownLink
+        If there is no such chain, or it has no link.
+    """
+    phases = Phases(batch.seconds if batch else None)
+    with phases(FETCH):
+        plan = on_chain(ledger, declaration, kind, find_begun(ledger, declaration.name))
+    return replace(plan, batch=batch, phases=phases)
+
+
+def read_head(
+    ledger: Ledger, plan: Plan, *, accept_model_change: bool
+) -> tuple[dict[str, Any], Belief | None]:
+    """Return the record and belief of the head: the genesis record and None before the first link.
+
+    Raises
+    ------
+    ModelRefused
+        If the model's code is not the head's and that is not accepted.
+    LedgerCorrupt
+        If what the ledger holds does not have the digests it states.
+    """
+    head = plan.chain.head
+    record, belief = read_belief(ledger, head) if head else (parse(plan.genesis), None)
+    if not accept_model_change:
+        refuse_model_change(plan.declaration, record, plan.chain)
+    return record, belief
+
+
+def refuse_model_change(declaration: Declaration, record: dict[str, Any], chain: Chain) -> None:
+    """Refuse a model whose code is not that of a record, the head's.
+
+    Raises
+    ------
+    ModelRefused
+        If it is not.
+    """
+    if record["model"]["digest"] == declaration.model_digest:
+        return
+    where = f"link {chain.head.number}" if chain.head else "the chain's genesis"
+    raise ModelRefused(
+        f"The code of the model {declaration.name} changed since {where}",
+        expected=f"model digest {record['model']['digest'][:12]}",
+        found=declaration.model_digest[:12],
+        todo="undo the change, or pass --accept-model-change: the new code is then recorded with the link",
+    )
+
+
+def with_fit(
+    ledger: Ledger, plan: Plan, origin: Origin, head: Belief | None, place: int | None = None
+) -> Plan:
+    """Return a plan with everything that its fit needs: prior, batches in order with their context, seed.
+
+    Parameters
+    ----------
+    origin
+        The link that the fit starts from, and the links whose batches it contains.
+    head
+        The belief of the chain's head; None before the first link.
+    place
+        Where among these batches the plan's own one belongs; at their end by default.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If what the ledger holds does not have the digests it states.
+    """
+    chain, declaration, own = plan.chain, plan.declaration, plan.batch
+    batches = list(read_batches(ledger, declaration, origin.links))
+    if own is not None:
+        place = len(batches) if place is None else place
+        batches.insert(place, own)
+    fitted = in_context(ledger, declaration, chain.counted(origin.prior), batches)
+    # A pooled refit contains everything: nothing came before its prior.
+    behind = segments_behind(ledger, declaration, chain, origin.prior) if plan.kind != Kind.REBASE else ()
+    start = head.matched.digest if head else digest(plan.genesis)
+    return replace(
+        plan,
+        origin=origin,
+        behind=tuple(made for made, _ in behind),
+        start=Start(
+            prior=head if origin.prior is chain.head else belief_of(ledger, origin.prior),
+            behind=tuple(segment for _, segment in behind),
+            head=head if plan.kind == Kind.UPDATE else None,
+            near=head,
+        ),
+        batches=fitted,
+        batch=None if own is None else fitted[place or 0],
+        seed=derive_seed(start, own.digest if own else plan.kind, declaration.model_digest),
+    )
+
+
+def tried_before(ledger: Ledger, plan: Plan, what: str) -> Plan | None:
+    """Return a plan with nothing to do where the same was tried on this very head and failed the gate.
+
+    A model that was mended since is another one: its fit may pass.
+
+    Parameters
+    ----------
+    what
+        What was tried, as the subject and verb of a sentence.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If a version's record is not the one that was registered.
+    """
+    gone = {link.version.record for link in plan.retracted}
+    wanted = (plan.kind, plan.previous, plan.batch.digest if plan.batch else "", gone)
+    for version in plan.chain.quarantined:
+        if (version.kind, version.previous, version.batch, set(version.retracted)) != wanted:
+            continue
+        record = record_of(ledger, version.run_id, version.record, f"version {version.number}")
+        if record["model"]["digest"] != plan.declaration.model_digest:
+            continue
+        reasons = "; ".join(version.reasons) or "its fit failed the gate"
+        noop = (
+            f"{what} on this head before and is quarantined as version {version.number}: "
+            f"{reasons.rstrip('.')}. To do: mend the model and pass --accept-model-change, or try again when "
+            "another batch has moved the head"
+        )
+        return replace(plan, noop=noop, quarantined=True)
+    return None
