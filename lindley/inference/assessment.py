@@ -28,10 +28,12 @@ from lindley.target.problem import Problem
 
 @dataclass(frozen=True)
 class Sampling:
-    """How well the sampler did.
+    """Draws of the sampler and how well it did.
 
     Parameters
     ----------
+    draws
+        The draws, with every quantity of the model.
     names
         Names of the x: carried coordinates, then local ones.
     points
@@ -44,6 +46,7 @@ class Sampling:
         Why the gate refuses the fit; empty where it passes.
     """
 
+    draws: Draws
     names: list[str]
     points: np.ndarray
     convergence: Convergence
@@ -59,10 +62,8 @@ class Sampled:
     ----------
     graph
         Model of the newest batch.
-    draws
-        The draws, with every quantity of the model.
     sampling
-        How well the sampler did.
+        The draws, and how well the sampler did.
     calibration, halves
         Weights of the draws, chain after chain, and those of their first and second half by themselves.
     problem
@@ -70,11 +71,15 @@ class Sampled:
     """
 
     graph: ModelGraph
-    draws: Draws
     sampling: Sampling
     calibration: CalibratedWeights
     halves: tuple[CalibratedWeights, CalibratedWeights] | None = None
     problem: Problem | None = None
+
+    @property
+    def draws(self) -> Draws:
+        """The draws, with every quantity of the model."""
+        return self.sampling.draws
 
     @property
     def coordinates(self) -> Coordinates:
@@ -151,18 +156,16 @@ def assess_sampling(names: list[str], points: np.ndarray, draws: Draws, threshol
 
     Parameters
     ----------
-    names, points
-        Names of the x, and an array [chain, draw, x] of them: of the coordinates themselves, since whitening
-        changes only their shape and scale.
-    draws
-        The draws, for the sampler's statistics.
+    names, points, draws
+        See `Sampling`. The points are the coordinates themselves, since whitening changes only their shape
+        and scale.
     thresholds
         Limits of the gate.
     """
     convergence = diagnostics.convergence(points)
     rate = float(np.mean(draws.stats.get("diverging", 0.0)))
     reasons = diagnostics.refusals(names, convergence, divergences=rate, thresholds=thresholds)
-    return Sampling(names, points, convergence, rate, reasons)
+    return Sampling(draws, names, points, convergence, rate, reasons)
 
 
 def assess(
@@ -184,7 +187,9 @@ def assess(
         Limits of the gate and of trust in the match.
     """
     rng = np.random.default_rng(derive_seed(str(seed), "importance"))
-    importance = _importance(sampled, matched, rng)
+    problem, importance = sampled.problem, None
+    if problem is not None:
+        importance = diagnostics.importance(_map_of(sampled, matched), problem.log_density, rng=rng)
     distances, moment = match_distances(
         sampled.carried,
         sampled.calibration.weights,
@@ -299,14 +304,6 @@ def _gate(
             f"the batch conflicts with the belief before it (p = {metrics['conflict_p']:.1e})",
         )
     return Gate(passed=not reasons, reasons=reasons, warnings=warnings)
-
-
-def _importance(sampled: Sampled, matched: MatchedPrior, rng: np.random.Generator) -> Importance | None:
-    """Importance-sample the target by the map matched to it; None for a trace from elsewhere."""
-    problem = sampled.problem
-    if problem is None:
-        return None
-    return diagnostics.importance(_map_of(sampled, matched), problem.log_density, rng=rng)
 
 
 def _map_of(sampled: Sampled, matched: MatchedPrior) -> TriangularMap:

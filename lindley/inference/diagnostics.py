@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 from lindley.prior.triangular import TriangularMap
 
-#: Points around a posterior, and how much wider than it they lie.
+#: Points drawn from a map or around it, and how much wider than it the latter lie.
 _POINTS, _WIDER = 2000, 1.2
 #: Beyond both the integral of the weights is unknown: no estimate of it is reliable with such a tail
 #: (Vehtari et al. 2024, JMLR 25:72, section 3.2.4), and few of the points carry it.
@@ -166,7 +166,7 @@ def importance(
     target: Callable[[np.ndarray], np.ndarray],
     *,
     rng: np.random.Generator,
-    size: int = 2000,
+    size: int = _POINTS,
 ) -> Importance:
     """Importance-sample a target by the map that was matched to it, and measure the error of the map.
 
@@ -198,7 +198,7 @@ def importance(
     return Importance(
         k_hat,
         efficiency,
-        log_evidence=float(logsumexp(log_weights) - np.log(size)),
+        log_evidence=log_integral(log_weights),
         log_evidence_se=float(np.sqrt(max(0.0, spread - 1 / size))),
     )
 

@@ -17,7 +17,7 @@ from lindley.inference.sampling import Draws, FitSettings, sample
 from lindley.prior.belief import Belief
 from lindley.prior.information import information_map
 from lindley.prior.matched import MatchedPrior, match
-from lindley.prior.stein import CalibratedWeights, calibrate, equal_weights
+from lindley.prior.stein import calibrate, equal_weights
 from lindley.seeds import derive_seed
 from lindley.target.prepare import prepare
 from lindley.target.problem import Problem
@@ -130,27 +130,26 @@ def fit(start: Start, data: Data, options: Options, phases: Phases | None = None
     evidence = _evidence_before(data, head)
     while True:
         widened = _widened(start.prior, discounts)
-        problem = _prepared(start, widened, data, phases)
-        draws, sampling, sampler = _sampled(problem, data, options, phases)
+        problem = prepare(
+            widened.matched if widened is not None else None,
+            data.batches,
+            data.declaration,
+            data.carried,
+            phases,
+            data.constants,
+            # A fit from genesis moves in the whitened space of a nearby belief.
+            start.near.matched.as_joint_normal() if widened is None and start.near is not None else None,
+        )
+        sampling, sampler = _sampled(problem, data, options, phases)
         undo, moved, oldest = 0, None, widened
         if widened is not None and not sampling.reasons and not discounts:
             with phases(HINDSIGHT):
-                undo, moved, oldest = _look_back(
-                    problem, draws, sampling, widened, start, data, options.thresholds
-                )
+                undo, moved, oldest = _look_back(problem, sampling, widened, start, data, options.thresholds)
         if not undo:
             break
         start, data, evidence = _undone(start, data, evidence, undo)
     with phases(MATCH):
-        calibration, halves = _calibrated(problem, draws, sampling)
-        sampled = Sampled(
-            graph=problem.graph,
-            draws=draws,
-            sampling=sampling,
-            calibration=calibration,
-            halves=halves,
-            problem=problem,
-        )
+        sampled = _calibrated(problem, sampling)
         matched = matched_to(sampled)
     lineage = Lineage(
         start=widened,
@@ -187,29 +186,15 @@ def _widened(prior: Belief | None, discounts: dict[str, float]) -> Belief | None
     return replace(prior, matched=forgetting.widened(prior.matched, discounts, caps))
 
 
-def _prepared(start: Start, widened: Belief | None, data: Data, phases: Phases) -> Problem:
-    """Return the compiled target; a fit from genesis moves in the whitened space of a nearby belief."""
-    whitener = start.near.matched.as_joint_normal() if widened is None and start.near is not None else None
-    return prepare(
-        widened.matched if widened is not None else None,
-        data.batches,
-        data.declaration,
-        data.carried,
-        phases,
-        data.constants,
-        whitener,
-    )
-
-
 def _sampled(
     problem: Problem, data: Data, options: Options, phases: Phases
-) -> tuple[Draws, Sampling, dict[str, Any]]:
+) -> tuple[Sampling, dict[str, Any]]:
     """Sample until the gate passes and the requested ESS is reached, or the attempts are used up.
 
     Returns
     -------
     tuple
-        Draws and sampling of the last attempt, and the settings as the record states them.
+        The last attempt, and the settings as the record states them.
     """
     first = options.settings or FitSettings.of(data.declaration.policy)
     chosen, attempt = first, 1
@@ -230,17 +215,11 @@ def _sampled(
         chosen, attempt = chosen.harder() if sampling.reasons else chosen.longer(ess), attempt + 1
     # As text: a 63-bit integer has no exact form in canonical JSON.
     stated = {"seed": str(options.seed), "attempt": attempt}
-    return draws, sampling, chosen.as_dict() | first.as_first() | stated
+    return sampling, chosen.as_dict() | first.as_first() | stated
 
 
 def _look_back(
-    problem: Problem,
-    draws: Draws,
-    sampling: Sampling,
-    widened: Belief,
-    start: Start,
-    data: Data,
-    thresholds: Thresholds,
+    problem: Problem, sampling: Sampling, widened: Belief, start: Start, data: Data, thresholds: Thresholds
 ) -> tuple[int, Shift | None, Belief | None]:
     """Return how much the matches behind a fit moved it, and how many segments to fit again.
 
@@ -260,16 +239,16 @@ def _look_back(
     seen = in_sight([segment.count for segment in behind], policy.window)
     beliefs: list[Belief | None] = [widened, *(segment.start() for segment in behind[:seen])]
     points = sampling.points.reshape(-1, sampling.points.shape[-1])
-    values = [v.reshape(len(points), -1) for v in draws.quantities.values.values()]
+    values = [v.reshape(len(points), -1) for v in sampling.draws.quantities.values.values()]
     columns = np.column_stack([points, *values])
     carried, oldest = problem.coordinates.variables, beliefs[-1]
 
     def moved(first: int) -> Shift | None:
         upper = beliefs[first]
         batches = [batch for segment in reversed(behind[first:seen]) for batch in segment.batches()]
-        start_of_all = oldest.matched if oldest else None
+        first_prior = oldest.matched if oldest else None
         older = prepare(
-            start_of_all, batches, declaration, carried, Phases(), data.constants, seen=widened.matched
+            first_prior, batches, declaration, carried, Phases(), data.constants, seen=widened.matched
         )
         if upper is None or older.pooled == "terms" or older.coordinates != problem.coordinates:
             return None
@@ -303,27 +282,20 @@ def _evidence_before(data: Data, head: Belief | None) -> float | None:
     return head.log_evidence if head is not None and known else None
 
 
-def _calibrated(
-    problem: Problem, draws: Draws, sampling: Sampling
-) -> tuple[CalibratedWeights, tuple[CalibratedWeights, CalibratedWeights]]:
-    """Return the weights under which the draws fulfil Stein's identities, chains one after the other.
-
-    Returns
-    -------
-    tuple
-        Weights of all draws, and those of the first and of the second half by themselves.
-    """
-    size = problem.coordinates.size
-    x = draws.x.reshape(-1, draws.x.shape[-1])
-    half = len(x) // 2
+def _calibrated(problem: Problem, sampling: Sampling) -> Sampled:
+    """Weight the draws so that they fulfil Stein's identities; equally where the gate refuses them."""
+    x = sampling.draws.x.reshape(-1, sampling.draws.x.shape[-1])
+    half, ess = len(x) // 2, sampling.convergence.ess_min
+    parts = ((slice(None), ess), (slice(half), ess / 2), (slice(half, None), ess / 2))
     if sampling.reasons:
-        return equal_weights(len(x)), (equal_weights(half), equal_weights(len(x) - half))
-    points = sampling.points.reshape(len(x), -1)[:, :size]
-    scores = problem.scores(x, problem.bound.log_densities(x)[1])
-    ess = sampling.convergence.ess_min
-    return calibrate(points, scores, ess), (
-        calibrate(points[:half], scores[:half], ess / 2),
-        calibrate(points[half:], scores[half:], ess / 2),
+        weights = [equal_weights(len(x[part])) for part, _ in parts]
+    else:
+        points = sampling.points.reshape(len(x), -1)[:, : problem.coordinates.size]
+        scores = problem.scores(x)
+        weights = [calibrate(points[part], scores[part], of_part) for part, of_part in parts]
+    whole, first, second = weights
+    return Sampled(
+        graph=problem.graph, sampling=sampling, calibration=whole, halves=(first, second), problem=problem
     )
 
 
@@ -338,7 +310,7 @@ def matched_to(sampled: Sampled) -> MatchedPrior:
         and sampled.keeps_coordinates
     ):
         x = sampled.draws.x.reshape(len(sampled.carried), -1)
-        scores = problem.scores(x, problem.bound.log_densities(x)[1])
+        scores = problem.scores(x)
         added = information_map(sampled.carried, scores, problem.prior, problem.coordinates.names)
         if added is not None:
             return MatchedPrior(problem.coordinates, added, "information asked for", "information")

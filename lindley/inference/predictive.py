@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
@@ -18,10 +16,10 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.random.type import RandomType
 
-from lindley.target.engine import numba_mode, same_computation
+from lindley.target.engine import keep, numba_function, recall, same_computation
 
 _lock = threading.Lock()
-_cache: list[tuple[list[Variable], list[Variable], Callable[..., Any]]] = []
+_cache: list[tuple[tuple[list[Variable], list[Variable]], Callable[..., Any]]] = []
 _KEEP = 8
 #: Approximate size of the largest array in a call, in numbers.
 _MOST_NUMBERS = 2_000_000
@@ -116,13 +114,7 @@ def _function_graph(
 
 def _compiled(outputs: list[Variable], inputs: list[Variable]) -> Callable[..., Any]:
     """Compile once per process and graph."""
+    graph = inputs, outputs
     with _lock:
-        for old_outputs, old_inputs, function in _cache:
-            if same_computation((old_inputs, old_outputs), (inputs, outputs)):
-                return function
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            function = pytensor.function(inputs, outputs, mode=numba_mode(), on_unused_input="ignore")
-        _cache.append((outputs, inputs, function))
-        del _cache[:-_KEEP]
-        return function
+        known = recall(_cache, lambda item: same_computation(item[0], graph))
+        return (known or keep(_cache, (graph, numba_function(*graph)), _KEEP))[1]

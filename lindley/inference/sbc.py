@@ -87,12 +87,7 @@ class SbcResult:
 
 
 def calibrate(
-    belief: Belief | None,
-    template: Data,
-    options: Options,
-    *,
-    updates: int,
-    simulations: int,
+    belief: Belief | None, template: Data, options: Options, *, updates: int, simulations: int
 ) -> SbcResult:
     """Rank true values among the posteriors of simulated chains.
 
@@ -117,7 +112,8 @@ def calibrate(
     _require_simulable(declaration, belief)
     model = model_graph.build(declaration, template.newest.frame(), constants=template.constants)
     graph = model_graph.take_apart(declaration, model, template.carried)
-    kept = [i for i, name in enumerate(_owners(graph)) if name not in declaration.carry]
+    owners = [variable.name for variable in graph.carried for _ in range(variable.block.size)]
+    kept = [i for i, name in enumerate(owners) if name not in declaration.carry]
     names = tuple(graph.coordinates.names[i] for i in kept)
     ranks = np.empty((simulations, len(kept)), dtype=int)
     seed = options.seed
@@ -162,11 +158,6 @@ def _require_simulable(declaration: Declaration, belief: Belief | None) -> None:
             found="; ".join(found),
             todo="calibrate a chain without it, from the same model file under another name",
         )
-
-
-def _owners(graph: ModelGraph) -> list[str]:
-    """Return the variable of each carried coordinate."""
-    return [variable.name for variable in graph.carried for _ in range(variable.block.size)]
 
 
 def _truth(graph: ModelGraph, belief: Belief | None, rng: np.random.Generator) -> np.ndarray:

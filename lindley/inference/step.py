@@ -147,13 +147,13 @@ def adopt(
         If there are too few draws for the dimension.
     """
     phases = Phases()
-    quantities = quantities_of(found, graph)
+    quantities = _quantities_of(found, graph)
     draws = Draws(x=quantities.u, quantities=quantities, stats={})
     with phases(DIAGNOSE):
         sampling = assess_sampling(graph.coordinates.names, quantities.u, draws, options.thresholds)
     with phases(MATCH):
         weights = equal_weights(quantities.u.shape[0] * quantities.u.shape[1])
-        sampled = Sampled(graph=graph, draws=draws, sampling=sampling, calibration=weights)
+        sampled = Sampled(graph=graph, sampling=sampling, calibration=weights)
         matched = matched_to(sampled)
     with phases(DIAGNOSE):
         assessment = assess(sampled, matched, Lineage(), seed=options.seed, thresholds=options.thresholds)
@@ -180,27 +180,11 @@ def _info(found: Fit, tree: xr.DataTree, phases: Phases, further: tuple[str, ...
     )
 
 
-def quantities_of(found: xr.DataTree, graph: ModelGraph) -> Quantities[np.ndarray]:
+def _quantities_of(found: xr.DataTree, graph: ModelGraph) -> Quantities[np.ndarray]:
     """Take the natural-scale draws of a trace from elsewhere to the quantities of the chain's own model.
 
-    Parameters
-    ----------
-    found
-        A trace in ArviZ's schema, with the group posterior.
-    graph
-        The chain's model.
-
-    Returns
-    -------
-    Quantities
-        Arrays [chain, draw, ...]: carried variables and their coordinates; as deterministics the other
-        scalars of the trace. The log likelihood is not known (NaN).
-
-    Raises
-    ------
-    ModelRefused
-        If the trace lacks a carried variable, has another shape or other labels of it, or has draws outside
-        its support.
+    Arrays [chain, draw, ...]: carried variables and their coordinates; as deterministics the other scalars
+    of the trace. The log likelihood is not known (NaN).
     """
     posterior = found["posterior"].dataset
     values = {}

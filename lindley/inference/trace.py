@@ -62,18 +62,16 @@ def build(
     graph, model = problem.graph, problem.graph.model
     named, carried = draws.quantities.named, draws.quantities.carried
     tree = assemble(graph, problem.coordinates, named, carried, weights)
-    groups = {
-        "sample_stats": _dataset(model, draws.stats, ("chain", "draw")),
-        "observed_data": _observed(model),
+    groups = {"sample_stats": _dataset(model, draws.stats), "observed_data": _observed(model)}
+    drawn = {
+        "prior": prior_draws(problem, before, seed=seed),
+        "posterior_predictive": _predicted(problem, draws, seed=seed),
     }
-    prior = prior_draws(problem, before, seed=seed)
-    if prior is not None:
-        groups["prior"] = _dataset(model, {k: v[None] for k, v in prior.items()}, ("chain", "draw"))
-    predicted = _predicted(problem, draws, seed=seed)
-    if predicted:
-        groups["posterior_predictive"] = _dataset(
-            model, {k: v[None] for k, v in predicted.items()}, ("chain", "draw")
-        )
+    groups |= {
+        name: _dataset(model, {k: v[None] for k, v in values.items()})
+        for name, values in drawn.items()
+        if values
+    }
     for name, dataset in groups.items():
         tree[name] = xr.DataTree(dataset)
     tree.attrs["batch"] = batch.digest
@@ -112,7 +110,7 @@ def assemble(
     )
     if weights is not None:
         group["weight"] = (("chain", "draw"), weights.reshape(carried.shape[:2]))
-    posterior = _dataset(graph.model, values, ("chain", "draw"))
+    posterior = _dataset(graph.model, values)
     return xr.DataTree.from_dict({"/posterior": posterior, "/coordinates": group})
 
 
@@ -162,10 +160,9 @@ def _with_new_elements(
         mask = new[start : start + size].reshape(variable.block.value_shape)
         start += size
         if mask.any():
-            given = {name: value for name, value in values.items() if name != variable.name}
+            given = {name: value for name, value in found.items() if name != variable.name}
             drawn = predictive_draws(graph.model, given, rng=rng, variables=[variable.rv])[variable.name]
-            found[variable.name] = np.where(mask, drawn, values[variable.name])
-            values = values | {variable.name: found[variable.name]}
+            found[variable.name] = np.where(mask, drawn, found[variable.name])
     return found
 
 
@@ -272,7 +269,9 @@ def _summary_row(
     return row
 
 
-def _dataset(model: Any, values: dict[str, np.ndarray], sample_dims: tuple[str, ...]) -> xr.Dataset:
+def _dataset(
+    model: Any, values: dict[str, np.ndarray], sample_dims: tuple[str, ...] = ("chain", "draw")
+) -> xr.Dataset:
     """Attach the model's dims and labels to arrays [*sample_dims, ...]."""
     variables, coords = {}, {}
     for name, value in values.items():

@@ -311,11 +311,7 @@ def _compile(graph: Graph, name: str) -> Function:
     """Compile a function of a graph with PyTensor's numba backend, and run it once."""
     inputs, outputs = list(graph.inputs), graph.functions[name]
     try:
-        with warnings.catch_warnings():
-            # Numba falls back to object mode with a warning where an operation has no implementation.
-            warnings.simplefilter("ignore")
-            made = pytensor.function(inputs, outputs, mode=numba_mode(), on_unused_input="ignore")
-            function = Function(inputs, outputs, made)
+        function = Function(inputs, outputs, numba_function(inputs, outputs))
         graph.try_out(name, function)
     except Exception as error:
         raise ModelRefused(
@@ -327,6 +323,10 @@ def _compile(graph: Graph, name: str) -> Function:
     return function
 
 
-def numba_mode() -> Any:
-    """Return PyTensor's numba mode, with PyMC's parameter checks as -inf in place of exceptions."""
-    return get_mode("NUMBA").including("local_check_parameter_to_ninf_switch")
+def numba_function(inputs: list[Variable], outputs: list[Variable]) -> Any:
+    """Compile a function with PyTensor's numba backend; PyMC's parameter checks give -inf, no exceptions."""
+    mode = get_mode("NUMBA").including("local_check_parameter_to_ninf_switch")
+    with warnings.catch_warnings():
+        # Numba falls back to object mode with a warning where an operation has no implementation.
+        warnings.simplefilter("ignore")
+        return pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore")

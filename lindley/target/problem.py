@@ -82,9 +82,10 @@ class Problem:
         new = points[..., self.layout.new_at]
         return np.concatenate([z, new, points[..., size:]], axis=-1), log_slope
 
-    def scores(self, x: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-        """Take gradients [point, x] of the target at x [point, x] to scores of the coordinates."""
+    def scores(self, x: np.ndarray) -> np.ndarray:
+        """Return the target's scores [point, coordinate] of the coordinates, at x [point, x]."""
         size, belief = self.coordinates.size, len(self.layout.belief_at)
+        gradients = self.bound.log_densities(x)[1]
         found = gradients[:, :size].copy()
         if self.prior is not None:
             found[:, self.layout.belief_at] = self.prior.gradient_in_u(x[:, :belief], gradients[:, :belief])

@@ -15,7 +15,7 @@ from pytensor.raise_op import Assert
 from lindley.errors import FitFailed
 from lindley.inference.sampling import FitSettings, sample
 from lindley.target import native
-from lindley.target.engine import Function, bind, by_point, numba_mode
+from lindley.target.engine import Function, bind, by_point, numba_function
 from lindley.target.quantities import Quantities
 
 x = pt.vector("x", shape=(3,))
@@ -26,9 +26,7 @@ TWICE = Quantities(u=x, carried=1.0 * x, values={"twice": 2 * x}, deterministics
 
 
 def compiled(inputs: list[Any], outputs: list[Any]) -> Function:
-    return Function(
-        inputs, outputs, pytensor.function(inputs, outputs, mode=numba_mode(), on_unused_input="ignore")
-    )
+    return Function(inputs, outputs, numba_function(inputs, outputs))
 
 
 @pytest.fixture(scope="module")
