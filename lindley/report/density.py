@@ -27,6 +27,8 @@ REACH = 3.0
 _BELIEFS = {"prior": (style.PRIOR, 0.06), "posterior": (style.POSTERIOR, 0.14)}
 #: Height of the densities' zero, as a share of the panel.
 _FOOT = 0.2
+#: Group id of the lines that are densities.
+_CURVE = "density"
 
 
 def prior_posterior_figure(
@@ -67,13 +69,9 @@ def prior_posterior_figure(
         note=style.choice_note(len(chosen), total, unknown, note),
     )  # fmt: skip
     flat = panels.ravel()
-    places = {f"panel {place}": axes for place, axes in enumerate(flat)}
-    dense: dict[str, dict[str, np.ndarray]] = {belief: {} for belief in _BELIEFS}
-    for (name, axes), scalar in zip(places.items(), chosen, strict=False):
+    for axes, scalar in zip(flat, chosen, strict=False):
         beliefs = {"prior": _prior_draws(prior, posterior, scalar), "posterior": draws(posterior, scalar)}
-        for belief, values in _panel(axes, scalar, beliefs).items():
-            dense[belief][name] = values
-    _densities(dense, places)
+        _panel(axes, scalar.label, beliefs)
     for axes in flat[max(len(chosen), 1) :]:
         axes.set_visible(False)
     if not chosen:
@@ -95,66 +93,47 @@ def _prior_draws(prior: xr.Dataset, posterior: xr.Dataset, scalar: Scalar) -> np
     return draws(prior, scalar) if shapes[0] == shapes[1] else np.empty(0)
 
 
-def _panel(axes: Axes, scalar: Scalar, beliefs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Draw all but the densities of one parameter; return the draws of each belief that has a density."""
+def _panel(axes: Axes, label: str, beliefs: Mapping[str, np.ndarray]) -> None:
+    """Draw one parameter: densities above, intervals below."""
     shown = {belief: finite(values) for belief, values in beliefs.items()}
     lost = sum(values.size - shown[belief].size for belief, values in beliefs.items())
-    style.heading(axes, scalar.label, f"{lost} draws not shown" if lost else "")
+    style.heading(axes, label, f"{lost} draws not shown" if lost else "")
     if not any(values.size for values in shown.values()):
         style.message(axes, "no finite draws")
-        return {}
-    window = _window(shown["posterior"], shown["prior"])
-    axes.set(xlim=window, yticks=[])
+        return
+    low, high = window = _window(shown["posterior"], shown["prior"])
     axes.axhline(0, color=style.FAINT, linewidth=0.6)
     axes.spines["left"].set_visible(False)
     style.numeric(axes.xaxis, 4)
     moments = " → ".join(_moments(values) for values in shown.values() if values.size)
     axes.set_xlabel(moments, labelpad=3, **style.type_(8, style.FAINT))
-    dense = {}
     for belief, values in shown.items():
-        inside = values[(values >= window[0]) & (values <= window[1])]
-        _bars(axes, values, *_BELIEFS[belief], window)
-        if (
-            inside.size >= MIN_DENSITY
-            and not is_flat(inside)
-            and np.ptp(inside) > 1e-6 * (window[1] - window[0])
-        ):
-            dense[belief] = inside
+        colour, height = _BELIEFS[belief]
+        _bars(axes, values, colour, height, window)
+        inside = values[(values >= low) & (values <= high)]
+        if inside.size >= MIN_DENSITY and not is_flat(inside) and np.ptp(inside) > 1e-6 * (high - low):
+            _density(axes, inside, colour)
         elif inside.size * 2 > values.size:
             # A few draws, or the one value of all, as lines; nothing if most are outside.
             places = np.unique(inside if inside.size < MIN_DENSITY else np.quantile(inside, [0, 0.5, 1]))
-            axes.vlines(
-                places, _FOOT, 0.95, _BELIEFS[belief][0], linewidth=1.2, transform=axes.get_xaxis_transform()
-            )
-    return dense
+            axes.vlines(places, _FOOT, 0.95, colour, linewidth=1.2, transform=axes.get_xaxis_transform())
+    peaks = [
+        float(np.max(np.asarray(line.get_ydata()))) for line in axes.get_lines() if line.get_gid() == _CURVE
+    ]
+    top = 1.06 * max(peaks, default=1.0)
+    axes.set(xlim=window, ylim=(-top * _FOOT / (1 - _FOOT), top), yticks=[])
 
 
-def _densities(dense: Mapping[str, Mapping[str, np.ndarray]], panels: Mapping[str, Axes]) -> None:
-    """Draw the density of each belief in each panel that has one."""
-    tops = dict.fromkeys(panels, 0.0)
-    for belief, by_panel in dense.items():
-        if not by_panel:
-            continue
-        size = max(values.size for values in by_panel.values())
-        # ArviZ leaves NaN out: they fill up to the length that the variables of a dataset share.
-        padded = {
-            name: ("sample", np.pad(values, (0, size - values.size), constant_values=np.nan))
-            for name, values in by_panel.items()
-        }
-        data = xr.Dataset(padded)
-        colour = _BELIEFS[belief][0]
-        visuals = {"dist": {"color": colour, "width": 1.3}, "face": {"color": colour, "alpha": 0.28}}
-        off = ("credible_interval", "point_estimate", "point_estimate_text", "title", "remove_axis")
-        plot = plot_dist(
-            data, kind="kde", group=None, sample_dims="sample",
-            plot_collection=style.collection(data, panels), visuals=visuals | dict.fromkeys(off, False),
-        )  # fmt: skip
-        for name in by_panel:
-            curve = plot.get_viz("dist", name).get_ydata()
-            tops[name] = max(tops[name], float(np.max(curve)))
-    for name, axes in panels.items():
-        top = tops[name] * 1.06 or 1.0
-        axes.set_ylim(-top * _FOOT / (1 - _FOOT), top)
+def _density(axes: Axes, values: np.ndarray, colour: str) -> None:
+    """Draw the density of one belief; the limits of the panel depend on it."""
+    data = xr.Dataset({"x": ("sample", values)})
+    off = ("credible_interval", "point_estimate", "point_estimate_text", "title", "remove_axis")
+    visuals = dict.fromkeys(off, False) | {
+        "dist": {"color": colour, "width": 1.3, "gid": _CURVE},
+        "face": {"color": colour, "alpha": 0.28},
+    }
+    panel = style.collection(data, {"x": axes})
+    plot_dist(data, kind="kde", group=None, sample_dims="sample", plot_collection=panel, visuals=visuals)
 
 
 def _moments(values: np.ndarray) -> str:

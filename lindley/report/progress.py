@@ -72,11 +72,11 @@ def chain_figure(
     where = drawable(np.array([math.nan if reference is None else reference]))
     margin = max(0.7, 0.015 * len(rows))
     axes.set(xlim=(-margin, len(rows) - 1 + margin))
-    low, high = _scale_y(axes, quantiles, genesis, where)
+    _scale_y(axes, quantiles, genesis, where)
     entries = [(Patch(facecolor=style.POSTERIOR), "posterior: median, 50% and 90% intervals")]
     if genesis.any():
         entries.insert(0, (Patch(facecolor=style.PRIOR), "first prior"))
-    _bars(axes, quantiles, genesis, (low, high))
+    _bars(axes, quantiles, genesis)
     if np.isfinite(where).all():
         line = axes.axhline(where[0], color=style.ALARM, linewidth=1.2, linestyle=(0, (5, 3)), zorder=3.5)
         entries.append((line, f"{style.words(reference_label, 40)} {format_number(where[0])}"))
@@ -101,9 +101,7 @@ def _note(rows: Sequence[Mapping[str, Any]], quantiles: np.ndarray, genesis: np.
     return f"after link {number}: median {shown[0]}, 90% interval {shown[1]} to {shown[2]}"
 
 
-def _scale_y(
-    axes: Axes, quantiles: np.ndarray, genesis: np.ndarray, reference: np.ndarray
-) -> tuple[float, float]:
+def _scale_y(axes: Axes, quantiles: np.ndarray, genesis: np.ndarray, reference: np.ndarray) -> None:
     """Fit the axis to the links with data and the reference, extended towards the genesis prior's."""
     seen = finite(quantiles[~genesis])
     known = seen if seen.size else finite(quantiles)
@@ -113,8 +111,7 @@ def _scale_y(
     low, high = style.limits(scale(np.concatenate([known, finite(reference)])))
     reach = (high - low) * PRIOR_REACH
     around = np.clip(scale(everything), low - reach, high + reach)
-    ylim = tuple(back(np.array(style.limits(np.append(around, [low, high]), 0.02))))
-    axes.set_ylim(ylim)
+    axes.set_ylim(*back(np.array(style.limits(np.append(around, [low, high]), 0.02))))
     if wide:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -122,10 +119,9 @@ def _scale_y(
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         style.numeric(axes.yaxis, 6)
-    return axes.get_ylim()
 
 
-def _bars(axes: Axes, quantiles: np.ndarray, genesis: np.ndarray, ylim: tuple[float, float]) -> None:
+def _bars(axes: Axes, quantiles: np.ndarray, genesis: np.ndarray) -> None:
     """Draw one bar per link, with arrows where intervals extend beyond the panel."""
     places = np.arange(len(quantiles))
     axes.plot(places, quantiles[:, 2], color=style.POSTERIOR, linewidth=0.8, alpha=0.35, zorder=2)
@@ -134,15 +130,9 @@ def _bars(axes: Axes, quantiles: np.ndarray, genesis: np.ndarray, ylim: tuple[fl
         q05, q25, q50, q75, q95 = quantiles[chosen].T
         axes.vlines(places[chosen], q05, q95, color=colour, linewidth=min(1.5, thick), zorder=3)
         axes.vlines(places[chosen], q25, q75, color=colour, linewidth=thick, zorder=3)
-        axes.plot(
-            places[chosen],
-            q50,
-            "o",
-            markersize=max(0.9 * thick, 2),
-            color="white",
-            markeredgecolor=colour,
-            zorder=4,
-        )
-    for edge, beyond, marker in ((0, quantiles[:, 0] < ylim[0], "v"), (1, quantiles[:, 4] > ylim[1], "^")):
-        mark: dict[str, Any] = {"color": style.PRIOR, "markersize": 5, "clip_on": False, "zorder": 6}
-        axes.plot(places[beyond], np.full(beyond.sum(), ylim[edge]), marker, **mark)
+        size = max(0.9 * thick, 2)
+        axes.plot(places[chosen], q50, "o", ms=size, color="white", markeredgecolor=colour, zorder=4)
+    low, high = axes.get_ylim()
+    for edge, beyond, marker in ((low, quantiles[:, 0] < low, "v"), (high, quantiles[:, 4] > high, "^")):
+        height = np.full(beyond.sum(), edge)
+        axes.plot(places[beyond], height, marker, color=style.PRIOR, ms=5, clip_on=False, zorder=6)

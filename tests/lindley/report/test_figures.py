@@ -300,7 +300,7 @@ def test_a_chain_sharpens_link_by_link(pixels: Pixels, texts: Texts, chain_rows:
     assert all(has_colour(image, colour) for colour in (PRIOR, POSTERIOR, ALARM))
 
 
-def test_a_chain_is_deterministic_and_long_ones_become_bands(png: Png, chain_rows: Rows) -> None:
+def test_a_chain_is_deterministic_and_long_ones_have_few_labels(png: Png, chain_rows: Rows) -> None:
     assert png(chain_figure(chain_rows(400), "R0")) == png(chain_figure(chain_rows(400), "R0"))
     assert len(chain_figure(chain_rows(400), "R0").axes[0].get_xticks()) < 30
 
