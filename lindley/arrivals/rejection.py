@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from lindley import failpoints
@@ -106,7 +107,4 @@ def _candidates(name: str) -> Iterator[str]:
     extension = Path(safe).suffix.encode()[:20].decode(errors="ignore")
     stem = Path(safe).stem.encode()[: _NAME_BYTES - len(extension.encode())].decode(errors="ignore")
     yield f"{stem}{extension}"
-    number = 0
-    while True:
-        number += 1
-        yield f"{stem}-{number}{extension}"
+    yield from (f"{stem}-{number}{extension}" for number in count(1))

@@ -124,22 +124,18 @@ def check_names(found: Sequence[str], *, required: Sequence[str], allowed: Seque
     BatchRefused
         If there are any.
     """
-    missing = [name for name in required if name not in set(found)]
-    unexpected = [name for name in found if name not in set(allowed)]
-    repeated = duplicates(found)
-    if not (missing or unexpected or repeated):
-        return
-    problems = [
-        f"{what}: {listed(names)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("repeated", repeated))
-        if names
-    ]
-    raise BatchRefused(
-        "The columns do not match the declared schema",
-        expected=listed(required),
-        found="; ".join(problems),
-        todo="correct the header of the file, or the schema in the declaration",
-    )
+    problems = {
+        "missing": [name for name in required if name not in set(found)],
+        "unexpected": [name for name in found if name not in set(allowed)],
+        "repeated": duplicates(found),
+    }
+    if any(problems.values()):
+        raise BatchRefused(
+            "The columns do not match the declared schema",
+            expected=listed(required),
+            found="; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names),
+            todo="correct the header of the file, or the schema in the declaration",
+        )
 
 
 def cast_table(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
@@ -167,13 +163,11 @@ def check_nulls(table: pa.Table, columns: Sequence[Column]) -> None:
     BatchRefused
         If there are any.
     """
-    problems = []
-    for column in columns:
-        if column.nullable:
-            continue
-        rows = missing_rows(table.column(column.name))
-        if rows:
-            problems.append(f"{column.name!r} in {counted(len(rows), 'row')} (row {rows_text(rows)})")
+    problems = [
+        f"{column.name!r} in {counted(len(rows), 'row')} (row {rows_text(rows)})"
+        for column in columns
+        if not column.nullable and (rows := missing_rows(table.column(column.name)))
+    ]
     if problems:
         raise BatchRefused(
             "Values are missing where the schema allows none",

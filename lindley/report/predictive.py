@@ -71,13 +71,7 @@ def predictive_figure(trace: xr.DataTree, *, title: str = "Posterior predictive 
     if len(shown) < len(names):
         note = f"{len(shown)} of {len(names)} observed variables; {note}"
     figure, panels = style.sheet(
-        max(len(shown), 1),
-        1,
-        panel=(_WIDTH, 2.3),
-        gap=(0, 0.85),
-        title=title,
-        note=note,
-        margin=(0.75, 0.45),
+        max(len(shown), 1), 1, panel=(_WIDTH, 2.3), gap=(0, 0.85), title=title, note=note, margin=(0.75, 0.45)
     )
     for (axes,), name in zip(panels, shown, strict=False):
         check = _check(trace, name)
@@ -184,22 +178,14 @@ def _intervals(axes: Axes, observed: np.ndarray, predicted: np.ndarray) -> None:
     data = xr.Dataset({"y": (("sample", "place"), predicted)})
     wide = float(np.clip(220 / observed.size, 2.5, 11))
     bar = {"color": style.POSTERIOR, "width": wide, "solid_capstyle": "butt"}
-    visuals = {
-        "trunk": bar | {"alpha": 0.30},
-        "twig": bar | {"alpha": 0.45},
-        "xlabel": False,
-        "ylabel": False,
-    }
-    visuals["prediction_markers"] = {"marker": "_", "color": style.POSTERIOR, "size": wide**2}
+    median = {"marker": "_", "color": style.POSTERIOR, "size": wide**2}
+    visuals = {"trunk": bar | {"alpha": 0.30}, "twig": bar | {"alpha": 0.45}, "prediction_markers": median}
     plot_ppc_interval(
-        xr.DataTree.from_dict({"posterior_predictive": data}),
-        sample_dims="sample",
-        ci_kind="eti",
-        ci_probs=(0.5, 0.9),
-        point_estimate="median",
+        xr.DataTree.from_dict({"posterior_predictive": data}), sample_dims="sample",
+        ci_kind="eti", ci_probs=(0.5, 0.9), point_estimate="median",
         plot_collection=style.collection(data, {"y": axes}),
-        visuals=visuals,
-    )
+        visuals=visuals | dict.fromkeys(("xlabel", "ylabel"), False),
+    )  # fmt: skip
     low, high = np.quantile(predicted, [0.05, 0.95], axis=0)
     inside = (observed >= low) & (observed <= high)
     size = float(np.clip(0.5 * wide, 2.5, 4.5))
