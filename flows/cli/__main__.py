@@ -7,9 +7,19 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import amend, chain, rebase, runs, servers, verify
-from flows.cli import update as cli_update
+from flows.cli import amend, chain, rebase, runs, servers, update, verify
+from flows.cli.output import command
 from lindley import __version__
+
+#: The commands, in the order of ``lindley --help``.
+COMMANDS = (
+    *(update.update, update.sweep, update.split, update.import_trace, update.demo),
+    *(amend.retract, amend.correct, amend.rollback, amend.branch, amend.diff),
+    *(chain.log, chain.show, chain.chains, runs.plots, runs.profile),
+    *(verify.verify, verify.head, verify.sign, verify.keygen),
+    *(rebase.rebase, rebase.audit, rebase.calibrate),
+    *(servers.up, servers.ui, servers.worker, servers.watch),
+)
 
 app = typer.Typer(
     name="lindley",
@@ -39,8 +49,8 @@ def _options(
     """Sequential Bayesian updating with an auditable chain of posteriors."""
 
 
-for module in (cli_update, amend, chain, runs, verify, rebase, servers):
-    module.register(app)
+for function in COMMANDS:
+    app.command("import" if function is update.import_trace else None)(command(function))
 
 
 def main() -> None:

@@ -9,25 +9,18 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Json, out, print_json, reported, table
+from flows.cli.output import Chain, Json, out, print_json, table
 from lindley.ledger.chain import Status
 from lindley.report.numbers import MISSING, format_number
+from lindley.report.text import counted
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
     from lindley.ledger.history import Link, LinkView
     from lindley.ledger.protocol import Ledger
 
-Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
 _WIDE_ONLY = {"R-hat", "ESS bulk", "ESS tail"}
 _STYLES = {Status.ACCEPTED: "green", Status.QUARANTINED: "yellow", Status.SUPERSEDED: "dim"}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(log)
-    app.command()(show)
-    app.command()(chains)
 
 
 def open_here() -> Ledger:
@@ -43,13 +36,12 @@ def log(
     as_json: Json = False,
 ) -> None:
     """List the links of a chain, newest first."""
-    with reported(as_json):
-        from lindley.ledger.history import history  # with the ledger's libraries
+    from lindley.ledger.history import history  # with the ledger's libraries
 
-        views = history(open_here(), chain, every=every)[::-1]
-        if as_json:
-            print_json({"chain": chain, "links": [asdict(view) for view in views]})
-            return
+    views = history(open_here(), chain, every=every)[::-1]
+    if as_json:
+        print_json({"chain": chain, "links": [asdict(view) for view in views]})
+    else:
         print_log(chain, views)
 
 
@@ -64,8 +56,9 @@ def print_log(chain: str, views: list[LinkView]) -> None:
         created = view.created[:16].replace("T", " ")
         heading = f"[bold]{place:8}[/bold] [yellow]{view.record_digest[:12]}[/yellow]  {escape(view.kind)}"
         out.print(f"{heading}  [{colour}]{status}[/{colour}]  [dim]{escape(created)}[/dim]", soft_wrap=True)
-        rows = f"{view.rows:,} row{'' if view.rows == 1 else 's'}"
-        batch = f"{view.origin}, {rows}" if view.batch_digest else view.origin or "no batch"
+        batch = (
+            f"{view.origin}, {counted(view.rows, 'row')}" if view.batch_digest else view.origin or "no batch"
+        )
         out.print(f"         {escape(batch)}  [dim]{_fit(view)}[/dim]", soft_wrap=True)
         for sentence in amendments_of(view):
             out.print(f"         [cyan]{escape(sentence)}[/cyan]", soft_wrap=True)
@@ -102,13 +95,12 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a belief: its parameters and how they moved, diagnostics, digests, artifacts."""
-    with reported(as_json):
-        from lindley.ledger.history import find_link  # with the ledger's libraries
+    from lindley.ledger.history import find_link  # with the ledger's libraries
 
-        found = find_link(open_here(), link)
-        if as_json:
-            print_json(_link_document(found))
-            return
+    found = find_link(open_here(), link)
+    if as_json:
+        print_json(_link_document(found))
+    else:
         _print_link(found)
 
 
@@ -164,20 +156,15 @@ def _print_link(link: Link) -> None:
 
 def chains(as_json: Json = False) -> None:
     """List all chains: those with links, and those that are only declared."""
-    with reported(as_json):
-        from lindley.ledger.history import history  # with the ledger's libraries
-        from lindley.model.declaration import declared_chains
+    from lindley.ledger.history import history  # with the ledger's libraries
+    from lindley.model.declaration import declared_chains
 
-        ledger = open_here()
-        rows = []
-        for name in ledger.chains():
-            views = history(ledger, name)
-            rows.append(_chain_row(name, views[-1] if views else None, len(views)))
-        known = {row["chain"] for row in rows} | {row["chain"].replace("-", "_") for row in rows}
-        declared = [
-            name for name in declared_chains(Workspace.from_environment().models) if name not in known
-        ]
-        rows += [_chain_row(name, None, 0) for name in declared]
+    ledger = open_here()
+    views = {name: history(ledger, name) for name in ledger.chains()}
+    known = {*views, *(name.replace("-", "_") for name in views)}
+    declared = declared_chains(Workspace.from_environment().models)
+    views |= {name: [] for name in declared if name not in known}
+    rows = [_chain_row(name, links) for name, links in views.items()]
     if as_json:
         print_json({"chains": rows})
     elif rows:
@@ -188,15 +175,11 @@ def chains(as_json: Json = False) -> None:
         out.print("There are no chains, and no declarations in the models folder.")
 
 
-def _chain_row(name: str, head: LinkView | None, links: int) -> dict[str, Any]:
-    return {
-        "chain": name,
-        "links": links,
-        "head": head.record_digest if head else None,
-        "version": head.version if head else None,
-        "batch": head.origin if head else None,
-        "created": head.created if head else None,
-    }
+def _chain_row(name: str, links: list[LinkView]) -> dict[str, Any]:
+    head = links[-1] if links else None
+    shown = {"head": "record_digest", "version": "version", "batch": "origin", "created": "created"}
+    values = {key: getattr(head, attribute, None) for key, attribute in shown.items()}
+    return {"chain": name, "links": len(links)} | values
 
 
 def _dash(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 #: Exit codes, as the README lists them.
 FAILURE, USER_ERROR, QUARANTINED = 1, 2, 3
 
+Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 out = Console(highlight=False)
@@ -44,15 +46,21 @@ def reported(as_json: bool) -> Iterator[None]:
     try:
         yield
     except LindleyError as error:
-        fail(error, as_json)
+        if as_json:
+            print_json({"error": error.as_dict()})
+        err.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        raise typer.Exit(exit_code(error)) from None
 
 
-def fail(error: LindleyError, as_json: bool) -> None:
-    """Print an error and end the command."""
-    if as_json:
-        print_json({"error": error.as_dict()})
-    err.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
-    raise typer.Exit(exit_code(error))
+def command[**P](function: Callable[P, None]) -> Callable[P, None]:
+    """Return a function with the parameter `as_json` as a command, which ends as `reported` states."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        with reported(bool(kwargs["as_json"])):
+            function(*args, **kwargs)
+
+    return run
 
 
 def print_json(value: Any) -> None:
@@ -82,15 +90,9 @@ def notify(sentence: str) -> None:
         err.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, title: str | None = None, right: Sequence[str] = ()) -> Table:
+def table(rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> Table:
     """Return a table with the keys of the first row as columns; all text is escaped."""
-    made = Table(
-        title=escape(title) if title else None,
-        title_justify="left",
-        header_style="bold",
-        box=None,
-        padding=(0, 2, 0, 0),
-    )
+    made = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     for name in rows[0] if rows else ():
         made.add_column(escape(name), justify="right" if name in right else "left", overflow="fold")
     for row in rows:

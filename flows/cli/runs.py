@@ -9,22 +9,14 @@ import typer
 from rich.markup import escape
 
 from flows.cli.chain import open_here
-from flows.cli.output import Json, out, print_json, reported, table
+from flows.cli.output import Chain, Json, out, print_json, table
 from lindley.report.numbers import format_number
 
 if TYPE_CHECKING:
     from lindley.operations.profile import Profile
 
-Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
-
 #: Characters of a row beside the phases.
 _OTHER_COLUMNS = 55
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(plots)
-    app.command()(profile)
 
 
 def plots(
@@ -39,18 +31,17 @@ def plots(
     as_json: Json = False,
 ) -> None:
     """Draw the plots of a link again, from its stored trace."""
-    with reported(as_json):
-        from lindley.ledger.reading import find_begun
-        from lindley.ledger.references import choose_link  # with the ledger's libraries
-        from lindley.operations.plots import draw_again, draw_into
+    from lindley.ledger.reading import find_begun
+    from lindley.ledger.references import choose_link  # with the ledger's libraries
+    from lindley.operations.plots import draw_again, draw_into
 
-        ledger = open_here()
-        found = choose_link(find_begun(ledger, chain)[0], link)
-        run_id, record = found.version.run_id, found.version.record
-        if into is None:
-            paths = list(draw_again(ledger, run_id, record))
-        else:
-            paths = [str(into / path) for path in draw_into(ledger, run_id, record, into)]
+    ledger = open_here()
+    found = choose_link(find_begun(ledger, chain)[0], link)
+    run_id, record = found.version.run_id, found.version.record
+    if into is None:
+        paths = list(draw_again(ledger, run_id, record))
+    else:
+        paths = [str(into / path) for path in draw_into(ledger, run_id, record, into)]
     if as_json:
         document = {"chain": chain, "link": found.number, "run_id": run_id, "plots": paths}
         print_json(document | {"folder": str(into) if into else None})
@@ -75,10 +66,9 @@ def profile(
     excludes the plots, which are drawn later. ESS/s is the smallest ESS per second of sampling. Phases
     without room on the terminal are summed in `other`; --json lists every phase.
     """
-    with reported(as_json):
-        from lindley.operations.profile import profile as read  # with the ledger's libraries
+    from lindley.operations.profile import profile as read  # with the ledger's libraries
 
-        found = read(open_here(), chain, last)
+    found = read(open_here(), chain, last)
     if as_json:
         print_json(found.as_dict())
     elif not found.lines:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Json, notify, out, print_json, reported
+from flows.cli.output import Json, notify, out, print_json
 from flows.server.up import POOL, RUNS_AT_ONCE, Options, Stack, StartFailed, stack, stop_signals
 from flows.server.warm_pool import RUNS, Bounds, default_memory
 from lindley.addresses import public
@@ -19,14 +19,6 @@ from lindley.workspace import Workspace
 
 MlflowPort = Annotated[int, typer.Option("--mlflow-port", min=0, max=65535, help="0 takes a free port.")]
 PrefectPort = Annotated[int, typer.Option("--prefect-port", min=0, max=65535, help="0 takes a free port.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(up)
-    app.command()(ui)
-    app.command()(worker)
-    app.command()(watch)
 
 
 def up(
@@ -50,8 +42,8 @@ def ui(mlflow_port: MlflowPort = 5000, prefect_port: PrefectPort = 4200, as_json
 
 def _run(options: Options, as_json: bool) -> None:
     workspace = Workspace.from_environment()
-    # The error is reported after everything has ended, so that its paragraph is printed last.
-    with reported(as_json), stop_signals() as stop:
+    # An error is reported after everything has ended, so that its paragraph is printed last.
+    with stop_signals() as stop:
         with stack(workspace, options, notify, stop) as running:
             if not stop.is_set():
                 _print_addresses(running, as_json)
@@ -98,15 +90,14 @@ def worker(
 
     A run that needs another environment gets a process of its own. Ctrl-C stops the worker and its runs.
     """
-    with reported(as_json):
-        workspace = environment.prepare(Workspace.from_environment(), worker=True)
-        _need_prefect("take flow runs from", todo="run `lindley up`, which starts a worker")
-        from flows.server.worker import serve  # imports Prefect
+    workspace = environment.prepare(Workspace.from_environment(), worker=True)
+    _need_prefect("take flow runs from", todo="run `lindley up`, which starts a worker")
+    from flows.server.worker import serve  # imports Prefect
 
-        if as_json:
-            print_json({"pool": pool, "prefect": public(os.environ["PREFECT_API_URL"])})
-        most = default_memory(limit) if memory is None else memory * 2**20
-        asyncio.run(serve(workspace, pool, Bounds(limit=limit, memory=most, runs=runs)))
+    if as_json:
+        print_json({"pool": pool, "prefect": public(os.environ["PREFECT_API_URL"])})
+    most = default_memory(limit) if memory is None else memory * 2**20
+    asyncio.run(serve(workspace, pool, Bounds(limit=limit, memory=most, runs=runs)))
 
 
 def _need_prefect(what: str, *, todo: str) -> None:
@@ -121,17 +112,16 @@ def _need_prefect(what: str, *, todo: str) -> None:
 
 def watch(as_json: Json = False) -> None:
     """Watch the landing folder and send the Prefect server an event for each complete file."""
-    with reported(as_json):
-        workspace = environment.prepare(Workspace.from_environment())
-        _need_prefect(
-            "send events to", todo="run `lindley up`, which watches too, or run `lindley sweep` regularly"
-        )
-        from flows.server.watch import watch as watch_folder  # imports Prefect
+    workspace = environment.prepare(Workspace.from_environment())
+    _need_prefect(
+        "send events to", todo="run `lindley up`, which watches too, or run `lindley sweep` regularly"
+    )
+    from flows.server.watch import watch as watch_folder  # imports Prefect
 
-        if as_json:
-            address = public(os.environ["PREFECT_API_URL"])
-            print_json({"landing": str(workspace.landing), "prefect": address})
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-        logging.getLogger("httpx").setLevel(logging.WARNING)
-        with stop_signals() as stop:
-            watch_folder(workspace, stop)
+    if as_json:
+        address = public(os.environ["PREFECT_API_URL"])
+        print_json({"landing": str(workspace.landing), "prefect": address})
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with stop_signals() as stop:
+        watch_folder(workspace, stop)

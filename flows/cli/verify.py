@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flows.cli.chain import Chain, open_here
-from flows.cli.output import FAILURE, Json, fail, notify, out, print_json, progress_bar, reported
+from flows.cli.chain import open_here
+from flows.cli.output import FAILURE, Chain, Json, notify, out, print_json, progress_bar
 from lindley.errors import UnknownChain, UnknownLink
 from lindley.names import KEY_VARIABLE
+from lindley.report.text import counted
 from lindley.verification.check import Checked, Checks, check
 from lindley.verification.rules import Severity
 
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
     from lindley.verification.rules import Report
 
 _COLOURS = {"identical": "green", "within Monte Carlo error": "green", "differs": "red"}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(verify)
-    app.command()(head)
-    app.command()(sign)
-    app.command()(keygen)
 
 
 def verify(
@@ -65,20 +58,19 @@ def verify(
     This executes no code of a chain. Only --reproduce executes the model code that is stored beside each
     link; use it on chains whose authors you would let run code here.
     """
-    with reported(as_json):
-        checks = Checks(
-            keys=tuple(key or ()),
-            witnesses=tuple(witness or ()),
-            reproduce=reproduce,
-            links=tuple(link or ()),
-            bitwise=not monte_carlo,
-        )
-        _refuse_unfit(chain, checks)
-        ledger = open_here()
-        found = []
-        for name in [chain] if chain else ledger.chains():
-            with ExitStack() as bars:
-                found.append(check(ledger, name, checks, progress=_bars(bars, name), notify=notify))
+    checks = Checks(
+        keys=tuple(key or ()),
+        witnesses=tuple(witness or ()),
+        reproduce=reproduce,
+        links=tuple(link or ()),
+        bitwise=not monte_carlo,
+    )
+    _refuse_unfit(chain, checks)
+    ledger = open_here()
+    found = []
+    for name in [chain] if chain else ledger.chains():
+        with ExitStack() as bars:
+            found.append(check(ledger, name, checks, progress=_bars(bars, name), notify=notify))
     if as_json:
         documents = [checked.as_dict() for checked in found]
         ok = all(checked.report.ok for checked in found)
@@ -131,9 +123,9 @@ def print_checked(checked: Checked) -> None:
 
 def print_report(report: Report) -> None:
     """Print the findings of a report."""
-    counted = f"{len(report.links)} link{'' if len(report.links) == 1 else 's'}, {len(report.rules)} rules"
+    rules = f"{counted(len(report.links), 'link')}, {len(report.rules)} rules"
     result = "[green]verified[/green]" if report.ok else "[red]not as recorded[/red]"
-    out.print(f"[bold]{escape(report.chain)}[/bold]: {result} ({counted})")
+    out.print(f"[bold]{escape(report.chain)}[/bold]: {result} ({rules})")
     for finding in report.findings:
         colour = "red" if finding.severity == Severity.ERROR else "yellow"
         where = f"link {finding.link}" if finding.link else f"version {finding.version or '-'}"
@@ -157,14 +149,13 @@ def head(
     `lindley verify CHAIN --witness FILE` checks later whether the chain still has that history. The chain
     is verified first: of one that is not as recorded no statement is printed.
     """
-    with reported(as_json):
-        from lindley.ledger.signer import signer_from_environment
-        from lindley.verification.signatures import head_of, no_key
+    from lindley.ledger.signer import signer_from_environment
+    from lindley.verification.signatures import head_of, no_key
 
-        signer = signer_from_environment() if sign_it else None
-        if sign_it and signer is None:
-            fail(no_key(), as_json)
-        print(head_of(open_here(), chain, signer).decode())
+    signer = signer_from_environment() if sign_it else None
+    if sign_it and signer is None:
+        raise no_key()
+    print(head_of(open_here(), chain, signer).decode())
 
 
 def sign(chain: Chain, as_json: Json = False) -> None:
@@ -172,14 +163,10 @@ def sign(chain: Chain, as_json: Json = False) -> None:
 
     Where LINDLEY_SIGNING_KEY is set, updates sign their links themselves.
     """
-    with reported(as_json):
-        from lindley.ledger.signer import signer_from_environment
-        from lindley.verification.signatures import no_key, sign_links
+    from lindley.ledger.signer import signer_from_environment
+    from lindley.verification.signatures import sign_links
 
-        signer = signer_from_environment()
-        if signer is None:
-            fail(no_key(), as_json)
-        signed = sign_links(open_here(), chain, signer)
+    signed = sign_links(open_here(), chain, signer_from_environment())
     if as_json:
         print_json({"chain": chain, "signed": signed})
         return
@@ -192,10 +179,9 @@ def keygen(
     as_json: Json = False,
 ) -> None:
     """Make a key pair for signatures. The private key is readable by you alone, and never overwritten."""
-    with reported(as_json):
-        from lindley.ledger.signing import generate
+    from lindley.ledger.signing import generate
 
-        keyid = generate(path)
+    keyid = generate(path)
     if as_json:
         print_json({"keyid": keyid, "private": str(path), "public": f"{path}.pub"})
         return

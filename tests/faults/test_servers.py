@@ -27,7 +27,7 @@ ROOT = Path(lindley.__file__).parents[1]
 MOST_ERRORS = 4.0
 #: The command line, whose updates do not wait for each other.
 WITHOUT_TURNS = """
-import contextlib, flows.cli, flows.files
+import contextlib, flows.cli.__main__, flows.sequences.files
 flows.sequences.files.turn = lambda *_: contextlib.nullcontext(True)
 flows.cli.__main__.main()
 """
