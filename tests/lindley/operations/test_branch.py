@@ -96,7 +96,7 @@ class TestBranches:
         with pytest.raises(OverlapRefused, match="link 3"):
             plan_update(ledger, declared, coins(declared, 22, k=9))
 
-    def test_acts_reach_over_the_point_where_it_starts(
+    def test_amendments_reach_over_the_point_where_it_starts(
         self, ledger: MemoryLedger, declared: Declaration
     ) -> None:
         branch(ledger, declared)

@@ -27,7 +27,7 @@ BATCHES, BAD, ROWS = 10, 3, 10
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory):
-    root = tmp_path_factory.mktemp("acts")
+    root = tmp_path_factory.mktemp("amendments")
     return open_ledger(
         Workspace(
             root=root,

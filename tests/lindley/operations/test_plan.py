@@ -1,4 +1,4 @@
-"""Going back, and what holds for each act: interrupted, raced, refused, done twice, tampered with."""
+"""Going back, and what holds for each amendment: interrupted, raced, refused, done twice, tampered with."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class TestRollback:
         assert is_sound(ledger)
 
 
-#: Each act on the chain of five links.
-ACTS: dict[str, Any] = {
+#: Each amendment of the chain of five links.
+AMENDMENTS: dict[str, Any] = {
     "retract": lambda ledger, declared: plan_retract(ledger, declared, ["3"]),
     "retract the newest": lambda ledger, declared: plan_retract(ledger, declared, ["5"]),
     "correct": lambda ledger, declared: plan_correct(ledger, declared, "3", coins(declared, 20, k=7)),
@@ -100,25 +100,25 @@ ACTS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", ACTS)
-class TestEachAct:
+@pytest.mark.parametrize("name", AMENDMENTS)
+class TestEachAmendment:
     def test_interrupted_before_it_is_registered_nothing_is_seen_and_it_is_done_again(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
         before = counts(ledger)
-        lost = amendments.logged(ledger, ACTS[name](ledger, declaration))
+        lost = amendments.logged(ledger, AMENDMENTS[name](ledger, declaration))
         ledger.kill(lost.run_id)
         assert counts(ledger) == before
         assert len(ledger.versions(NAME)) == 5
         assert is_sound(ledger)
-        assert fakes.done(ledger, ACTS[name](ledger, declaration)).link == 6
+        assert fakes.done(ledger, AMENDMENTS[name](ledger, declaration)).link == 6
         assert ledger.runs[lost.run_id].tags["lindley.state"] == "abandoned"
         assert is_sound(ledger)
 
     def test_killed_between_version_and_alias_it_is_whole(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
-        made = amendments.logged(ledger, ACTS[name](ledger, declaration))
+        made = amendments.logged(ledger, AMENDMENTS[name](ledger, declaration))
         ledger.register(NAME, made.run_id, version_tags(made.record, made.record_digest), made.note)
         ledger.kill(made.run_id)
         after = counts(ledger)
@@ -130,17 +130,17 @@ class TestEachAct:
     def test_a_lost_race_changes_nothing(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
-        late = amendments.logged(ledger, ACTS[name](ledger, declaration))
+        late = amendments.logged(ledger, AMENDMENTS[name](ledger, declaration))
         append(ledger, declaration, coins(declaration, 90))
         assert register_link(ledger, late).status == "superseded"
         assert counts(ledger) == [1, 2, 3, 4, 5, 6]
-        assert fakes.done(ledger, ACTS[name](ledger, declaration)).link == 7
+        assert fakes.done(ledger, AMENDMENTS[name](ledger, declaration)).link == 7
         assert is_sound(ledger)
 
     def test_of_two_at_once_one_is_the_link(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
-        both = [amendments.logged(ledger, ACTS[name](ledger, declaration)) for _ in range(2)]
+        both = [amendments.logged(ledger, AMENDMENTS[name](ledger, declaration)) for _ in range(2)]
         assert both[0].record_digest == both[1].record_digest  # of a copy in any ledger, here of all acts
         assert [register_link(ledger, one).status for one in both] == ["accepted", "superseded"]
         assert is_sound(ledger)
@@ -148,24 +148,24 @@ class TestEachAct:
     def test_a_fit_that_fails_the_gate_is_quarantined_and_not_tried_again_on_this_head(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
-        plan = ACTS[name](ledger, declaration)
+        plan = AMENDMENTS[name](ledger, declaration)
         if plan.target is not None:
             return  # nothing is fitted
         found = fakes.done(ledger, plan, passed=False)
         assert (found.status, found.version) == ("quarantined", 6)
         assert counts(ledger) == [1, 2, 3, 4, 5]
-        again = ACTS[name](ledger, declaration)
+        again = AMENDMENTS[name](ledger, declaration)
         assert again.quarantined
         assert "quarantined as version 6: R-hat" in str(again.noop)
         assert "To do: mend the model and pass --accept-model-change" in str(again.noop)
         append(ledger, declaration, coins(declaration, 90))
-        assert ACTS[name](ledger, declaration).noop is None
+        assert AMENDMENTS[name](ledger, declaration).noop is None
         assert is_sound(ledger)
 
-    def test_history_says_what_counts(
+    def test_history_states_what_counts(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
-        fakes.done(ledger, ACTS[name](ledger, declaration))
+        fakes.done(ledger, AMENDMENTS[name](ledger, declaration))
         views = history(ledger, NAME)
         assert [view.number for view in views if view.counted] == sorted(counts(ledger))
         gone = {"retract": (3,), "correct": (3,), "retract the newest": (5,), "rollback": ()}[name]
@@ -175,10 +175,10 @@ class TestEachAct:
 
 
 class TestTampering:
-    """What the rules find on acts; the cases of updates are in `tests.support.tampering`."""
+    """What the rules find on amendments; the cases of updates are in `tests.support.tampering`."""
 
     @pytest.fixture
-    def acted(self, ledger: MemoryLedger, declaration: Declaration) -> MemoryLedger:
+    def amended(self, ledger: MemoryLedger, declaration: Declaration) -> MemoryLedger:
         """Links 6 (retract 2), 7 (correct 4), 8 (rollback to 6), 9 (an update)."""
         amendments.retract(ledger, declaration, 2)
         amendments.correct(ledger, declaration, 4, coins(declaration, 30, k=9))
@@ -199,85 +199,87 @@ class TestTampering:
         assert {finding.version for finding in findings} == {number}
         return {finding.rule for finding in findings}
 
-    def test_a_retraction_that_takes_out_something_else(self, acted: MemoryLedger) -> None:
-        other = record(acted, 3)
-        assert self.found(acted, 6, lambda made: made.update(retracted=[other])) == {"R21"}
+    def test_a_retraction_that_takes_out_something_else(self, amended: MemoryLedger) -> None:
+        other = record(amended, 3)
+        assert self.found(amended, 6, lambda made: made.update(retracted=[other])) == {"R21"}
 
-    def test_a_retraction_of_nothing(self, acted: MemoryLedger) -> None:
-        assert self.found(acted, 6, lambda made: made.update(retracted=[])) == {"R21", "R22"}
+    def test_a_retraction_of_nothing(self, amended: MemoryLedger) -> None:
+        assert self.found(amended, 6, lambda made: made.update(retracted=[])) == {"R21", "R22"}
 
-    def test_a_retraction_of_what_does_not_count(self, acted: MemoryLedger) -> None:
+    def test_a_retraction_of_what_does_not_count(self, amended: MemoryLedger) -> None:
         def edit(made: Record) -> None:
             made["retracted"].append("f" * 64)
 
-        assert self.found(acted, 6, edit) == {"R22"}
+        assert self.found(amended, 6, edit) == {"R22"}
 
-    def test_a_retraction_that_is_named_twice(self, acted: MemoryLedger) -> None:
-        assert self.found(acted, 6, lambda made: made.update(retracted=2 * made["retracted"])) == {"R22"}
+    def test_a_retraction_that_is_named_twice(self, amended: MemoryLedger) -> None:
+        assert self.found(amended, 6, lambda made: made.update(retracted=2 * made["retracted"])) == {"R22"}
 
-    def test_a_correction_of_two(self, acted: MemoryLedger) -> None:
+    def test_a_correction_of_two(self, amended: MemoryLedger) -> None:
         def edit(made: Record) -> None:
-            made["retracted"].append(record(acted, 5))
+            made["retracted"].append(record(amended, 5))
             made["replayed"].pop()
             made["metrics"]["replayed"] -= 1
 
-        assert self.found(acted, 7, edit) == {"R22"}
+        assert self.found(amended, 7, edit) == {"R22"}
 
-    def test_a_correction_that_counts_rows_twice(self, acted: MemoryLedger, declaration: Declaration) -> None:
+    def test_a_correction_that_counts_rows_twice(
+        self, amended: MemoryLedger, declaration: Declaration
+    ) -> None:
         assert "R14" in self.found(
-            acted, 7, lambda made: made.update(batch=record_of(acted, NAME, 5)["batch"]),
-            files={bundle.BATCH: acted.run_of(NAME, 5).files[bundle.BATCH]},
+            amended, 7, lambda made: made.update(batch=record_of(amended, NAME, 5)["batch"]),
+            files={bundle.BATCH: amended.run_of(NAME, 5).files[bundle.BATCH]},
         )  # fmt: skip
 
-    def test_a_retraction_that_starts_from_what_it_takes_out(self, acted: MemoryLedger) -> None:
-        second = record_of(acted, NAME, 2)
+    def test_a_retraction_that_starts_from_what_it_takes_out(self, amended: MemoryLedger) -> None:
+        second = record_of(amended, NAME, 2)
 
         def edit(made: Record) -> None:
-            made.update(prior=record(acted, 2), prior_belief=second["posterior"]["matched"])
+            made.update(prior=record(amended, 2), prior_belief=second["posterior"]["matched"])
             made["metrics"]["budget"] = second["metrics"]["budget"] + 2 / 900
 
-        assert self.found(acted, 6, edit) == {"R21"}
+        assert self.found(amended, 6, edit) == {"R21"}
 
-    def test_a_retraction_tag_alone(self, acted: MemoryLedger) -> None:
+    def test_a_retraction_tag_alone(self, amended: MemoryLedger) -> None:
         for number in (6, 7):
-            acted.models[NAME].versions[number].tags["lindley.retracted"] = "[]"
-            rules = {(f.rule, f.link) for f in verify_chain(acted, NAME).findings}
+            amended.models[NAME].versions[number].tags["lindley.retracted"] = "[]"
+            rules = {(f.rule, f.link) for f in verify_chain(amended, NAME).findings}
             assert ("R05", number) in rules
 
     @pytest.mark.parametrize("name", ["metrics", "libraries", "sampler", "thresholds", "policy", "model"])
-    def test_a_rollback_that_says_something_else_of_the_fit(self, acted: MemoryLedger, name: str) -> None:
+    def test_a_rollback_that_states_something_else_of_the_fit(self, amended: MemoryLedger, name: str) -> None:
         other = {"metrics": {"k_hat": 0.0}, "policy": {"robust": 0.5}, "thresholds": {"r_hat": 1.5}}
         change = other.get(name, {"graph" if name == "model" else "pymc": "1"})
-        assert self.found(acted, 8, lambda made: made[name].update(change)) == {"R23"}
+        assert self.found(amended, 8, lambda made: made[name].update(change)) == {"R23"}
 
-    def test_a_rollback_with_another_belief(self, acted: MemoryLedger) -> None:
-        one = record_of(acted, NAME, 1)
+    def test_a_rollback_with_another_belief(self, amended: MemoryLedger) -> None:
+        one = record_of(amended, NAME, 1)
         files = {
-            name: data for name, data in acted.run_of(NAME, 1).files.items()
+            name: data for name, data in amended.run_of(NAME, 1).files.items()
             if name not in (bundle.RECORD, bundle.BATCH)
         }  # fmt: skip
-        assert self.found(acted, 8, lambda made: made.update(posterior=one["posterior"]), files=files) == {
+        assert self.found(amended, 8, lambda made: made.update(posterior=one["posterior"]), files=files) == {
             "R23"
         }
 
-    def test_a_rollback_to_genesis(self, acted: MemoryLedger) -> None:
+    def test_a_rollback_to_genesis(self, amended: MemoryLedger) -> None:
         def edit(made: Record) -> None:
-            made.update(prior=acted.models[NAME].genesis, prior_belief=None)
+            made.update(prior=amended.models[NAME].genesis, prior_belief=None)
 
-        assert self.found(acted, 8, edit) == {"R22"}
+        assert self.found(amended, 8, edit) == {"R22"}
 
-    def test_a_rollback_to_no_link(self, acted: MemoryLedger) -> None:
-        assert self.found(acted, 8, lambda made: made.update(prior="f" * 64)) >= {"R10"}
+    def test_a_rollback_to_no_link(self, amended: MemoryLedger) -> None:
+        assert self.found(amended, 8, lambda made: made.update(prior="f" * 64)) >= {"R10"}
 
-    def test_a_rollback_with_a_batch(self, acted: MemoryLedger) -> None:
+    def test_a_rollback_with_a_batch(self, amended: MemoryLedger) -> None:
         assert "R07" in self.found(
-            acted, 8, lambda made: made.update(batch=record_of(acted, NAME, 2)["batch"]),
-            files={bundle.BATCH: acted.run_of(NAME, 2).files[bundle.BATCH]},
+            amended, 8, lambda made: made.update(batch=record_of(amended, NAME, 2)["batch"]),
+            files={bundle.BATCH: amended.run_of(NAME, 2).files[bundle.BATCH]},
         )  # fmt: skip
 
-    def test_an_update_that_takes_out(self, acted: MemoryLedger) -> None:
-        gone = record(acted, 3)
-        assert self.found(acted, 9, lambda made: made.update(retracted=[gone])) == {"R22"}
+    def test_an_update_that_takes_out(self, amended: MemoryLedger) -> None:
+        gone = record(amended, 3)
+        assert self.found(amended, 9, lambda made: made.update(retracted=[gone])) == {"R22"}
 
 
 def test_a_real_fit_after_a_retraction(ledger: MemoryLedger, declaration: Declaration) -> None:
