@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunInfo, ViewType
-from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 
 from lindley import failpoints
@@ -16,16 +16,16 @@ from lindley.cache import Recent
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import paths
 from lindley.ledger.mlflow.client import pages
-from lindley.ledger.mlflow.failures import missing, refused_with, translated
+from lindley.ledger.mlflow.failures import missing, translated, unless_refused
 
 #: What never changes of runs, by tracking server and run id: a process reads the same links again and again.
 _infos: Recent[RunInfo] = Recent(2**23, lambda _: 2**11)
 #: MLflow's error codes for a run id that does not exist, and for one that cannot exist.
-NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
+_NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
 
 
 class Artifacts:
-    """The artifacts of the runs of one tracking server.
+    """The artifacts of the runs of one tracking server: a part of `Ledger`.
 
     Parameters
     ----------
@@ -83,11 +83,11 @@ class Artifacts:
             with translated("fetch an artifact", store=True):
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
         except LedgerUnavailable as error:
-            if not any(not path or f"{held}/".startswith(f"{path}/") for held in self.sizes(run_id)):
+            if not any(not path or f"{held}/".startswith(f"{path}/") for held in self.artifacts(run_id)):
                 raise missing(run_id, path) from error
             raise
 
-    def sizes(self, run_id: str) -> dict[str, int]:
+    def artifacts(self, run_id: str) -> dict[str, int]:
         """List artifacts with sizes; see `Ledger`."""
         local = self.folder(run_id)
         if local is not None:
@@ -146,21 +146,19 @@ class Artifacts:
         LedgerCorrupt
             If there is no such run.
         """
-        return _infos.get(self._key(run_id), lambda: self._asked(run_id))
+        return _infos.get((self._server, run_id), lambda: self._asked(run_id))
 
     def _asked(self, run_id: str) -> RunInfo:
+        run = self.run(run_id)
+        if run is None:
+            raise LedgerCorrupt(f"The run {run_id} does not exist")
+        return run.info
+
+    def run(self, run_id: str) -> MlflowRun | None:
+        """Return a run as it is now; None if there is none."""
         with translated("read the run"):
-            try:
-                found: RunInfo = self.client.get_run(run_id).info
-            except MlflowException as error:
-                if refused_with(error, *NO_RUN):
-                    raise LedgerCorrupt(f"The run {run_id} does not exist") from error
-                raise
-        return found
+            return unless_refused(lambda: self.client.get_run(run_id), *_NO_RUN)
 
     def remember(self, info: RunInfo) -> None:
         """Remember a run that was read or opened, so that it is not requested again."""
-        _infos.put(self._key(info.run_id), info)
-
-    def _key(self, run_id: str) -> tuple[str, str]:
-        return (self._server, run_id)
+        _infos.put((self._server, info.run_id), info)

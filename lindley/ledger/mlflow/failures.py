@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mlflow.exceptions import MlflowException
@@ -57,7 +57,7 @@ def translated(what: str, *, store: bool = False) -> Iterator[None]:
 def _forbidden(error: Exception) -> bool:
     """Whether the other side refused this user, or an anonymous one."""
     if isinstance(error, MlflowException):
-        return refused_with(error, PERMISSION_DENIED, UNAUTHENTICATED)
+        return _refused_with(error, PERMISSION_DENIED, UNAUTHENTICATED)
     # requests has an object there, botocore a dictionary.
     response = getattr(error, "response", None)
     if isinstance(response, dict):
@@ -73,6 +73,15 @@ def missing(run_id: str, path: str) -> LedgerCorrupt:
     return LedgerCorrupt(what, expected="every artifact that the link's record lists", found="no such file")
 
 
-def refused_with(error: MlflowException, *codes: int) -> bool:
-    """Whether MLflow refused with one of these error codes."""
+def unless_refused[T](call: Callable[[], T], *codes: int) -> T | None:
+    """Return what a call to MLflow returns; None where MLflow refuses it with one of these error codes."""
+    try:
+        return call()
+    except MlflowException as error:
+        if _refused_with(error, *codes):
+            return None
+        raise
+
+
+def _refused_with(error: MlflowException, *codes: int) -> bool:
     return error.error_code in {ErrorCode.Name(code) for code in codes}

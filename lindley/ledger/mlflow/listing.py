@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from lindley.cache import Recent
 from lindley.ledger.chain import Version, read_version
 from lindley.ledger.mlflow.client import pages
-from lindley.ledger.mlflow.failures import refused_with
+from lindley.ledger.mlflow.failures import unless_refused
 
 #: By server and model. A version takes some 2 kB.
 _listed: Recent[tuple[Version, ...]] = Recent(2**27, lambda versions: 2048 * len(versions))
@@ -35,9 +34,7 @@ def versions_of(client: MlflowClient, where: str, model: str, *, fresh: bool) ->
     """
     key = (where, model)
     known = () if fresh else _listed.peek(key) or ()
-    found: tuple[Version, ...] | None = None
-    if known:
-        found = _since(client, model, known)
+    found = _since(client, model, known) if known else None
     if found is None:
         found = tuple(_search(client, f"name='{model}'"))
     _listed.put(key, found)
@@ -47,12 +44,9 @@ def versions_of(client: MlflowClient, where: str, model: str, *, fresh: bool) ->
 def _since(client: MlflowClient, model: str, known: tuple[Version, ...]) -> tuple[Version, ...] | None:
     """Return what is known and what came since; None if all of them must be listed again."""
     last = known[-1]
-    try:
-        newer = _search(client, f"name='{model}' and version_number >= {last.number}")
-    except MlflowException as error:
-        if refused_with(error, INVALID_PARAMETER_VALUE):
-            return None  # a registry that cannot search by number
-        raise
+    condition = f"name='{model}' and version_number >= {last.number}"
+    # Some registries cannot search by number.
+    newer = unless_refused(lambda: _search(client, condition), INVALID_PARAMETER_VALUE)
     return (*known[:-1], *newer) if newer and newer[0] == last else None
 
 

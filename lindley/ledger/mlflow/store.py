@@ -22,7 +22,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
 from lindley import failpoints, process
@@ -30,11 +29,12 @@ from lindley.addresses import public
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.chain import Status, Version
 from lindley.ledger.mlflow import naming, paths
-from lindley.ledger.mlflow.artifacts import NO_RUN, Artifacts
+from lindley.ledger.mlflow.artifacts import Artifacts
 from lindley.ledger.mlflow.client import pages
-from lindley.ledger.mlflow.failures import refused_with, translated
+from lindley.ledger.mlflow.failures import translated, unless_refused
 from lindley.ledger.mlflow.listing import versions_of
 from lindley.ledger.protocol import Run, RunState, RunStatus
+from lindley.ledger.reading import downloaded
 from lindley.ledger.record import digest, require_digest
 from lindley.model.declaration import Declaration
 
@@ -51,7 +51,6 @@ _GENESIS_FILE = "genesis.json"
 _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
 #: Shown by MLflow's pages as model training rather than as GenAI traces.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-_STATUS = {RunStatus.FINISHED: "FINISHED", RunStatus.KILLED: "KILLED"}
 #: Runs in one answer of a search.
 _RUNS_PER_CALL = 1000
 #: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
@@ -61,7 +60,7 @@ _PARAM_CHARACTERS, _TAG_CHARACTERS = 6000, 5000
 _NAME_CHARACTERS, _DESCRIPTION_CHARACTERS = 250, 5000
 
 
-class MlflowLedger:
+class MlflowLedger(Artifacts):
     """A `Ledger` on an MLflow tracking server and registry.
 
     Parameters
@@ -73,33 +72,17 @@ class MlflowLedger:
     """
 
     def __init__(self, uri: str, root: Path) -> None:
-        self.uri, self.root = uri, root
-        self.embedded = uri.startswith("sqlite:")
+        self.uri = uri
         # Databricks wants experiments as workspace paths and models as catalog.schema.name.
         self._experiment_prefix = os.environ.get("LINDLEY_EXPERIMENT_PREFIX", "lindley/")
         self._model_prefix = os.environ.get("LINDLEY_MODEL_PREFIX", "")
         with translated("open the ledger"):
-            if self.embedded:
-                self._open_embedded()
+            if uri.startswith("sqlite:"):
+                super().__init__(_open_embedded(uri), root, embedded=True)
             else:
                 registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri
-                self.client = MlflowClient(tracking_uri=uri, registry_uri=registry)
-        self._files = Artifacts(self.client, root, self.embedded)
+                super().__init__(MlflowClient(tracking_uri=uri, registry_uri=registry), root, embedded=False)
         self._experiments: dict[str, str] = {}
-
-    def _open_embedded(self) -> None:
-        """Open a SQLite ledger; its tables are made once, under a lock."""
-        path = paths.database(self.uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"), contextlib.closing(sqlite3.connect(path)) as database:
-            # MLflow tries a database that cannot be opened again and again, for minutes.
-            database.execute("PRAGMA schema_version")
-            self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            self.client.search_registered_models(max_results=1)
-
-    def moved_from(self) -> Path | None:
-        """Return the folder that an embedded ledger came from; None if it is where it was made."""
-        return self._files.moved_from()
 
     # -- chains ---------------------------------------------------------------------------------------
 
@@ -114,26 +97,24 @@ class MlflowLedger:
     def genesis(self, chain: str) -> bytes | None:
         """Return a chain's genesis record; see `Ledger`."""
         with translated(f"read the chain {chain}"):
-            try:
-                tags = self.client.get_registered_model(self._model(chain)).tags
-            except MlflowException as error:
-                if refused_with(error, RESOURCE_DOES_NOT_EXIST):
-                    return None
-                raise
-        stated, run_id = tags.get(_GENESIS_TAG), tags.get(_GENESIS_RUN_TAG)
+            get = self.client.get_registered_model
+            model = unless_refused(lambda: get(self._model(chain)), RESOURCE_DOES_NOT_EXIST)
+        if model is None:
+            return None
+        stated, run_id = model.tags.get(_GENESIS_TAG), model.tags.get(_GENESIS_RUN_TAG)
         if stated is None or run_id is None:
             raise LedgerCorrupt(
                 f"The registered model {chain} is no chain of Lindley",
                 expected=f"the tags {_GENESIS_TAG} and {_GENESIS_RUN_TAG}",
-                found=f"tags {sorted(tags)}",
+                found=f"tags {sorted(model.tags)}",
                 todo="give the chain another name, or restore the tags",
             )
-        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-            try:
-                data = self.download(run_id, Path(scratch), _GENESIS_FILE).read_bytes()
-                found = digest(data)
-            except LedgerCorrupt as error:
-                data, found = b"", error.happened
+        try:
+            with downloaded(self, run_id, _GENESIS_FILE) as path:
+                data = path.read_bytes()
+            found = digest(data)
+        except LedgerCorrupt as error:
+            data, found = b"", error.happened
         require_digest(f"The genesis record of {chain}", stated, found)
         return data
 
@@ -148,14 +129,10 @@ class MlflowLedger:
             self.close_run(run_id, RunStatus.FINISHED)
             failpoints.reach("genesis-run")
             tags = {_GENESIS_TAG: digest(genesis), _GENESIS_RUN_TAG: run_id}
-            try:
-                # Creating a registered model fails when it exists: the one atomic claim that MLflow has.
-                self.client.create_registered_model(
-                    self._model(chain), tags=tags, description=description[:_DESCRIPTION_CHARACTERS]
-                )
-            except MlflowException as error:
-                if not refused_with(error, RESOURCE_ALREADY_EXISTS):
-                    raise
+            name, text = self._model(chain), description[:_DESCRIPTION_CHARACTERS]
+            # Creating a registered model fails when it exists: the one atomic claim that MLflow has.
+            create = self.client.create_registered_model
+            if unless_refused(lambda: create(name, tags, text), RESOURCE_ALREADY_EXISTS) is None:
                 self.close_run(run_id, RunStatus.FINISHED, Status.SUPERSEDED)
         failpoints.reach("claimed")
         held = self.genesis(chain)
@@ -192,7 +169,7 @@ class MlflowLedger:
                 tags={name: str(value)[:_TAG_CHARACTERS] for name, value in tags.items()},
             )
             run_id: str = created.info.run_id
-            self._files.remember(created.info)
+            self.remember(created.info)
             params = [Param(naming.key(k), str(v)[:_PARAM_CHARACTERS]) for k, v in run.params.items()]
             metrics = _metrics(run.metrics)
             while params or metrics:
@@ -206,18 +183,6 @@ class MlflowLedger:
                 self.client.log_inputs(run_id, [dataset.describe(run.frame, run)])
         return run_id
 
-    def upload(self, run_id: str, folder: Path) -> None:
-        """Store artifacts; see `Ledger`."""
-        self._files.upload(run_id, folder)
-
-    def download(self, run_id: str, folder: Path, path: str = "") -> Path:
-        """Fetch artifacts; see `Ledger`."""
-        return self._files.download(run_id, folder, path)
-
-    def artifacts(self, run_id: str) -> dict[str, int]:
-        """List artifacts with sizes; see `Ledger`."""
-        return self._files.sizes(run_id)
-
     def close_run(
         self, run_id: str, status: RunStatus, state: str = "", metrics: Mapping[str, float] | None = None
     ) -> None:
@@ -226,7 +191,7 @@ class MlflowLedger:
             if state or metrics:
                 tags = [RunTag(_STATE_TAG, state)] if state else []
                 self.client.log_batch(run_id, metrics=_metrics(metrics or {}), tags=tags)
-            self.client.set_terminated(run_id, _STATUS[status])
+            self.client.set_terminated(run_id, RunStatus(status).name)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Add metrics to a run; see `Ledger`."""
@@ -235,14 +200,10 @@ class MlflowLedger:
 
     def run_state(self, run_id: str) -> RunState | None:
         """Read a run back; see `Ledger`."""
-        with translated("read the run"):
-            try:
-                run = self.client.get_run(run_id)
-            except MlflowException as error:
-                if refused_with(error, *NO_RUN):
-                    return None
-                raise
-        self._files.remember(run.info)
+        run = self.run(run_id)
+        if run is None:
+            return None
+        self.remember(run.info)
         return _state(run)
 
     def run_states(self, chain: str) -> dict[str, RunState]:
@@ -275,8 +236,8 @@ class MlflowLedger:
     def register(self, chain: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
         """Create a version; see `Ledger`."""
         with translated(f"register a version of {chain}"):
-            local = self._files.folder(run_id) if self.embedded else None
-            uri = local.as_uri() if local else self._files.info(run_id).artifact_uri
+            local = self.folder(run_id) if self.embedded else None
+            uri = local.as_uri() if local else self.info(run_id).artifact_uri
             source = str(uri).rstrip("/") + "/belief"
             version = self.client.create_model_version(
                 self._model(chain),
@@ -304,7 +265,7 @@ class MlflowLedger:
         base = public(os.environ.get("LINDLEY_MLFLOW_UI", "" if self.embedded else self.uri)).rstrip("/")
         if not base.startswith("http"):
             return {}
-        experiment = self._files.info(run_id).experiment_id
+        experiment = self.info(run_id).experiment_id
         pages = {"run": f"{base}/#/experiments/{experiment}/runs/{run_id}"}
         if number is not None:
             pages["version"] = f"{base}/#/models/{self._model(chain)}/versions/{number}"
@@ -332,12 +293,21 @@ class MlflowLedger:
         if found is not None:
             return str(found.experiment_id)
         location = (self.root / paths.FOLDER / chain).as_uri() if self.embedded else None
-        try:
-            return str(self.client.create_experiment(name, location, _EXPERIMENT_TAGS))
-        except MlflowException as error:
-            if not refused_with(error, RESOURCE_ALREADY_EXISTS):
-                raise
-            return self._experiment(chain)  # another writer created it first
+        create = self.client.create_experiment
+        made = unless_refused(lambda: create(name, location, _EXPERIMENT_TAGS), RESOURCE_ALREADY_EXISTS)
+        return self._experiment(chain) if made is None else str(made)  # None: another writer was first
+
+
+def _open_embedded(uri: str) -> MlflowClient:
+    """Open a SQLite ledger; its tables are made once, under a lock."""
+    path = paths.database(uri)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"), contextlib.closing(sqlite3.connect(path)) as database:
+        # MLflow tries a database that cannot be opened again and again, for minutes.
+        database.execute("PRAGMA schema_version")
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_registered_models(max_results=1)
+    return client
 
 
 def _metrics(values: Mapping[str, float]) -> list[Metric]:
@@ -348,6 +318,5 @@ def _metrics(values: Mapping[str, float]) -> list[Metric]:
 
 def _state(run: Any) -> RunState:
     """Read what one run holds."""
-    known = {"FINISHED": RunStatus.FINISHED, "RUNNING": RunStatus.RUNNING}
-    status = known.get(run.info.status, RunStatus.KILLED)
+    status = RunStatus.__members__.get(run.info.status, RunStatus.KILLED)
     return RunState(status=status, tags=dict(run.data.tags), metrics=dict(run.data.metrics))

@@ -60,7 +60,7 @@ def opened(root: Path) -> tuple[MlflowLedger, Counted]:
     ledger = MlflowLedger(f"sqlite:///{root / 'mlflow.db'}", root)
     counted = Counted(ledger.client)
     artifacts._infos.clear()  # as a process that has seen nothing yet
-    ledger.client = ledger._files.client = counted  # type: ignore[assignment]
+    ledger.client = counted  # type: ignore[assignment]
     return ledger, counted
 
 

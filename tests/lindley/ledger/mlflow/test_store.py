@@ -349,8 +349,8 @@ class TestUnusableLedgers:
         def fails(*_: object) -> None:
             raise ConnectionError("cut off")
 
-        monkeypatch.setattr(ledger._files, "folder", lambda _: None)
-        monkeypatch.setattr(ledger._files, "sizes", lambda _: held)
+        monkeypatch.setattr(ledger, "folder", lambda _: None)
+        monkeypatch.setattr(ledger, "artifacts", lambda _: held)
         monkeypatch.setattr(ledger.client, "download_artifacts", fails)
         with pytest.raises(LedgerUnavailable) as caught:
             ledger.download("a" * 32, tmp_path / "target", path)
