@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -82,7 +83,7 @@ class Content:
 def write(
     content: Content,
     folder: Path,
-    package: Callable[[Path, Declaration, Path, pd.DataFrame], None],
+    package: Callable[[Path, Declaration, Path], None],
 ) -> dict[str, Any]:
     """Write every file of a link below `folder` and return its record; the record is written last.
 
@@ -107,9 +108,6 @@ def write(
     write_csv(info.summary, folder / SUMMARY)
     if content.audit is not None:
         write_csv(content.audit, folder / AUDIT)
-    scratch = folder / ".serving"
-    scratch.mkdir()
-    draws = scratch / "draws.nc"
     served = serving_draws(
         info.trace,
         declaration,
@@ -117,11 +115,10 @@ def write(
         constants=content.constants,
         context=_context_of_the_next(content.newest or content.batch, declaration),
     )
-    write_netcdf(served, draws)
-    package(folder, declaration, draws, info.summary)
-    for path in scratch.iterdir():
-        path.unlink()
-    scratch.rmdir()
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        draws = Path(scratch) / "draws.nc"
+        write_netcdf(served, draws)
+        package(folder, declaration, draws)
     record = _record(content, file_digests(folder))
     (folder / RECORD).write_bytes(canonical(record))
     return record
@@ -151,13 +148,14 @@ def record_digest(record: dict[str, Any]) -> str:
 
 
 @cache  # the imported version stays, even if another one is installed meanwhile
-def _version_of(name: str) -> str:
+def version_of(name: str) -> str:
+    """Return the version of an installed distribution."""
     return version(name)
 
 
 def libraries() -> dict[str, str]:
     """Return the versions of Python and of every library that can change a fit."""
-    return {"python": platform.python_version()} | {name: _version_of(name) for name in _LIBRARIES}
+    return {"python": platform.python_version()} | {name: version_of(name) for name in _LIBRARIES}
 
 
 def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:

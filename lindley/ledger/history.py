@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,8 +83,8 @@ def history(ledger: Ledger, name: str, *, every: bool = False) -> list[LinkView]
     views = [_link_view(chain, link, link.number in counted) for link in chain.links]
     if not every:
         return views
-    own = [_view(version, None, Status.QUARANTINED) for version in chain.quarantined]
-    own += [_view(version, None, Status.SUPERSEDED) for version in chain.superseded]
+    own = [_view(version, Status.QUARANTINED) for version in chain.quarantined]
+    own += [_view(version, Status.SUPERSEDED) for version in chain.superseded]
     # The links that a branch continues are versions of another chain, with numbers of their own.
     return [*views[: chain.base], *sorted([*views[chain.base :], *own], key=lambda view: view.version)]
 
@@ -93,30 +93,27 @@ def _link_view(chain: Chain, link: ChainLink, counted: bool) -> LinkView:
     """Return the view of a link."""
     gone = [chain.link_of(record) for record in link.version.retracted]
     taker = chain.taken_out(link)
-    return replace(
-        _view(link.version, link.number, Status.ACCEPTED),
+    return _view(
+        link.version,
+        Status.ACCEPTED,
+        number=link.number,
         counted=counted,
         retracted=tuple(other.number for other in gone if other is not None),
         taken_out_by=taker.number if taker is not None and not counted else None,
     )
 
 
-def _view(version: Version, number: int | None, status: Status) -> LinkView:
+def _view(version: Version, status: Status, *, number: int | None = None, **place: Any) -> LinkView:
+    """Return the view of a version; `place` holds what depends on other links."""
+    same = ("kind", "previous", "prior", "origin", "rows", "run_id", "created", "reasons", "metrics")
     return LinkView(
         number=number,
         version=version.number,
-        kind=version.kind,
         status=status,
         record_digest=version.record,
-        previous=version.previous,
-        prior=version.prior,
         batch_digest=version.batch,
-        origin=version.origin,
-        rows=version.rows,
-        run_id=version.run_id,
-        created=version.created,
-        reasons=version.reasons,
-        metrics=version.metrics,
+        **{name: getattr(version, name) for name in same},
+        **place,
     )
 
 
@@ -151,16 +148,14 @@ class Link:
         """
         from lindley.ledger.netcdf import read_trace  # the readers import the numerical stack
 
-        tree: xr.DataTree = self._read(TRACE, read_trace)
-        return tree
+        return self._read(TRACE, read_trace)
 
     def summary(self) -> pd.DataFrame:
         """Return the summary table at full precision, indexed by parameter."""
         import pandas as pd  # imported on use, to keep `import lindley` light
 
         # pandas reads floats to the last digit, which is what was written.
-        frame: pd.DataFrame = self._read(SUMMARY, lambda path: pd.read_csv(path, index_col="parameter"))
-        return frame
+        return self._read(SUMMARY, lambda path: pd.read_csv(path, index_col="parameter"))
 
     def batch(self) -> pd.DataFrame | None:
         """Return the batch as a frame; None for a link without a batch of its own."""
@@ -168,15 +163,13 @@ class Link:
 
         if not self.view.batch_digest:
             return None
-        frame: pd.DataFrame = self._read(BATCH, lambda path: read_stored(path).to_pandas())
-        return frame
+        return self._read(BATCH, lambda path: read_stored(path).to_pandas())
 
     def matched_prior(self) -> MatchedPrior:
         """Return the matched prior: what the next link starts from."""
         from lindley.ledger.netcdf import read_matched_prior  # the readers import the numerical stack
 
-        matched: MatchedPrior = self._read(MATCHED_PRIOR, read_matched_prior)
-        return matched
+        return self._read(MATCHED_PRIOR, read_matched_prior)
 
     def artifacts(self) -> dict[str, int]:
         """Return the size in bytes of every artifact by path."""
@@ -194,7 +187,7 @@ class Link:
         what = f"The artifact {path} of {self.chain} link {self.view.number}"
         return fetch_listed(self.ledger, run_id, self.record, path, folder, what)
 
-    def _read(self, path: str, reader: Callable[[Path], Any]) -> Any:
+    def _read[T](self, path: str, reader: Callable[[Path], T]) -> T:
         """Fetch an artifact, check it, and read it."""
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             return reader(self.download(path, Path(scratch)))

@@ -89,8 +89,11 @@ class Ledger(Protocol):
         newest version of it; what came since is always there.
         """
 
-    def package(self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:
-        """Add to `folder` what the registry needs to serve the belief, without pickles."""
+    def package(self, folder: Path, declaration: Declaration, draws: Path) -> None:
+        """Add to `folder` what the registry needs to serve the belief, without pickles.
+
+        The folder holds the model file already.
+        """
 
     def open_run(self, chain: str, run: Run) -> str:
         """Start a run and log everything of `run`; return its id."""

@@ -214,6 +214,7 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
     from lindley.prior.belief import Belief  # see the module's docstring
 
     metrics = record["metrics"]
+    replayed = metrics.get("replayed")
     return Belief(
         matched=matched,
         budget=float(metrics.get("budget", 0.0)),
@@ -222,13 +223,7 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
         doubt=int(metrics.get("doubt", 0)),
         drift=float(metrics.get("drift", 0.0)),
         log_evidence=metrics.get("log_evidence"),
-        covered=_covered(record),
+        covered=0 if replayed is None else int(replayed) + 1,
         log_score=metrics.get("log_score"),
         forgetting=record["forgetting"],
     )
-
-
-def _covered(record: dict[str, Any]) -> int:
-    """Return on how many batches the fit of a record was made: none for an import."""
-    replayed = record["metrics"].get("replayed")
-    return 0 if replayed is None else int(replayed) + 1

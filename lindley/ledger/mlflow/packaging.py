@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import save_model
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
+from lindley.ledger.artifact_names import MODEL
+from lindley.ledger.bundle import version_of
 from lindley.ledger.mlflow._compat import without_requirements_check
 from lindley.model.declaration import Declaration
 from lindley.report.numbers import QUANTILES
@@ -23,31 +22,19 @@ _REQUIREMENTS = ("lindley", "pymc", "pytensor", "numba", "numpy", "pandas", "pya
 _OUTPUTS = ("mean", "sd", *QUANTILES)
 
 
-def save_belief(folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame) -> None:
-    """Write ``folder/belief``: an MLflow model from code, with the draws and the chain's model file."""
+def save_belief(folder: Path, declaration: Declaration, draws: Path) -> None:
+    """Write ``folder/belief``: an MLflow model from code, with the draws and the model file in ``folder``."""
     with warnings.catch_warnings(), without_requirements_check():
         # MLflow warns that integer columns of a signature hold no missing values; the schema states that too.
         warnings.simplefilter("ignore")
         save_model(
             path=str(folder / "belief"),
             python_model=str(Path(__file__).with_name("belief_model.py")),
-            artifacts={"draws": str(draws), "model": str(_as_model_py(declaration, draws.parent))},
+            artifacts={"draws": str(draws), "model": str(folder / MODEL)},
             signature=_signature(declaration),
-            pip_requirements=list(_requirements()),
+            pip_requirements=[f"{name}=={version_of(name)}" for name in _REQUIREMENTS],
             metadata={"chain": declaration.name},
         )
-
-
-@cache  # what is imported stays when other versions are installed meanwhile
-def _requirements() -> tuple[str, ...]:
-    return tuple(f"{name}=={version(name)}" for name in _REQUIREMENTS)
-
-
-def _as_model_py(declaration: Declaration, folder: Path) -> Path:
-    """Copy the chain's model file under one fixed name."""
-    target = folder / "model.py"
-    target.write_text(declaration.source_text, encoding="utf-8")
-    return target
 
 
 def _signature(declaration: Declaration) -> ModelSignature:

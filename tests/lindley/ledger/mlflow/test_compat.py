@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 from mlflow.utils import environment
@@ -18,7 +17,8 @@ NAME = "warn_dependency_requirement_mismatches"
 def packed(folder: Path) -> dict:
     declaration = fakes.declare(folder)
     (folder / "draws.nc").write_bytes(b"draws")
-    packaging.save_belief(folder, declaration, folder / "draws.nc", pd.DataFrame({"id": [1], "k": [0]}))
+    (folder / "model.py").write_text(declaration.source_text, encoding="utf-8")
+    packaging.save_belief(folder, declaration, folder / "draws.nc")
     return yaml.safe_load((folder / "belief" / "MLmodel").read_text())
 
 
