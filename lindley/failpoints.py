@@ -47,12 +47,7 @@ class _Armed:
 
 
 def arm(text: str) -> None:
-    """Choose the fail-point at which this process dies.
-
-    Parameters
-    ----------
-    text
-        ``NAME`` or ``NAME:N``; empty for none.
+    """Choose the fail-point at which this process dies: ``NAME`` or ``NAME:N``; empty for none.
 
     Raises
     ------

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.fidelity.methods import Settings, run_chain
 from lindley.inference.diagnostics import Thresholds, importance
 from lindley.inference.hindsight import in_sight, shift, to_undo
-from lindley.inference.match_quality import doubts, match_distances
+from lindley.inference.match_quality import match_distances, match_doubts
 from lindley.inference.memory_chain import MemoryChain
 from lindley.inference.sampling import FitSettings
 from lindley.model.coordinates import Block, Coordinates
@@ -362,7 +362,7 @@ def _advance(chain: MemoryChain, batch: Batch, rng: np.random.Generator) -> tupl
         before = oldest.matched.map.sample(np.random.default_rng(0), DRAWS).std()
         drift += oldest.drift * min(draws.std() / before, 1.0)
     doubt = prior.doubt + (not prior.trusted) if prior else 0
-    trusted = not doubts(sampled, distances, moment, thresholds)
+    trusted = not match_doubts(sampled, distances, moment, thresholds)
     belief = Belief(matched=matched, budget=0.0, trusted=trusted, doubt=doubt, drift=float(drift))
     replayed = (*chain.replayed, len(fitted) - 1)
     grown: tuple[Any, ...] = (*chain.batches, batch)

@@ -10,8 +10,7 @@ import numpy as np
 from lindley.inference import diagnostics
 from lindley.inference.diagnostics import Convergence, Gate, Importance, Thresholds
 from lindley.inference.hindsight import Lineage, drift
-from lindley.inference.match_quality import doubts as doubts_of
-from lindley.inference.match_quality import match_distances
+from lindley.inference.match_quality import match_distances, match_doubts
 from lindley.inference.sampling import Draws
 from lindley.inference.trace import SUMMARY_SIZE
 from lindley.model import graph
@@ -186,21 +185,15 @@ def assess(
     thresholds
         Limits of the gate and of trust in the match.
     """
-    rng = np.random.default_rng(derive_seed(str(seed), "importance"))
+    names = ("importance", "distances")
+    rng, distances_rng = (np.random.default_rng(derive_seed(str(seed), name)) for name in names)
     problem, importance = sampled.problem, None
     if problem is not None:
         importance = diagnostics.importance(_map_of(sampled, matched), problem.log_density, rng=rng)
-    distances, moment = match_distances(
-        sampled.carried,
-        sampled.calibration.weights,
-        matched.map,
-        np.random.default_rng(derive_seed(str(seed), "distances")),
-    )
-    weights = importance if sampled.assessable else None
-    doubts = (
-        *doubts_of(weights, distances, moment, thresholds),
-        *_deferred(sampled, lineage.replayed),
-    )
+    weights = sampled.calibration.weights
+    distances, moment = match_distances(sampled.carried, weights, matched.map, distances_rng)
+    assessing = importance if sampled.assessable else None
+    doubts = (*match_doubts(assessing, distances, moment, thresholds), *_deferred(sampled, lineage.replayed))
     least_known, sd_error = _least_known_sd(sampled.draws)
     start, shift = lineage.start, lineage.shift
     metrics = _sampling_metrics(sampled) | {
@@ -287,22 +280,16 @@ def _gate(
     """Return whether the fit passes. An imported trace always does: its draws cannot be made again."""
     reasons, policy = sampled.sampling.reasons, sampled.graph.declaration.policy
     if sampled.problem is None:
-        flags = (
-            f"the matched prior is not trusted, and there are no batches to fit again: {doubt}"
-            for doubt in doubts
-        )
+        untrusted = "the matched prior is not trusted, and there are no batches to fit again"
+        flags = (f"{untrusted}: {doubt}" for doubt in doubts)
         return Gate(passed=True, warnings=(*reasons, *warnings, *flags))
     if lineage.start is not None and lineage.shift is None and not policy.forget:
-        warnings = (
-            *warnings,
+        warnings += (
             "the shift caused by the match that the fit started from cannot be assessed (local variables, "
             "state, a mixture or new labels): an audit measures it",
         )
     if policy.conflict == "quarantine" and metrics.get("conflict_p", 1.0) < thresholds.conflict_warn:
-        reasons = (
-            *reasons,
-            f"the batch conflicts with the belief before it (p = {metrics['conflict_p']:.1e})",
-        )
+        reasons += (f"the batch conflicts with the belief before it (p = {metrics['conflict_p']:.1e})",)
     return Gate(passed=not reasons, reasons=reasons, warnings=warnings)
 
 
@@ -332,18 +319,15 @@ def _predictive(
     if evidence_before is None and before is not None and problem is not None and sampled.assessable:
         evidence_before = evidence - _direct_predictive(problem, matched, before, rng)
     metrics = {"log_evidence": evidence, "log_predictive_se": importance.log_evidence_se}
-    if start is None and not proper(sampled.graph):
-        # Only differences mean something then.
-        if before is not None and evidence_before is not None:
-            metrics["log_predictive"] = evidence - evidence_before
-        return metrics
+    # Under an improper prior only differences mean something.
+    known = start is not None or proper(sampled.graph)
+    if evidence_before is not None and (known or before is not None):
+        metrics["log_predictive"] = evidence - evidence_before
     origin = start.log_score if start is not None else 0.0
     scored = before.log_score if before is not None else origin
-    if evidence_before is not None:
-        metrics["log_predictive"] = evidence - evidence_before
-        if scored is not None:
-            metrics["log_score"] = scored + metrics["log_predictive"]
-    if "log_score" not in metrics and origin is not None:
+    if known and scored is not None and "log_predictive" in metrics:
+        metrics["log_score"] = scored + metrics["log_predictive"]
+    elif known and origin is not None:
         metrics["log_score"] = origin + evidence
     return metrics
 

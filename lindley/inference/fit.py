@@ -341,7 +341,6 @@ def _forgotten(
     scores: dict[str, dict[str, float]] = {}
     if prior is not None and widened is not None and sampled.keeps_coordinates and not problem.local_names:
         scores = forgetting.grid_scores(
-            declaration,
             prior,
             widened.matched.ordered(problem.coordinates),
             discounts,

@@ -29,16 +29,7 @@ _PRIOR_DRAWS = 2000
 
 
 def discounts(declaration: Declaration, belief: Belief, batch: Batch) -> dict[str, float]:
-    """Return the discount of each group that the policy forgets, before a batch is learned.
-
-    Parameters
-    ----------
-    declaration
-        The chain's declaration.
-    belief
-        The belief that is about to be updated.
-    batch
-        The batch.
+    """Return the discount of each group that the policy forgets, before `belief` is updated with `batch`.
 
     Raises
     ------
@@ -166,23 +157,18 @@ def kept_for_next(
     """Return what the next link's discounts depend on: newest times, and the grid's accumulated scores."""
     groups = declaration.policy.forget
     columns = {group.time for group in groups.values() if group.time is not None}
-    found: dict[str, Any] = {}
     known = belief.forgetting if belief else {}
-    if columns:
-        # A batch that comes late does not set the clock back.
-        times = known.get("times", {})
-        found["times"] = {c: max(newest(batch, c), times.get(c, "")) for c in sorted(columns)}
-    before = known.get("totals", {})
+    # A batch that comes late does not set the clock back.
+    times = {c: max(newest(batch, c), known.get("times", {}).get(c, "")) for c in sorted(columns)}
     # A batch that cannot be scored leaves the totals as they were.
-    totals = dict(before)
+    totals = dict(known.get("totals", {}))
     for name, of_batch in scores.items():
-        known_totals = _comparable(before.get(name, {}), groups[name])
-        totals[name] = {value: known_totals.get(value, 0.0) + score for value, score in of_batch.items()}
-    return found | ({"totals": totals} if totals else {})
+        before = _comparable(totals.get(name, {}), groups[name])
+        totals[name] = {value: before.get(value, 0.0) + score for value, score in of_batch.items()}
+    return {name: kept for name, kept in (("times", times), ("totals", totals)) if kept}
 
 
 def grid_scores(
-    declaration: Declaration,
     prior: Belief,
     widened_prior: MatchedPrior,
     found: Mapping[str, float],
@@ -194,16 +180,10 @@ def grid_scores(
 
     Parameters
     ----------
-    declaration
-        The chain's declaration.
-    prior, widened_prior
-        The belief before it was widened, and the prior that was used.
-    found
-        The discounts that were used.
-    problem
-        The target that was sampled.
-    matched
-        The prior matched to its draws.
+    prior, widened_prior, found
+        The belief before it was widened, the prior that was used, and the discounts that were.
+    problem, matched
+        The target that was sampled, and the prior matched to its draws.
     rng
         Source of the points.
 
@@ -213,7 +193,8 @@ def grid_scores(
     differs between discounts. The prediction of a mixture's other component is the same for all: the whole
     target's integral less that of the matched component.
     """
-    grids = {name: group.grid for name, group in declaration.policy.forget.items() if group.grid}
+    policy = problem.graph.declaration.policy
+    grids = {name: group.grid for name, group in policy.forget.items() if group.grid}
     if not grids:
         return {}
     points, proposed = around(matched.map, rng)
@@ -221,10 +202,10 @@ def grid_scores(
     before, caps = prior.matched.ordered(problem.coordinates), prior.forgetting.get("prior_sd_caps", {})
 
     def under(one: MatchedPrior) -> float:
-        return log_integral(batch + one.map.log_density(points)) + float(np.log1p(-declaration.policy.robust))
+        return log_integral(batch + one.map.log_density(points)) + float(np.log1p(-policy.robust))
 
     other = -np.inf
-    if declaration.policy.robust:
+    if policy.robust:
         whole, own = log_integral(problem.log_density(points) - proposed), under(widened_prior)
         other = whole + float(np.log1p(-np.exp(own - whole))) if own < whole else -np.inf
     return {

@@ -13,7 +13,7 @@ from lindley.prior.triangular import TriangularMap
 _SAMPLE = 20_000
 
 
-def doubts(
+def match_doubts(
     importance: Importance | None, distances: np.ndarray, moment: float, thresholds: Thresholds
 ) -> tuple[str, ...]:
     """Return why a match is not trusted as a prior; empty where it is.

@@ -9,6 +9,7 @@ arXiv:1804.06788; Säilynoja et al. 2025, arXiv:2502.03279, for calibration give
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def calibrate(
         values = _values(template, graph, belief, truth)
         chain = MemoryChain(root=belief)
         for update in range(updates):
-            batch, ends = _simulated(declaration, graph, template.newest, values, rng)
+            batch, ends = _simulated(template, graph, values, rng)
             values |= ends
             chain, fit = advance(
                 chain,
@@ -203,26 +204,21 @@ def _values(
 
 
 def _simulated(
-    declaration: Declaration,
-    graph: ModelGraph,
-    template: Batch,
-    values: dict[str, np.ndarray],
-    rng: np.random.Generator,
+    template: Data, graph: ModelGraph, values: dict[str, np.ndarray], rng: np.random.Generator
 ) -> tuple[Batch, dict[str, np.ndarray]]:
     """Return a batch with the template's inputs and outcomes drawn at the true values.
 
     With it the true values [sample, ...] of the state that it ends in, drawn together with the outcomes.
     """
-    outcomes = list(graph.model.observed_RVs)
+    declaration, outcomes = template.declaration, list(graph.model.observed_RVs)
     states = {start: graph.model[end] for start, end in declaration.carry.items()}
     both = predictive_draws(graph.model, values, rng=rng, variables=[*outcomes, *states.values()])
     drawn = {rv.name: both[rv.name] for rv in outcomes}
     ends = {start: both[end.name] for start, end in states.items()}
-    frame = template.frame()
-    columns = list(declaration.observed)
+    frame, columns = template.newest.frame(), list(declaration.observed)
+    refused = partial(ModelRefused, f"The outcomes of {declaration.name} cannot be simulated")
     if set(drawn) != set(columns) and not len(drawn) == len(columns) == 1:
-        raise ModelRefused(
-            f"The outcomes of {declaration.name} cannot be simulated",
+        raise refused(
             expected="observed variables named like the declaration's observed columns, or one of each",
             found=f"variables {', '.join(drawn)}; columns {', '.join(columns) or 'none declared'}",
             todo="name them alike",
@@ -230,8 +226,7 @@ def _simulated(
     for name, value in drawn.items():
         column = name if name in columns else columns[0]
         if np.shape(value[0]) != (len(frame),):
-            raise ModelRefused(
-                f"The outcomes of {declaration.name} cannot be simulated",
+            raise refused(
                 expected="one outcome for each row",
                 found=f"{np.shape(value[0])} outcomes of {name} for {len(frame)} rows",
                 todo="observe one value per row",

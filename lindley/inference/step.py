@@ -82,12 +82,8 @@ def step(start: Start, data: Data, options: Options) -> tuple[Belief, Info]:
 
     Parameters
     ----------
-    start
-        Where the fit starts.
-    data
-        The validated batches: one, or several that are fitted together.
-    options
-        Seed, sampler settings, thresholds.
+    start, data, options
+        Where the fit starts, its validated batches (one, or several that are fitted together), and how.
 
     Returns
     -------

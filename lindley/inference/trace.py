@@ -211,7 +211,7 @@ def summary(tree: xr.DataTree, graph: ModelGraph, coordinates: Coordinates | Non
         that the newest batch does not have; these come last.
     """
     posterior = tree["posterior"].dataset
-    prior = tree["prior"].dataset if "prior" in tree.children else None
+    prior = tree["prior"].dataset if "prior" in tree.children else {}
     group = tree["coordinates"].dataset
     weights = group["weight"].values.ravel() if "weight" in group else None
     free = {variable.name for variable in graph.free}
@@ -222,9 +222,7 @@ def summary(tree: xr.DataTree, graph: ModelGraph, coordinates: Coordinates | Non
         if name not in free and size > SUMMARY_SIZE:
             continue
         values = array.values.reshape(*array.shape[:2], size)
-        before = None
-        if prior is not None and name in prior:
-            before = prior[name].values.reshape(-1, size)
+        before = prior[name].values.reshape(-1, size) if name in prior else None
         for i, label in enumerate(element_labels(array)):
             row = _summary_row(values[..., i], None if before is None else before[:, i], weights)
             rows[label] = row | {"carried": name in carried}

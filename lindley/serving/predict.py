@@ -71,8 +71,7 @@ def serving_draws(
         chosen[str(array.name)] = (("sample", *map(str, array.dims[2:])), flat[keep])
         labels |= {str(dim): array[dim].values.astype(str) for dim in array.dims[2:] if dim in array.coords}
     if context is not None:
-        for column in context.columns:
-            chosen[f"{_CONTEXT}{column}"] = ("context_row", context[column].to_numpy())
+        chosen |= {f"{_CONTEXT}{name}": ("context_row", rows.to_numpy()) for name, rows in context.items()}
     return xr.Dataset(chosen, coords=labels, attrs={"constants": json.dumps(constants or {})})
 
 
@@ -83,10 +82,8 @@ def predict(
 
     Parameters
     ----------
-    draws
-        The result of `serving_draws`.
-    declaration
-        The chain's declaration.
+    draws, declaration
+        The result of `serving_draws`, and the chain's declaration.
     inputs
         Rows as in a batch; the observed columns may be missing.
     seed
@@ -103,19 +100,16 @@ def predict(
         If the inputs do not fit the schema.
     """
     batch = batch_from_frame(with_outcomes(inputs, declaration), declaration, origin="inputs")
-    held = {str(name)[len(_CONTEXT) :]: draws[name].values for name in draws.data_vars
-            if str(name).startswith(_CONTEXT)}  # fmt: skip
+    held = draws.drop_dims("sample").data_vars
+    context = pd.DataFrame({str(name).removeprefix(_CONTEXT): held[name].values for name in held})
     model = graph.build(
         declaration,
         batch.frame(),
-        context=pd.DataFrame(held) if held else None,
+        context=context if held else None,
         constants=json.loads(draws.attrs.get("constants", "{}")),
     )
-    values = {
-        str(name): _labelled(draws[name], model, declaration)
-        for name in draws.data_vars
-        if not str(name).startswith(_CONTEXT)
-    }
+    parameters = draws.drop_dims("context_row", errors="ignore").data_vars
+    values = {str(name): _labelled(parameters[name], model, declaration) for name in parameters}
     predicted = predictive_draws(model, values, rng=np.random.default_rng(seed))
     return pd.concat([_summary(name, value) for name, value in predicted.items()], ignore_index=True)
 

@@ -12,7 +12,7 @@ from scipy.special import digamma, polygamma
 from lindley.inference import hindsight
 from lindley.inference.diagnostics import Importance, Thresholds
 from lindley.inference.hindsight import Shift
-from lindley.inference.match_quality import doubts, match_distances
+from lindley.inference.match_quality import match_distances, match_doubts
 from lindley.prior.triangular import joint_normal
 
 COUNT = 1000
@@ -202,7 +202,7 @@ def test_the_moment_detects_a_shape_that_margins_do_not_show():
 
 def quality(efficiency=1.0, assessable=True, distance=0.0, moment=0.0):
     importance = Importance(0.9, efficiency, 0.0, 0.0) if assessable else None
-    return partial(doubts, importance, np.array([0.0, distance]), moment)
+    return partial(match_doubts, importance, np.array([0.0, distance]), moment)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import xarray as xr
 from pymc.distributions import transforms
 
 from lindley.errors import BatchRefused
+from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.memory_chain import MemoryChain
 from lindley.inference.step import step
 from lindley.model import graph
@@ -141,9 +142,8 @@ def test_a_belief_predicts_for_a_label_that_the_newest_batch_does_not_have() -> 
     batches = batches_of(declaration, ["aabb", "bbcc"], np.random.default_rng(6), means=[0, 4])
     chain = MemoryChain()
     for seed, batch in enumerate(batches):
-        belief, info = step(
-            chain.head, batch, declaration, carried=("top", "theta"), seed=seed, settings=SETTINGS
-        )
+        data = Data(declaration=declaration, batches=(batch,), carried=("top", "theta"))
+        belief, info = step(Start(prior=chain.head), data, Options(seed=seed, settings=SETTINGS))
         chain = MemoryChain((*chain.beliefs, belief), (*chain.batches, batch), (*chain.replayed, 0))
     assert info.trace["posterior"]["group"].values.tolist() == ["b", "c"]
     draws = serving_draws(info.trace, declaration, belief.matched.coordinates)
