@@ -9,24 +9,22 @@ density of z.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
-from lindley.model.graph import ModelGraph, is_data
+from lindley.model.graph import ModelGraph
 from lindley.prior.triangular import ARRAYS, MARGINS, joint_normal
-from lindley.target.engine import Bound, Function, Functions, Graph, bind
+from lindley.target.engine import Function, Graph
 from lindley.target.quantities import Quantities
-from lindley.target.reuse import reused
+from lindley.target.reuse import data_value, is_leaf, reused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,34 +43,6 @@ class Target(Graph):
     """
 
     names: Quantities[Variable]
-
-    def bound(
-        self,
-        functions: Functions,
-        arrays: Sequence[np.ndarray],
-        shown: Target | None = None,
-        shown_functions: Functions | None = None,
-    ) -> Bound:
-        """Bind prior and data.
-
-        Parameters
-        ----------
-        functions
-            The compiled functions of this target.
-        arrays
-            The prior's.
-        shown, shown_functions
-            The target whose quantities are computed, where it is another one.
-        """
-        other, theirs = shown or self, shown_functions or functions
-        return bind(
-            int(self.free[0].type.shape[0]),
-            other.names,
-            functions["log_density"],
-            lambda: theirs["quantities"],
-            (*arrays, *self.data_values),
-            (*arrays, *other.data_values),
-        )
 
     def try_out(self, name: str, function: Function) -> None:
         """Run a function once, as machine code where that can be: what is called is compiled, and no more."""
@@ -281,16 +251,11 @@ def lift(outputs: list[Variable], graph: ModelGraph) -> tuple[list[Variable], di
     values: list[np.ndarray] = []
     inlined = 0
     for variable in ancestors(outputs):
-        if variable.owner is not None or isinstance(variable.type, RandomType):
+        if isinstance(variable.type, RandomType) or not is_leaf(variable, observed):
             continue
-        if isinstance(variable, SharedVariable):
-            value = np.asarray(variable.get_value(borrow=True))
-        elif isinstance(variable, Constant) and is_data(variable, observed):
-            value, inlined = np.asarray(variable.data), inlined + 1
-        else:
-            continue
+        inlined += isinstance(variable, Constant)
         replacements[variable] = variable.type(name=f"data_{len(values)}")
-        values.append(np.array(value, dtype=variable.type.dtype, order="C"))
+        values.append(data_value(variable))
     if replacements:
         outputs = graph_replace(outputs, replacements, strict=False)
     return outputs, {

@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ class Function:
     def density(self, arrays: Sequence[np.ndarray]) -> Density:
         """Return a log density and its gradient with all inputs but the first bound."""
         code = self._coded("density", density_code)
-        return Density(code, Words(arrays, code.inputs[1:]), int(code.inputs[0].type.shape[0]))
+        return Density(code, Words.of(arrays, code.inputs[1:]), int(code.inputs[0].type.shape[0]))
 
     def table(self, arrays: Sequence[np.ndarray]) -> Table:
         """Return quantities at many points with all inputs but the first bound."""
@@ -167,8 +167,10 @@ def by_point(
     return tuple(np.array([row[i] for row in rows]) for i in range(count))
 
 
-class LazyTable:
-    """Quantities with prior and data bound, compiled on first use.
+def lazy_table(
+    function: Callable[[], Function], arrays: Sequence[np.ndarray]
+) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+    """Return quantities as a function of points [point, x], compiled on first use: arrays [point, ...].
 
     Parameters
     ----------
@@ -178,19 +180,17 @@ class LazyTable:
         All its inputs but x.
     """
 
-    def __init__(self, function: Callable[[], Function], arrays: Sequence[np.ndarray]) -> None:
-        self._function, self._arrays = function, arrays
+    @cache
+    def rows() -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+        compiled = function()
+        if compiled.is_native:
+            return compiled.table(arrays).at
+        return lambda points: by_point(lambda x: compiled(x, *arrays), (points,), compiled.count)
 
-    @cached_property
-    def _rows(self) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
-        function = self._function()
-        if function.is_native:
-            return function.table(self._arrays).at
-        return lambda points: by_point(lambda x: function(x, *self._arrays), (points,), function.count)
+    def table(points: np.ndarray) -> tuple[np.ndarray, ...]:
+        return rows()(points)
 
-    def __call__(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return an array [point, ...] for each at points [point, x]."""
-        return self._rows(points)
+    return table
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def bind(
         size=size,
         names=names,
         log_density=native or (lambda x: density(x, *arrays)),
-        table=LazyTable(quantities, arrays if shown is None else shown),
+        table=lazy_table(quantities, arrays if shown is None else shown),
         density=native,
     )
 
@@ -289,9 +289,8 @@ def keep[T](kept: list[T], item: T, most: int) -> T:
 
 def _same(old: Graph, new: Graph) -> bool:
     """Whether two graphs are the same computation of their inputs."""
-    if old.digest != new.digest:
-        return False
-    if {k: len(v) for k, v in old.functions.items()} != {k: len(v) for k, v in new.functions.items()}:
+    outline, wanted = ({name: len(v) for name, v in g.functions.items()} for g in (old, new))
+    if old.digest != new.digest or outline != wanted:
         return False
     # The digest abbreviates long constants; the comparison does not.
     return same_computation((old.inputs, old.outputs), (new.inputs, new.outputs))

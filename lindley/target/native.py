@@ -12,6 +12,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numba
@@ -235,17 +236,13 @@ def c_function(name: str, lines: list[str], signature: Any, *, inside: str | Non
         return numba.cfunc(signature, cache=key is not None)(function)
 
 
-_expand: list[Any] = []
-
-
+@cache
 def expand() -> Any:
     """Return the function that stores a draw as it is."""
-    if not _expand:
-        lines = [
-            "def expand(size, stored, x_, out_, data_):",
-            "    for i in range(stored):",
-            "        out_[i] = x_[i]",
-            "    return 0",
-        ]
-        _expand.append(c_function("expand", lines, _EXPAND, inside="expand"))
-    return _expand[0]
+    lines = [
+        "def expand(size, stored, x_, out_, data_):",
+        "    for i in range(stored):",
+        "        out_[i] = x_[i]",
+        "    return 0",
+    ]
+    return c_function("expand", lines, _EXPAND, inside="expand")

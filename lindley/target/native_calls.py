@@ -7,7 +7,8 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from pytensor.graph.basic import Variable
@@ -22,34 +23,33 @@ _CALL_TABLE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, _POINTER, _POINT
 _ROWS_PER_THREAD = 64
 
 
-class Data(Protocol):
-    """The constant arguments of a function in C."""
-
-    def array(self, rows: int) -> np.ndarray:
-        """Return words for a call about so many rows."""
-
-
+@dataclass(frozen=True)
 class Words:
-    """Addresses and lengths of arrays, which are kept alive.
+    """The constant arguments of a function in C: addresses, lengths and numbers.
 
     Parameters
     ----------
-    arrays
-        Arrays by input.
-    inputs
-        The inputs that they fill; element types are converted to theirs.
+    words
+        The arguments, in the order in which the function reads them.
+    kept
+        What stands at the addresses: it is kept alive.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray], inputs: Sequence[Variable]) -> None:
-        self._arrays: list[np.ndarray] = [
+    words: Sequence[int]
+    kept: Any
+
+    @classmethod
+    def of(cls, arrays: Sequence[np.ndarray], inputs: Sequence[Variable]) -> Self:
+        """Return addresses and lengths of arrays by input; element types are converted to the inputs'."""
+        kept: list[np.ndarray] = [
             np.array(array, dtype=DTYPES[v.type.dtype], order="C", copy=None)
             for array, v in zip(arrays, inputs, strict=True)
         ]
-        self._words = [word for array in self._arrays for word in (array.ctypes.data, *array.shape)]
+        return cls([word for array in kept for word in (array.ctypes.data, *array.shape)], kept)
 
     def array(self, rows: int) -> np.ndarray:
         """Return the words, and how many rows a call is about."""
-        return np.array([*self._words, rows], dtype=np.uint64)
+        return np.array([*self.words, rows], dtype=np.uint64)
 
 
 class Density:
@@ -65,7 +65,7 @@ class Density:
         Length of x.
     """
 
-    def __init__(self, code: Code, words: Data, size: int) -> None:
+    def __init__(self, code: Code, words: Words, size: int) -> None:
         self.code, self.words, self.size = code, words, size
         self._call = _CALL_DENSITY(code.address)
 
@@ -104,7 +104,7 @@ class Table:
     """
 
     def __init__(self, code: Code, arrays: Sequence[np.ndarray]) -> None:
-        self._words = Words(arrays, code.inputs[1:])
+        self._words = Words.of(arrays, code.inputs[1:])
         self._fixed = self._words.array(0)
         self._code = code
         self._call = _CALL_TABLE(code.address)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,26 +21,15 @@ from numpy import float64, int64, isfinite, nan, uint64, zeros
 from lindley.target.native import VOID_POINTER, Code, as_pointer, c_function
 
 carray = numba.carray  # under the name that compiled source uses
-_drivers: dict[str, Code] = {}
 
 
+@cache
 def driver(function: Callable[..., Any], signature: Any) -> Code:
-    """Return `many` or `pool`, compiled or loaded once.
-
-    Parameters
-    ----------
-    function
-        One of the two.
-    signature
-        numba's.
-    """
-    name = function.__name__
-    if name not in _drivers:
-        lines = inspect.getsource(function).splitlines()
-        # They call other functions of this file: all of it is in the key of what is kept on disk.
-        inside = Path(__file__).read_text(encoding="utf-8")
-        _drivers[name] = Code(c_function(name, lines, signature, inside=inside, **globals()), (), ())
-    return _drivers[name]
+    """Return `many` or `pool`, compiled or loaded once, by numba's signature of it."""
+    lines = inspect.getsource(function).splitlines()
+    # They call other functions of this file: all of it is in the key of what is kept on disk.
+    inside = Path(__file__).read_text(encoding="utf-8")
+    return Code(c_function(function.__name__, lines, signature, inside=inside, **globals()), (), ())
 
 
 @numba.extending.intrinsic
@@ -88,7 +78,7 @@ class _Work(NamedTuple):
 
 @numba.njit(inline="always")
 def _work(words: Any) -> Any:
-    """Allocate what the driver works on, by the words of `_PoolWords`."""
+    """Allocate what the driver works on, by the words of `lindley.target.pool.Pool`."""
     count, n, belief, most = int64(words[1]), int64(words[4]), int64(words[5]), int64(words[6])
     plan = carray(as_pointer(words[0]), (count, 10), uint64)
     places = carray(as_pointer(words[2]), (int64(words[3]),), int64)

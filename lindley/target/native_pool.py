@@ -19,9 +19,9 @@ from numba import types
 from pytensor.graph.basic import Variable
 
 from lindley.target._compat import cache_key
-from lindley.target.native import DENSITY, DOUBLES, Code, arguments, c_function, words_of
-from lindley.target.native_calls import Density, Words, in_threads, not_computed
-from lindley.target.native_drivers import driver, many, pool
+from lindley.target.native import DOUBLES, Code, arguments, c_function, words_of
+from lindley.target.native_calls import Words, in_threads, not_computed
+from lindley.target.native_drivers import driver, many
 
 #: Convention of a part: three vectors that vary, its outputs one after the other, and data; 0 or a code.
 _PART = types.int64(DOUBLES, DOUBLES, DOUBLES, DOUBLES, types.voidptr)
@@ -32,57 +32,10 @@ _CALL_MANY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p)
 
 @dataclass(frozen=True)
 class Part:
-    """A compiled part with its data.
-
-    Parameters
-    ----------
-    code
-        See `part_code`.
-    data
-        Its constant inputs.
-    """
+    """A compiled part (see `part_code`) with its constant inputs."""
 
     code: Code
     data: Words
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One batch in a pool; see `lindley.target.pool.BatchTerm`.
-
-    Parameters
-    ----------
-    term, state
-        The term with its gradients, and the state that is carried forward; None without state.
-    at, state_at
-        Arrays [coordinate of the model] and [state] of positions in the vector of all coordinates.
-    local
-        Its local variables' positions in the sampler's vector.
-    """
-
-    term: Part
-    state: Part | None
-    at: np.ndarray
-    state_at: np.ndarray
-    local: slice
-
-
-@dataclass(frozen=True)
-class Whitened:
-    """The map from whitened points to coordinates.
-
-    Parameters
-    ----------
-    forward, back
-        Parts that return u(z), and the gradient by z of u(z) . pull.
-    constant, weight
-        The log density of z is constant - weight z . z / 2.
-    """
-
-    forward: Part
-    back: Part
-    constant: float
-    weight: float
 
 
 def part_code(
@@ -138,31 +91,6 @@ def _written(name: str, ndim: int) -> list[str]:
     ]
 
 
-def pool_density(
-    size: int,
-    coordinates: int,
-    whitened: Whitened | None,
-    belief_at: np.ndarray,
-    new_at: np.ndarray,
-    pieces: Sequence[Piece],
-) -> Density:
-    """Return the log density of a pool and its gradient.
-
-    Parameters
-    ----------
-    size, coordinates
-        Lengths of the sampler's vector and of that of all coordinates.
-    whitened
-        The belief's map, or one that only whitens; None without either.
-    belief_at, new_at
-        Positions of the whitened coordinates, and of the others.
-    pieces
-        The batches, oldest first.
-    """
-    words = _PoolWords(coordinates, whitened, belief_at, new_at, pieces)
-    return Density(driver(pool, DENSITY), words, size)
-
-
 def at_points(part: Part, vectors: Sequence[np.ndarray], width: int) -> np.ndarray:
     """Return the outputs of a part at many points, array [point, width].
 
@@ -194,54 +122,3 @@ def at_points(part: Part, vectors: Sequence[np.ndarray], width: int) -> np.ndarr
     if any(failed):
         raise not_computed()
     return out
-
-
-class _PoolWords:
-    """The words that the driver reads, kept alive: addresses of parts and data, positions, lengths."""
-
-    def __init__(
-        self,
-        coordinates: int,
-        whitened: Whitened | None,
-        belief_at: np.ndarray,
-        new_at: np.ndarray,
-        pieces: Sequence[Piece],
-    ) -> None:
-        self._kept: list[Any] = [whitened, *pieces]
-        index = [belief_at, new_at]
-        plan, most = [], len(belief_at)
-        for piece in pieces:
-            start, width, states = sum(map(len, index)), len(piece.at), len(piece.state_at)
-            index += [piece.at, piece.state_at]
-            local = piece.local.stop - piece.local.start
-            calls = [
-                *self._called(piece.term, 1 + width + local),
-                *(self._called(piece.state, states) if piece.state is not None else (0, 0)),
-            ]
-            plan.append([*calls, start, width, start + width, states, piece.local.start, local])
-            most = max(most, 1 + width + local)
-        every = np.concatenate(index).astype(np.int64)
-        forward = back = map_data = 0
-        constants = np.zeros(2)
-        if whitened is not None:
-            forward, map_data = self._called(whitened.forward, len(belief_at))
-            back = whitened.back.code.address
-            constants = np.array([whitened.constant, whitened.weight])
-        self._words = [
-            *(self._keep(np.array(plan, dtype=np.uint64)), len(plan)),
-            *(self._keep(every), len(every)),
-            *(coordinates, len(belief_at), most),
-            *(forward, back, map_data, self._keep(constants)),
-        ]
-
-    def _called(self, part: Part, width: int) -> tuple[int, int]:
-        """Return the addresses of a part and of its data, for a part with so many outputs."""
-        return part.code.address, self._keep(part.data.array(width))
-
-    def _keep(self, array: np.ndarray) -> int:
-        self._kept.append(array)
-        return int(array.ctypes.data)
-
-    def array(self, rows: int) -> np.ndarray:
-        """Return the words, and how many rows a call is about."""
-        return np.array([*self._words, rows], dtype=np.uint64)

@@ -20,8 +20,10 @@ import numpy as np
 from lindley.model.coordinates import Layout
 from lindley.prior.triangular import TriangularMap
 from lindley.target.engine import Bound, Functions, by_point
+from lindley.target.native import DENSITY
 from lindley.target.native_calls import Density, Words
-from lindley.target.native_pool import Part, Piece, at_points, pool_density
+from lindley.target.native_drivers import driver, pool
+from lindley.target.native_pool import Part, at_points
 from lindley.target.quantities import Quantities
 from lindley.target.term import Term
 from lindley.target.whitening import whitened
@@ -98,15 +100,8 @@ class BatchTerm:
     def part(self, name: str) -> Part:
         """Return one of its functions as machine code."""
         _, _, own, _ = self.term.free
-        data = Words((self.own, *self.term.data_values), (own, *self.term.data))
+        data = Words.of((self.own, *self.term.data_values), (own, *self.term.data))
         return Part(self.functions[name].part(_VARYING), data)
-
-    def piece(self) -> Piece:
-        """Return the term as machine code, with its place."""
-        state_at = self.at[self.term.state_at]
-        return Piece(
-            self.part("term"), self.part("state") if len(state_at) else None, self.at, state_at, self.local
-        )
 
 
 @dataclass(frozen=True)
@@ -147,18 +142,43 @@ class Pool:
         )
 
     def _density(self) -> Density:
-        """Return the log density as machine code."""
-        start = None
+        """Return the log density as machine code, with the words that `native_drivers` reads."""
+        kept: list[Any] = []
+
+        def keep(array: np.ndarray) -> int:
+            kept.append(array)
+            return int(array.ctypes.data)
+
+        def called(part: Part, width: int) -> tuple[int, int]:
+            """Return the addresses of a part and of its data, for a part with so many outputs."""
+            kept.append(part)
+            return part.code.address, keep(part.data.array(width))
+
+        index = [self.layout.belief_at, self.layout.new_at]
+        belief = most = len(self.layout.belief_at)
+        plan = []
+        for batch in self.batches:
+            state_at = batch.at[batch.term.state_at]
+            start, width, states = sum(map(len, index)), len(batch.at), len(state_at)
+            index += [batch.at, state_at]
+            local = batch.local.stop - batch.local.start
+            term = called(batch.part("term"), 1 + width + local)
+            state = called(batch.part("state"), states) if states else (0, 0)
+            plan.append([*term, *state, start, width, start + width, states, batch.local.start, local])
+            most = max(most, 1 + width + local)
+        forward = back = map_data = 0
         if self.prior is not None:
-            start = whitened(self.prior, self._constant, float(not self.whitens))
-        return pool_density(
-            self.size,
-            self.layout.coordinates.size,
-            start,
-            self.layout.belief_at,
-            self.layout.new_at,
-            [batch.piece() for batch in self.batches],
-        )
+            to_coordinates, to_gradient = whitened(self.prior)
+            forward, map_data = called(to_coordinates, belief)
+            back, _ = called(to_gradient, belief)
+        every = np.concatenate(index).astype(np.int64)
+        words = [
+            *(keep(np.array(plan, dtype=np.uint64)), len(plan)),
+            *(keep(every), len(every)),
+            *(self.layout.coordinates.size, belief, most),
+            *(forward, back, map_data, keep(np.array([self._constant, float(not self.whitens)]))),
+        ]
+        return Density(driver(pool, DENSITY), Words(words, kept), self.size)
 
     def log_density(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the log density at x and its gradient."""

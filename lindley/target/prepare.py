@@ -20,7 +20,7 @@ from lindley.model.graph import ModelGraph
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.triangular import TriangularMap
 from lindley.target.density import target
-from lindley.target.engine import compiled
+from lindley.target.engine import bind, compiled, lazy_table
 from lindley.target.pool import BatchTerm, Pool
 from lindley.target.problem import Problem
 from lindley.target.quantities import Quantities
@@ -77,7 +77,12 @@ def prepare(
     if layout.plain:
         return setting.plain(newest, newest, layout, "")
     if declaration.policy.robust:
-        raise _robust_refused(declaration)
+        raise ModelRefused(
+            f"The robust mixture of {declaration.name} cannot be used here",
+            expected="carried labels that stay the same",
+            found="a batch with other labels",
+            todo="set policy robust=0, or give the model the full list of labels in every batch",
+        )
     return setting.one_by_one(graphs, layout)
 
 
@@ -119,7 +124,12 @@ class _Setting:
             aligned = None
             robust = self.declaration.policy.robust if prior is not None else 0.0
             if robust and any(model_graph.improper(rv) for rv in fitted.model.free_RVs):
-                raise _improper_mixture(self.declaration)
+                raise ModelRefused(
+                    f"The robust mixture of {self.declaration.name} has no meaning",
+                    expected="genesis priors that integrate to one, so that the mixture's weight is one",
+                    found="a flat prior",
+                    todo="give the variable a proper prior, or set policy robust=0",
+                )
             if prior is None and whitener is not None and _same_names(whitener, layout):
                 # A mixture in which the model's own prior has all the weight: the map only whitens.
                 prior, robust = whitener, 1.0
@@ -138,7 +148,14 @@ class _Setting:
         arrays = aligned.arrays() if aligned is not None else ()
         if robust:
             arrays = (*arrays, np.array(robust))
-        bound = symbolic.bound(functions, arrays, shown, quantities)
+        bound = bind(
+            fitted.size,
+            shown.names,
+            functions["log_density"],
+            lambda: quantities["quantities"],
+            (*arrays, *symbolic.data_values),
+            (*arrays, *shown.data_values),
+        )
 
         def at(u: np.ndarray, local: np.ndarray) -> Quantities[np.ndarray]:
             z = u if aligned is None else aligned.inverse(u)[0]
@@ -244,8 +261,9 @@ def _adds_up(
 
     def likelihood(graph: ModelGraph, points: np.ndarray, map_: TriangularMap | None) -> np.ndarray:
         item = target(graph, genesis=map_ is None)
-        bound = item.bound(compiled(item)[0], map_.arrays() if map_ is not None else ())
-        return bound.evaluate(points).log_likelihood
+        arrays = (*(map_.arrays() if map_ is not None else ()), *item.data_values)
+        table = lazy_table(lambda: compiled(item)[0]["quantities"], arrays)
+        return item.names.filled(table(points)).log_likelihood
 
     whole, apart = likelihood(every, x, map_), likelihood(newest, x, map_)
     if before.coordinates == newest.coordinates:
@@ -325,21 +343,3 @@ def _start(
         return x
 
     return start
-
-
-def _improper_mixture(declaration: Declaration) -> ModelRefused:
-    return ModelRefused(
-        f"The robust mixture of {declaration.name} has no meaning",
-        expected="genesis priors that integrate to one, so that the mixture's weight is one",
-        found="a flat prior",
-        todo="give the variable a proper prior, or set policy robust=0",
-    )
-
-
-def _robust_refused(declaration: Declaration) -> ModelRefused:
-    return ModelRefused(
-        f"The robust mixture of {declaration.name} cannot be used here",
-        expected="carried labels that stay the same",
-        found="a batch with other labels",
-        todo="set policy robust=0, or give the model the full list of labels in every batch",
-    )

@@ -87,7 +87,7 @@ def reused[T: Graph](graph: ModelGraph, kind: str, derive: Callable[[], T]) -> T
     with _lock:
         item = recall(_known, lambda item: item.base.same(base))
     if item is not None:
-        values = tuple(_value(base.leaves[place]) for place in item.places)
+        values = tuple(data_value(base.leaves[place]) for place in item.places)
         return cast("T", replace(item.made, data_values=values))
     made = derive()
     places = _places(base, made)
@@ -105,7 +105,7 @@ def _base(graph: ModelGraph, kind: str) -> _Base:
     observed = [model.rvs_to_values[rv] for rv in model.observed_RVs]
     named = [*model.free_RVs, *model.observed_RVs, *model.potentials, *model.deterministics]
     outputs = [*named, *observed]
-    leaves = [v for v in ancestors(outputs) if v.owner is None and _is_leaf(v, set(observed))]
+    leaves = [v for v in ancestors(outputs) if is_leaf(v, set(observed))]
     inputs = [leaf.type() for leaf in leaves]
     if leaves:
         outputs = graph_replace(outputs, dict(zip(leaves, inputs, strict=True)), strict=False)
@@ -121,8 +121,10 @@ def _base(graph: ModelGraph, kind: str) -> _Base:
     return _Base(signature, tuple(leaves), tuple(inputs), tuple(outputs))
 
 
-def _is_leaf(variable: Variable, observed: set[Variable]) -> bool:
-    """Whether a variable differs from batch to batch without changing the graph."""
+def is_leaf(variable: Variable, observed: set[Variable]) -> bool:
+    """Whether a variable differs from batch to batch without changing the graph: data, a generator."""
+    if variable.owner is not None:
+        return False
     if isinstance(variable, SharedVariable) or isinstance(variable.type, RandomType):
         return True
     return isinstance(variable, Constant) and is_data(variable, observed)
@@ -156,7 +158,7 @@ def _places(base: _Base, made: Graph) -> tuple[int, ...] | None:
     return None if folded else tuple(index[source] for source in made.sources)
 
 
-def _value(leaf: Any) -> np.ndarray:
+def data_value(leaf: Any) -> np.ndarray:
     """Return the value of data, as a target takes it."""
     held = leaf.get_value(borrow=True) if isinstance(leaf, SharedVariable) else leaf.data
     return np.array(held, dtype=leaf.type.dtype, order="C")

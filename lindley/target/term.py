@@ -141,14 +141,11 @@ def require_divisible(graph: ModelGraph, own: np.ndarray) -> None:
         if mask.any() and not own.all():
             for potential in graph.prior_potentials():
                 if variable.rv in ancestors([potential]):
-                    raise _potential_refused(variable.name, str(potential.name))
-
-
-def _potential_refused(variable: str, potential: str) -> CoordinatesMismatch:
-    # The potential's term for the new elements cannot be separated from what is counted already.
-    return CoordinatesMismatch(
-        f"The carried variable {variable!r} has new labels, and the prior potential {potential!r} is of them",
-        expected="a prior potential of variables whose labels stay",
-        found="labels that the belief does not have",
-        todo="give the model the full list of labels in every batch",
-    )
+                    # Its term for the new elements cannot be separated from what is counted already.
+                    raise CoordinatesMismatch(
+                        f"The carried variable {variable.name!r} has new labels, and the prior potential "
+                        f"{potential.name!r} is of them",
+                        expected="a prior potential of variables whose labels stay",
+                        found="labels that the belief does not have",
+                        todo="give the model the full list of labels in every batch",
+                    )

@@ -11,7 +11,7 @@ from lindley.prior.triangular import TriangularMap, joint_normal
 from lindley.target.density import graph_digest, map_inputs, unwhiten
 from lindley.target.engine import Graph, compiled
 from lindley.target.native_calls import Words
-from lindley.target.native_pool import Part, Whitened
+from lindley.target.native_pool import Part
 
 
 @cache
@@ -34,16 +34,11 @@ def _whitening(size: int) -> Graph:
     )
 
 
-def whitened(map_: TriangularMap, constant: float, weight: float) -> Whitened:
-    """Return a map as machine code; see `lindley.target.native_pool.Whitened`."""
+def whitened(map_: TriangularMap) -> tuple[Part, Part]:
+    """Return a map's functions ``forward`` and ``back`` as machine code."""
     graph = _whitening(map_.size)
     functions, _ = compiled(graph)
+    data = Words.of(map_.arrays(), graph.free[2:])
     # The first vector is z, the third one `pull`: as for a batch, its coordinates and its state's cotangent.
-    codes = {name: functions[name].part({0: 0, 2: 1}) for name in graph.functions}
-    data = Words(map_.arrays(), graph.free[2:])
-    return Whitened(
-        forward=Part(codes["forward"], data),
-        back=Part(codes["back"], data),
-        constant=constant,
-        weight=weight,
-    )
+    forward, back = (Part(functions[name].part({0: 0, 2: 1}), data) for name in ("forward", "back"))
+    return forward, back

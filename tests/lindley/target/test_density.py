@@ -14,7 +14,7 @@ from lindley.model.graph import build, default_carried, take_apart
 from lindley.prior.matched import match
 from lindley.prior.triangular import joint_normal
 from lindley.target.density import Target, target
-from lindley.target.engine import Bound, by_point, compiled
+from lindley.target.engine import Bound, bind, by_point, compiled
 from tests.lindley.model.test_graph import FRAME, declared, every_support
 from tests.lindley.prior.test_triangular import random_map
 
@@ -209,7 +209,13 @@ def test_a_function_is_compiled_when_it_is_first_asked_for():
     assert not before
     assert list(item.functions) == ["log_density", "quantities"]
     assert functions == {}
-    bound = item.bound(functions, joint_normal(np.zeros(1), np.eye(1)).arrays())
+    bound = bind(
+        1,
+        item.names,
+        functions["log_density"],
+        lambda: functions["quantities"],
+        (*joint_normal(np.zeros(1), np.eye(1)).arrays(), *item.data_values),
+    )
     bound.log_densities(np.zeros((2, 1)))
     assert set(functions) == {"log_density"}
     bound.evaluate(np.zeros((2, 1)))
