@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -65,13 +65,8 @@ class Block:
 
     def names(self) -> list[str]:
         """Return the coordinates' names, e.g. ``beta[north]``; positions where no label belongs."""
-        if not self.value_shape:
-            return [self.name]
-        if self.elementwise and self.labels:
-            axes: list[tuple[str, ...]] = list(self.labels)
-        else:
-            axes = [tuple(str(i) for i in range(n)) for n in self.value_shape]
-        return [f"{self.name}[{', '.join(index)}]" for index in product(*axes)]
+        named = self.elementwise and self.labels and self.value_shape
+        return element_names(self.name, self.labels if named else [positions(n) for n in self.value_shape])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the block as JSON-able values."""
@@ -81,6 +76,16 @@ class Block:
     def from_dict(cls, data: dict[str, Any]) -> Block:
         """Rebuild a block from `as_dict`."""
         return cls(**{field.name: _with(tuple, data[field.name]) for field in fields(cls)})
+
+
+def element_names(name: str, axes: Sequence[Sequence[str]]) -> list[str]:
+    """Name a variable's elements by the labels of its axes; a variable without axes has its own name."""
+    return [f"{name}[{', '.join(labels)}]" for labels in product(*axes)] if axes else [name]
+
+
+def positions(length: int) -> tuple[str, ...]:
+    """Return the labels of an axis that a model gives none: positions."""
+    return tuple(str(i) for i in range(length))
 
 
 def _with(kind: type, value: Any) -> Any:
@@ -172,11 +177,8 @@ def align(belief: Coordinates | None, models: Sequence[Coordinates]) -> Layout:
     newest = models[-1]
     for other in every[:-1]:
         _require_same_variables(other, newest)
-    united = []
-    for block in newest.blocks:
-        versions = [next(b for b in other.blocks if b.name == block.name) for other in every]
-        united.append(_united(versions))
-    union = Coordinates(tuple(united))
+    by_name = [{block.name: block for block in other.blocks} for other in every]
+    union = Coordinates(tuple(_united([blocks[name] for blocks in by_name]) for name in newest.variables))
     # A chain whose labels stay keeps the order that its newest model has.
     if union.size == newest.size:
         union = newest
@@ -203,22 +205,22 @@ def align(belief: Coordinates | None, models: Sequence[Coordinates]) -> Layout:
 
 def _require_same_variables(old: Coordinates, new: Coordinates) -> None:
     """Refuse carried variables that appear or vanish."""
-    for name in new.variables:
-        if name not in old.variables:
-            raise CoordinatesMismatch(
-                f"The carried variable {name!r} is not in the chain's belief",
-                expected=f"carried variables {', '.join(old.variables)}",
-                found=f"carried variables {', '.join(new.variables)}",
-                todo="give the variable its old name, or leave it out of `carried` so that it stays local",
-            )
+    added = [name for name in new.variables if name not in old.variables]
     gone = [name for name in old.variables if name not in new.variables]
-    if gone:
-        raise CoordinatesMismatch(
-            f"The model has no free variable for the carried {', '.join(map(repr, gone))}",
-            expected=f"carried variables {', '.join(old.variables)}",
-            found=f"carried variables {', '.join(new.variables)}",
-            todo="keep the variable in the model, or start a new chain",
-        )
+    if added:
+        what = f"The carried variable {added[0]!r} is not in the chain's belief"
+        todo = "give the variable its old name, or leave it out of `carried` so that it stays local"
+    elif gone:
+        what = f"The model has no free variable for the carried {', '.join(map(repr, gone))}"
+        todo = "keep the variable in the model, or start a new chain"
+    else:
+        return
+    raise CoordinatesMismatch(
+        what,
+        expected=f"carried variables {', '.join(old.variables)}",
+        found=f"carried variables {', '.join(new.variables)}",
+        todo=todo,
+    )
 
 
 def _united(versions: list[Block]) -> Block:
@@ -228,7 +230,7 @@ def _united(versions: list[Block]) -> Block:
         _require_same_kind(block, last)
     if all(block.labels == last.labels and block.shape == last.shape for block in versions):
         return last
-    labels = tuple(_merged([block.labels[axis] for block in versions]) for axis in range(len(first.labels)))
+    axes = list(zip(*(block.labels for block in versions), strict=True))
     if last.mixes:
         raise CoordinatesMismatch(
             f"The labels of the carried variable {last.name!r} changed",
@@ -236,25 +238,22 @@ def _united(versions: list[Block]) -> Block:
             found=f"{[list(axis) for axis in last.labels]}",
             todo="give the model the full list of labels, sorted: this variable's coordinates mix them",
         )
-    if any(_positions_only(axes) for axes in zip(*(block.labels for block in versions), strict=True)):
+    if any(_positions_only(axis) for axis in axes):
         raise CoordinatesMismatch(
             f"The size of the carried variable {last.name!r} changed",
             expected=f"{first.shape}",
             found=f"{last.shape}",
             todo="name the labels of its dims with coords, or leave it out of `carried` so it stays local",
         )
+    # The labels of all versions, each once, in order of appearance.
+    labels = tuple(tuple(dict.fromkeys(chain.from_iterable(axis))) for axis in axes)
     shape = tuple(len(axis) for axis in labels)
     return Block(last.name, shape, shape, last.transform, last.dims, labels)
 
 
-def _merged(axes: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the labels of all axes, each once, in order of appearance."""
-    return tuple(dict.fromkeys(label for axis in axes for label in axis))
-
-
 def _positions_only(axes: tuple[tuple[str, ...], ...]) -> bool:
     """Whether an axis changed that has positions instead of labels, as where a model names none."""
-    numbered = any(axis == tuple(str(i) for i in range(len(axis))) for axis in axes)
+    numbered = any(axis == positions(len(axis)) for axis in axes)
     return numbered and len(set(axes)) > 1
 
 

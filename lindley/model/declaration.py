@@ -220,15 +220,9 @@ def source_digest(text: str) -> str:
     """Return the sha256 of Python source with comments, layout and docstrings left out."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            body[0].value.value = ""
+        match getattr(node, "body", None):
+            case [ast.Expr(value=ast.Constant(value=str()) as docstring), *_]:
+                docstring.value = ""
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
@@ -316,7 +310,8 @@ def load_declaration(name: str, models: Path) -> Declaration:
         If the file's declaration has another name.
     """
     check_chain_name(name)
-    path = _file_of(name, models)
+    paths = (models / f"{stem}.py" for stem in (name, name.replace("-", "_")))
+    path = next((path for path in paths if path.is_file()), None)
     if path is None and BRANCH_MARK in name:
         return replace(load_declaration(name.rpartition(BRANCH_MARK)[0], models), name=name)
     if path is None:
@@ -336,12 +331,6 @@ def load_declaration(name: str, models: Path) -> Declaration:
             todo="give file and declaration the same name",
         )
     return declaration
-
-
-def _file_of(name: str, models: Path) -> Path | None:
-    """Return the model file of a chain, if there is one."""
-    paths = (models / f"{stem}.py" for stem in (name, name.replace("-", "_")))
-    return next((path for path in paths if path.is_file()), None)
 
 
 def declared_chains(models: Path) -> list[str]:

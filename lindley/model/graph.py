@@ -75,12 +75,12 @@ class ModelGraph:
 
     def coordinates_of_values(self) -> list[Variable]:
         """Return each free variable's coordinates as an expression of its natural-scale value."""
-        forward = []
-        for variable in self.free:
-            transform = self.model.rvs_to_transforms[variable.rv]
-            rv = variable.rv
-            forward.append(rv if transform is None else transform.forward(rv, *rv.owner.inputs))
-        return forward
+        return [self.coordinates_of(variable.rv, variable.rv) for variable in self.free]
+
+    def coordinates_of(self, rv: Variable, value: Variable) -> Variable:
+        """Return the coordinates of a free variable as an expression of a natural-scale value."""
+        transform = self.model.rvs_to_transforms[rv]
+        return value if transform is None else transform.forward(value, *rv.owner.inputs)
 
     def prior_potentials(self) -> list[Variable]:
         """Return the potentials that are part of the prior."""
@@ -170,7 +170,8 @@ def take_apart(declaration: Declaration, model: Any, carried: tuple[str, ...]) -
             found=f"discrete {', '.join(discrete)}",
             todo="sum it out of the model (pm.Mixture, or pymc-extras' marginalize), or observe it",
         )
-    free = {rv.name: _free_variable(model, rv) for rv in model.free_RVs}
+    shapes = _shapes(model)
+    free = {rv.name: _free_variable(model, rv, shapes) for rv in model.free_RVs}
     _require_known(declaration, model, carried, free)
     _require_declared_potentials(declaration, model)
     return ModelGraph(
@@ -219,7 +220,7 @@ def default_carried(
             found=f"{type(error).__name__}: {error}",
             todo="declare carried=(...) with the names of the variables whose belief is carried forward",
         ) from error
-    before, after = initial_shapes(model), initial_shapes(twice)
+    before, after = _shapes(model), _shapes(twice)
     names = tuple(rv.name for rv in model.free_RVs if before[rv.name] == after.get(rv.name))
     if not names:
         raise ModelRefused(
@@ -265,27 +266,24 @@ def improper(rv: Variable) -> bool:
     return isinstance(rv.owner.op, (type(pm.Flat.rv_op), type(pm.HalfFlat.rv_op)))
 
 
-def initial_shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    """Return the natural-scale shape of each free variable by name, evaluated where it is not static."""
-    shapes = {rv.name: rv.type.shape for rv in model.free_RVs}
+def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each free variable and of its value by name, evaluated where one is not static."""
+    both = [v for rv in model.free_RVs for v in (rv, model.rvs_to_values[rv])]
+    shapes = {variable.name: variable.type.shape for variable in both}
     if any(None in shape for shape in shapes.values()):
-        shapes.update(model.eval_rv_shapes())
-    return {name: tuple(shape) for name, shape in shapes.items()}
+        shapes |= model.eval_rv_shapes()
+    return {name: tuple(int(n) for n in shape) for name, shape in shapes.items()}
 
 
-def _free_variable(model: Any, rv: Variable) -> FreeVariable:
+def _free_variable(model: Any, rv: Variable, shapes: dict[str, tuple[int, ...]]) -> FreeVariable:
     """Describe one free variable."""
-    value = model.rvs_to_values[rv]
-    shape, value_shape = rv.type.shape, value.type.shape
-    if None in shape or None in value_shape:
-        evaluated = model.eval_rv_shapes()
-        shape, value_shape = tuple(evaluated[rv.name]), tuple(evaluated[value.name])
+    value, shape = model.rvs_to_values[rv], shapes[str(rv.name)]
     dims = tuple(model.named_vars_to_dims.get(rv.name) or ())
     labels = tuple(_labels(model, rv.name, dim, n) for dim, n in zip(dims, shape, strict=False))
     block = Block(
         name=rv.name,
-        shape=tuple(int(n) for n in shape),
-        value_shape=tuple(int(n) for n in value_shape),
+        shape=shape,
+        value_shape=shapes[value.name],
         transform=_transform_text(model, rv),
         dims=dims,
         labels=labels,

@@ -11,11 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from scipy.special import expit
 
-from lindley.model.coordinates import Block, Coordinates
+from lindley.model.coordinates import Block, Coordinates, element_names
 
 #: An interval transform whose bounds are numbers or none; see `lindley.model.graph`.
 _INTERVAL = re.compile(r"interval\(([^\s\[\]]+), ([^\s\[\]]+)\)")
@@ -77,13 +76,8 @@ def carried_arrays(
 
 def element_labels(array: xr.DataArray) -> list[str]:
     """Return one label per element of a variable [chain, draw, ...]."""
-    dims = array.dims[2:]
-    if not dims:
-        return [str(array.name)]
-    axes = [[str(v) for v in array[dim].values] if dim in array.coords else list(map(str, range(n)))
-            for dim, n in zip(dims, array.shape[2:], strict=True)]  # fmt: skip
-    index = pd.MultiIndex.from_product(axes)
-    return [f"{array.name}[{', '.join(key)}]" for key in index]
+    # xarray gives the positions of a dim without labels.
+    return element_names(str(array.name), [[str(v) for v in array[dim].values] for dim in array.dims[2:]])
 
 
 def _all_elements(newest: xr.DataArray, block: Block, u: np.ndarray, place: dict[str, int]) -> xr.DataArray:

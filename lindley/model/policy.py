@@ -61,10 +61,8 @@ class Forgetting:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings that are given, as JSON-able values."""
-        found = {"discount": self.discount, "half_life": self.half_life, "time": self.time}
-        return {name: value for name, value in found.items() if value is not None} | (
-            {"grid": list(self.grid)} if self.grid else {}
-        )
+        given = vars(self) | {"grid": list(self.grid) or None}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,16 +144,8 @@ class Policy:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the policy as JSON-able values; the ESS stands with the sampler's settings."""
-        return {
-            "family": self.family,
-            "replay": self.replay,
-            "rebase_every": self.rebase_every,
-            "rebase_at_budget": self.rebase_at_budget,
-            "rebase_at_drift": self.rebase_at_drift,
-            "robust": self.robust,
-            "conflict": self.conflict,
-            "forget": {name: group.as_dict() for name, group in self.forget.items()},
-        }
+        found = {name: value for name, value in vars(self).items() if name != "ess"}
+        return found | {"forget": {name: group.as_dict() for name, group in self.forget.items()}}
 
 
 def _refused(what: str, *, expected: str, found: str, todo: str) -> DeclarationRefused:

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from lindley.errors import ModelRefused
-from lindley.model.coordinates import Block
+from lindley.model.coordinates import Block, positions
 
 #: Labels that an error names at most.
 _SHOWN = 5
@@ -63,21 +63,17 @@ def _paired(own: list[str], drawn: xr.DataArray, block: Block) -> list[str]:
 def _along(drawn: xr.DataArray, axis: int, block: Block) -> xr.DataArray:
     """Bring the elements along one axis of the variable into the order of the model's labels."""
     dim, length = str(drawn.dims[axis + 2]), block.shape[axis]
-    wanted = block.labels[axis] if block.labels else _positions(length)
+    wanted = block.labels[axis] if block.labels else positions(length)
     named = dim in drawn.coords
-    held = _texts(drawn[dim].values, wanted) if named else _positions(drawn.sizes[dim])
+    held = _texts(drawn[dim].values, wanted) if named else positions(drawn.sizes[dim])
     same_dim = named and dim in block.dims
-    if not same_dim and (held == _positions(len(held)) or wanted == _positions(length)):
+    if not same_dim and (held == positions(len(held)) or wanted == positions(length)):
         if len(held) != length:
             raise _other_shape(drawn, block)
         return drawn
     if sorted(held) != sorted(wanted):
         raise _other_labels(drawn, dim, held, wanted, block)
     return drawn.isel({dim: [held.index(label) for label in wanted]})
-
-
-def _positions(length: int) -> tuple[str, ...]:
-    return tuple(str(i) for i in range(length))
 
 
 def _texts(values: np.ndarray, wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
+from math import comb
 
 import numpy as np
 
@@ -97,7 +98,8 @@ def calibrate(draws: np.ndarray, scores: np.ndarray, ess: float) -> CalibratedWe
     first, second = np.triu_indices(size)
     moments = np.column_stack([x, x[:, first] * x[:, second]])
     for order in (3, 2, 1):
-        if _count(size, order) > min(_MOST_VARIATES * min(ess, count), _MOST):
+        monomials = comb(size + order, order) - 1  # of degree 1 to `order`
+        if monomials > min(_MOST_VARIATES * min(ess, count), _MOST):
             continue
         found = _weighted(_variates(x, g, order), moments, order)
         if found is None:
@@ -107,12 +109,6 @@ def calibrate(draws: np.ndarray, scores: np.ndarray, ess: float) -> CalibratedWe
         if worth > 1 / _WORTHWHILE:
             return found
     return plain
-
-
-def _count(size: int, order: int) -> int:
-    """Return the number of monomials of degree 1 to `order`."""
-    pairs = size * (size + 1) // 2
-    return size + (order > 1) * pairs + (order > 2) * pairs * (size + 2) // 3
 
 
 def _variates(x: np.ndarray, g: np.ndarray, order: int) -> np.ndarray:

@@ -201,10 +201,7 @@ def quantities_of(
     sources = [
         (variable, model[carry[variable.name]]) for variable in graph.carried if variable.name in carry
     ]
-    ends = []
-    for variable, source in sources:
-        transform = model.rvs_to_transforms[variable.rv]
-        ends.append(source if transform is None else transform.forward(source, *variable.rv.owner.inputs))
+    ends = [graph.coordinates_of(variable.rv, source) for variable, source in sources]
     free = [variable.rv for variable in graph.free]
     graphs = model.replace_rvs_by_values([*free, *model.deterministics, *ends])
     named = {v.name: g for v, g in zip([*graph.free, *model.deterministics], graphs, strict=False)}
