@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from lindley.errors import LedgerCorrupt
-from lindley.ledger.chain import Version
+from lindley.ledger.chain import Chain, ChainLink, Version, records_of
 from lindley.ledger.record import MOVES, Kind, parse
 from lindley.prior.matched import MatchedPrior
 
@@ -123,25 +123,39 @@ class Case:
     ----------
     gathered, record
         What was read of it, and its record.
-    link
-        Its place in the chain; None if it is no link.
-    previous
-        Digest of the head before it; None if it is no link.
+    place
+        The link that it is; None if it is no link.
+    walked
+        The chain.
     earlier
         The earlier links by record digest, oldest first; None where a record cannot be read.
-    counted, counted_before, counted_prior
-        Record digests of the links that it counts, that the head before it counts, and that its prior
-        counts, in order; empty if it is no link.
     """
 
     gathered: GatheredVersion
     record: dict[str, Any]
-    link: int | None
-    previous: str | None
+    place: ChainLink | None
+    walked: Chain
     earlier: Mapping[str, Case | None]
-    counted: tuple[str, ...] = ()
-    counted_before: tuple[str, ...] = ()
-    counted_prior: tuple[str, ...] = ()
+
+    @property
+    def link(self) -> int | None:
+        """Its place in the chain; None if it is no link."""
+        return self.place.number if self.place else None
+
+    @cached_property
+    def counted(self) -> tuple[str, ...]:
+        """Record digests of the links that it counts, in order; empty if it is no link."""
+        return records_of(self.walked.counted(self.place))
+
+    @cached_property
+    def counted_before(self) -> tuple[str, ...]:
+        """Those that the head before it counts."""
+        return records_of(self.walked.counted(self.place and self.walked.before(self.place)))
+
+    @cached_property
+    def counted_prior(self) -> tuple[str, ...]:
+        """Those that its prior counts."""
+        return records_of(self.walked.counted(self.place and self.walked.prior(self.place)))
 
     @property
     def copied(self) -> bool:

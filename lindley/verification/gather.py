@@ -6,8 +6,7 @@ import contextlib
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-
-import xarray as xr
+from typing import Any
 
 from lindley.batch.digest import content_digest
 from lindley.batch.key_ranges import key_ranges_of
@@ -20,7 +19,7 @@ from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import downloaded, find_chain, genesis_of
 from lindley.ledger.record import digest, parse
 from lindley.model.declaration import source_digest
-from lindley.prior.matched import MatchedPrior, rematch
+from lindley.prior.matched import rematch
 from lindley.verification.case import GatheredChain, GatheredVersion
 from lindley.verification.rules import Report
 from lindley.verification.verifier import verify
@@ -110,45 +109,27 @@ def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
 
     Digest and key ranges of the batch are recomputed without the chain's schema.
     """
-    matched: MatchedPrior | None = None
-    record = batch = content = ranges = rematched = drawn = code = None
+    found: dict[str, Any] = {"artifacts": file_digests(folder)}
+    found["artifacts"].pop(artifact_names.RECORD, None)
     with contextlib.suppress(OSError):
-        record = (folder / artifact_names.RECORD).read_bytes()
+        found["record"] = (folder / artifact_names.RECORD).read_bytes()
     # Damaged and hostile files make the readers raise nearly anything. What cannot be read stays None; rules
     # R06 to R09 report it.
     with contextlib.suppress(Exception):
         table = read_stored(folder / artifact_names.BATCH)
-        row_key = parse(record)["batch"]["row_key"] if record else []
-        known = [name for name in row_key if name in table.column_names]
-        batch, content, ranges = table, content_digest(table), key_ranges_of(table, known)
+        row_key = parse(found["record"])["batch"]["row_key"] if found.get("record") else []
+        ranges = key_ranges_of(table, [name for name in row_key if name in table.column_names])
+        found |= {"batch": table, "batch_digest": content_digest(table), "key_ranges": ranges}
     with contextlib.suppress(Exception):
-        matched = read_matched_prior(folder / artifact_names.MATCHED_PRIOR)
+        found["matched"] = read_matched_prior(folder / artifact_names.MATCHED_PRIOR)
     with contextlib.suppress(Exception):
         tree = read_trace(folder / artifact_names.TRACE)
-        drawn = draws_digest(tree)
-        rematched = _rematch(tree, matched)
+        found["draws_digest"] = draws_digest(tree)
+        u, weight = weighted(tree)
+        # A prior of the same family, matched to the draws again.
+        found["rematched"] = rematch(u.reshape(-1, u.shape[-1]), weight, found["matched"])
     # Code that is nested too deep is a MemoryError to Python's parser.
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError, MemoryError):
-        code = source_digest((folder / artifact_names.MODEL).read_text(encoding="utf-8"))
-    artifacts = file_digests(folder)
-    artifacts.pop(artifact_names.RECORD, None)
-    return replace(
-        gathered,
-        record=record,
-        artifacts=artifacts,
-        batch=batch,
-        batch_digest=content,
-        key_ranges=ranges,
-        matched=matched,
-        rematched=rematched,
-        draws_digest=drawn,
-        model_digest=code,
-    )
-
-
-def _rematch(tree: xr.DataTree, matched: MatchedPrior | None) -> MatchedPrior | None:
-    """Match a prior of the same family to the draws again."""
-    if matched is None:
-        return None
-    u, weight = weighted(tree)
-    return rematch(u.reshape(-1, u.shape[-1]), weight, matched)
+        text = (folder / artifact_names.MODEL).read_text(encoding="utf-8")
+        found["model_digest"] = source_digest(text)
+    return replace(gathered, **found)

@@ -26,7 +26,7 @@ from lindley.ledger.lineage import Origin, is_copy, maker_of, read_batches
 from lindley.ledger.netcdf import draws_digest, read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import downloaded, fetch_listed, find_chain, read_record
-from lindley.ledger.record import Kind, require_digest
+from lindley.ledger.record import WITH_BATCH, Kind, require_digest
 from lindley.model.declaration import BRANCH_MARK, Declaration, load_file
 from lindley.operations.plan import Outcome, Plan, fit_plan
 from lindley.operations.rebase import plan_rebase
@@ -156,7 +156,7 @@ def _reproduce(
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             declaration = _stored_declaration(ledger, name, link, record, Path(scratch))
             view = cast("Ledger", _Before(ledger, name, chain, link))
-            plan = _planned(view, declaration, link, record)
+            plan = _planned(view, declaration, chain, link, record)
             outcome = cast("Outcome", fit_plan(plan, progress=progress))
         origin = plan.settled(outcome.info.fit.undone)
         result, detail = _compare(ledger, link, record, outcome, origin, bitwise)
@@ -218,53 +218,54 @@ def _stored_declaration(
     if name.startswith(declaration.name + BRANCH_MARK):
         declaration = replace(declaration, name=name)
     if declaration.name != name:
-        raise _corrupt(f"The model code of link {link.number} is another chain's", name, declaration.name)
+        raise LedgerCorrupt(
+            f"The model code of link {link.number} is another chain's", expected=name, found=declaration.name
+        )
     return declaration
 
 
-def _planned(view: Ledger, declaration: Declaration, link: ChainLink, record: dict[str, Any]) -> Plan:
+def _planned(
+    view: Ledger, declaration: Declaration, chain: Chain, link: ChainLink, record: dict[str, Any]
+) -> Plan:
     """Plan a link as it was planned then."""
     kind, settings, thresholds = link.version.kind, _settings(record), _thresholds(record)
+    batches = read_batches(view, declaration, [link] if kind in WITH_BATCH else [])
+    links = [chain.link_of(taken) for taken in record["retracted"]]
+    gone = [str(taken.number) for taken in links if taken is not None]
     if kind == Kind.REBASE:
         plan = plan_rebase(view, declaration, accept_model_change=True)
     elif kind == Kind.UPDATE:
-        batch = read_batches(view, declaration, [link])[0]
-        plan = plan_update(view, declaration, batch, accept_model_change=True)
+        plan = plan_update(view, declaration, *batches, accept_model_change=True)
+    elif kind == Kind.RETRACT:
+        plan = plan_retract(view, declaration, gone, accept_model_change=True)
     else:
-        chain = find_chain(view, declaration.name)
-        links = [chain.link_of(taken) for taken in record["retracted"]]
-        gone = [str(taken.number) for taken in links if taken is not None]
-        if kind == Kind.RETRACT:
-            plan = plan_retract(view, declaration, gone, accept_model_change=True)
-        else:
-            batch = read_batches(view, declaration, [link])[0]
-            plan = plan_correct(view, declaration, gone[0], batch, accept_model_change=True)
+        plan = plan_correct(view, declaration, gone[0], *batches, accept_model_change=True)
     if plan.noop is not None or plan.previous != record["previous"] or plan.target is not None:
-        raise _corrupt(
+        raise LedgerCorrupt(
             f"Link {link.number} cannot be planned again",
-            record["previous"],
-            plan.noop or f"head {plan.previous[:12]}",
+            expected=record["previous"],
+            found=plan.noop or f"head {plan.previous[:12]}",
         )
     return replace(plan, settings=settings, thresholds=thresholds)
 
 
 def _settings(record: dict[str, Any]) -> FitSettings:
     """Return the settings of the first attempt: the record has those of the attempt that was kept too."""
-    stated = record["sampler"]
-    fixed = ("chains", "attempts", "ess")
+    places = {name: name for name in ("chains", "attempts", "ess")}
+    places |= {name: f"first_{name}" for name in CHANGED}
     try:
-        return FitSettings(
-            **{name: stated[name] for name in fixed}, **{name: stated[f"first_{name}"] for name in CHANGED}
-        )
+        return FitSettings(**{name: record["sampler"][place] for name, place in places.items()})
     except (KeyError, TypeError, ValueError, FitFailed) as error:
-        raise _corrupt("The sampler settings cannot be read", "numbers", type(error).__name__) from error
+        found = type(error).__name__
+        raise LedgerCorrupt("The sampler settings cannot be read", expected="numbers", found=found) from error
 
 
 def _thresholds(record: dict[str, Any]) -> Thresholds:
     try:
         return Thresholds(**record["thresholds"])
     except TypeError as error:
-        raise _corrupt("The thresholds cannot be read", "those of this version", str(error)[:200]) from error
+        wanted, found = "those of this version", str(error)[:200]
+        raise LedgerCorrupt("The thresholds cannot be read", expected=wanted, found=found) from error
 
 
 def _compare(
@@ -277,9 +278,8 @@ def _compare(
 ) -> tuple[Result, str]:
     """Compare a fit with the recorded one."""
     held = _recorded_trace(ledger, link, record)
-    same_draws = draws_digest(outcome.info.trace) == record["posterior"]["draws"]
     others = {name for name, version in libraries().items() if record["libraries"].get(name) != version}
-    if same_draws:
+    if draws_digest(outcome.info.trace) == record["posterior"]["draws"]:
         wrong = list(_other_results(record, outcome, origin)) if not others else []
         if wrong:
             return Result.DIFFERS, "the same draws, but another " + ", ".join(wrong)
@@ -317,13 +317,6 @@ def _other_results(record: dict[str, Any], outcome: Outcome, origin: Origin) -> 
         yield "list of batches fitted again"
     if outcome.gate.as_dict() != record["gate"]:
         yield "assessment of the gate"
-    metrics, stated = outcome.info.metrics, record["metrics"]
-    differing = sorted(
-        name for name in metrics.keys() | stated.keys() if metrics.get(name) != stated.get(name)
-    )
+    differing = sorted({name for name, _ in outcome.metrics.items() ^ record["metrics"].items()})
     if differing:
         yield f"value of {', '.join(differing[:5])}"
-
-
-def _corrupt(happened: str, expected: str, found: str) -> LedgerCorrupt:
-    return LedgerCorrupt(happened, expected=expected, found=found)

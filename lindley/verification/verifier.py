@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from lindley.ledger.chain import Chain, ChainLink, records_of, walk
+from lindley.ledger.chain import Chain, ChainLink, walk
 from lindley.verification import chain_rules, counting_rules, version_rules
 from lindley.verification.case import Case, GatheredChain, GatheredVersion
 from lindley.verification.rules import ALWAYS, Finding, Report, Scope, findings, in_order, sentences
@@ -35,15 +35,14 @@ def verify(chain: GatheredChain) -> Report:
     runs = _runs(chain)
     base = [(runs[link.version.run_id][1], link) for link in walked.links[: walked.base]]
     own = [(item, places.get(item.version.number)) for item in chain.versions]
-    earlier, head = dict[str, Case | None](), chain.genesis_digest
+    earlier = dict[str, Case | None]()
     for position, (item, link) in enumerate([*base, *own]):
-        case = _case(item, link, walked, head, earlier)
+        case = None if item.parsed is None else Case(item, item.parsed, link, walked, earlier)
         # The links that a branch continues are verified with their own chain.
         if case is not None and position >= len(base):
             found += findings(Scope.VERSION, case, chain, link=case.link, version=item.version.number)
         if link:
-            head = link.version.record
-            earlier[head] = case
+            earlier[link.version.record] = case
     links = tuple(_line(link, runs[link.version.run_id][0]) for link in walked.links)
     return Report(chain=chain.name, links=links, findings=in_order(found))
 
@@ -56,30 +55,6 @@ def _walked(chain: GatheredChain) -> Chain:
         start = source.link_of(origin["record"])
         base = source.links[: start.number] if start else ()
     return walk(chain.genesis_digest, [item.version for item in chain.versions], base)
-
-
-def _case(
-    item: GatheredVersion,
-    link: ChainLink | None,
-    walked: Chain,
-    head: str,
-    earlier: dict[str, Case | None],
-) -> Case | None:
-    """Put a version under examination; None if its record cannot be read."""
-    if item.parsed is None:
-        return None
-    if link is None:
-        return Case(item, item.parsed, None, None, earlier)
-    return Case(
-        gathered=item,
-        record=item.parsed,
-        link=link.number,
-        previous=head,
-        earlier=earlier,
-        counted=records_of(walked.counted(link)),
-        counted_before=records_of(walked.counted(walked.before(link))),
-        counted_prior=records_of(walked.counted(walked.prior(link))),
-    )
 
 
 def _runs(chain: GatheredChain) -> dict[str, tuple[str, GatheredVersion]]:

@@ -120,9 +120,9 @@ def matching(case: Case, _chain: GatheredChain) -> Iterator[str]:
 )
 def order(case: Case, chain: GatheredChain) -> Iterator[str]:
     """The prior may also be genesis; `chain` is this chain."""
-    record = case.record
-    if case.link and record["previous"] != case.previous:
-        yield f"previous {str(case.previous)[:12]} expected, found {record['previous'][:12]}"
+    record, head = case.record, case.gathered.version.previous  # a version on another head is no link
+    if case.link and record["previous"] != head:
+        yield f"previous {head[:12]} expected, found {record['previous'][:12]}"
     if record["chain"] != chain.name:
         yield f"chain {chain.name} expected, found {record['chain']}"
     if record["prior"] != chain.genesis_digest and record["prior"] not in case.earlier:
