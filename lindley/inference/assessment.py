@@ -204,13 +204,16 @@ def assess(
         "doubt": float(start.doubt + (not start.trusted)) if start else 0.0,
         "trusted": float(not doubts),
         "drift": drift(lineage, sampled.sampling.names, sampled.sampling.points),
-        "replayed": float(lineage.replayed),
         "sd_error": sd_error,
     }
     if shift is not None:
         metrics |= {"shift": shift.largest, "shift_efficiency": shift.efficiency}
     if importance is not None:
-        metrics |= {"k_hat": importance.k_hat, "match_efficiency": importance.efficiency}
+        metrics |= {
+            "replayed": float(lineage.replayed),
+            "k_hat": importance.k_hat,
+            "match_efficiency": importance.efficiency,
+        }
         metrics |= _predictive(sampled, matched, importance, lineage, rng)
     if lineage.before is not None:
         metrics["conflict_p"] = _conflict(sampled, lineage.before)

@@ -153,7 +153,7 @@ def adopt(
         matched = matched_to(sampled)
     with phases(DIAGNOSE):
         assessment = assess(sampled, matched, Lineage(), seed=options.seed, thresholds=options.thresholds)
-    belief = assessment.belief(matched, 1, {})
+    belief = assessment.belief(matched, 0, {})
     made = Fit(
         belief=belief, sampled=sampled, assessment=assessment, provenance=Provenance(sampler=dict(origin))
     )

@@ -219,9 +219,9 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
         matched=matched,
         budget=float(metrics.get("budget", 0.0)),
         trusted=metrics.get("trusted", 0.0) > 0,
-        # Imports have none of these.
         doubt=int(metrics.get("doubt", 0)),
         drift=float(metrics.get("drift", 0.0)),
+        # Imports have none of these: they cover no batch.
         log_evidence=metrics.get("log_evidence"),
         covered=0 if replayed is None else int(replayed) + 1,
         log_score=metrics.get("log_score"),

@@ -323,11 +323,12 @@ def adopted(tree, draws=None):
 def test_an_adopted_trace_is_assessed_as_a_fit_is():
     belief, info = run(None, rows([0.1, 0.4, -0.3]), declared(one_mean), ("mu",))
     same, other = adopted(info.trace)
-    for name in ("r_hat_max", "ess_bulk_min", "ess_tail_min", "sd_error", "doubt", "drift", "replayed"):
+    for name in ("r_hat_max", "ess_bulk_min", "ess_tail_min", "sd_error", "doubt", "drift"):
         assert other.metrics[name] == pytest.approx(info.metrics[name])
     assert other.metrics["match_distance"] < 0.1
     assert other.metrics.keys() < info.metrics.keys()
-    assert (other.gate.passed, same.trusted, same.covered) == (True, True, 1)
+    assert (other.gate.passed, same.trusted, same.covered) == (True, True, 0)
+    assert "replayed" not in other.metrics  # no batch was fitted
     np.testing.assert_allclose(same.matched.map.loc, belief.matched.map.loc, atol=0.05)
     assert other.fit.provenance == Provenance(sampler={"source": "elsewhere"})
     with pytest.raises(ValueError, match="unknown"):
