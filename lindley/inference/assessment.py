@@ -174,10 +174,8 @@ def assess(
 
     Parameters
     ----------
-    sampled
-        The draws.
-    matched
-        The prior that was matched to them.
+    sampled, matched
+        The draws, and the prior that was matched to them.
     lineage
         The beliefs and matches behind the fit; the default for an imported trace.
     seed

@@ -122,13 +122,7 @@ def convergence(draws: np.ndarray) -> Convergence:
 
 
 def sd_errors(draws: np.ndarray) -> np.ndarray:
-    """Return Monte Carlo standard errors of sds as fractions of them, array [value].
-
-    Parameters
-    ----------
-    draws
-        Array [chain, draw, value].
-    """
+    """Return each sd's Monte Carlo standard error as a fraction of it [value]; draws [chain, draw, value]."""
     found = np.zeros(draws.shape[-1])
     sd = np.where(np.isfinite(draws).all(axis=(0, 1)), draws, 0.0).std(axis=(0, 1))
     moving = np.isfinite(sd) & (sd > 0)
@@ -176,10 +170,8 @@ def importance(
         The map matched to the target's draws.
     target
         Its log density, normalised up to the evidence, at points [point, coordinate]; returns [point].
-    rng
-        Source of the proposal's draws.
-    size
-        Number of proposal draws.
+    rng, size
+        Source and number of the proposal's draws.
     """
     points = proposal.sample(rng, size)
     with np.errstate(all="ignore"):
@@ -243,10 +235,8 @@ def conflict(z: np.ndarray, weights: np.ndarray, ess: float) -> float:
 
     Parameters
     ----------
-    z
-        Whitened posterior draws, array [draw, coordinate].
-    weights
-        Their weights [draw].
+    z, weights
+        Whitened posterior draws, array [draw, coordinate], and their weights [draw].
     ess
         Effective sample size of the weighted draws.
     """
@@ -290,10 +280,8 @@ def cautions(
 
     Parameters
     ----------
-    metrics
-        Scalar results by name (see `lindley.inference.assessment.assess`).
-    thresholds
-        Their limits.
+    metrics, thresholds
+        Scalar results by name (see `lindley.inference.assessment.assess`), and their limits.
     assessable
         Whether importance weights assess the match.
     least_known

@@ -16,7 +16,6 @@ import pandas as pd
 from lindley.batch.batch import Batch
 from lindley.errors import DeclarationRefused
 from lindley.inference.diagnostics import around, log_integral
-from lindley.model.coordinates import Coordinates
 from lindley.model.declaration import Declaration
 from lindley.model.graph import ModelGraph, prior_coordinates
 from lindley.model.policy import REST, Forgetting
@@ -101,15 +100,15 @@ def widened(
 
     Parameters
     ----------
-    matched
-        The belief.
-    found
-        Discounts by group.
+    matched, found
+        The belief, and discounts by group.
     prior_sd_caps
         Sd of the model's own prior by coordinate, in its units: no belief is widened beyond it. Where the
         batches hold no information about a coordinate, its belief would widen without end otherwise.
     """
-    factors = 1 / np.sqrt(by_coordinate(matched.coordinates, found))
+    rest = found.get(REST, 1.0)
+    by_coordinate = [found.get(b.name, rest) for b in matched.coordinates.blocks for _ in range(b.size)]
+    factors = 1 / np.sqrt(np.array(by_coordinate))
     if prior_sd_caps and not np.all(factors == 1):
         sds = np.linalg.norm(matched.as_joint_normal().map.jacobian(np.zeros(len(factors))), axis=-1)
         caps = np.array([prior_sd_caps.get(name, np.inf) for name in matched.coordinates.names])
@@ -140,12 +139,6 @@ def prior_sd_caps(graph: ModelGraph, belief: Belief | None, seed: int) -> dict[s
         low, high = np.quantile(drawn[:, : len(names)], [0.16, 0.84], axis=0)
         known |= dict(zip(names, ((high - low) / 2).tolist(), strict=True))
     return {"prior_sd_caps": known, "prior_sd_caps_of": code} if known else {}
-
-
-def by_coordinate(coordinates: Coordinates, found: Mapping[str, float]) -> np.ndarray:
-    """Return the discount of each coordinate, array [coordinate]."""
-    rest = found.get(REST, 1.0)
-    return np.array([found.get(b.name, rest) for b in coordinates.blocks for _ in range(b.size)])
 
 
 def kept_for_next(

@@ -53,14 +53,10 @@ def match_distances(
 
     Parameters
     ----------
-    draws
-        Array [draw, coordinate] of the carried draws.
-    weights
-        Array [draw].
-    matched
-        The map matched to them.
-    rng
-        Source of the map's draws.
+    draws, weights
+        Array [draw, coordinate] of the carried draws, and array [draw] of their weights.
+    matched, rng
+        The map matched to them, and the source of its draws.
 
     Returns
     -------
@@ -72,11 +68,6 @@ def match_distances(
     share = np.maximum(weights, 0.0)
     share = share / share.sum()
     sample = matched.sample(rng, _SAMPLE)
-    scale = draws.std(axis=0)
-    margins = np.array(
-        [
-            wasserstein_distance(draws[:, i], sample[:, i], u_weights=share) / scale[i]
-            for i in range(draws.shape[1])
-        ]
-    )
-    return margins, max(moments(matched.inverse(draws)[0], share))
+    pairs = zip(draws.T, sample.T, strict=True)
+    margins = np.array([wasserstein_distance(exact, found, u_weights=share) for exact, found in pairs])
+    return margins / draws.std(axis=0), max(moments(matched.inverse(draws)[0], share))

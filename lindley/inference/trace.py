@@ -89,14 +89,10 @@ def assemble(
 
     Parameters
     ----------
-    graph
-        The model, for dims and labels.
-    coordinates
-        Of the carried draws.
-    values
-        Natural-scale draws [chain, draw, ...] by name.
-    carried
-        Draws [chain, draw, coordinate] that the next link's prior is matched to.
+    graph, values
+        The model, for dims and labels, and natural-scale draws [chain, draw, ...] by name.
+    coordinates, carried
+        Draws [chain, draw, coordinate] that the next link's prior is matched to, and their coordinates.
     weights
         Weights [draw] of these draws in the match, chains one after the other; equal ones by default.
     """
@@ -194,10 +190,8 @@ def summary(tree: xr.DataTree, graph: ModelGraph, coordinates: Coordinates | Non
 
     Parameters
     ----------
-    tree
-        The trace.
-    graph
-        The newest batch's model.
+    tree, graph
+        The trace, and the newest batch's model.
     coordinates
         The belief's, which may have labels that this batch does not; by default the model's own.
 

@@ -144,13 +144,10 @@ def with_outcomes(inputs: pd.DataFrame, declaration: Declaration, *, every: bool
 
     With `every`, all missing columns are filled in: enough to inspect the model, not to fit it.
     """
-    frame = inputs.copy()
-    names = [column.name for column in _declared(declaration)] if every else declaration.observed
-    missing = [name for name in names if name not in frame.columns]
-    for column in _declared(declaration):
-        if column.name in missing:
-            frame[column.name] = _served(column)[1]
-    unknown = [name for name in missing if name not in frame.columns]
+    neutral = {column.name: _served(column)[1] for column in _declared(declaration)}
+    names = neutral if every else declaration.observed
+    missing = [name for name in names if name not in inputs.columns]
+    unknown = [name for name in missing if name not in neutral]
     if unknown:
         raise BatchRefused(
             "The inputs of a prediction were refused",
@@ -158,7 +155,7 @@ def with_outcomes(inputs: pd.DataFrame, declaration: Declaration, *, every: bool
             found="no such column",
             todo="add the column, or declare it in the schema",
         )
-    return frame
+    return inputs.assign(**{name: value for name, value in neutral.items() if name in missing})
 
 
 def input_columns(declaration: Declaration) -> list[tuple[str, str, bool]]:
