@@ -8,6 +8,7 @@ be left out and the rest evaluated at any coordinates.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,14 @@ class ModelGraph:
         """Return the observed variables and the potentials that belong to the likelihood."""
         chosen = [p for p in self.model.potentials if self.declaration.potentials[p.name] == "likelihood"]
         return list(self.model.observed_RVs) + chosen
+
+
+def slices(variables: Sequence[FreeVariable]) -> Iterator[tuple[FreeVariable, slice]]:
+    """Yield each variable with its place in the vector of all of them."""
+    stop = 0
+    for variable in variables:
+        start, stop = stop, stop + variable.block.size
+        yield variable, slice(start, stop)
 
 
 def build(declaration: Declaration, frame: Any, *, context: Any = None, constants: Any = None) -> Any:

@@ -8,7 +8,7 @@ here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -18,6 +18,14 @@ from lindley.model.coordinates import Block, Coordinates, element_names
 
 #: An interval transform whose bounds are numbers or none; see `lindley.model.graph`.
 _INTERVAL = re.compile(r"interval\(([^\s\[\]]+), ([^\s\[\]]+)\)")
+#: From coordinates to the natural scale, by PyMC's transform without bounds.
+_BACKWARD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "identity": np.array,
+    "log": np.exp,
+    "logodds": expit,
+    "log_exp_m1": lambda u: np.logaddexp(0.0, u),
+    "circular": lambda u: np.arctan2(np.sin(u), np.cos(u)),
+}
 
 
 def carried_values(
@@ -86,17 +94,15 @@ def _all_elements(newest: xr.DataArray, block: Block, u: np.ndarray, place: dict
         return _labelled(newest.values, newest, block.labels)
     names, flat = block.names(), newest.values.reshape(*newest.shape[:2], -1)
     at = {label: i for i, label in enumerate(element_labels(newest))}
-    shared = [name for name in names if name in at]
+    shared = [i for i, name in enumerate(names) if name in at]
+    held = flat[..., [at[names[i]] for i in shared]]
     if len(shared) < len(names):
         natural = natural_scale(block.transform, u[..., [place[name] for name in names]])
-        if natural is None or not _same(natural[..., [names.index(n) for n in shared]],
-                                        flat[..., [at[n] for n in shared]]):  # fmt: skip
+        if natural is None or not _same(natural[..., shared], held):
             return _labelled(newest.values, newest, _texts(newest))
     else:
         natural = np.empty((*newest.shape[:2], len(names)))
-    for i, name in enumerate(names):
-        if name in at:
-            natural[..., i] = flat[..., at[name]]
+    natural[..., shared] = held
     return _labelled(natural.reshape(*newest.shape[:2], *block.shape), newest, block.labels)
 
 
@@ -133,16 +139,8 @@ def natural_scale(transform: str, u: np.ndarray) -> np.ndarray | None:
         None where the transform is not one of PyMC's own, or its bounds are no constants.
     """
     with np.errstate(over="ignore"):  # an overflow is infinite, in PyMC too
-        if transform == "identity":
-            return np.array(u)
-        if transform == "log":
-            return np.exp(u)
-        if transform == "logodds":
-            return np.asarray(expit(u))
-        if transform == "log_exp_m1":
-            return np.logaddexp(0.0, u)
-        if transform == "circular":
-            return np.arctan2(np.sin(u), np.cos(u))
+        if transform in _BACKWARD:
+            return np.asarray(_BACKWARD[transform](u))
         return _in_interval(transform, u)
 
 

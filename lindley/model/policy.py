@@ -46,16 +46,14 @@ class Forgetting:
         values = [*self.grid, *([] if self.discount is None else [self.discount])]
         if sum(ways) != 1 or not all(0 < value <= 1 for value in values):
             raise _refused(
-                "Forgetting was refused",
+                self,
                 expected="one of discount, half_life and grid; discounts above 0 and at most 1",
-                found=f"{self}",
                 todo="give one of the three",
             )
         if (self.half_life is None) != (self.time is None):
             raise _refused(
-                "Forgetting was refused",
+                self,
                 expected="half_life together with the column `time` that it goes by",
-                found=f"{self}",
                 todo="name the column, or leave both out",
             )
 
@@ -122,12 +120,11 @@ class Policy:
         }
         for expected, is_wrong in wrong.items():
             if is_wrong:
-                raise _refused("A policy was refused", expected=expected, found=f"{self}", todo="correct it")
+                raise _refused(self, expected=expected, todo="correct it")
         if self.forget and self.refits:
             raise _refused(
-                "A policy was refused",
+                self,
                 expected="either forgetting or pooled refits: a pooled refit forgets nothing",
-                found=f"{self}",
                 todo="leave one of them out",
             )
 
@@ -148,5 +145,6 @@ class Policy:
         return found | {"forget": {name: group.as_dict() for name, group in self.forget.items()}}
 
 
-def _refused(what: str, *, expected: str, found: str, todo: str) -> DeclarationRefused:
-    return DeclarationRefused(what, expected=expected, found=found[:300], todo=todo)
+def _refused(refused: Forgetting | Policy, *, expected: str, todo: str) -> DeclarationRefused:
+    what = "A policy was refused" if isinstance(refused, Policy) else "Forgetting was refused"
+    return DeclarationRefused(what, expected=expected, found=f"{refused}"[:300], todo=todo)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 
 from lindley.errors import FitFailed
 from lindley.model.coordinates import Coordinates
-from lindley.prior.matching import NORMAL, SINH_ARCSINH, TRIANGULAR, Family, match_like, match_map
+from lindley.prior.matching import NORMAL, SINH_ARCSINH, TRIANGULAR, match_like, match_map
 from lindley.prior.stein import CalibratedWeights, equal_weights
 from lindley.prior.triangular import ARRAYS, TriangularMap
 
@@ -153,7 +152,7 @@ def match(
         halves=halves,
         ess=ess,
         last=last,
-        family=cast("Family", family),
+        family=family,
     )
     moments = f"stein {calibration.order}" if calibration.order else "draws"
     return MatchedPrior(coordinates, found.map, found.reason + note, moments, found.shrinkage)

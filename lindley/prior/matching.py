@@ -6,7 +6,6 @@ The choice is made for each link and recorded with its reason.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from lindley.prior.triangular_fit import fit_margins, fit_triangular
 
 #: Families that can be asked for; ``auto`` picks one per link.
 AUTO, NORMAL, SINH_ARCSINH, TRIANGULAR = "auto", "normal", "sinh-arcsinh", "triangular"
-Family = Literal["auto", "normal", "sinh-arcsinh", "triangular"]
 
 #: Coordinates above which ``auto`` tries no triangular map: it has of the order of d^3 numbers.
 MOST_TRIANGULAR = 12
@@ -44,6 +42,38 @@ class Match:
     shrinkage: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """Draws [draw, coordinate] with weights [draw], the shrinkage of correlations, and coordinates' names."""
+
+    draws: np.ndarray
+    weights: np.ndarray
+    shrinkage: float
+    names: list[str]
+
+    def normal(self) -> TriangularMap:
+        """Return the joint normal with the draws' mean and covariance."""
+        mean, covariance = weighted_moments(self.draws, self.weights)
+        try:
+            return joint_normal(mean, covariance_factor(covariance, self.names, self.shrinkage))
+        except FitFailed:
+            # Negative weights can cost the covariance its definiteness where it is nearly singular.
+            count = len(self.draws)
+            mean, covariance = weighted_moments(self.draws, np.full(count, 1 / count))
+            return joint_normal(mean, covariance_factor(covariance, self.names, self.shrinkage))
+
+    def fitted(self, family: str, order: np.ndarray) -> TriangularMap:
+        """Fit a map that is not normal; weights are taken as they are, but for negative ones."""
+        share = np.maximum(self.weights, 0.0)
+        share = share / share.sum()
+        if family == TRIANGULAR:
+            return fit_triangular(self.draws, order, share)
+        margins, rest = fit_margins(self.draws, share)
+        mean, covariance = weighted_moments(rest, share)
+        normal = joint_normal(mean, covariance_factor(covariance, self.names, self.shrinkage))
+        return replace(normal, margins=margins)
+
+
 def match_map(
     draws: np.ndarray,
     names: list[str],
@@ -52,7 +82,7 @@ def match_map(
     halves: tuple[CalibratedWeights, CalibratedWeights] | None = None,
     ess: float | None = None,
     last: np.ndarray | None = None,
-    family: Family = "auto",
+    family: str = AUTO,
 ) -> Match:
     """Match a map to draws.
 
@@ -86,19 +116,18 @@ def match_map(
     calibration = calibration or equal_weights(len(draws))
     half = len(draws) // 2
     halves = halves or (equal_weights(half), equal_weights(len(draws) - half))
-    weights = calibration.weights
     shrinkage = _shrinkage(draws, len(draws) if ess is None else ess)
-    normal = _normal_map(draws, weights, shrinkage, names)
-    if family != AUTO:
-        like = normal
-        if family != NORMAL:
-            like = _fitted(draws, weights, family, np.arange(len(names)), shrinkage, names)
-        found = Match(like, f"{family} asked for")
+    sample = _Sample(draws, calibration.weights, shrinkage, names)
+    normal = sample.normal()  # for every family: it refuses coordinates that did not move
+    if family == AUTO:
+        found = _choose(sample, normal, calibration, halves, last)
     else:
-        found = _choose(draws, calibration, normal, last, halves, shrinkage, names)
+        like = normal if family == NORMAL else sample.fitted(family, np.arange(len(names)))
+        found = Match(like, f"{family} asked for")
     # A triangular map has no correlation matrix: its ridge keeps it near the normal.
     shrinkage = 0.0 if found.map.triangular else shrinkage
-    return replace(found, reason=found.reason + _shrunk(shrinkage), shrinkage=shrinkage)
+    shrunk = f"; correlations shrunk by {shrinkage:.3f}" if shrinkage else ""
+    return replace(found, reason=found.reason + shrunk, shrinkage=shrinkage)
 
 
 def match_like(
@@ -108,11 +137,11 @@ def match_like(
 
     Of the kind and order of `like`; the joint normal where there is none.
     """
-    normal = _normal_map(draws, weights, shrinkage, names)
+    sample = _Sample(draws, weights, shrinkage, names)
+    normal = sample.normal()  # for every family: it refuses coordinates that did not move
     if like is None or like.normal:
         return normal
-    family = TRIANGULAR if like.triangular else SINH_ARCSINH
-    return _fitted(draws, weights, family, like.order, shrinkage, names)
+    return sample.fitted(TRIANGULAR if like.triangular else SINH_ARCSINH, like.order)
 
 
 def covariance_factor(covariance: np.ndarray, names: list[str], shrinkage: float = 0.0) -> np.ndarray:
@@ -170,44 +199,15 @@ def weighted_moments(draws: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray
     return mean, covariance
 
 
-def _normal_map(draws: np.ndarray, weights: np.ndarray, shrinkage: float, names: list[str]) -> TriangularMap:
-    mean, covariance = weighted_moments(draws, weights)
-    try:
-        return joint_normal(mean, covariance_factor(covariance, names, shrinkage))
-    except FitFailed:
-        # Negative weights can cost the covariance its definiteness where it is nearly singular.
-        mean, covariance = weighted_moments(draws, np.full(len(draws), 1 / len(draws)))
-        return joint_normal(mean, covariance_factor(covariance, names, shrinkage))
-
-
-def _fitted(
-    draws: np.ndarray,
-    weights: np.ndarray,
-    family: str,
-    order: np.ndarray,
-    shrinkage: float,
-    names: list[str],
-) -> TriangularMap:
-    """Fit a map that is not normal; weights are taken as they are, but for negative ones."""
-    share = np.maximum(weights, 0.0)
-    share = share / share.sum()
-    if family == TRIANGULAR:
-        return fit_triangular(draws, order, share)
-    margins, rest = fit_margins(draws, share)
-    mean, covariance = weighted_moments(rest, share)
-    return replace(joint_normal(mean, covariance_factor(covariance, names, shrinkage)), margins=margins)
-
-
 def _choose(
-    draws: np.ndarray,
-    calibration: CalibratedWeights,
+    sample: _Sample,
     normal: TriangularMap,
-    last: np.ndarray | None,
+    calibration: CalibratedWeights,
     halves: tuple[CalibratedWeights, CalibratedWeights],
-    shrinkage: float,
-    names: list[str],
+    last: np.ndarray | None,
 ) -> Match:
     """Pick the family by held-out log score."""
+    draws = sample.draws
     count, size = draws.shape
     third, excess = moments(normal.inverse(draws)[0], calibration.weights)
     # Errors of plain moments; calibration makes the third ones exact near normality.
@@ -226,19 +226,18 @@ def _choose(
         orders += [(TRIANGULAR, order) for order in _orders(draws, last)]
     half = count // 2
     # The halves are of different chains, hence independent.
-    train, test = draws[:half], draws[half:]
-    base = _normal_map(train, halves[0].weights, max(shrinkage, 1e-8), names)
+    train, test = replace(sample, draws=draws[:half], weights=halves[0].weights), draws[half:]
+    base = replace(train, shrinkage=max(sample.shrinkage, 1e-8)).normal()
     base_score = base.log_density(test)
     tried = []
     for family, order in orders:
-        fitted = _fitted(train, halves[0].weights, family, order, shrinkage, names)
-        gain, error = halves[1].mean(fitted.log_density(test) - base_score)
+        gain, error = halves[1].mean(train.fitted(family, order).log_density(test) - base_score)
         tried.append((gain, error, family, order))
     gain, error, family, order = max(tried, key=lambda item: item[0])
     text = f"held-out log score of {family} {gain:+.4f} ± {error:.4f} nats per draw against the joint normal"
     if not gain > max(_SMALL_GAIN, 2 * error):
         return Match(normal, text + why_not)
-    return Match(_fitted(draws, calibration.weights, family, order, shrinkage, names), text + why_not)
+    return Match(sample.fitted(family, order), text + why_not)
 
 
 def _shrinkage(draws: np.ndarray, ess: float) -> float:
@@ -249,17 +248,12 @@ def _shrinkage(draws: np.ndarray, ess: float) -> float:
     spread = draws.std(axis=0)
     if not (spread > 0).all():
         return 0.0
-    from sklearn.covariance import (
-        ledoit_wolf_shrinkage,
-    )  # to save start-up time: half a second that few fits need
+    # Here to save start-up time: half a second that few fits need.
+    from sklearn.covariance import ledoit_wolf_shrinkage
 
     # The formula is for independent draws: take as many of them, evenly spaced, as the effective sample size.
     chosen = np.linspace(0, count - 1, max(2, int(min(ess, count)))).astype(int)
     return float(ledoit_wolf_shrinkage((draws[chosen] - draws.mean(axis=0)) / spread))
-
-
-def _shrunk(shrinkage: float) -> str:
-    return f"; correlations shrunk by {shrinkage:.3f}" if shrinkage else ""
 
 
 def moments(z: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
@@ -297,7 +291,4 @@ def _orders(draws: np.ndarray, last: np.ndarray | None) -> list[np.ndarray]:
     net = influence.sum(axis=1) - influence.sum(axis=0)
     declared = np.lexsort((np.arange(size), late))
     influential = np.lexsort((-net, late))
-    orders = [declared]
-    if not np.array_equal(declared, influential):
-        orders.append(influential)
-    return orders
+    return [declared] if np.array_equal(declared, influential) else [declared, influential]

@@ -20,7 +20,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
-from lindley.model.graph import ModelGraph
+from lindley.model.graph import ModelGraph, slices
 from lindley.prior.triangular import ARRAYS, MARGINS, joint_normal
 from lindley.target.engine import Function, Graph
 from lindley.target.quantities import Quantities
@@ -168,12 +168,9 @@ def values_of(graph: ModelGraph, u: Variable, local: Variable) -> dict[Variable,
     """Map each value variable to its piece of the vectors."""
     values = {}
     for vector, variables in ((u, graph.carried), (local, graph.local)):
-        start = 0
-        for variable in variables:
-            size = variable.block.size
-            piece = vector[start : start + size].reshape(variable.block.value_shape)
+        for variable, place in slices(variables):
+            piece = vector[place].reshape(variable.block.value_shape)
             values[variable.value] = piece.astype(variable.value.dtype)
-            start += size
     return values
 
 
@@ -206,12 +203,10 @@ def quantities_of(
     graphs = model.replace_rvs_by_values([*free, *model.deterministics, *ends])
     named = {v.name: g for v, g in zip([*graph.free, *model.deterministics], graphs, strict=False)}
     state = {v.name: pt.flatten(g) for (v, _), g in zip(sources, graphs[len(named) :], strict=True)}
-    pieces, start = [], 0
-    for variable in graph.carried:
-        stop = start + variable.block.size
+    pieces = []
+    for variable, place in slices(graph.carried):
         end = state.get(variable.name)
-        pieces.append(u[start:stop] if end is None else end.reshape((variable.block.size,)))
-        start = stop
+        pieces.append(u[place] if end is None else end.reshape((variable.block.size,)))
     quantities = Quantities(
         u=u,
         carried=pt.concatenate(pieces) if state else u,

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import numba
@@ -156,17 +157,25 @@ def table_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs: 
 
 def arguments(inputs: Sequence[Variable]) -> list[str]:
     """Return source that makes arrays of addresses and lengths."""
-    lines, at = [f"    data = carray(data_, ({words_of(inputs) + 1},), uint64)"], 0
-    for i, variable in enumerate(inputs):
-        lengths = "".join(f"int64(data[{at + 1 + axis}]), " for axis in range(variable.type.ndim))
-        lines.append(f"    a{i} = carray(as_pointer(data[{at}]), ({lengths}), {variable.type.dtype})")
-        at += 1 + variable.type.ndim
-    return lines
+    found = (_array("data", at, v) for v, at in zip(inputs, starts(inputs), strict=False))
+    made = [f"    a{i} = {array}" for i, array in enumerate(found)]
+    return [f"    data = carray(data_, ({words_of(inputs) + 1},), uint64)", *made]
+
+
+def starts(variables: Sequence[Variable]) -> list[int]:
+    """Return where the words of each variable start, address before lengths, and where the last ones end."""
+    return [0, *accumulate(1 + v.type.ndim for v in variables)]
 
 
 def words_of(variables: Sequence[Variable]) -> int:
     """Return how many words the addresses and lengths of variables take."""
-    return sum(1 + v.type.ndim for v in variables)
+    return starts(variables)[-1]
+
+
+def _array(words: str, at: int, variable: Variable, rows: str = "") -> str:
+    """Return source of the array whose address and lengths stand at a place of some words."""
+    lengths = "".join(f"int64({words}[{at + 1 + axis}]), " for axis in range(variable.type.ndim))
+    return f"carray(as_pointer({words}[{at}]), ({rows}{lengths}), {variable.type.dtype})"
 
 
 def _names(inputs: Sequence[Variable]) -> str:
@@ -175,28 +184,19 @@ def _names(inputs: Sequence[Variable]) -> str:
 
 def _shapes(names: list[str], outputs: Sequence[Variable]) -> list[str]:
     """Return source that writes the outputs' shapes behind their addresses."""
-    lines, at = ["                pass"], 0
-    for name, output in zip(names, outputs, strict=True):
-        lines += [
-            f"                outputs[{at + 1 + axis}] = {name}.shape[{axis}]"
-            for axis in range(output.type.ndim)
-        ]
-        at += 1 + output.type.ndim
-    return lines
+    return ["                pass"] + [
+        f"                outputs[{at + 1 + axis}] = {name}.shape[{axis}]"
+        for name, output, at in zip(names, outputs, starts(outputs), strict=False)
+        for axis in range(output.type.ndim)
+    ]
 
 
 def _rows(names: list[str], outputs: Sequence[Variable]) -> list[str]:
     """Return source that writes a row of each output."""
-    lines, at = ["                pass"], 0
-    for name, output in zip(names, outputs, strict=True):
-        ndim = output.type.ndim
-        lengths = "".join(f"int64(outputs[{at + 1 + axis}]), " for axis in range(ndim))
-        found = name if ndim else f"asarray({name})[()]"
-        lines.append(
-            f"                carray(as_pointer(outputs[{at}]), (int64(rows), {lengths}), "
-            f"{output.type.dtype})[i] = {found}"
-        )
-        at += 1 + ndim
+    lines = ["                pass"]
+    for name, output, at in zip(names, outputs, starts(outputs), strict=False):
+        found = name if output.type.ndim else f"asarray({name})[()]"
+        lines.append(f"                {_array('outputs', at, output, 'int64(rows), ')}[i] = {found}")
     return lines
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pytensor.graph.basic import Variable
 
 from lindley.errors import FitFailed
-from lindley.target.native import DTYPES, Code, words_of
+from lindley.target.native import DTYPES, Code, starts
 
 _POINTER = ctypes.c_void_p
 _CALL_DENSITY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, _POINTER, _POINTER, _POINTER, _POINTER)
@@ -134,14 +134,10 @@ class Table:
 
     def _shapes(self, point: np.ndarray) -> list[tuple[int, ...]]:
         """Return the outputs' shapes at a point."""
-        words = np.zeros(max(words_of(self._code.outputs), 1), dtype=np.uint64)
+        places = starts(self._code.outputs)
+        words = np.zeros(max(places[-1], 1), dtype=np.uint64)
         self._run(0, point.ctypes.data, words)
-        shapes, at = [], 0
-        for variable in self._code.outputs:
-            stop = at + 1 + variable.type.ndim
-            shapes.append(tuple(int(n) for n in words[at + 1 : stop]))
-            at = stop
-        return shapes
+        return [tuple(words[at + 1 : stop].tolist()) for at, stop in itertools.pairwise(places)]
 
     def _run(self, rows: int, points: int, outputs: np.ndarray) -> None:
         if self._call(rows, points, outputs.ctypes.data, self._fixed.ctypes.data):

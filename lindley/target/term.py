@@ -16,7 +16,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
 from lindley.errors import CoordinatesMismatch
-from lindley.model.graph import FreeVariable, ModelGraph
+from lindley.model.graph import FreeVariable, ModelGraph, slices
 from lindley.target.density import graph_digest, lift, quantities_of, state_positions, total, values_of
 from lindley.target.engine import Graph
 from lindley.target.quantities import Quantities
@@ -92,16 +92,14 @@ def _own_prior(graph: ModelGraph, own: Variable, terms: list[Variable], potentia
     Of a variable whose density has one term for each element the marked elements count. Any other variable
     counts where all of it is marked.
     """
-    parts, start = [pt.switch(pt.all(own > 0), potentials, 0.0)], 0
-    for variable, log_prior in zip(graph.carried, terms, strict=True):
-        size = variable.block.size
-        mask = own[start : start + size]
+    parts = [pt.switch(pt.all(own > 0), potentials, 0.0)]
+    for (variable, place), log_prior in zip(slices(graph.carried), terms, strict=True):
+        mask = own[place]
         if elementwise(variable, log_prior):
             shaped = mask.reshape(variable.block.value_shape)
             parts.append(pt.sum(pt.switch(shaped > 0, log_prior, 0.0)))
         else:
             parts.append(pt.switch(pt.all(mask > 0), pt.sum(log_prior), 0.0))
-        start += size
     return total(parts)
 
 
@@ -126,10 +124,8 @@ def require_divisible(graph: ModelGraph, own: np.ndarray) -> None:
         If only a part of such a variable is new.
     """
     terms = graph.model.logp(vars=[variable.rv for variable in graph.carried], sum=False)
-    start = 0
-    for variable, log_prior in zip(graph.carried, terms, strict=True):
-        mask = own[start : start + variable.block.size]
-        start += variable.block.size
+    for (variable, place), log_prior in zip(slices(graph.carried), terms, strict=True):
+        mask = own[place]
         if mask.any() and not mask.all() and not elementwise(variable, log_prior):
             new = [name for name, is_new in zip(variable.block.names(), mask, strict=True) if is_new]
             raise CoordinatesMismatch(
