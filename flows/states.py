@@ -1,4 +1,4 @@
-"""Final states of flow runs, and results read from them."""
+"""Names and final states of flow runs, and results read from them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.sequences.result import Result, Status
@@ -20,6 +21,11 @@ STATE_NAMES = {
     Status.GONE: "Unchanged",
     Status.UNFINISHED: "Unfinished",
 }
+
+
+def name_with_chain() -> str:
+    """Return the name of the flow, followed by the chain if the run is about a single one."""
+    return " ".join(filter(None, [str(flow_run.flow_name), flow_run.parameters.get("chain")]))
 
 
 def completed(result: Result) -> State[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,15 +10,15 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.sequences import files
-from flows.states import failed, outcome_of
+from flows.states import failed, name_with_chain, outcome_of
 from flows.update import update_batch
 from lindley.errors import LindleyError
 from lindley.model.declaration import load_declaration
 from lindley.report.markdown import code, escape
+from lindley.report.text import counted
 from lindley.workspace import Workspace
 
 
@@ -52,12 +53,7 @@ class Swept:
         }
 
 
-def _run_name() -> str:
-    """Return ``sweep``, followed by the chain if there is only one."""
-    return " ".join(["sweep", *filter(None, [flow_run.parameters.get("chain")])])
-
-
-@flow(name="sweep", flow_run_name=_run_name, persist_result=False)
+@flow(name="sweep", flow_run_name=name_with_chain, persist_result=False)
 def sweep(chain: str | None = None) -> State[Any]:
     """Take every complete file in the landing folder, oldest first in each chain.
 
@@ -102,7 +98,11 @@ def _take(workspace: Workspace, chain: str, swept: Swept, *, wait: bool) -> bool
         swept.failed[chain] = error
     except Exception as error:  # whatever it is, the other chains continue
         get_run_logger().exception("%s stopped", chain)
-        swept.failed[chain] = _stopped(chain, error)
+        swept.failed[chain] = ChainStopped(
+            f"An unexpected error stopped the sweep of {chain}",
+            found=f"{type(error).__name__}: {error}",
+            todo="see the log of the flow run; the remaining files stay, and the next sweep tries again",
+        )
     return True
 
 
@@ -127,18 +127,8 @@ def _sweep_chain(workspace: Workspace, chain: str, swept: Swept, wait: bool) -> 
     return True
 
 
-def _stopped(chain: str, error: Exception) -> ChainStopped:
-    return ChainStopped(
-        f"An unexpected error stopped the sweep of {chain}",
-        found=f"{type(error).__name__}: {error}",
-        todo="see the log of the flow run; the remaining files stay, and the next sweep tries again",
-    )
-
-
 def _message(swept: Swept) -> str:
-    counts: dict[str, int] = {}
-    for row in swept.rows:
-        counts[row["status"]] = counts.get(row["status"], 0) + 1
+    counts = Counter(row["status"] for row in swept.rows)
     parts = [f"{count} {status}" for status, count in counts.items()] or ["nothing in the landing folder"]
     stopped = [f"{chain} stopped: {error}" for chain, error in swept.failed.items()]
     return "; ".join(parts + stopped)
@@ -149,8 +139,7 @@ def _publish(swept: Swept) -> None:
     if not swept.rows and not swept.failed:
         return
     lines = [f"- {code(chain)} stopped: {escape(str(error), 500)}" for chain, error in swept.failed.items()]
-    counted = f"{len(swept.rows)} file{'' if len(swept.rows) == 1 else 's'}"
-    text = "\n".join([f"### Sweep of the landing folder: {counted}", "", *lines])
+    text = "\n".join([f"### Sweep of the landing folder: {counted(len(swept.rows), 'file')}", "", *lines])
     create_markdown_artifact(text, key="sweep-summary", description=_message(swept)[:300])
     if swept.rows:
         create_table_artifact(swept.rows, key="sweep-files", description="Result for each file")

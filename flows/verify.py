@@ -8,9 +8,9 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.states import name_with_chain
 from lindley.errors import LindleyError, NotAsRecorded
 from lindley.ledger.backend import open_ledger
 from lindley.verification.check import Checked, Checks
@@ -18,12 +18,7 @@ from lindley.workspace import Workspace
 from tasks.verify import publish_report, verify_chain
 
 
-def _run_name() -> str:
-    """Return ``verify``, with the chain when it is only one."""
-    return " ".join(["verify", *filter(None, [flow_run.parameters.get("chain")])])
-
-
-@flow(name="verify", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+@flow(name="verify", flow_run_name=name_with_chain, persist_result=False, validate_parameters=True)
 def verify(chain: str | None = None, reproduce: int = 0, keys: list[str] | None = None) -> State[Any]:
     """Recompute every digest and check every rule; the run fails with the first finding.
 
@@ -63,15 +58,12 @@ def _ended(found: dict[str, Checked | LindleyError]) -> State[Any]:
     if not bad:
         messages = [item.message for item in found.values() if isinstance(item, Checked)]
         return Completed(name="Verified", message="; ".join(messages) or "There are no chains", data=found)
-    error = bad[0] if isinstance(bad[0], LindleyError) else not_as_recorded(bad[0])
+    error = bad[0]
+    if isinstance(error, Checked):
+        error = NotAsRecorded(
+            f"{error.report.chain} is not as recorded",
+            expected="a chain without findings",
+            found=error.message,
+            todo=f"run `lindley verify {error.report.chain}`; docs/ledger-format.md explains each rule",
+        )
     return Failed(message=str(error), data=error)
-
-
-def not_as_recorded(checked: Checked) -> NotAsRecorded:
-    """Return the error of a chain with findings."""
-    return NotAsRecorded(
-        f"{checked.report.chain} is not as recorded",
-        expected="a chain without findings",
-        found=checked.message,
-        todo=f"run `lindley verify {checked.report.chain}`; docs/ledger-format.md explains each rule",
-    )
