@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from flows.sequences.steps import Steps
 from lindley.batch.batch import read_batch
@@ -17,11 +16,9 @@ Progress = Callable[[int, int], None]
 Notify = Callable[[str], object]
 
 
-def _silent(_sentence: str) -> None:
-    """Report nothing."""
-
-
-def core_steps(progress: Progress | None = None, notify: Notify = _silent, *, plots: bool = True) -> Steps:
+def core_steps(
+    progress: Progress | None = None, notify: Notify = lambda _: None, *, plots: bool = True
+) -> Steps:
     """Return the steps as functions of the core.
 
     Parameters
@@ -35,9 +32,6 @@ def core_steps(progress: Progress | None = None, notify: Notify = _silent, *, pl
         `lindley plots`.
     """
 
-    def planned(planner: Callable[..., Any], *given: Any, **options: Any) -> Any:
-        return planner(*given, **options)
-
     def draw(ledger: Ledger, runs: Mapping[str, str]) -> None:
         try:
             draw_missing(ledger, runs)
@@ -47,7 +41,7 @@ def core_steps(progress: Progress | None = None, notify: Notify = _silent, *, pl
     return Steps(
         open_ledger=open_ledger,
         read=read_batch,
-        plan=planned,
+        plan=lambda planner, *given, **options: planner(*given, **options),
         fit=lambda plan: fit_plan(plan, progress=progress),
         log=log_plan,
         register=register_link,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
 from typing import Any
 
 from filelock import FileLock
@@ -20,9 +19,7 @@ from flows.sweep import Swept
 from lindley.addresses import public
 from lindley.errors import LindleyError
 from lindley.workspace import Workspace
-from tasks.progress import watched
-
-Progress = Callable[[int, int], None]
+from tasks.progress import Progress, watched
 
 
 class PrefectUnavailable(LindleyError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
@@ -24,9 +23,6 @@ def artifact_key(chain: str, what: str) -> str:
     """
     return re.sub(r"[^a-z0-9]+", "-", f"{chain}-{what}".lower()).strip("-")
 
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 #: Seconds before each retry of a task that met a transient error.
 RETRY_DELAYS = [2.0, 10.0, 30.0]
@@ -48,7 +44,7 @@ def flow_run_url() -> str | None:
     return f"{base}/runs/flow-run/{run}" if base and run else None
 
 
-def step(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+def step[**P, R](name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Return a decorator that makes a function a task under Lindley's rules.
 
     Beliefs and data are never cached or persisted by Prefect, which would pickle them: what a run
@@ -59,15 +55,11 @@ def step(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     name
         The task's name in the Prefect UI.
     """
-
-    def decorate(function: Callable[P, R]) -> Task[P, R]:
-        return task(
-            name=name,
-            cache_policy=NO_CACHE,
-            persist_result=False,
-            retries=len(RETRY_DELAYS),
-            retry_delay_seconds=RETRY_DELAYS,
-            retry_condition_fn=may_retry,
-        )(function)
-
-    return decorate
+    return task(
+        name=name,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(RETRY_DELAYS),
+        retry_delay_seconds=RETRY_DELAYS,
+        retry_condition_fn=may_retry,
+    )

@@ -12,8 +12,6 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tasks.options import artifact_key, flow_run_url, step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from lindley.ledger.writing import LoggedLink, Registered
     from lindley.operations.plan import Outcome, Plan
 
@@ -24,20 +22,17 @@ def publish(plan: Plan, outcome: Outcome, logged: LoggedLink | None, registered:
 
     Of a pooled refit that is its comparison with the chain; of another link its summary, parameters and plot.
     """
-    if outcome.audit is not None:
-        _publish_audit(plan.declaration.name, outcome.audit)
-    elif logged is not None and registered is not None:
-        _publish_link(outcome, logged, registered)
-
-
-def _publish_audit(chain: str, audit: pd.DataFrame) -> None:
     from lindley.report.tables import audit_rows
 
-    create_table_artifact(
-        audit_rows(audit),
-        key=artifact_key(chain, "audit"),
-        description=f"{chain}: the chain against the pooled refit, in pooled sds",
-    )
+    chain = plan.declaration.name
+    if outcome.audit is not None:
+        create_table_artifact(
+            audit_rows(outcome.audit),
+            key=artifact_key(chain, "audit"),
+            description=f"{chain}: the chain against the pooled refit, in pooled sds",
+        )
+    elif logged is not None and registered is not None:
+        _publish_link(outcome, logged, registered)
 
 
 def _publish_link(outcome: Outcome, logged: LoggedLink, registered: Registered) -> None:

@@ -9,22 +9,13 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Json, out, print_json, print_result, reported, table
-from flows.cli.sequence import AcceptChange, Chain, Direct, How, existing, run
+from flows.cli.output import Chain, Json, out, print_json, print_result, table
+from flows.cli.sequence import AcceptChange, Direct, How, existing, run
 from flows.sequences import amend as sequences
 from lindley.report.numbers import format_interval, format_number, format_pair, format_ratio, format_shift
 from lindley.workspace import Workspace
 
 _BATCH = "Link number (3 or @3), batch digest (8 characters or more) or file name."
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(retract)
-    app.command()(correct)
-    app.command()(rollback)
-    app.command()(branch)
-    app.command()(diff)
 
 
 def retract(
@@ -35,7 +26,7 @@ def retract(
     as_json: Json = False,
 ) -> None:
     """Let batches no longer count: a new link, as if they had never come. Exit code 3: quarantined."""
-    result = run(How(direct, as_json), sequences.retract, chain, batches, accept_model_change)
+    result = run(How(direct), sequences.retract, chain, batches, accept_model_change)
     print_result(result, as_json)
 
 
@@ -53,8 +44,8 @@ def correct(
     as_json: Json = False,
 ) -> None:
     """Let a file count in the place of a batch: a new link. Exit code 3: quarantined by the gate."""
-    path = existing(new, as_json)
-    result = run(How(direct, as_json), sequences.correct, chain, old, path, accept_model_change)
+    path = existing(new)
+    result = run(How(direct), sequences.correct, chain, old, path, accept_model_change)
     print_result(result, as_json)
 
 
@@ -65,7 +56,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Go back to the belief of an earlier link: a new link, after which later batches do not count."""
-    print_result(run(How(direct, as_json), sequences.rollback, chain, link), as_json)
+    print_result(run(How(direct), sequences.rollback, chain, link), as_json)
 
 
 def branch(
@@ -76,7 +67,7 @@ def branch(
 ) -> None:
     """Start a what-if chain from any link; the chain itself stays as it is."""
     chain, _, place = link.partition("@")
-    print_result(run(How(direct, as_json), sequences.branch, chain, place or "head", name), as_json)
+    print_result(run(How(direct), sequences.branch, chain, place or "head", name), as_json)
 
 
 def diff(
@@ -85,12 +76,11 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare two beliefs: parameters, how far apart they are, which batches only one of them counts."""
-    with reported(as_json):
-        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
-        from lindley.ledger.backend import open_ledger
-        from lindley.operations.diff import diff as compare  # imports the numerical stack
+    workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+    from lindley.ledger.backend import open_ledger
+    from lindley.operations.diff import diff as compare  # imports the numerical stack
 
-        found = compare(open_ledger(workspace), a, b).as_dict()
+    found = compare(open_ledger(workspace), a, b).as_dict()
     if as_json:
         print_json(found)
         return

@@ -40,25 +40,21 @@ def exit_code(error: LindleyError) -> int:
     return FAILURE if error.transient or isinstance(error, FitFailed | LedgerCorrupt) else USER_ERROR
 
 
-@contextmanager
-def reported(as_json: bool) -> Iterator[None]:
-    """End the command with one paragraph when Lindley raises an error on purpose."""
-    try:
-        yield
-    except LindleyError as error:
-        if as_json:
-            print_json({"error": error.as_dict()})
-        err.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
-        raise typer.Exit(exit_code(error)) from None
-
-
 def command[**P](function: Callable[P, None]) -> Callable[P, None]:
-    """Return a function with the parameter `as_json` as a command, which ends as `reported` states."""
+    """Return a command that ends with one paragraph when Lindley raises an error on purpose.
+
+    The function has the parameter `as_json`.
+    """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        with reported(bool(kwargs["as_json"])):
+        try:
             function(*args, **kwargs)
+        except LindleyError as error:
+            if kwargs["as_json"]:
+                print_json({"error": error.as_dict()})
+            err.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+            raise typer.Exit(exit_code(error)) from None
 
     return run
 

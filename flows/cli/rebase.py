@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows import environment
-from flows.cli.output import (
-    FAILURE,
-    Json,
-    out,
-    print_json,
-    print_result,
-    progress_bar,
-    reported,
-    table,
-)
-from flows.cli.sequence import AcceptChange, Chain, Direct, How, run
+from flows.cli.output import FAILURE, Chain, Json, out, print_json, print_result, progress_bar, table
+from flows.cli.sequence import AcceptChange, Direct, How, run
 from flows.sequences import rebase as sequences
 from lindley.errors import LindleyError
 from lindley.model.declaration import load_declaration
@@ -33,18 +24,11 @@ if TYPE_CHECKING:
 AUDIT_FILES = ("audit.csv", "audit.png")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(rebase)
-    app.command()(audit)
-    app.command()(calibrate)
-
-
 def rebase(
     chain: Chain, direct: Direct = False, accept_model_change: AcceptChange = False, as_json: Json = False
 ) -> None:
     """Fit all batches of a chain together and register the result. Exit code 3: quarantined by the gate."""
-    _refit(How(direct, as_json), chain, accept_model_change)
+    _refit(How(direct), chain, accept_model_change, as_json)
 
 
 def audit(
@@ -58,19 +42,18 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Compare a chain with the pooled fit of all its batches; registers nothing."""
-    _refit(How(direct, as_json, name="audit"), chain, accept_model_change, folder)
+    _refit(How(direct, name="audit"), chain, accept_model_change, as_json, folder)
 
 
-def _refit(how: How, chain: str, accept: bool, folder: Path | None = None) -> None:
+def _refit(how: How, chain: str, accept: bool, as_json: bool, folder: Path | None = None) -> None:
     audit = how.name == "audit"
     if folder is not None:
-        with reported(how.as_json):
-            _make_ready(folder)
+        _make_ready(folder)
     result = run(how, sequences.rebase, chain, audit, accept)
     if folder is not None:
         _write(result.rows, chain, folder)
     rows = audit_rows(_frame(result.rows)) if result.rows else []
-    print_result(result, how.as_json, table(rows, right=("sequential", "pooled", "error", "sd ratio")))
+    print_result(result, as_json, table(rows, right=("sequential", "pooled", "error", "sd ratio")))
 
 
 def _make_ready(folder: Path) -> None:
@@ -116,18 +99,17 @@ def calibrate(
     newest ones, and the chain goes on with these batches, in memory. The rank of the true parameters
     among the posterior's draws is uniform if matching and sampling are right.
     """
-    with reported(as_json):
-        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
-        declaration = load_declaration(chain, workspace.models)
-        with progress_bar(f"calibrate {chain}") as progress:
-            from lindley.inference import sbc  # imports the numerical stack
-            from lindley.inference.inputs import Options
-            from lindley.ledger.backend import open_ledger
-            from lindley.ledger.lineage import newest_data
+    workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+    declaration = load_declaration(chain, workspace.models)
+    with progress_bar(f"calibrate {chain}") as progress:
+        from lindley.inference import sbc  # imports the numerical stack
+        from lindley.inference.inputs import Options
+        from lindley.ledger.backend import open_ledger
+        from lindley.ledger.lineage import newest_data
 
-            belief, data = newest_data(open_ledger(workspace), declaration)
-            options = Options(seed=seed, progress=progress)
-            found = sbc.calibrate(belief, data, options, updates=updates, simulations=simulations)
+        belief, data = newest_data(open_ledger(workspace), declaration)
+        options = Options(seed=seed, progress=progress)
+        found = sbc.calibrate(belief, data, options, updates=updates, simulations=simulations)
     if as_json:
         print_json(found.as_dict())
     else:

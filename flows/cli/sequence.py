@@ -15,14 +15,13 @@ from typing import Annotated, Concatenate
 import typer
 
 from flows import environment
-from flows.cli.output import notify, progress_bar, reported
+from flows.cli.output import notify, progress_bar
 from flows.sequences.result import Result
 from flows.sequences.steps import Steps
 from lindley.errors import BatchUnreadable
 from lindley.model.declaration import load_declaration
 from lindley.workspace import Workspace
 
-Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
 Direct = Annotated[bool, typer.Option("--direct", help="Without Prefect.")]
 AcceptChange = Annotated[
     bool, typer.Option("--accept-model-change", help="Go on although the model's code is not the head's.")
@@ -37,8 +36,6 @@ class How:
     ----------
     direct
         Without Prefect.
-    as_json
-        Whether an error is printed as JSON.
     plots
         Whether the plots of new links are drawn; only without Prefect.
     name
@@ -46,7 +43,6 @@ class How:
     """
 
     direct: bool
-    as_json: bool
     plots: bool = True
     name: str = ""
 
@@ -58,33 +54,37 @@ def run[**P](
     *given: P.args,
     **options: P.kwargs,
 ) -> Result:
-    """Run a sequence on a chain, with a progress bar; an error ends the command with one paragraph."""
-    with reported(how.as_json):
-        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
-        load_declaration(chain, workspace.models)  # a wrong name is reported at once, before servers start
-        with progress_bar(f"{how.name or sequence.__name__} {chain}") as progress:
-            if how.direct:
-                from flows.direct import core_steps  # imports the numerical stack
+    """Run a sequence on a chain, with a progress bar."""
+    workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+    load_declaration(chain, workspace.models)  # a wrong name is reported at once, before servers start
+    with progress_bar(f"{how.name or sequence.__name__} {chain}") as progress:
+        if how.direct:
+            from flows.direct import core_steps  # imports the numerical stack
 
-                steps = core_steps(progress, notify, plots=how.plots)
-                return sequence(steps, workspace, chain, *given, **options)
-            from flows.inprocess import run_flow  # imports Prefect
+            steps = core_steps(progress, notify, plots=how.plots)
+            return sequence(steps, workspace, chain, *given, **options)
+        from flows.inprocess import run_flow  # imports Prefect
 
-            module = sequence.__module__.rpartition(".")[2]
-            name = f"{module}.{sequence.__name__}"
-            found: Result = run_flow(workspace, progress, name, chain, *given, **options)
-            return found
+        module = sequence.__module__.rpartition(".")[2]
+        name = f"{module}.{sequence.__name__}"
+        found: Result = run_flow(workspace, progress, name, chain, *given, **options)
+        return found
 
 
-def existing(file: Path, as_json: bool) -> str:
-    """Return the absolute path of a file; ends the command where there is none."""
+def existing(file: Path) -> str:
+    """Return the absolute path of a file.
+
+    Raises
+    ------
+    BatchUnreadable
+        If there is no such file.
+    """
     path = Path(os.path.abspath(file))  # noqa: PTH100  (`resolve` would follow a link to the file)
-    with reported(as_json):
-        if not path.is_file():
-            raise BatchUnreadable(
-                f"There is no file {file.name}",
-                expected="a CSV or Parquet file",
-                found=f"nothing at {path}" if not path.exists() else f"{path} is not a file",
-                todo="correct the path",
-            )
+    if not path.is_file():
+        raise BatchUnreadable(
+            f"There is no file {file.name}",
+            expected="a CSV or Parquet file",
+            found=f"nothing at {path}" if not path.exists() else f"{path} is not a file",
+            todo="correct the path",
+        )
     return str(path)

@@ -12,6 +12,7 @@ from flows import environment
 from flows.cli.output import (
     FAILURE,
     QUARANTINED,
+    Chain,
     Json,
     err,
     notify,
@@ -19,23 +20,13 @@ from flows.cli.output import (
     print_json,
     print_result,
     progress_bar,
-    reported,
     table,
 )
-from flows.cli.sequence import AcceptChange, Chain, Direct, How, existing, run
+from flows.cli.sequence import AcceptChange, Direct, How, existing, run
 from flows.sequences import update as sequences
 from flows.sequences.result import OnOverlap
 from flows.sequences.split import drop_batches
 from lindley.workspace import Workspace
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(update)
-    app.command()(sweep)
-    app.command()(split)
-    app.command("import")(import_trace)
-    app.command()(demo)
 
 
 def update(
@@ -54,8 +45,8 @@ def update(
     """Turn a batch into a new link of a chain. Exit code 3: fitted, but the gate quarantined it."""
     if not plots and not direct:
         raise typer.BadParameter("only together with --direct", param_hint="--no-plots")
-    path = existing(file, as_json)
-    how = How(direct, as_json, plots=plots)
+    path = existing(file)
+    how = How(direct, plots=plots)
     print_result(run(how, sequences.update, chain, path, accept_model_change, on_overlap), as_json)
 
 
@@ -64,12 +55,11 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Take every file in the landing folder, oldest first. Exit code 1: a file or a chain failed."""
-    with reported(as_json):
-        workspace = environment.prepare(Workspace.from_environment(), quiet=True)
-        from flows.inprocess import run_flow  # imports Prefect
+    workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+    from flows.inprocess import run_flow  # imports Prefect
 
-        with progress_bar("sweep") as progress:
-            swept = run_flow(workspace, progress, "sweep.sweep", chain)
+    with progress_bar("sweep") as progress:
+        swept = run_flow(workspace, progress, "sweep.sweep", chain)
     if as_json:
         print_json(swept.as_dict())
     elif swept.rows:
@@ -92,8 +82,7 @@ def split(
     as_json: Json = False,
 ) -> None:
     """Cut an upstream source into batches and drop them into the landing folder, oldest first."""
-    with reported(as_json):
-        paths = drop_batches(Workspace.from_environment(), chain, source, limit)
+    paths = drop_batches(Workspace.from_environment(), chain, source, limit)
     if as_json:
         print_json({"chain": chain, "files": [str(path) for path in paths]})
         return
@@ -110,7 +99,7 @@ def import_trace(
     """Start a chain from an existing trace; its first link has the kind `import`."""
     from flows.sequences.import_trace import import_trace as sequence  # imports the numerical stack
 
-    print_result(run(How(True, as_json, name="import"), sequence, chain, trace), as_json)
+    print_result(run(How(True, name="import"), sequence, chain, trace), as_json)
 
 
 def demo(
@@ -118,7 +107,6 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run the 1978 boarding-school influenza chain from genesis to head."""
-    with reported(as_json):
-        from flows.cli.demo import show  # sets the environment before Prefect is imported
+    from flows.cli.demo import show  # sets the environment before Prefect is imported
 
-        show(folder.resolve(), as_json)
+    show(folder.resolve(), as_json)

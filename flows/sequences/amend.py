@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from flows.sequences import files
 from flows.sequences.result import Result
-from flows.sequences.steps import Made, Steps, declared, in_turn, make_link, result_of, show
+from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
 from lindley.atomic import identity
 from lindley.workspace import Workspace
-
-if TYPE_CHECKING:
-    from lindley.ledger.protocol import Ledger
-    from lindley.operations.plan import Plan
 
 
 @in_turn
@@ -36,13 +30,10 @@ def retract(
     declaration = declared(workspace, chain)
     from lindley.operations.retract import plan_retract  # imports the numerical stack
 
-    return _amended(
-        steps,
-        workspace,
-        lambda ledger: steps.plan(
-            plan_retract, ledger, declaration, batches, accept_model_change=accept_model_change
-        ),
+    made = make_link(
+        steps, workspace, declaration, plan_retract, batches, accept_model_change=accept_model_change
     )
+    return finish(steps, made, _message)
 
 
 @in_turn
@@ -78,19 +69,12 @@ def correct(
     batch = steps.read(path, declaration)
     from lindley.operations.retract import plan_correct  # imports the numerical stack
 
-    def archive(result: Result) -> Result:
-        stored = files.store(workspace, chain, path, batch, seen, steps.notify)
-        return replace(result, stored=str(stored))
-
-    return _amended(
-        steps,
-        workspace,
-        # The declaration that read the batch also fits it.
-        lambda ledger: steps.plan(
-            plan_correct, ledger, declaration, old, batch, accept_model_change=accept_model_change
-        ),
-        archive,
+    # The declaration that read the batch also fits it.
+    made = make_link(
+        steps, workspace, declaration, plan_correct, old, batch, accept_model_change=accept_model_change
     )
+    stored = files.store(workspace, chain, path, batch, seen, steps.notify)
+    return finish(steps, made, _message, stored=str(stored))
 
 
 @in_turn
@@ -110,7 +94,7 @@ def rollback(steps: Steps, workspace: Workspace, chain: str, link: str) -> Resul
     declaration = declared(workspace, chain)
     from lindley.operations.rollback import plan_rollback  # imports the numerical stack
 
-    return _amended(steps, workspace, lambda ledger: steps.plan(plan_rollback, ledger, declaration, link))
+    return finish(steps, make_link(steps, workspace, declaration, plan_rollback, link), _message)
 
 
 @in_turn
@@ -132,22 +116,7 @@ def branch(steps: Steps, workspace: Workspace, chain: str, link: str, name: str)
     from lindley.operations.branch import branch_name, plan_branch  # imports the numerical stack
 
     declaration = declared(workspace, branch_name(chain, name))
-    return _amended(
-        steps, workspace, lambda ledger: steps.plan(plan_branch, ledger, declaration, chain, link)
-    )
-
-
-def _amended(
-    steps: Steps,
-    workspace: Workspace,
-    planned: Callable[[Ledger], Plan],
-    archive: Callable[[Result], Result] = lambda result: result,
-) -> Result:
-    """Carry out an amendment, or state why nothing was to be done; `archive` comes before the plots."""
-    made = make_link(steps, workspace, planned)
-    result = archive(result_of(made, _message))
-    show(steps, made)
-    return result
+    return finish(steps, make_link(steps, workspace, declaration, plan_branch, chain, link), _message)
 
 
 def _message(made: Made) -> str:

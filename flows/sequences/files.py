@@ -179,7 +179,11 @@ def store(
                 raise Replaced(path)
             stored = archive(path, workspace.store, chain, batch.digest, keep=not landed, seen=seen)
         except (FileNotFoundError, Replaced):
-            stored = _store_batch(workspace, chain, batch)
+            from lindley.batch.batch import write_batch  # imports pandas and Arrow
+
+            stored = workspace.store / chain / f"{batch.digest}.parquet"
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            write_batch(batch, stored)
             notify(f"{path.name} was replaced; the rows that were read of it are in the store")
         failpoints.reach("archived")
         if landed and path.exists():
@@ -205,15 +209,6 @@ def asking(happened: str, *, todo: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise FileUnavailable(happened, error, todo=todo) from error
-
-
-def _store_batch(workspace: Workspace, chain: str, batch: Batch) -> Path:
-    from lindley.batch.batch import write_batch  # imports pandas and Arrow, loaded wherever there is a batch
-
-    target = workspace.store / chain / f"{batch.digest}.parquet"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_batch(batch, target)
-    return target
 
 
 def at_fault(error: LindleyError) -> bool:
@@ -243,21 +238,15 @@ def set_aside(
     if not at_fault(error) or not has_landed(workspace, chain, path):
         return None
     try:
-        return reject(
-            path,
-            workspace.rejected,
-            chain,
-            error,
-            at=datetime.now(UTC).isoformat(timespec="seconds"),
-            seen=seen,
-        )
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        return reject(path, workspace.rejected, chain, error, at=at, seen=seen)
     except (FileNotFoundError, Replaced):  # another run set it aside, or its writer wrote another one
         return None
 
 
 def is_another(path: Path, seen: Identity | None) -> bool:
-    """Return whether a path now holds another file than the one that was seen."""
-    return identity(path) not in (None, seen)
+    """Return whether a path now holds another file than the one that was seen, if one was."""
+    return seen is not None and identity(path) not in (None, seen)
 
 
 @contextmanager
@@ -276,13 +265,10 @@ def turn(workspace: Workspace, chain: str, seconds: float = TURN_SECONDS) -> Ite
     check_chain_name(chain)
     folder = workspace.root / ".lindley" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{chain}.lock", timeout=seconds)
     try:
-        lock.acquire()
+        lock = FileLock(folder / f"{chain}.lock").acquire(timeout=seconds)
     except Timeout:
         yield False
         return
-    try:
+    with lock:
         yield True
-    finally:
-        lock.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.sequences.result import Result
-from flows.sequences.steps import Steps, declared, in_turn, make_link, result_of, show
+from flows.sequences.steps import Steps, declared, finish, in_turn, make_link
 from lindley.workspace import Workspace
 
 
@@ -21,7 +21,5 @@ def import_trace(steps: Steps, workspace: Workspace, chain: str, trace: Path) ->
     declaration = declared(workspace, chain)
     from lindley.operations.import_trace import plan_import  # imports the numerical stack
 
-    made = make_link(steps, workspace, lambda ledger: steps.plan(plan_import, ledger, declaration, trace))
-    result = result_of(made, lambda made: f"{trace.name} is {made.place}", file=trace.name)
-    show(steps, made)
-    return result
+    made = make_link(steps, workspace, declaration, plan_import, trace)
+    return finish(steps, made, lambda made: f"{trace.name} is {made.place}", file=trace.name)

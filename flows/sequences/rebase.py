@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flows.sequences.result import Result, Status
-from flows.sequences.steps import Made, Steps, declared, in_turn, make_link, result_of, show
+from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
 from lindley.errors import LindleyError
 from lindley.model.declaration import load_declaration
 from lindley.workspace import Workspace
-
-if TYPE_CHECKING:
-    pass
 
 
 @in_turn
@@ -44,22 +39,18 @@ def refit(
     made = make_link(
         steps,
         workspace,
-        lambda ledger: steps.plan(plan_rebase, ledger, declaration, accept_model_change=accept_model_change),
+        declaration,
+        plan_rebase,
         register=not audit,
+        accept_model_change=accept_model_change,
     )
     outcome = made.outcome
     table = outcome.audit if outcome is not None else None
-    metrics = outcome.metrics if outcome is not None else {}
-    result = result_of(
-        made,
-        _message,
-        metrics={name: value for name, value in metrics.items() if name.startswith("audit_")},
-        rows=json_rows(table) if table is not None else [],
-    )
+    metrics = {} if outcome is None else {k: v for k, v in outcome.metrics.items() if k.startswith("audit_")}
     if audit:
-        _add_metrics(steps, made, result.metrics)
-    show(steps, made)
-    return result
+        _add_metrics(steps, made, metrics)
+    rows = json_rows(table) if table is not None else []
+    return finish(steps, made, _message, metrics=metrics, rows=rows)
 
 
 def _message(made: Made) -> str:

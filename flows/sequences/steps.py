@@ -129,14 +129,20 @@ class Made:
 
 
 def make_link(
-    steps: Steps, workspace: Workspace, planned: Callable[[Ledger], Plan], *, register: bool = True
+    steps: Steps,
+    workspace: Workspace,
+    declaration: Declaration,
+    planner: Callable[..., Plan],
+    *given: Any,
+    register: bool = True,
+    **options: Any,
 ) -> Made:
     """Open the ledger; plan, fit, log and register a link; again while other writers move the head first.
 
     Parameters
     ----------
-    planned
-        Makes the plan on the head as it is.
+    planner, given, options
+        Makes the plan on the head as it is from the ledger, the declaration and these arguments.
     register
         Whether the fit becomes a link; without, it is only fitted.
 
@@ -147,7 +153,7 @@ def make_link(
     """
     ledger = steps.open_ledger(workspace)
     for _ in range(MOST_RACES):
-        plan = planned(ledger)
+        plan = steps.plan(planner, ledger, declaration, *given, **options)
         if plan.noop is not None:
             return Made(ledger, plan)
         outcome = steps.fit(plan)
@@ -164,27 +170,17 @@ def make_link(
             return Made(ledger, plan, outcome, logged, registered)
         steps.notify("Another writer moved the head first; this is planned again on the new head")
     raise LostRace(
-        f"The race for the head of {plan.declaration.name} was lost {MOST_RACES} times",
+        f"The race for the head of {declaration.name} was lost {MOST_RACES} times",
         expected="one writer per chain most of the time",
         found="a head that moved during every fit",
         todo="run it again when fewer writers are at work; nothing is lost",
     )
 
 
-def show(steps: Steps, made: Made) -> None:
-    """Draw the plots of a new link, and of the head that it met, and publish what was fitted."""
-    plan, registered = made.plan, made.registered
-    runs = {registered.run_id: registered.record_digest} if registered else {}
-    if registered is not None or plan.noop is not None:
-        # The head has no plots yet if its writer was killed before it drew them.
-        runs |= {link.version.run_id: link.version.record for link in plan.chain.own[-1:]}
-        steps.draw(made.ledger, runs)
-    if made.outcome is not None:
-        steps.publish(plan, made.outcome, made.logged, registered)
+def finish(steps: Steps, made: Made, message: Callable[[Made], str], **more: Any) -> Result:
+    """Return what a plan came to, after drawing the plots and publishing what was fitted.
 
-
-def result_of(made: Made, message: Callable[[Made], str], **more: Any) -> Result:
-    """Return what a plan came to.
+    The plots are those of a new link, and of the head that it met.
 
     Parameters
     ----------
@@ -193,6 +189,18 @@ def result_of(made: Made, message: Callable[[Made], str], **more: Any) -> Result
     more
         Other fields of the result.
     """
+    plan, registered = made.plan, made.registered
+    runs = {registered.run_id: registered.record_digest} if registered else {}
+    if registered is not None or plan.noop is not None:
+        # The head has no plots yet if its writer was killed before it drew them.
+        runs |= {link.version.run_id: link.version.record for link in plan.chain.own[-1:]}
+        steps.draw(made.ledger, runs)
+    if made.outcome is not None:
+        steps.publish(plan, made.outcome, made.logged, registered)
+    return _result(made, message, **more)
+
+
+def _result(made: Made, message: Callable[[Made], str], **more: Any) -> Result:
     plan, outcome, registered = made.plan, made.outcome, made.registered
     about = {"chain": plan.declaration.name, "kind": plan.kind} | more
     if plan.noop is not None:

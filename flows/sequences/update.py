@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.sequences import files
 from flows.sequences.rebase import follow_up
 from flows.sequences.result import OnOverlap, Result, Status
-from flows.sequences.steps import Made, Steps, declared, in_turn, make_link, result_of, show
+from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
 from lindley.atomic import Identity, identity
 from lindley.errors import BatchRefused, LindleyError
 from lindley.workspace import Workspace
@@ -121,9 +120,8 @@ def update_one(
     with files.looking(path):
         landed = files.has_landed(workspace, chain, path)
         if landed and not path.exists():
-            return _nothing(
-                chain, path, Status.GONE, "is no longer in the landing folder; another run took it"
-            )
+            what = "is no longer in the landing folder; another run took it"
+            return _nothing(chain, path, Status.GONE, what)
         if landed and not files.finished(path, steps.notify):
             return _nothing(chain, path, Status.UNFINISHED, "is still being written; the next sweep takes it")
         seen = identity(path)
@@ -146,12 +144,8 @@ def _refused(
     aside = files.set_aside(workspace, chain, path, error, seen)
     if aside is None:
         steps.notify(f"What was refused was {error}")
-        return _nothing(
-            chain,
-            path,
-            Status.UNFINISHED,
-            "is another file than the one that was refused; the next sweep takes it",
-        )
+        what = "is another file than the one that was refused; the next sweep takes it"
+        return _nothing(chain, path, Status.UNFINISHED, what)
     steps.notify(f"{path.name} was moved to {aside.parent.parent.name}/{chain}/{aside.name}")
     raise error
 
@@ -179,26 +173,21 @@ def _update(
     made = make_link(
         steps,
         workspace,
-        lambda ledger: steps.plan(
-            plan_update,
-            ledger,
-            declaration,
-            batch,
-            accept_model_change=accept_model_change,
-            on_overlap=on_overlap,
-        ),
+        declaration,
+        plan_update,
+        batch,
+        accept_model_change=accept_model_change,
+        on_overlap=on_overlap,
     )
     own = made.plan.batch
     dropped = own.dropped.rows if made.registered is not None and own and own.dropped else 0
-    result = result_of(made, lambda made: _message(path, made, dropped), file=path.name, dropped=dropped)
-    stored = files.store(workspace, chain, path, batch, seen, steps.notify)
-    show(steps, made)
-    return replace(result, stored=str(stored))
+    stored = str(files.store(workspace, chain, path, batch, seen, steps.notify))
 
+    def message(made: Made) -> str:
+        left_out = f"; {dropped} row{' was' if dropped == 1 else 's were'} left out, counted already"
+        return f"{path.name} is {made.place}" + (left_out if dropped else "")
 
-def _message(path: Path, made: Made, dropped: int) -> str:
-    left_out = f"; {dropped} row{' was' if dropped == 1 else 's were'} left out, counted already"
-    return f"{path.name} is {made.place}" + (left_out if dropped else "")
+    return finish(steps, made, message, file=path.name, dropped=dropped, stored=stored)
 
 
 def _read(steps: Steps, path: Path, declaration: Declaration, seen: Identity | None) -> Batch | None:
@@ -206,7 +195,7 @@ def _read(steps: Steps, path: Path, declaration: Declaration, seen: Identity | N
     try:
         batch = steps.read(path, declaration)
     except BatchRefused:
-        if seen is not None and files.is_another(path, seen):
-            return None
-        raise
-    return None if seen is not None and files.is_another(path, seen) else batch
+        if not files.is_another(path, seen):
+            raise
+        return None
+    return None if files.is_another(path, seen) else batch

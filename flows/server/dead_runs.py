@@ -13,22 +13,10 @@ _STATE = {
 
 
 def mark_crashed(address: str, pool: str) -> list[str]:
-    """Mark the unfinished runs of a work pool, and their subflow runs, as crashed.
+    """Mark the unfinished runs of a work pool, with their subflow runs, as crashed; return their names.
 
     To be called only when no worker of the pool runs. Runs that a command line carries out in its own process
-    are in no pool and stay as they are.
-
-    Parameters
-    ----------
-    address
-        Of the Prefect server.
-    pool
-        Name of the work pool.
-
-    Returns
-    -------
-    list of str
-        Names of the runs; empty when the server does not answer.
+    are in no pool and stay as they are. When the server does not answer, no run is marked.
     """
     import httpx  # `lindley --help` imports this module
 

@@ -112,16 +112,9 @@ def unfit(
     configuration: ProcessJobConfiguration,
     environment: Mapping[str, str],
 ) -> str:
-    """Return why a run needs a process of its own; empty if a warm process can do it.
+    """Return why a run of a deployment needs a process of its own; empty if a warm process can do it.
 
-    Parameters
-    ----------
-    deployment
-        What is run.
-    configuration
-        The job, with the run's environment.
-    environment
-        Of the warm processes.
+    The configuration is that of its job, with the run's environment; warm processes have the other one.
     """
     if deployment is None:
         return "it has no deployment"

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @pytest.fixture(autouse=True)
 def in_memory(monkeypatch: pytest.MonkeyPatch, ledger, fits, workspace) -> None:
-    monkeypatch.setattr("flows.update.open_ledger", lambda _: ledger)
+    monkeypatch.setattr("flows.steps.open_ledger", lambda _: ledger)
 
 
 def swept(chain: str | None = None) -> tuple[State[Any], Swept]:
