@@ -252,11 +252,8 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
     """Return the tags that a version of this record is created with, in the one call that creates it."""
     batch = record["batch"] or {}
     return {
-        "lindley.chain": record["chain"],
-        "lindley.kind": record["kind"],
+        **{f"lindley.{name}": record[name] for name in ("chain", "kind", "previous", "prior")},
         "lindley.record": record_digest,
-        "lindley.previous": record["previous"],
-        "lindley.prior": record["prior"],
         "lindley.batch": batch.get("digest", ""),
         "lindley.origin": batch.get("origin", ""),
         "lindley.rows": str(batch.get("rows", 0)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +61,7 @@ def read_matched_prior(path: Path) -> MatchedPrior:
     LedgerCorrupt
         If the file is not a matched prior.
     """
-    try:
+    with _readable(path):
         # Not through xarray, whose dimensions and coordinates take ten times as long as the arrays.
         with h5py.File(path, "r") as file:
             held = {name: file[name] for name in ARRAYS}
@@ -77,9 +79,7 @@ def read_matched_prior(path: Path) -> MatchedPrior:
             raise ValueError(f"arrays of another size than {coordinates.size} coordinates")
         prior = MatchedPrior(coordinates, TriangularMap(**arrays), reason, moments, shrinkage)
         prior.digest.encode()  # labels that are no text have none
-    except Exception as error:  # damaged files make the HDF5 stack raise nearly anything
-        raise _corrupt(path, error) from error
-    return prior
+        return prior
 
 
 def write_trace(tree: xr.DataTree, path: Path) -> None:
@@ -103,12 +103,9 @@ def read_trace(path: Path) -> xr.DataTree:
     LedgerCorrupt
         If the file is not a trace.
     """
-    try:
-        with xr.open_datatree(path, engine="h5netcdf") as tree:
-            _check_size(sum(node.dataset.nbytes for node in tree.subtree))
-            return tree.load()
-    except Exception as error:  # as above
-        raise _corrupt(path, error) from error
+    with _readable(path), xr.open_datatree(path, engine="h5netcdf") as tree:
+        _check_size(sum(node.dataset.nbytes for node in tree.subtree))
+        return tree.load()
 
 
 def draws_digest(tree: xr.DataTree) -> str:
@@ -157,9 +154,14 @@ def _check_size(stated: int) -> None:
         raise ValueError(f"{stated:,} bytes in memory, at most {MOST_BYTES:,} are read")
 
 
-def _corrupt(path: Path, error: Exception) -> LedgerCorrupt:
-    return LedgerCorrupt(
-        f"The artifact {path.name} cannot be read",
-        expected="the netCDF file that the link's record lists",
-        found=f"{type(error).__name__}: {str(error)[:200]}",
-    )
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Refuse a file that cannot be read."""
+    try:
+        yield
+    except Exception as error:  # damaged files make the HDF5 stack raise nearly anything
+        raise LedgerCorrupt(
+            f"The artifact {path.name} cannot be read",
+            expected="the netCDF file that the link's record lists",
+            found=f"{type(error).__name__}: {str(error)[:200]}",
+        ) from error

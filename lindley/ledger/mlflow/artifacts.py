@@ -47,38 +47,29 @@ class Artifacts:
         local = self.folder(run_id)
         with translated("store the artifacts", store=True):
             for path in sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name)):
-                if local is None or not self.embedded:
-                    self._send(run_id, path)
-                elif path.is_dir():
+                if local is not None and self.embedded:
                     # Not through MLflow: it would write to where a ledger was before it was moved.
-                    shutil.copytree(path, local / path.name, dirs_exist_ok=True)
+                    _copied(path, local / path.name)
+                elif path.is_dir():
+                    self.client.log_artifacts(run_id, str(path), path.name)
                 else:
-                    local.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path, local / path.name)
+                    self.client.log_artifact(run_id, str(path))
                 failpoints.reach("uploading")
-
-    def _send(self, run_id: str, path: Path) -> None:
-        if path.is_dir():
-            self.client.log_artifacts(run_id, str(path), path.name)
-        else:
-            self.client.log_artifact(run_id, str(path))
 
     def download(self, run_id: str, folder: Path, path: str = "") -> Path:
         """Fetch artifacts; see `Ledger`."""
         local = self.folder(run_id)
         target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
         if local is None:
             return self._fetch(run_id, path, target.parent if path else folder)
         try:
-            if (local / path).is_dir():
-                return Path(shutil.copytree(local / path, target, dirs_exist_ok=True))
-            return Path(shutil.copyfile(local / path, target))
+            return _copied(local / path, target)
         except OSError as error:
             raise missing(run_id, path) from error
 
     def _fetch(self, run_id: str, path: str, folder: Path) -> Path:
         """Fetch through the artifact store's client, which reports a missing file like a missing store."""
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             with translated("fetch an artifact", store=True):
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
@@ -162,3 +153,11 @@ class Artifacts:
     def remember(self, info: RunInfo) -> None:
         """Remember a run that was read or opened, so that it is not requested again."""
         _infos.put((self._server, info.run_id), info)
+
+
+def _copied(source: Path, target: Path) -> Path:
+    """Copy a file or a folder; return where the copy is."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        return Path(shutil.copytree(source, target, dirs_exist_ok=True))
+    return Path(shutil.copyfile(source, target))
