@@ -21,6 +21,13 @@ def tracked(pattern: str) -> list[Path]:
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
 
 
+def generated(path: Path) -> bool:
+    """Whether `make docs` writes a page: it checks the links to such pages itself."""
+    return (
+        path.is_relative_to(ROOT / "docs/reference/generated") or path == ROOT / "docs/reference/commands.md"
+    )
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as repository browsers and MyST make them."""
     headings = re.findall(
@@ -35,6 +42,8 @@ def anchors(page: Path) -> set[str]:
 def test_links_lead_somewhere(page):
     for link in LINK.finditer(FENCE.sub("", page.read_text(encoding="utf-8"))):
         target = (page.parent / link["path"]).resolve() if link["path"] else page
+        if generated(target):
+            continue
         assert target.exists(), link[0]
         if link["anchor"] and target.suffix == ".md":
             assert link["anchor"] in anchors(target), link[0]
@@ -43,4 +52,6 @@ def test_links_lead_somewhere(page):
 def test_pages_that_the_code_names_exist():
     for source in [*tracked("*.py"), *tracked("*.yaml"), *tracked("Makefile")]:
         for name in re.findall(r"\bdocs/[\w/.-]+\.md\b", source.read_text(encoding="utf-8")):
-            assert (ROOT / name).exists(), f"{source.relative_to(ROOT)} names {name}"
+            assert generated(ROOT / name) or (ROOT / name).exists(), (
+                f"{source.relative_to(ROOT)} names {name}"
+            )

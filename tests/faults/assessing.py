@@ -83,7 +83,7 @@ def write(rows: Iterable[Row], path: Path) -> None:
 
 
 def assess(place: Place, numbers: Iterable[int], row: Row) -> list[ChainLink]:
-    """Hold a chain against the batches that it should have, once each; add what is wrong to `row`."""
+    """Compare a chain with the batches that it should have, once each; add what is wrong to `row`."""
     ledger = place.ledger()
     chain = find_chain(ledger, place.chain)
     wanted = Counter(expected(place, number) for number in numbers)
