@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROSE = {".py", ".md", ".ipynb", ".yaml", ".toml"}
 #: Words that hide the subject of a sentence, and how many may remain in the whole repository.
-EVASIVE = re.compile(r"\b(nobody|whoever|tells?|what (it|they) (was|were|is|are) made of)\b", re.IGNORECASE)
+EVASIVE = r"\b(nobody|whoever|tells?|what (it|they) (was|were|is|are) made of)\b"
 MOST = 9
 #: Retired names of concepts, each with the one that took its place.
 RETIRED = {
@@ -39,7 +39,7 @@ def texts() -> list[Path]:
     return [path for path in found if path.suffix in PROSE and path.is_file() and path != Path(__file__)]
 
 
-def places(pattern: str | re.Pattern[str]) -> list[str]:
+def places(pattern: str) -> list[str]:
     """Return each line of the repository that a pattern matches, with where it is."""
     expression = re.compile(pattern, re.IGNORECASE)
     return [
@@ -61,7 +61,7 @@ def test_retired_names_are_gone(retired: str) -> None:
 
 
 def test_the_search_finds_what_it_searches() -> None:
-    assert EVASIVE.search("Nobody tells whoever asks")
-    assert not EVASIVE.search("The verifier reports it")
+    assert re.search(EVASIVE, "nobody tells whoever asks")
+    assert not re.search(EVASIVE, "the verifier reports it")
     assert places(r"sequential Bayesian updating")
     assert len(texts()) > 300
