@@ -11,15 +11,7 @@ from lindley.model.graph import ModelGraph, is_data
 def data_held_as_constants(graph: ModelGraph) -> list[str]:
     """Name the arrays that a model holds as constants, by their use.
 
-    Parameters
-    ----------
-    graph
-        The model taken apart.
-
-    Returns
-    -------
-    list of str
-        Such as ``float64 200 x 3 in y`` and ``the observed values of y``.
+    The names are such as ``float64 200 x 3 in y`` and ``the observed values of y``.
     """
     model = graph.model
     values: dict[Variable, str] = {model.rvs_to_values[rv]: rv.name for rv in model.observed_RVs}

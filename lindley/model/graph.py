@@ -19,8 +19,10 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
     import pymc as pm
 
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.type import RandomType
 
 from lindley.errors import LindleyError, ModelRefused
 from lindley.model.coordinates import Block, Coordinates
@@ -334,7 +336,8 @@ def _bound_text(name: str, bound: Any) -> str:
     if isinstance(bound, Constant):
         return repr(np.asarray(bound.data, dtype=float).tolist())
     inputs = [v for v in ancestors([bound]) if v.owner is None and not isinstance(v, Constant)]
-    if any(getattr(v, "name", None) for v in inputs if hasattr(v, "get_value") and not _is_rng(v)):
+    data = [v for v in inputs if isinstance(v, SharedVariable) and not isinstance(v.type, RandomType)]
+    if any(v.name for v in data):
         raise ModelRefused(
             f"The support of the free variable {name!r} depends on the batch",
             expected="bounds that are constants or depend on other parameters",
@@ -352,10 +355,6 @@ def is_data(constant: Constant, observed: set[Variable]) -> bool:
     if not isinstance(value, np.ndarray) or value.ndim == 0:
         return False
     return constant in observed or value.size >= _DATA_SIZE
-
-
-def _is_rng(variable: Any) -> bool:
-    return isinstance(variable.get_value(borrow=True), np.random.Generator)
 
 
 def _require_known(

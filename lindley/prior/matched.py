@@ -105,10 +105,8 @@ def match(
         Array [draw, coordinate] in unconstrained space, chain after chain.
     coordinates
         Variable, dims and labels of each coordinate.
-    calibration, halves
-        Weights of the draws, and of each half of them by itself; equal ones by default.
-    ess
-        Effective sample size of the draws; their number by default.
+    calibration, halves, ess
+        As in `lindley.prior.matching.match_map`.
     state
         Names of variables that hold carried state: a triangular map takes them last.
     family

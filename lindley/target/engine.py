@@ -133,11 +133,6 @@ class Function:
 class Functions(dict[str, Function]):
     """The functions of a graph, each compiled on first use.
 
-    Parameters
-    ----------
-    graph
-        The graph.
-
     Raises
     ------
     ModelRefused

@@ -183,7 +183,7 @@ class Pool:
     def log_density(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the log density at x and its gradient."""
         z, u = self._start(x)
-        value = self._log_prior(z)
+        value = self._constant + (0.0 if self.whitens else float(-0.5 * z @ z))
         along = self._along(x, u, BatchTerm.state)
         gradient = np.zeros(self.size)
         back = np.zeros(self.layout.coordinates.size)
@@ -255,6 +255,3 @@ class Pool:
         if self.whitens:
             return float(self.prior.log_width.sum())
         return -0.5 * self.prior.size * float(np.log(2 * np.pi))
-
-    def _log_prior(self, z: np.ndarray) -> float:
-        return self._constant if self.whitens else float(-0.5 * z @ z) + self._constant
