@@ -52,7 +52,7 @@ def remember(workspace: Workspace, servers: Servers) -> None:
         "mlflow": public(servers.mlflow),
         "prefect_api": public(servers.prefect_api),
         "folder": str(workspace.root),
-        "process": process.this_process(),
+        "process": process.describe(),
     }
     write_over((json.dumps(document, indent=2) + "\n").encode(), path)
 

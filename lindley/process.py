@@ -7,13 +7,9 @@ import socket
 from pathlib import Path
 
 
-def this_process() -> str:
-    """Return host, process id and start time of this process, as one tag value."""
-    return describe(os.getpid())
-
-
-def describe(pid: int) -> str:
-    """Return host, process id and start time of a process of this machine, as one tag value."""
+def describe(pid: int | None = None) -> str:
+    """Return host, id and start time of a process of this machine (this one by default), as a tag value."""
+    pid = pid or os.getpid()
     return f"{socket.gethostname()}:{pid}:{_started(pid)}"
 
 

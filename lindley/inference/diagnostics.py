@@ -187,12 +187,8 @@ def importance(
     k_hat, efficiency = k_hat if np.isfinite(k_hat) else np.inf, 1 / (size * spread)
     if k_hat > _UNKNOWN_K and efficiency < _UNKNOWN_EFFICIENCY:
         return Importance(k_hat, efficiency, log_evidence=np.nan, log_evidence_se=np.inf)
-    return Importance(
-        k_hat,
-        efficiency,
-        log_evidence=log_integral(log_weights),
-        log_evidence_se=float(np.sqrt(max(0.0, spread - 1 / size))),
-    )
+    error = float(np.sqrt(max(0.0, spread - 1 / size)))
+    return Importance(k_hat, efficiency, log_evidence=log_integral(log_weights), log_evidence_se=error)
 
 
 def around(matched: TriangularMap, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

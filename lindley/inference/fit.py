@@ -278,8 +278,7 @@ def _evidence_before(data: Data, head: Belief | None) -> float | None:
     """Return the log evidence of the batches before the newest one, from the same start."""
     if len(data.batches) == 1:
         return 0.0
-    known = head is not None and head.covered == len(data.batches) - 1
-    return head.log_evidence if head is not None and known else None
+    return head.log_evidence if head is not None and head.covered == len(data.batches) - 1 else None
 
 
 def _calibrated(problem: Problem, sampling: Sampling) -> Sampled:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from scipy.special import logsumexp
@@ -126,13 +127,8 @@ def in_sight(counts: Sequence[int], window: int) -> int:
 
     The newest always; further ones while there are no more than `window` batches in all.
     """
-    seen = total = 0
-    for count in counts:
-        total += count
-        if seen and total > window:
-            break
-        seen += 1
-    return seen
+    within = sum(total <= window for total in accumulate(counts))
+    return max(within, min(len(counts), 1))
 
 
 def to_undo(

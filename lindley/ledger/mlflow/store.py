@@ -162,7 +162,7 @@ class MlflowLedger(Artifacts):
     def open_run(self, chain: str, run: Run) -> str:
         """Start a run; see `Ledger`."""
         with translated(f"start a run of {chain}"):
-            tags = {_WRITER_TAG: process.this_process(), "mlflow.note.content": run.note} | dict(run.tags)
+            tags = {_WRITER_TAG: process.describe(), "mlflow.note.content": run.note} | dict(run.tags)
             created = self.client.create_run(
                 self._experiment(chain),
                 run_name=run.name[:_NAME_CHARACTERS],

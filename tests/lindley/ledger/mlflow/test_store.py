@@ -88,9 +88,9 @@ class TestKeys:
 
 class TestProcesses:
     def test_this_process_lives(self) -> None:
-        assert process.this_process().startswith(f"{socket.gethostname()}:{os.getpid()}:")
-        assert not process.died(process.this_process())
-        assert process.lives(process.this_process())
+        assert process.describe().startswith(f"{socket.gethostname()}:{os.getpid()}:")
+        assert not process.died(process.describe())
+        assert process.lives(process.describe())
 
     def test_a_killed_process_died_even_before_its_parent_waits_for_it(self) -> None:
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
