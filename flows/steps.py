@@ -48,8 +48,8 @@ def task_steps() -> Steps:
         fit=fit,
         log=log_link,
         register=register_link,
-        draw=_optional(draw_plots, "its plots were not drawn"),
-        publish=_optional(publish, "its artifacts were not made"),
+        draw=_optional(draw_plots, "plots were not drawn"),
+        publish=_optional(publish, "artifacts were not published"),
         notify=get_run_logger().info,
     )
 
@@ -60,6 +60,6 @@ def _optional(step: Callable[..., Any], without: str) -> Callable[..., None]:
     def run(*given: Any) -> None:
         state = step(*given, return_state=True)
         if state.is_failed():
-            get_run_logger().warning("The link is registered, but %s: %s", without, state.message)
+            get_run_logger().warning("The result stands, but %s: %s", without, state.message)
 
     return run

@@ -48,6 +48,7 @@ def audit(
 def _refit(how: How, chain: str, accept: bool, as_json: bool, folder: Path | None = None) -> None:
     audit = how.name == "audit"
     if folder is not None:
+        load_declaration(chain, Workspace.from_environment().models)  # a wrong name makes no folder
         _make_ready(folder)
     result = run(how, sequences.rebase, chain, audit, accept)
     if folder is not None:

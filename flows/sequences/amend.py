@@ -128,13 +128,14 @@ def _message(made: Made) -> str:
 
 def _what(made: Made) -> str:
     """State what an amendment did, without where the result is."""
+    from lindley.ledger.record import parse
     from lindley.ledger.references import shown  # with the ledger's libraries
 
     plan = made.plan
     gone = ", ".join(shown(link) for link in plan.retracted)
     if plan.target is not None:
         if plan.kind == "branch":
-            source = plan.declaration.name.rpartition("--")[0]
+            source = parse(plan.genesis)["branch"]["chain"]
             return f"{plan.declaration.name} continues {source} from link {plan.target.number}"
         how = f"the belief is that of link {plan.target.number}"
     else:

@@ -77,7 +77,7 @@ class NotedLink:
     Parameters
     ----------
     chain, kind
-        Name of the chain, and kind of the link; see `lindley.ledger.record.KINDS`.
+        Name of the chain, and kind of the link; see `lindley.ledger.record.Kind`.
     number
         Number of the link, None while it is not registered.
     prior

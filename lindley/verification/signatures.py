@@ -1,4 +1,4 @@
-"""Vouch for a chain that was verified: state its head, sign its links."""
+"""Verify a chain, then state its head or sign its links."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def head_of(ledger: Ledger, chain: str, signer: CryptoSigner | None) -> bytes:
     Raises
     ------
     LedgerCorrupt
-        If the chain is not as recorded: such a chain must not be vouched for.
+        If the chain is not as recorded: no statement is made of such a chain.
     """
     from lindley.ledger import signing  # imports the cryptography
     from lindley.ledger.record import canonical, digest
@@ -77,7 +77,7 @@ def no_key() -> KeyRefused:
 
 
 def _sound(ledger: Ledger, chain: str) -> Report:
-    """Verify a chain before anything vouches for it."""
+    """Verify a chain before its head is stated or its links are signed."""
     from lindley.verification.gather import verify_chain  # imports the numerical stack
 
     report = verify_chain(ledger, chain)

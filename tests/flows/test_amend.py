@@ -210,6 +210,7 @@ class TestCommands:
         assert "coins--what-if continues coins from link 2; its own first link is 3" in result.stdout
         assert "is there already" in command("branch", "coins@2", "what-if", "--direct").stdout
         assert command("branch", "coins@3", "what-if", "--direct").exit_code == USER_ERROR
+        assert "coins--a--b continues coins from" in command("branch", "coins", "a--b", "--direct").stdout
         path = land("b.csv", 40, chain="coins--what-if")
         assert command("update", "coins--what-if", path, "--direct").exit_code == 0
         assert counts(ledger, "coins--what-if") == [1, 2, 4]

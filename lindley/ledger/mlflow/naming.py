@@ -16,7 +16,7 @@ _READABLE = re.compile(r"[\w\-][\w\- /]*(\[[\w\- ]+(, [\w\- ]+)*\])?")
 def key(name: str) -> str:
     """Return a name that MLflow accepts as a key; two names never give the same one.
 
-    ``beta[north, x]`` becomes ``beta.north.x``; any other name that must change is told apart by a digest.
+    ``beta[north, x]`` becomes ``beta.north.x``; any other name that must change ends in a digest.
     """
     if _READABLE.fullmatch(name) and posixpath.normpath(name) == name and len(name) <= KEY_CHARACTERS:
         return name.removesuffix("]").replace("[", ".").replace(", ", ".")

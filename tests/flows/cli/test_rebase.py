@@ -78,6 +78,8 @@ class TestCommands:
 
     def test_an_audit_can_be_taken_away_and_overwrites_nothing(self, command, chain, fits, tmp_path) -> None:
         folder = tmp_path / "away" / "audit"
+        assert command("audit", "misspelt", "--direct", "--out", str(folder)).exit_code == USER_ERROR
+        assert not folder.parent.exists()
         assert command("audit", "coins", "--direct", "--out", str(folder)).exit_code == 0
         written = pd.read_csv(folder / "audit.csv", index_col="parameter")
         assert list(written.index) == ["theta"]
