@@ -8,8 +8,9 @@ from flows.sequences.steps import Steps
 from lindley.batch.batch import read_batch
 from lindley.ledger.backend import open_ledger
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.writing import register_link
-from lindley.operations.plan import fit_plan, log_plan
+from lindley.ledger.registration import register_link
+from lindley.operations.log import log_plan
+from lindley.operations.plan import fit_plan
 from lindley.operations.plots import draw_missing
 
 Progress = Callable[[int, int], None]

@@ -16,7 +16,8 @@ from tasks.progress import ArtifactProgress
 
 if TYPE_CHECKING:
     from lindley.ledger.protocol import Ledger
-    from lindley.ledger.writing import LoggedLink, Registered
+    from lindley.ledger.registration import Registered
+    from lindley.ledger.writing import LoggedLink
     from lindley.operations.plan import Outcome, Plan
 
 
@@ -50,9 +51,9 @@ def fit(plan: Plan) -> Outcome | None:
 
 @step("log link")
 def log_link(ledger: Ledger, plan: Plan, outcome: Outcome | None) -> LoggedLink:
-    """Write the link's artifacts, read them back and verify; see `lindley.operations.plan.log_plan`."""
+    """Write the link's artifacts, read them back and verify; see `lindley.operations.log.log_plan`."""
     from lindley.ledger.writing import RunContext
-    from lindley.operations.plan import log_plan
+    from lindley.operations.log import log_plan
 
     context = RunContext(flow_run_id=flow_run.id, flow_run_url=flow_run_url())
     logged = log_plan(ledger, plan, outcome, context=context)
@@ -62,9 +63,9 @@ def log_link(ledger: Ledger, plan: Plan, outcome: Outcome | None) -> LoggedLink:
 
 @step("register link")
 def register_link(ledger: Ledger, logged: LoggedLink) -> Registered:
-    """Register the link as the next version; see `lindley.ledger.writing.register_link`."""
-    from lindley.ledger import writing
+    """Register the link as the next version; see `lindley.ledger.registration.register_link`."""
+    from lindley.ledger import registration
 
-    registered = writing.register_link(ledger, logged)
+    registered = registration.register_link(ledger, logged)
     get_run_logger().info("Version %s: %s", registered.version, registered.status)
     return registered

@@ -12,7 +12,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tasks.options import artifact_key, flow_run_url, step
 
 if TYPE_CHECKING:
-    from lindley.ledger.writing import LoggedLink, Registered
+    from lindley.ledger.registration import Registered
+    from lindley.ledger.writing import LoggedLink
     from lindley.operations.plan import Outcome, Plan
 
 

@@ -23,9 +23,8 @@ from rich.table import Table
 from benchmarks.fidelity.cases import CASES, Case, load_cases
 from benchmarks.fidelity.methods import Settings, run_chain
 from lindley.batch.batch import batch_from_frame
-from lindley.inference import assessment
 from lindley.inference.diagnostics import Thresholds
-from lindley.inference.sampling import FitSettings, sample
+from lindley.inference.sampling import FitSettings, assess_sampling, sample
 from lindley.seeds import derive_seed
 from lindley.target.prepare import prepare
 from lindley.target.problem import Problem
@@ -87,7 +86,7 @@ def measure(case: str, problem: Problem, tune: int, fits: int) -> Row:
             seed=derive_seed(case, str(tune), str(number)),
         )
         cpu = time.process_time() - begun
-        sampling = assessment.assess_sampling(problem.names, problem.points(draws.x), draws, Thresholds())
+        sampling = assess_sampling(problem.names, problem.points(draws.x), draws, Thresholds())
         ess = float(min(sampling.convergence.ess_bulk.min(), sampling.convergence.ess_tail.min()))
         found.append(
             {

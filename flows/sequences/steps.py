@@ -21,7 +21,8 @@ from lindley.workspace import Workspace
 if TYPE_CHECKING:
     from lindley.batch.batch import Batch
     from lindley.ledger.protocol import Ledger
-    from lindley.ledger.writing import LoggedLink, Registered
+    from lindley.ledger.registration import Registered
+    from lindley.ledger.writing import LoggedLink
     from lindley.model.declaration import Declaration
     from lindley.operations.plan import Outcome, Plan
 

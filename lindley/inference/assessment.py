@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from lindley.inference import diagnostics
-from lindley.inference.diagnostics import Convergence, Gate, Importance, Thresholds
+from lindley.inference.diagnostics import Gate, Importance, Thresholds
 from lindley.inference.hindsight import Lineage, drift
 from lindley.inference.match_quality import match_distances, match_doubts
-from lindley.inference.sampling import Draws
+from lindley.inference.sampling import Draws, Sampling
 from lindley.inference.trace import SUMMARY_SIZE
 from lindley.model import graph
 from lindley.model.coordinates import Coordinates
@@ -23,34 +23,6 @@ from lindley.prior.stein import CalibratedWeights
 from lindley.prior.triangular import TriangularMap
 from lindley.seeds import derive_seed
 from lindley.target.problem import Problem
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Draws of the sampler and how well it did.
-
-    Parameters
-    ----------
-    draws
-        The draws, with every quantity of the model.
-    names
-        Names of the x: carried coordinates, then local ones.
-    points
-        Array [chain, draw, x] of them.
-    convergence
-        R-hat and effective sample sizes, per coordinate.
-    divergence_rate
-        Fraction of draws that diverged.
-    reasons
-        Why the gate refuses the fit; empty where it passes.
-    """
-
-    draws: Draws
-    names: list[str]
-    points: np.ndarray
-    convergence: Convergence
-    divergence_rate: float
-    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,23 +120,6 @@ class Assessment:
             log_score=metrics.get("log_score"),
             forgetting=forgetting,
         )
-
-
-def assess_sampling(names: list[str], points: np.ndarray, draws: Draws, thresholds: Thresholds) -> Sampling:
-    """Compare convergence and divergences of draws with the thresholds.
-
-    Parameters
-    ----------
-    names, points, draws
-        See `Sampling`. The points are the coordinates themselves, since whitening changes only their shape
-        and scale.
-    thresholds
-        Limits of the gate.
-    """
-    convergence = diagnostics.convergence(points)
-    rate = float(np.mean(draws.stats.get("diverging", 0.0)))
-    reasons = diagnostics.refusals(names, convergence, divergences=rate, thresholds=thresholds)
-    return Sampling(draws, names, points, convergence, rate, reasons)
 
 
 def assess(

@@ -1,4 +1,4 @@
-"""Sampling a bound target with nutpie: draws of x and of every quantity of the model."""
+"""Sample a bound target with nutpie: draws of x and of every quantity of the model, and their convergence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lindley.errors import FitFailed
+from lindley.inference import diagnostics
 from lindley.inference._compat import CompiledPyMCModel, nutpie
+from lindley.inference.diagnostics import Convergence, Thresholds
 from lindley.model.policy import Policy
 from lindley.target.engine import Bound
 from lindley.target.native import expand
@@ -110,6 +112,34 @@ class Draws:
     stats: dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """Draws of the sampler and how well it did.
+
+    Parameters
+    ----------
+    draws
+        The draws, with every quantity of the model.
+    names
+        Names of the x: carried coordinates, then local ones.
+    points
+        Array [chain, draw, x] of them.
+    convergence
+        R-hat and effective sample sizes, per coordinate.
+    divergence_rate
+        Fraction of draws that diverged.
+    reasons
+        Why the gate refuses the fit; empty where it passes.
+    """
+
+    draws: Draws
+    names: list[str]
+    points: np.ndarray
+    convergence: Convergence
+    divergence_rate: float
+    reasons: tuple[str, ...]
+
+
 def sample(
     bound: Bound,
     *,
@@ -178,6 +208,23 @@ def sample(
         progress(total, total)
     x, stats = _collected(trace, bound.size)
     return Draws(x=x, quantities=bound.evaluate(x), stats=stats)
+
+
+def assess_sampling(names: list[str], points: np.ndarray, draws: Draws, thresholds: Thresholds) -> Sampling:
+    """Compare convergence and divergences of draws with the thresholds.
+
+    Parameters
+    ----------
+    names, points, draws
+        See `Sampling`. The points are the coordinates themselves, since whitening changes only their shape
+        and scale.
+    thresholds
+        Limits of the gate.
+    """
+    convergence = diagnostics.convergence(points)
+    rate = float(np.mean(draws.stats.get("diverging", 0.0)))
+    reasons = diagnostics.refusals(names, convergence, divergences=rate, thresholds=thresholds)
+    return Sampling(draws, names, points, convergence, rate, reasons)
 
 
 def _native(density: Density, starting_point: Callable[[int], np.ndarray]) -> Any:

@@ -17,12 +17,12 @@ from pytensor.graph.replace import graph_replace
 
 from lindley.errors import ModelRefused
 from lindley.inference import trace
-from lindley.inference.assessment import Sampled, assess, assess_sampling
+from lindley.inference.assessment import Sampled, assess
 from lindley.inference.diagnostics import Gate
 from lindley.inference.fit import Fit, Provenance, fit, matched_to
 from lindley.inference.hindsight import Lineage
 from lindley.inference.inputs import Data, Options, Start
-from lindley.inference.sampling import Draws
+from lindley.inference.sampling import Draws, assess_sampling
 from lindley.model.advice import advice
 from lindley.model.graph import ModelGraph
 from lindley.model.relabelling import in_order

@@ -16,9 +16,8 @@ import pandas as pd
 from lindley.batch.batch import Batch, write_batch
 from lindley.batch.digest import content_digest
 from lindley.inference.step import Info
-from lindley.ledger.artifact_names import AUDIT, BATCH, MATCHED_PRIOR, MODEL, RECORD, SUMMARY, TRACE
 from lindley.ledger.netcdf import draws_digest, file_digests, write_matched_prior, write_netcdf, write_trace
-from lindley.ledger.record import SCHEMA, canonical, digest
+from lindley.ledger.record import SCHEMA, Artifact, canonical, digest
 from lindley.model.declaration import Declaration
 from lindley.serving.predict import serving_draws
 
@@ -100,14 +99,14 @@ def write(
     """
     declaration, info = content.declaration, content.info
     matched = info.fit.belief.matched
-    (folder / MODEL).write_text(declaration.source_text, encoding="utf-8")
+    (folder / Artifact.MODEL).write_text(declaration.source_text, encoding="utf-8")
     if content.batch is not None:
-        write_batch(content.batch, folder / BATCH)
-    write_matched_prior(matched, folder / MATCHED_PRIOR)
-    write_trace(info.trace, folder / TRACE)
-    write_csv(info.summary, folder / SUMMARY)
+        write_batch(content.batch, folder / Artifact.BATCH)
+    write_matched_prior(matched, folder / Artifact.MATCHED_PRIOR)
+    write_trace(info.trace, folder / Artifact.TRACE)
+    write_csv(info.summary, folder / Artifact.SUMMARY)
     if content.audit is not None:
-        write_csv(content.audit, folder / AUDIT)
+        write_csv(content.audit, folder / Artifact.AUDIT)
     served = serving_draws(
         info.trace,
         declaration,
@@ -120,7 +119,7 @@ def write(
         write_netcdf(served, draws)
         package(folder, declaration, draws)
     record = _record(content, file_digests(folder))
-    (folder / RECORD).write_bytes(canonical(record))
+    (folder / Artifact.RECORD).write_bytes(canonical(record))
     return record
 
 

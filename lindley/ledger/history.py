@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lindley.ledger.artifact_names import BATCH, MATCHED_PRIOR, PLOTS, RECORD, SUMMARY, TRACE
 from lindley.ledger.chain import Chain, ChainLink, Status, Version
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import fetch_listed, find_chain, record_of
+from lindley.ledger.record import Artifact
 from lindley.ledger.references import choose_link
 
 if TYPE_CHECKING:
@@ -148,14 +148,14 @@ class Link:
         """
         from lindley.ledger.netcdf import read_trace  # the readers import the numerical stack
 
-        return self._read(TRACE, read_trace)
+        return self._read(Artifact.TRACE, read_trace)
 
     def summary(self) -> pd.DataFrame:
         """Return the summary table at full precision, indexed by parameter."""
         import pandas as pd  # imported on use, to keep `import lindley` light
 
         # pandas reads floats to the last digit, which is what was written.
-        return self._read(SUMMARY, lambda path: pd.read_csv(path, index_col="parameter"))
+        return self._read(Artifact.SUMMARY, lambda path: pd.read_csv(path, index_col="parameter"))
 
     def batch(self) -> pd.DataFrame | None:
         """Return the batch as a frame; None for a link without a batch of its own."""
@@ -163,13 +163,13 @@ class Link:
 
         if not self.view.batch_digest:
             return None
-        return self._read(BATCH, lambda path: read_stored(path).to_pandas())
+        return self._read(Artifact.BATCH, lambda path: read_stored(path).to_pandas())
 
     def matched_prior(self) -> MatchedPrior:
         """Return the matched prior: what the next link starts from."""
         from lindley.ledger.netcdf import read_matched_prior  # the readers import the numerical stack
 
-        return self._read(MATCHED_PRIOR, read_matched_prior)
+        return self._read(Artifact.MATCHED_PRIOR, read_matched_prior)
 
     def artifacts(self) -> dict[str, int]:
         """Return the size in bytes of every artifact by path."""
@@ -182,7 +182,7 @@ class Link:
         again from the trace, which has one.
         """
         run_id = self.view.run_id
-        if path == RECORD or path.startswith(PLOTS):
+        if path == Artifact.RECORD or path.startswith(Artifact.PLOTS):
             return self.ledger.download(run_id, folder, path)
         what = f"The artifact {path} of {self.chain} link {self.view.number}"
         return fetch_listed(self.ledger, run_id, self.record, path, folder, what)

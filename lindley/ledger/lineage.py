@@ -15,11 +15,10 @@ from lindley.batch.batch import Batch, load_batch
 from lindley.cache import Recent
 from lindley.errors import UnknownLink
 from lindley.inference.inputs import Data, Segment, steps_back
-from lindley.ledger import artifact_names
 from lindley.ledger.chain import Chain, ChainLink, records_of
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import downloaded, find_begun, read_belief
-from lindley.ledger.record import MOVES, Kind, parse, require_digest
+from lindley.ledger.record import MOVES, Artifact, Kind, parse, require_digest
 from lindley.model.declaration import Declaration
 from lindley.prior.belief import Belief
 
@@ -263,7 +262,7 @@ def last_rows(newest_first: Iterable[pa.Table], like: pa.Table, wanted: int) -> 
 
 
 def _batch_of(ledger: Ledger, declaration: Declaration, link: ChainLink) -> Batch:
-    with downloaded(ledger, link.version.run_id, artifact_names.BATCH) as path:
+    with downloaded(ledger, link.version.run_id, Artifact.BATCH) as path:
         batch = load_batch(path, declaration)
     require_digest(f"The batch of link {link.number}", link.version.batch, batch.digest, "content digest")
     return replace(batch, origin=link.version.origin)

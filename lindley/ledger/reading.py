@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lindley.errors import LedgerCorrupt, UnknownChain, UnknownLink
-from lindley.ledger import artifact_names
 from lindley.ledger.chain import Chain, ChainLink, walk
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.record import digest, parse, require_digest
+from lindley.ledger.record import Artifact, digest, parse, require_digest
 from lindley.names import check_chain_name
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ def read_record(ledger: Ledger, link: ChainLink) -> dict[str, Any]:
 
 def record_of(ledger: Ledger, run_id: str, record_digest: str, name: str) -> dict[str, Any]:
     """Fetch the record of a run; see `read_record`. `name` names it in errors."""
-    with downloaded(ledger, run_id, artifact_names.RECORD) as path:
+    with downloaded(ledger, run_id, Artifact.RECORD) as path:
         data = path.read_bytes()
     require_digest(f"The record of {name}", record_digest, digest(data))
     return parse(data)
@@ -148,7 +147,7 @@ def read_rows(ledger: Ledger, link: ChainLink) -> pa.Table:
     from lindley.batch.digest import content_digest  # see the module's docstring
     from lindley.batch.parquet_format import read_stored
 
-    with downloaded(ledger, link.version.run_id, artifact_names.BATCH) as path:
+    with downloaded(ledger, link.version.run_id, Artifact.BATCH) as path:
         try:
             table = read_stored(path)
             found = content_digest(table)
@@ -170,7 +169,7 @@ def read_summary(ledger: Ledger, link: ChainLink, record: dict[str, Any]) -> pd.
 
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         what, run_id = f"The summary of link {link.number}", link.version.run_id
-        path = fetch_listed(ledger, run_id, record, artifact_names.SUMMARY, Path(scratch), what)
+        path = fetch_listed(ledger, run_id, record, Artifact.SUMMARY, Path(scratch), what)
         return pd.read_csv(path, index_col="parameter")
 
 
@@ -202,7 +201,7 @@ def read_belief(ledger: Ledger, link: ChainLink) -> tuple[dict[str, Any], Belief
     from lindley.ledger.netcdf import read_matched_prior  # see the module's docstring
 
     record = read_record(ledger, link)
-    with downloaded(ledger, link.version.run_id, artifact_names.MATCHED_PRIOR) as path:
+    with downloaded(ledger, link.version.run_id, Artifact.MATCHED_PRIOR) as path:
         matched = read_matched_prior(path)
     stated = record["posterior"]["matched"]
     require_digest(f"The matched prior of link {link.number}", stated, matched.digest)

@@ -35,6 +35,21 @@ class Kind(StrEnum):
     BRANCH = "branch"
 
 
+class Artifact(StrEnum):
+    """Names of a link's files."""
+
+    RECORD = "record.json"
+    BATCH = "batch.parquet"
+    TRACE = "trace.nc"
+    SUMMARY = "summary.csv"
+    MATCHED_PRIOR = "matched_prior.nc"
+    MODEL = "model.py"
+    AUDIT = "audit.csv"
+    SIGNATURE = "signature.dsse.json"
+    #: Folder of the plots, which are drawn from the trace and not part of the record.
+    PLOTS = "plots/"
+
+
 #: Kinds of links that go to an earlier belief: they count what that one counts.
 MOVES = (Kind.ROLLBACK, Kind.BRANCH)
 #: Kinds of links that have a batch of their own.

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lindley.ledger.artifact_names import SIGNATURE
+from lindley.ledger.record import Artifact
 from lindley.names import KEY_VARIABLE
 
 if TYPE_CHECKING:
@@ -41,4 +41,4 @@ def sign_record(
         previous=record["previous"],
         batch=(record["batch"] or {}).get("digest", ""),
     )
-    (folder / SIGNATURE).write_bytes(signing.sealed(statement, signer))
+    (folder / Artifact.SIGNATURE).write_bytes(signing.sealed(statement, signer))

@@ -18,7 +18,7 @@ from lindley.ledger.netcdf import read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_chain
 from lindley.ledger.record import Kind
-from lindley.ledger.writing import complete
+from lindley.ledger.registration import complete
 from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration
 from lindley.names import shown_name

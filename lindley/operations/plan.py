@@ -1,8 +1,9 @@
 """One plan for every kind of link: it is made, then fitted, then logged.
 
 Each kind has a function that makes its plan (`plan_update`, `plan_rebase`, `plan_retract`, `plan_correct`,
-`plan_rollback`, `plan_branch`, `plan_import`); `fit_plan` and `log_plan` take any of them. Nothing is written
-before the fit, and a version that exists is complete: an operation is one link, which is there or not.
+`plan_rollback`, `plan_branch`, `plan_import`); `fit_plan` and `lindley.operations.log.log_plan` take any of
+them. Nothing is written before the fit, and a version that exists is complete: an operation is one link,
+which is there or not.
 """
 
 from __future__ import annotations
@@ -13,25 +14,17 @@ import pandas as pd
 import xarray as xr
 
 from lindley.batch.batch import Batch
-from lindley.errors import LostRace
 from lindley.inference.diagnostics import Gate, Thresholds
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.inference.step import Info, adopt, step
-from lindley.ledger.bundle import Content
 from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.lineage import Origin, settled
-from lindley.ledger.protocol import Ledger
-from lindley.ledger.record import Kind, digest
-from lindley.ledger.references import shown
-from lindley.ledger.signer import signer_from_environment
-from lindley.ledger.writing import LoggedLink, RunContext, log_content
+from lindley.ledger.record import Kind
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.operations.audit import audit_metrics, audit_table
-from lindley.operations.copy_link import log_copy
 from lindley.prior.belief import Belief
-from lindley.report.note import NotedLink
 from lindley.timing import Phases
 
 
@@ -194,81 +187,3 @@ def compared(plan: Plan, belief: Belief, info: Info) -> Outcome:
         return Outcome(belief, info)
     table = audit_table(plan.compared, info.summary)
     return Outcome(belief, info.with_metrics(audit_metrics(table)), table)
-
-
-def log_plan(
-    ledger: Ledger, plan: Plan, outcome: Outcome | None, *, context: RunContext | None = None
-) -> LoggedLink:
-    """Write a link's artifacts, read them back and verify their digests; starts the chain if it is new.
-
-    Parameters
-    ----------
-    outcome
-        What `fit_plan` returned.
-    context
-        The flow run, when there is one.
-
-    Raises
-    ------
-    LostRace
-        If another writer started the chain differently meanwhile.
-    LedgerCorrupt
-        If what was read back is not what was written; the run is kept and marked.
-    KeyRefused
-        If the environment names a key for signatures that cannot be used.
-    """
-    signer_from_environment()  # before the chain is claimed
-    _claim(ledger, plan)
-    origin = Origin(plan.target, ()) if outcome is None else plan.settled(outcome.info.fit.undone)
-    noted = NotedLink(
-        chain=plan.declaration.name,
-        kind=plan.kind,
-        number=plan.link,
-        prior=origin.prior.number if origin.prior else None,
-        batch=plan.batch,
-        taken_out=[shown(gone) for gone in plan.retracted],
-    )
-    context = context or RunContext()
-    if plan.target is not None or outcome is None:
-        return log_copy(
-            ledger,
-            plan.target or plan.chain.links[-1],
-            noted,
-            previous=plan.previous,
-            retracted=[gone.version.record for gone in plan.retracted],
-            phases=plan.phases,
-            context=context,
-        )
-    plan.phases.add(outcome.info.seconds)
-    content = _content(plan, outcome, origin)
-    return log_content(ledger, content, noted, phases=plan.phases, context=context)
-
-
-def _claim(ledger: Ledger, plan: Plan) -> None:
-    """Start the chain of a plan if it does not exist yet."""
-    name = plan.declaration.name
-    if plan.fresh and ledger.claim(name, plan.genesis, plan.declaration.description) != plan.genesis:
-        raise LostRace(
-            f"Another writer started the chain {name} first",
-            expected="this link to be the first",
-            found="a genesis record with other carried variables or code, or another origin",
-            todo="run it again: it continues the chain that exists, or states why it cannot",
-        )
-
-
-def _content(plan: Plan, outcome: Outcome, origin: Origin) -> Content:
-    """Collect what the record of a fit is made from, whatever its kind."""
-    return Content(
-        declaration=plan.declaration,
-        kind=plan.kind,
-        previous=plan.previous,
-        prior=origin.prior.version.record if origin.prior else digest(plan.genesis),
-        carried=plan.carried,
-        constants=plan.constants,
-        info=outcome.info,
-        replayed=tuple(link.version.record for link in origin.links),
-        retracted=tuple(link.version.record for link in plan.retracted),
-        batch=plan.batch,
-        newest=plan.batches[-1] if plan.batches else None,
-        audit=outcome.audit,
-    )

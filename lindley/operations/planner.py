@@ -15,7 +15,7 @@ from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, 
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_begun, read_belief, record_of
 from lindley.ledger.record import Kind, canonical, digest, genesis_record, parse
-from lindley.ledger.writing import complete
+from lindley.ledger.registration import complete
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.operations.plan import Plan

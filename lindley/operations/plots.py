@@ -14,11 +14,11 @@ import pandas as pd
 import xarray as xr
 
 from lindley import failpoints
-from lindley.ledger.artifact_names import AUDIT, PLOTS, TRACE
 from lindley.ledger.history import find_link, history
 from lindley.ledger.netcdf import read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import fetch_listed, record_of
+from lindley.ledger.record import Artifact
 from lindley.report.numbers import QUANTILES
 from lindley.timing import PLOTS as PHASE
 from lindley.timing import Phases, metric
@@ -140,10 +140,10 @@ def _trace_and_audit(
 ) -> tuple[xr.DataTree, pd.DataFrame | None]:
     """Fetch trace and audit of a link, each checked against its record."""
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        trace = read_trace(_fetched(ledger, run_id, record, TRACE, Path(scratch)))
-        if AUDIT not in record["artifacts"]:
+        trace = read_trace(_fetched(ledger, run_id, record, Artifact.TRACE, Path(scratch)))
+        if Artifact.AUDIT not in record["artifacts"]:
             return trace, None
-        path = _fetched(ledger, run_id, record, AUDIT, Path(scratch))
+        path = _fetched(ledger, run_id, record, Artifact.AUDIT, Path(scratch))
         return trace, pd.read_csv(path, index_col="parameter")
 
 
@@ -162,8 +162,8 @@ def _draw(trace: xr.DataTree, audit: pd.DataFrame | None, folder: Path) -> tuple
         made["posterior_predictive"] = figures.predictive_figure(trace)
     if audit is not None:
         made["audit"] = figures.audit_figure(audit)
-    paths = tuple(f"{PLOTS}{name}.png" for name in made)
-    (folder / PLOTS).mkdir(parents=True, exist_ok=True)
+    paths = tuple(f"{Artifact.PLOTS}{name}.png" for name in made)
+    (folder / Artifact.PLOTS).mkdir(parents=True, exist_ok=True)
     for path, figure in zip(paths, made.values(), strict=True):
         figures.save(figure, folder / path)
     return paths

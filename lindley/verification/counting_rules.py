@@ -9,9 +9,8 @@ import pyarrow as pa
 
 from lindley.batch.digest import content_digest
 from lindley.batch.key_ranges import ranges_disjoint
-from lindley.ledger import artifact_names
 from lindley.ledger.lineage import last_rows
-from lindley.ledger.record import WITH_BATCH, Kind
+from lindley.ledger.record import WITH_BATCH, Artifact, Kind
 from lindley.verification.case import Case, GatheredChain
 from lindley.verification.rules import rule
 
@@ -172,6 +171,6 @@ def copied(case: Case, _chain: GatheredChain) -> Iterator[str]:
     for name in sorted(record.keys() - _ANEW - {"artifacts"}):
         if record[name] != prior[name]:
             yield f"{name} is not that of the link whose belief it has"
-    files = {path: held for path, held in prior["artifacts"].items() if path != artifact_names.BATCH}
+    files = {path: held for path, held in prior["artifacts"].items() if path != Artifact.BATCH}
     if record["artifacts"] != files:
         yield "the artifacts are not those of the link whose belief it has"

@@ -12,12 +12,11 @@ from lindley.batch.digest import content_digest
 from lindley.batch.key_ranges import key_ranges_of
 from lindley.batch.parquet_format import read_stored
 from lindley.errors import LedgerCorrupt, UnknownChain
-from lindley.ledger import artifact_names
 from lindley.ledger.chain import Version
 from lindley.ledger.netcdf import draws_digest, file_digests, read_matched_prior, read_trace, weighted
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import downloaded, find_chain, genesis_of
-from lindley.ledger.record import digest, parse
+from lindley.ledger.record import Artifact, digest, parse
 from lindley.model.declaration import source_digest
 from lindley.prior.matched import rematch
 from lindley.verification.case import GatheredChain, GatheredVersion
@@ -80,7 +79,7 @@ def envelopes(ledger: Ledger, chain: str) -> dict[int, bytes | None]:
         found[link.number] = None
         with (
             contextlib.suppress(LedgerCorrupt, OSError),
-            downloaded(ledger, link.version.run_id, artifact_names.SIGNATURE) as path,
+            downloaded(ledger, link.version.run_id, Artifact.SIGNATURE) as path,
         ):
             found[link.number] = path.read_bytes()
     return found
@@ -112,24 +111,24 @@ def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
     found: dict[str, Any] = {"artifacts": file_digests(folder)}
     found["artifacts"].pop(artifact_names.RECORD, None)
     with contextlib.suppress(OSError):
-        found["record"] = (folder / artifact_names.RECORD).read_bytes()
+        found["record"] = (folder / Artifact.RECORD).read_bytes()
     # Damaged and hostile files make the readers raise nearly anything. What cannot be read stays None; rules
     # R06 to R09 report it.
     with contextlib.suppress(Exception):
-        table = read_stored(folder / artifact_names.BATCH)
+        table = read_stored(folder / Artifact.BATCH)
         row_key = parse(found["record"])["batch"]["row_key"] if found.get("record") else []
         ranges = key_ranges_of(table, [name for name in row_key if name in table.column_names])
         found |= {"batch": table, "batch_digest": content_digest(table), "key_ranges": ranges}
     with contextlib.suppress(Exception):
-        found["matched"] = read_matched_prior(folder / artifact_names.MATCHED_PRIOR)
+        found["matched"] = read_matched_prior(folder / Artifact.MATCHED_PRIOR)
     with contextlib.suppress(Exception):
-        tree = read_trace(folder / artifact_names.TRACE)
+        tree = read_trace(folder / Artifact.TRACE)
         found["draws_digest"] = draws_digest(tree)
         u, weight = weighted(tree)
         # A prior of the same family, matched to the draws again.
         found["rematched"] = rematch(u.reshape(-1, u.shape[-1]), weight, found["matched"])
     # Code that is nested too deep is a MemoryError to Python's parser.
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError, MemoryError):
-        text = (folder / artifact_names.MODEL).read_text(encoding="utf-8")
+        text = (folder / Artifact.MODEL).read_text(encoding="utf-8")
         found["model_digest"] = source_digest(text)
     return replace(gathered, **found)

@@ -19,7 +19,6 @@ import xarray as xr
 from lindley.errors import FitFailed, LedgerCorrupt, LindleyError, UnknownLink
 from lindley.inference.diagnostics import Thresholds
 from lindley.inference.sampling import CHANGED, FitSettings, Progress
-from lindley.ledger import artifact_names
 from lindley.ledger.bundle import libraries
 from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, is_copy, maker_of, read_batches
@@ -214,7 +213,7 @@ def _stored_declaration(
     """Load the declaration from the code that is stored beside a link. Executes it."""
     what = f"The model code of link {link.number}"
     run_id = link.version.run_id
-    declaration = load_file(fetch_listed(ledger, run_id, record, artifact_names.MODEL, folder, what))
+    declaration = load_file(fetch_listed(ledger, run_id, record, Artifact.MODEL, folder, what))
     if name.startswith(declaration.name + BRANCH_MARK):
         declaration = replace(declaration, name=name)
     if declaration.name != name:
@@ -299,7 +298,7 @@ def _compare(
 
 def _recorded_trace(ledger: Ledger, link: ChainLink, record: dict[str, Any]) -> xr.DataTree:
     """Read a link's draws and check that they are the recorded ones."""
-    with downloaded(ledger, link.version.run_id, artifact_names.TRACE) as path:
+    with downloaded(ledger, link.version.run_id, Artifact.TRACE) as path:
         tree = read_trace(path)
     try:
         found = draws_digest(tree)

@@ -15,8 +15,7 @@ from securesystemslib.signer import Key
 
 from lindley.errors import WitnessRefused
 from lindley.ledger import signing
-from lindley.ledger.artifact_names import SIGNATURE
-from lindley.ledger.record import ANY, misfits
+from lindley.ledger.record import ANY, Artifact, misfits
 from lindley.verification.rules import At, Finding, Report, Scope, findings, rule, sentences
 
 _LINE = ("chain", "link", "record", "kind", "previous", "batch")
@@ -102,7 +101,7 @@ def with_witness(report: Report, witness: bytes, keys: Sequence[Key]) -> Report:
 def is_signed(case: SignedLink) -> Iterator[str]:
     """It is the artifact `signature.dsse.json`."""
     if case.envelope is None:
-        yield f"{SIGNATURE} is missing"
+        yield f"{Artifact.SIGNATURE} is missing"
 
 
 @rule(

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lindley.ledger.artifact_names import PLOTS, SIGNATURE
 from lindley.ledger.chain import version_tags
-from lindley.ledger.record import WITH_BATCH, Kind
+from lindley.ledger.record import WITH_BATCH, Artifact, Kind
 from lindley.model.coordinates import Coordinates
 from lindley.prior.triangular import ARRAYS
 from lindley.seeds import derive_seed
@@ -23,7 +22,7 @@ from lindley.verification.rules import rule
 
 #: Files that no record lists: what MLflow writes beside a belief when it is loaded from a local store, and
 #: the signature over the record's digest, which the signature rules check.
-_UNLISTED = frozenset({"belief/registered_model_meta", SIGNATURE})
+_UNLISTED = frozenset({"belief/registered_model_meta", Artifact.SIGNATURE})
 
 
 @rule(
@@ -54,7 +53,7 @@ def artifacts(case: Case, _chain: GatheredChain) -> Iterator[str]:
             yield f"artifact {path}: sha256 {listed[path][:12]} expected, found {held[path][:12]}"
     # Plots are drawn from the trace after the record is written, and can be drawn again.
     for path in sorted(set(held) - set(listed) - _UNLISTED):
-        if not path.startswith(PLOTS):
+        if not path.startswith(Artifact.PLOTS):
             yield f"artifact {path} is not in the record"
 
 

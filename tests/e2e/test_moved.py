@@ -12,8 +12,8 @@ import pytest
 from flows import running
 from flows.server.up import Options, Stack
 from lindley.errors import LedgerMoved
-from lindley.ledger.artifact_names import RECORD
 from lindley.ledger.mlflow.store import MlflowLedger
+from lindley.ledger.record import Artifact
 from lindley.model.declaration import Declaration
 from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
@@ -70,6 +70,6 @@ def test_a_copy_is_not_served_and_a_moved_ledger_is_through_a_link(
     served = serve(copy)
     found = fakes.append(served, declaration, fakes.coins(declaration, 20))
     assert found.link == 3
-    assert len(list(copy.rglob(f"{found.run_id}/artifacts/{RECORD}"))) == 1
+    assert len(list(copy.rglob(f"{found.run_id}/artifacts/{Artifact.RECORD}"))) == 1
     report = verify_chain(served, NAME)
     assert (report.findings, len(report.links)) == ((), 3)

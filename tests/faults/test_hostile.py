@@ -27,10 +27,11 @@ from lindley.batch.batch import batch_from_frame, read_batch
 from lindley.errors import BatchRefused, KeyRefused, LedgerCorrupt, LedgerUnavailable
 from lindley.inference import trace
 from lindley.inference.diagnostics import Gate
-from lindley.ledger import artifact_names, bundle
+from lindley.ledger import bundle
 from lindley.ledger.mlflow.failures import translated
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.netcdf import read_matched_prior, read_trace
+from lindley.ledger.record import Artifact
 from lindley.ledger.signing import generate
 from lindley.model.declaration import Declaration
 from lindley.names import KEY_VARIABLE
@@ -110,11 +111,11 @@ def test_a_bomb_among_the_artifacts_is_a_finding(coins_chain: MemoryLedger, tmp_
         file.create_dataset("quadratic", (10**4, 10**4, 10**4), chunks=(1, 100, 100), dtype="f8")
     assert (tmp_path / "zeros.nc").stat().st_size < 100_000
     files = {
-        artifact_names.BATCH: (tmp_path / "zeros.parquet").read_bytes(),
-        artifact_names.TRACE: (tmp_path / "zeros.nc").read_bytes(),
-        artifact_names.MATCHED_PRIOR: (tmp_path / "prior.nc").read_bytes(),
+        Artifact.BATCH: (tmp_path / "zeros.parquet").read_bytes(),
+        Artifact.TRACE: (tmp_path / "zeros.nc").read_bytes(),
+        Artifact.MATCHED_PRIOR: (tmp_path / "prior.nc").read_bytes(),
         # Too deep for Python's parser, which says that it has no memory.
-        artifact_names.MODEL: b"-" * 200_000 + b"1",
+        Artifact.MODEL: b"-" * 200_000 + b"1",
     }
     forge(ledger, NAME, HEAD, files=files)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -184,8 +185,8 @@ def test_no_cell_of_an_exported_table_begins_a_formula(label: str, tmp_path: Pat
     """A label stands in brackets behind the variable's name, and quotes keep it one cell."""
     table = trace.summary(labelled(label), GRAPH)
     for name, exported in (
-        (artifact_names.SUMMARY, table),
-        (artifact_names.AUDIT, audit_table(table, table)),
+        (Artifact.SUMMARY, table),
+        (Artifact.AUDIT, audit_table(table, table)),
     ):
         path = tmp_path / name
         bundle.write_csv(exported, path)
@@ -292,7 +293,7 @@ def test_no_secret_of_the_environment_is_in_a_ledger(
     assert registered.run_url.startswith("http://mlflow.example.org/#/")
     assert verify_chain(ledger, NAME).ok
     stored = [path for path in root.rglob("*") if path.is_file()]
-    assert any(path.name == artifact_names.SIGNATURE for path in stored)
+    assert any(path.name == Artifact.SIGNATURE for path in stored)
     for path in stored:
         data = path.read_bytes()
         assert WORD.encode() not in data, path

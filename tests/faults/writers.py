@@ -25,8 +25,9 @@ from lindley import failpoints
 from lindley.batch.batch import read_batch
 from lindley.errors import BatchRefused, LedgerUnavailable, LindleyError
 from lindley.ledger.mlflow.store import MlflowLedger
-from lindley.ledger.writing import register_link
-from lindley.operations.plan import Outcome, Plan, log_plan
+from lindley.ledger.registration import register_link
+from lindley.operations.log import log_plan
+from lindley.operations.plan import Outcome, Plan
 from lindley.operations.plots import draw_missing
 from lindley.workspace import Workspace
 from tests.support import fakes

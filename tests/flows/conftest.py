@@ -12,8 +12,8 @@ import pytest
 from flows import environment
 from flows.sequences.steps import Steps
 from lindley.batch.batch import read_batch
-from lindley.ledger.writing import register_link
-from lindley.operations.plan import log_plan
+from lindley.ledger.registration import register_link
+from lindley.operations.log import log_plan
 from lindley.operations.plots import draw_missing
 from lindley.workspace import Workspace
 from tests.support import fakes

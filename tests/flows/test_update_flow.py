@@ -17,7 +17,7 @@ from flows.states import outcome_of
 from flows.sweep import sweep
 from flows.update import update, update_batch
 from lindley.errors import BatchRefused, FitFailed, LedgerUnavailable, LindleyError, UnknownChain
-from lindley.ledger import writing
+from lindley.ledger import registration
 from lindley.ledger.history import history
 from tasks import options
 from tasks.batch import read_batch
@@ -140,7 +140,7 @@ def test_an_unknown_chain_fails_the_run(land):
 
 def test_a_transient_error_is_tried_again(monkeypatch, land):
     calls = []
-    register = writing.register_link
+    register = registration.register_link
 
     def sometimes(*args):
         calls.append(args)
@@ -148,7 +148,7 @@ def test_a_transient_error_is_tried_again(monkeypatch, land):
             raise LedgerUnavailable("The ledger did not answer")
         return register(*args)
 
-    monkeypatch.setattr("lindley.ledger.writing.register_link", sometimes)
+    monkeypatch.setattr("lindley.ledger.registration.register_link", sometimes)
     land("a.csv")
     state, _ = run("coins", "a.csv")
     assert state.is_completed()
@@ -159,7 +159,7 @@ def test_and_fails_the_run_when_it_stays(monkeypatch, land):
     def never(*_):
         raise LedgerUnavailable("The ledger did not answer")
 
-    monkeypatch.setattr("lindley.ledger.writing.register_link", never)
+    monkeypatch.setattr("lindley.ledger.registration.register_link", never)
     path = land("a.csv")
     state, error = run("coins", "a.csv")
     assert state.is_failed()

@@ -15,7 +15,7 @@ from flows import environment
 from flows.cli.__main__ import app
 from flows.cli.output import FAILURE, USER_ERROR
 from lindley.errors import KeyRefused, NotAsRecorded, UnknownChain
-from lindley.ledger.artifact_names import SIGNATURE
+from lindley.ledger.record import Artifact
 from lindley.ledger.signing import public_key
 from lindley.names import KEY_VARIABLE
 from lindley.verification import reproduce
@@ -94,12 +94,12 @@ class TestKeys:
             ("S03", 1), ("S03", 2), ("S03", 3)
         ]  # fmt: skip
         assert run("verify", "--key", tmp_path / "other.pub", "--key", signed).exit_code == 0
-        del ledger.run_of("coins", 2).files[SIGNATURE]
+        del ledger.run_of("coins", 2).files[Artifact.SIGNATURE]
         assert run("verify", "coins").exit_code == 0
         lost = run("verify", "--key", signed)
         assert (lost.exit_code, "error S01 link 2" in lost.stdout) == (FAILURE, True)
         assert document(run("sign", "coins", "--json")) == {"chain": "coins", "signed": [2]}
-        del ledger.run_of("coins", 2).files[SIGNATURE]
+        del ledger.run_of("coins", 2).files[Artifact.SIGNATURE]
         assert "signed link 2" in run("sign", "coins").stdout
         assert "nothing" in run("sign", "coins").stdout
         assert run("verify", "coins", "--key", signed).exit_code == 0

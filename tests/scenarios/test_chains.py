@@ -15,9 +15,10 @@ from lindley.errors import BatchRefused, ModelRefused, OverlapRefused, UnknownCh
 from lindley.inference.sampling import FitSettings
 from lindley.ledger.backend import open_ledger
 from lindley.ledger.history import find_link, history
-from lindley.ledger.writing import register_link
+from lindley.ledger.registration import register_link
 from lindley.model.declaration import load_declaration, load_file
-from lindley.operations.plan import fit_plan, log_plan
+from lindley.operations.log import log_plan
+from lindley.operations.plan import fit_plan
 from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace

@@ -8,10 +8,12 @@ from lindley.batch.batch import Batch
 from lindley.ledger.chain import Chain
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain
-from lindley.ledger.writing import LoggedLink, Registered
+from lindley.ledger.registration import Registered
+from lindley.ledger.writing import LoggedLink
 from lindley.model.declaration import Declaration
 from lindley.operations.branch import plan_branch
-from lindley.operations.plan import Plan, log_plan
+from lindley.operations.log import log_plan
+from lindley.operations.plan import Plan
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.rollback import plan_rollback
 from lindley.verification.gather import verify_chain

@@ -31,10 +31,12 @@ from lindley.inference.step import Info
 from lindley.ledger.chain import Version, read_version
 from lindley.ledger.protocol import Ledger, Run, RunState
 from lindley.ledger.record import Kind, digest
-from lindley.ledger.writing import LoggedLink, Registered, register_link
+from lindley.ledger.registration import Registered, register_link
+from lindley.ledger.writing import LoggedLink
 from lindley.model.coordinates import Block, Coordinates
 from lindley.model.declaration import Declaration, load_file
-from lindley.operations.plan import Outcome, Plan, compared, log_plan
+from lindley.operations.log import log_plan
+from lindley.operations.plan import Outcome, Plan, compared
 from lindley.operations.update import plan_update
 from lindley.prior.belief import Belief
 from lindley.prior.matched import match

@@ -9,10 +9,11 @@ import arviz as az
 import numpy as np
 
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.writing import Registered, register_link
+from lindley.ledger.registration import Registered, register_link
 from lindley.model.declaration import Declaration
 from lindley.operations.import_trace import plan_import
-from lindley.operations.plan import fit_plan, log_plan
+from lindley.operations.log import log_plan
+from lindley.operations.plan import fit_plan
 from lindley.operations.rebase import plan_rebase
 from tests.support import fakes
 from tests.support.fakes import MemoryLedger

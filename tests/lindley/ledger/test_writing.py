@@ -12,14 +12,14 @@ import pytest
 
 from lindley import failpoints
 from lindley.errors import LedgerCorrupt, LedgerUnavailable, LostRace
-from lindley.ledger import artifact_names
 from lindley.ledger.chain import walk
 from lindley.ledger.protocol import Run
 from lindley.ledger.reading import find_chain, read_chain
-from lindley.ledger.record import canonical, digest, parse
-from lindley.ledger.writing import RunContext, complete, register_link
+from lindley.ledger.record import Artifact, canonical, digest, parse
+from lindley.ledger.registration import complete, register_link
+from lindley.ledger.writing import RunContext
 from lindley.model.declaration import Declaration
-from lindley.operations.plan import log_plan
+from lindley.operations.log import log_plan
 from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
 from tests.support.fakes import MemoryLedger, append, coins, declare, fit, logged
@@ -72,9 +72,9 @@ class Losing(MemoryLedger):
     def upload(self, run_id: str, folder: Path) -> None:
         super().upload(run_id, folder)
         files = self.runs[run_id].files
-        if artifact_names.RECORD in files and self.data is None:
+        if Artifact.RECORD in files and self.data is None:
             del files[self.path]
-        elif artifact_names.RECORD in files and self.data is not None:
+        elif Artifact.RECORD in files and self.data is not None:
             files[self.path] = self.data
 
 
@@ -99,8 +99,8 @@ class TestLogging:
         assert len(one.versions(NAME)) == 1
         run = one.runs[found.run_id]
         assert run.status == "running"
-        assert digest(run.files[artifact_names.RECORD]) == found.record_digest
-        assert parse(run.files[artifact_names.RECORD]) == parse(canonical(found.record))
+        assert digest(run.files[Artifact.RECORD]) == found.record_digest
+        assert parse(run.files[Artifact.RECORD]) == parse(canonical(found.record))
         assert found.previous == one.versions(NAME)[0].record
 
     def test_a_run_shows_parameters_metrics_tags_note_and_batch(

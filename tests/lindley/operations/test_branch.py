@@ -17,7 +17,7 @@ from lindley.errors import (
 from lindley.ledger.history import find_link, history
 from lindley.ledger.reading import find_chain
 from lindley.ledger.record import canonical, digest, parse
-from lindley.ledger.writing import Registered
+from lindley.ledger.registration import Registered
 from lindley.model.declaration import Declaration, load_declaration
 from lindley.operations.branch import branch_name, plan_branch
 from lindley.operations.diff import diff
@@ -143,7 +143,7 @@ class TestBranches:
             raise LedgerCorrupt("It died")
 
         with monkeypatch.context() as patch:
-            patch.setattr("lindley.operations.plan.log_copy", dies)
+            patch.setattr("lindley.operations.log._log_copy", dies)
             with pytest.raises(LedgerCorrupt):
                 branch(ledger, declared)
         # It can be used and read as it is.

@@ -24,10 +24,11 @@ from lindley.ledger.backend import open_ledger
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, read_record, read_summary
 from lindley.ledger.record import parse
-from lindley.ledger.writing import register_link
+from lindley.ledger.registration import register_link
 from lindley.model import graph
 from lindley.model.declaration import Declaration, load_file
-from lindley.operations.plan import Plan, fit_plan, log_plan
+from lindley.operations.log import log_plan
+from lindley.operations.plan import Plan, fit_plan
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.update import plan_update
 from lindley.serving.predict import predict

@@ -15,11 +15,12 @@ from scipy.special import expit
 
 from lindley.errors import LedgerUnavailable, ModelRefused
 from lindley.inference.sampling import FitSettings
-from lindley.ledger.writing import register_link
+from lindley.ledger.registration import register_link
 from lindley.model.coordinates import Block
 from lindley.model.declaration import Declaration, load_file
 from lindley.model.relabelling import in_order
-from lindley.operations.plan import fit_plan, log_plan
+from lindley.operations.log import log_plan
+from lindley.operations.plan import fit_plan
 from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
 from tests.support import fakes, refits

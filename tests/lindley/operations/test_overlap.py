@@ -9,9 +9,10 @@ import pytest
 from lindley.batch.batch import Batch, batch_from_frame, split_by_keys
 from lindley.batch.digest import content_digest
 from lindley.errors import OverlapRefused
-from lindley.ledger.writing import register_link
+from lindley.ledger.registration import register_link
 from lindley.model.declaration import Declaration, load_file
-from lindley.operations.plan import Plan, log_plan
+from lindley.operations.log import log_plan
+from lindley.operations.plan import Plan
 from lindley.operations.update import plan_update
 from tests.support import amendments
 from tests.support.amendments import counts, is_sound

@@ -15,9 +15,10 @@ from lindley.inference.sampling import FitSettings
 from lindley.ledger import bundle
 from lindley.ledger.chain import version_tags
 from lindley.ledger.history import history
-from lindley.ledger.writing import complete, register_link
+from lindley.ledger.registration import complete, register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.plan import fit_plan, log_plan
+from lindley.operations.log import log_plan
+from lindley.operations.plan import fit_plan
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.rollback import plan_rollback

@@ -12,9 +12,9 @@ from lindley import failpoints
 from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.reading import find_chain
-from lindley.ledger.writing import register_link
+from lindley.ledger.registration import register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.plan import log_plan
+from lindley.operations.log import log_plan
 from lindley.operations.plots import draw_again, draw_into, draw_missing
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.rollback import plan_rollback

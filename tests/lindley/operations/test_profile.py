@@ -10,9 +10,9 @@ import pytest
 from lindley.batch.batch import read_batch
 from lindley.errors import UnknownChain
 from lindley.ledger.reading import find_chain
-from lindley.ledger.writing import register_link
+from lindley.ledger.registration import register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.plan import log_plan
+from lindley.operations.log import log_plan
 from lindley.operations.plots import draw_missing
 from lindley.operations.profile import profile
 from lindley.operations.rollback import plan_rollback

@@ -15,13 +15,13 @@ import pytest
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import LedgerCorrupt, ModelRefused, OverlapRefused, UnknownChain, UnknownLink
 from lindley.inference.sampling import FitSettings
-from lindley.ledger import artifact_names
 from lindley.ledger.reading import find_chain, read_belief
-from lindley.ledger.record import digest
-from lindley.ledger.writing import register_link
+from lindley.ledger.record import Artifact, digest
+from lindley.ledger.registration import register_link
 from lindley.model.declaration import Declaration, load_declaration
 from lindley.operations.audit import audit_metrics, audit_table
-from lindley.operations.plan import fit_plan, log_plan
+from lindley.operations.log import log_plan
+from lindley.operations.plan import fit_plan
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.update import plan_update
 from lindley.report.tables import json_rows
@@ -120,7 +120,7 @@ class TestPlans:
             plan_rebase(ledger, changed)
         assert len(plan_rebase(ledger, changed, accept_model_change=True).batches) == 3
 
-    @pytest.mark.parametrize("name", [artifact_names.BATCH, artifact_names.SUMMARY])
+    @pytest.mark.parametrize("name", [Artifact.BATCH, Artifact.SUMMARY])
     def test_a_damaged_chain_is_not_fitted(
         self, ledger: MemoryLedger, declaration: Declaration, name: str
     ) -> None:
@@ -245,7 +245,7 @@ class TestTampering:
         assert "not from a link of kind update" in said
 
     def test_a_refit_with_a_batch_of_its_own(self, refitted: MemoryLedger) -> None:
-        files = {artifact_names.BATCH: refitted.run_of(NAME, 2).files[artifact_names.BATCH]}
+        files = {Artifact.BATCH: refitted.run_of(NAME, 2).files[Artifact.BATCH]}
         forge(refitted, NAME, REFIT, lambda r: r.update(batch=record_of(refitted, NAME, 2)["batch"]),
               files=files)  # fmt: skip
         assert {"R07", "R13", "R14"} <= {finding.rule for finding in verify_chain(refitted, NAME).findings}

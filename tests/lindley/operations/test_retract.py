@@ -15,8 +15,8 @@ from lindley.errors import (
     UnknownChain,
     UnknownLink,
 )
-from lindley.ledger import artifact_names
 from lindley.ledger.reading import read_belief
+from lindley.ledger.record import Artifact
 from lindley.model.declaration import Declaration
 from lindley.operations.plan import fit_plan
 from lindley.operations.rebase import plan_rebase
@@ -259,7 +259,7 @@ class TestRetract:
                 plan(ledger, declaration, "1")  # type: ignore[operator]
 
     def test_damage_is_not_built_upon(self, ledger: MemoryLedger, declaration: Declaration) -> None:
-        ledger.run_of(NAME, 4).files[artifact_names.BATCH] = ledger.run_of(NAME, 3).files["batch.parquet"]
+        ledger.run_of(NAME, 4).files[Artifact.BATCH] = ledger.run_of(NAME, 3).files["batch.parquet"]
         with pytest.raises(LedgerCorrupt, match="batch of link 4"):
             plan_retract(ledger, declaration, ["3"])
         plan = plan_rollback(ledger, declaration, "4")

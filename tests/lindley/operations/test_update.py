@@ -11,12 +11,11 @@ from lindley.batch.batch import batch_from_frame
 from lindley.errors import BatchRefused, LedgerCorrupt, ModelRefused, OverlapRefused
 from lindley.inference.diagnostics import Thresholds
 from lindley.inference.sampling import FitSettings
-from lindley.ledger import artifact_names
 from lindley.ledger.reading import find_chain
-from lindley.ledger.record import digest, parse
-from lindley.ledger.writing import register_link
+from lindley.ledger.record import Artifact, digest, parse
+from lindley.ledger.registration import register_link
 from lindley.model.declaration import Declaration, load_file
-from lindley.operations.plan import log_plan
+from lindley.operations.log import log_plan
 from lindley.operations.update import plan_update
 from lindley.seeds import derive_seed
 from lindley.verification.gather import verify_chain
@@ -181,9 +180,7 @@ class TestExactlyOnce:
         self, ledger: MemoryLedger, declaration: Declaration, data: bytes | None
     ) -> None:
         files = ledger.run_of(NAME, 1).files
-        files[artifact_names.BATCH] = (
-            ledger.run_of(NAME, 2).files[artifact_names.BATCH] if data is None else data
-        )
+        files[Artifact.BATCH] = ledger.run_of(NAME, 2).files[Artifact.BATCH] if data is None else data
         with pytest.raises(LedgerCorrupt, match="batch of link 1"):
             plan_update(ledger, declaration, coins(declaration, 2, k=9))
 
@@ -289,7 +286,7 @@ class TestModelChange:
         fitted.source.write_text(text + saved, encoding="utf-8")
         found = register_link(ledger, log_plan(ledger, plan, outcome))
         assert (found.status, found.version) == ("accepted", 6)
-        assert ledger.run_of(NAME, 6).files[artifact_names.MODEL].decode() == text
+        assert ledger.run_of(NAME, 6).files[Artifact.MODEL].decode() == text
         assert verify_chain(ledger, NAME).findings == ()
         changed = declare(tmp_path, code="\nOTHER = 1\n")
         with pytest.raises(ModelRefused, match="link 4"):
@@ -334,7 +331,7 @@ class TestLostRaces:
 
 
 class TestCorruption:
-    @pytest.mark.parametrize("path", [artifact_names.RECORD, artifact_names.MATCHED_PRIOR])
+    @pytest.mark.parametrize("path", [Artifact.RECORD, Artifact.MATCHED_PRIOR])
     def test_a_changed_head_is_not_built_upon(
         self, ledger: MemoryLedger, declaration: Declaration, path: str
     ) -> None:

@@ -16,7 +16,6 @@ import xarray as xr
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import UnknownLink
 from lindley.inference.sampling import FitSettings
-from lindley.ledger import artifact_names
 from lindley.ledger.chain import Version
 from lindley.ledger.netcdf import (
     draws_digest,
@@ -25,9 +24,11 @@ from lindley.ledger.netcdf import (
     write_matched_prior,
     write_trace,
 )
-from lindley.ledger.writing import register_link
+from lindley.ledger.record import Artifact
+from lindley.ledger.registration import register_link
 from lindley.model.declaration import Declaration, load_declaration
-from lindley.operations.plan import fit_plan, log_plan
+from lindley.operations.log import log_plan
+from lindley.operations.plan import fit_plan
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.update import plan_update
 from lindley.prior.matched import rematch
@@ -79,11 +80,11 @@ def forge_draws(ledger: MemoryLedger, number: int, folder: Path, change: Any) ->
     """Put other draws into a link and compute anew everything that the rules hold against them."""
     run = ledger.run_of(NAME, number)
     path = folder / "forged.nc"
-    path.write_bytes(run.files[artifact_names.TRACE])
+    path.write_bytes(run.files[Artifact.TRACE])
     tree = read_trace(path)
     change(tree)
     write_trace(tree, path)
-    (folder / "held.nc").write_bytes(run.files[artifact_names.MATCHED_PRIOR])
+    (folder / "held.nc").write_bytes(run.files[Artifact.MATCHED_PRIOR])
     held = read_matched_prior(folder / "held.nc")
     group = tree["coordinates"]
     matched = rematch(group["u"].values.reshape(-1, 1), group["weight"].values.ravel(), held)
@@ -93,8 +94,8 @@ def forge_draws(ledger: MemoryLedger, number: int, folder: Path, change: Any) ->
         record["posterior"] |= {"draws": draws_digest(tree), "matched": matched.digest}
 
     files = {
-        artifact_names.TRACE: path.read_bytes(),
-        artifact_names.MATCHED_PRIOR: (folder / "matched.nc").read_bytes(),
+        Artifact.TRACE: path.read_bytes(),
+        Artifact.MATCHED_PRIOR: (folder / "matched.nc").read_bytes(),
     }
     forge(ledger, NAME, number, edit, files=files)
 
@@ -173,8 +174,8 @@ def test_with_other_libraries_draws_agree_within_monte_carlo_error(
 def test_links_that_cannot_be_fitted_again_say_why(sampled: MemoryLedger) -> None:
     ledger = sampled.clone()
     ledger.models[NAME].versions[1].tags["lindley.kind"] = "import"
-    ledger.flip(NAME, 2, artifact_names.MODEL)
-    batch = artifact_names.BATCH
+    ledger.flip(NAME, 2, Artifact.MODEL)
+    batch = Artifact.BATCH
     ledger.run_of(NAME, 3).files[batch] = ledger.run_of(NAME, 2).files[batch]
     forge(ledger, NAME, REBASED, lambda record: record["sampler"].update(first_draws=0))
     found = reproduced(ledger)

@@ -12,8 +12,8 @@ import pytest
 
 from lindley.errors import KeyRefused, LedgerCorrupt, WitnessRefused
 from lindley.ledger import signing
-from lindley.ledger.artifact_names import SIGNATURE
-from lindley.ledger.writing import register_link
+from lindley.ledger.record import Artifact
+from lindley.ledger.registration import register_link
 from lindley.model.declaration import Declaration
 from lindley.verification import signature_rules, signatures
 from lindley.verification.gather import envelopes, verify_chain
@@ -100,12 +100,12 @@ class TestSigned:
         use("new")
         link = logged(signed, declaration, coins(declaration, 40))
         use("")
-        assert SIGNATURE in signed.runs[link.run_id].files
-        assert SIGNATURE not in link.record["artifacts"]
+        assert Artifact.SIGNATURE in signed.runs[link.run_id].files
+        assert Artifact.SIGNATURE not in link.record["artifacts"]
         register_link(signed, link)
 
     def test_the_statement_is_of_this_place_in_this_chain(self, signed: MemoryLedger) -> None:
-        statement = signing.opened(signed.run_of(NAME, 2).files[SIGNATURE], []).statement
+        statement = signing.opened(signed.run_of(NAME, 2).files[Artifact.SIGNATURE], []).statement
         tags = signed.models[NAME].versions[2].tags
         assert statement["subject"] == [
             {"name": "coins/2", "digest": {"sha256": tags["lindley.record"]}}
@@ -171,31 +171,31 @@ class TestSigned:
 
 class TestTampering:
     def test_a_signature_that_was_lost(self, signed: MemoryLedger, folder: Path) -> None:
-        del signed.run_of(NAME, 2).files[SIGNATURE]
+        del signed.run_of(NAME, 2).files[Artifact.SIGNATURE]
         assert found_with(signed, keys_of(folder, "old", "new")) == [("S01", 2)]
 
     @pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"[" * 10_000])
     def test_an_envelope_that_is_none(self, signed: MemoryLedger, folder: Path, data: bytes) -> None:
-        signed.run_of(NAME, 2).files[SIGNATURE] = data
+        signed.run_of(NAME, 2).files[Artifact.SIGNATURE] = data
         assert found_with(signed, keys_of(folder, "old", "new")) == [("S02", 2)]
 
     def test_a_payload_that_was_changed(self, signed: MemoryLedger, folder: Path) -> None:
         files = signed.run_of(NAME, 2).files
-        envelope = json.loads(files[SIGNATURE])
-        envelope["payload"] = json.loads(signed.run_of(NAME, 1).files[SIGNATURE])["payload"]
-        files[SIGNATURE] = json.dumps(envelope).encode()
+        envelope = json.loads(files[Artifact.SIGNATURE])
+        envelope["payload"] = json.loads(signed.run_of(NAME, 1).files[Artifact.SIGNATURE])["payload"]
+        files[Artifact.SIGNATURE] = json.dumps(envelope).encode()
         assert found_with(signed, keys_of(folder, "old", "new")) == [("S02", 2)]
 
     def test_a_signature_of_another_link(self, signed: MemoryLedger, folder: Path) -> None:
-        signed.run_of(NAME, 2).files[SIGNATURE] = signed.run_of(NAME, 1).files[SIGNATURE]
+        signed.run_of(NAME, 2).files[Artifact.SIGNATURE] = signed.run_of(NAME, 1).files[Artifact.SIGNATURE]
         assert found_with(signed, keys_of(folder, "old", "new")) == [("S04", 2)]
 
     def test_a_record_that_was_changed_with_all_that_vouches_for_it(
         self, signed: MemoryLedger, folder: Path
     ) -> None:
-        envelope = signed.run_of(NAME, 3).files.pop(SIGNATURE)
+        envelope = signed.run_of(NAME, 3).files.pop(Artifact.SIGNATURE)
         forge(signed, NAME, 3, lambda record: record["metrics"].update(divergences=5.0))
-        signed.run_of(NAME, 3).files[SIGNATURE] = envelope
+        signed.run_of(NAME, 3).files[Artifact.SIGNATURE] = envelope
         assert found_with(signed, keys_of(folder, "old", "new")) == [("S04", 3)]
 
     @pytest.mark.parametrize("kept", [0, 1, 2])
@@ -290,11 +290,11 @@ class TestSigningLater:
     def test_links_without_a_signature_get_one_and_others_keep_theirs(
         self, signed: MemoryLedger, folder: Path
     ) -> None:
-        del signed.run_of(NAME, 2).files[SIGNATURE]
-        first = signed.run_of(NAME, 1).files[SIGNATURE]
+        del signed.run_of(NAME, 2).files[Artifact.SIGNATURE]
+        first = signed.run_of(NAME, 1).files[Artifact.SIGNATURE]
         signer = signing.signer_from_environment({signing.KEY_VARIABLE: str(folder / "new")})
         assert signatures.sign_links(signed, NAME, signer) == [2]
-        assert signed.run_of(NAME, 1).files[SIGNATURE] == first
+        assert signed.run_of(NAME, 1).files[Artifact.SIGNATURE] == first
         assert found_with(signed, keys_of(folder, "old", "new")) == []
         assert signatures.sign_links(signed, NAME, signer) == []
         with pytest.raises(KeyRefused):

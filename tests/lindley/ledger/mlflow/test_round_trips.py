@@ -12,9 +12,9 @@ from lindley.ledger.chain import Chain
 from lindley.ledger.mlflow import artifacts
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.reading import find_chain
-from lindley.ledger.writing import register_link
+from lindley.ledger.registration import register_link
 from lindley.model.declaration import Declaration
-from lindley.operations.plan import log_plan
+from lindley.operations.log import log_plan
 from lindley.operations.plots import draw_missing
 from lindley.operations.profile import profile
 from lindley.operations.update import plan_update

@@ -24,14 +24,13 @@ from mlflow.utils.validation import _validate_metric_name, _validate_param
 
 from lindley import process
 from lindley.errors import LedgerCorrupt, LedgerMoved, LedgerUnavailable
-from lindley.ledger import artifact_names
 from lindley.ledger.backend import embedded_files, require_servable
 from lindley.ledger.history import history
 from lindley.ledger.mlflow import naming, paths
 from lindley.ledger.mlflow.store import HEAD, MlflowLedger
 from lindley.ledger.protocol import Run
 from lindley.ledger.reading import find_chain, read_belief
-from lindley.ledger.record import digest
+from lindley.ledger.record import Artifact, digest
 from lindley.model.declaration import Declaration, load_declaration
 from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
@@ -122,7 +121,7 @@ class TestMovedLedger:
         assert head is not None
         record, belief = read_belief(ledger, head)
         assert belief.matched.digest == record["posterior"]["matched"]
-        assert set(ledger.artifacts(head.version.run_id)) == {*record["artifacts"], artifact_names.RECORD}
+        assert set(ledger.artifacts(head.version.run_id)) == {*record["artifacts"], Artifact.RECORD}
 
     def test_it_verifies_and_goes_on(
         self, ledger: MlflowLedger, declaration: Declaration, template: Path
@@ -147,7 +146,7 @@ class TestMovedLedger:
         run_id = ledger.versions(NAME)[0].run_id
         assert ledger.artifacts(run_id) == {}
         with pytest.raises(LedgerCorrupt, match="is missing"):
-            ledger.download(run_id, tmp_path / "fetched", artifact_names.RECORD)
+            ledger.download(run_id, tmp_path / "fetched", Artifact.RECORD)
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "note.txt").write_text("x")
         ledger.upload(run_id, tmp_path / "more")
@@ -238,7 +237,7 @@ class TestTampering:
 
     def test_a_change_on_disk_is_found(self, ledger: MlflowLedger) -> None:
         run_id = ledger.versions(NAME)[2].run_id
-        (path,) = ledger.root.rglob(f"{run_id}/artifacts/{artifact_names.SUMMARY}")
+        (path,) = ledger.root.rglob(f"{run_id}/artifacts/{Artifact.SUMMARY}")
         data = bytearray(path.read_bytes())
         data[40] ^= 1
         path.write_bytes(bytes(data))
