@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lindley.ledger import bundle
 from lindley.ledger.chain import read_version, version_tags
-from lindley.ledger.record import canonical, digest, parse
+from lindley.ledger.record import Artifact, canonical, digest, parse
 from lindley.verification import gather as gather_module
 from lindley.verification.case import GatheredChain, GatheredVersion
 from lindley.verification.gather import gather, verify_chain
@@ -132,7 +131,7 @@ def _files(ledger: MemoryLedger) -> Iterator[Change]:
         flipped, gone = ledger.clone(), ledger.clone()
         flipped.flip(NAME, SECOND, path)
         del gone.run_of(NAME, SECOND).files[path]
-        rules = ("R04", "R03") if path == bundle.RECORD else ("R06", "R06")
+        rules = ("R04", "R03") if path == Artifact.RECORD else ("R06", "R06")
         yield _change("an artifact", f"{path}: a byte", rules[0], verify_chain(flipped, NAME))
         yield _change("an artifact", f"{path}: deleted", rules[1], verify_chain(gone, NAME))
     plotted = ledger.clone()

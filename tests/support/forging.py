@@ -6,9 +6,8 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lindley.ledger import bundle
 from lindley.ledger.chain import version_tags
-from lindley.ledger.record import canonical, digest, parse
+from lindley.ledger.record import Artifact, canonical, digest, parse
 from tests.support.fakes import MemoryLedger
 
 Record = dict[str, Any]
@@ -17,7 +16,7 @@ Edit = Callable[[Record], None]
 
 def record_of(ledger: MemoryLedger, chain: str, number: int) -> Record:
     """Return the record of a version."""
-    return parse(ledger.run_of(chain, number).files[bundle.RECORD])
+    return parse(ledger.run_of(chain, number).files[Artifact.RECORD])
 
 
 def forge(
@@ -36,11 +35,11 @@ def forge(
     run, version = ledger.run_of(chain, number), ledger.models[chain].versions[number]
     record = copy.deepcopy(record_of(ledger, chain, number))
     run.files |= dict(files or {})
-    record["artifacts"] = {name: digest(data) for name, data in run.files.items() if name != bundle.RECORD}
+    record["artifacts"] = {name: digest(data) for name, data in run.files.items() if name != Artifact.RECORD}
     if edit is not None:
         edit(record)
-    run.files[bundle.RECORD] = canonical(record)
-    version.tags = version_tags(record, digest(run.files[bundle.RECORD]))
+    run.files[Artifact.RECORD] = canonical(record)
+    version.tags = version_tags(record, digest(run.files[Artifact.RECORD]))
     run.tags |= version.tags
     run.metrics |= {name: float(value) for name, value in record["metrics"].items()}
 

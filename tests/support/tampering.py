@@ -6,9 +6,8 @@ import dataclasses
 import inspect
 from typing import Any
 
-from lindley.ledger import bundle
 from lindley.ledger.netcdf import write_matched_prior
-from lindley.ledger.record import canonical, digest, genesis_record, parse
+from lindley.ledger.record import Artifact, canonical, digest, genesis_record, parse
 from lindley.verification.gather import gather
 from tests.support import amendments
 from tests.support.fakes import coins
@@ -51,27 +50,27 @@ class Tamper(Tools):
         return {"R02", "R19"}, None
 
     def r03_record_missing(self) -> Any:
-        del self._run(HEAD).files[bundle.RECORD]
+        del self._run(HEAD).files[Artifact.RECORD]
         return {"R03"}, HEAD
 
     def r03_record_not_canonical(self) -> Any:
-        data = self._run(HEAD).files[bundle.RECORD] + b"\n"
-        self._run(HEAD).files[bundle.RECORD] = data
+        data = self._run(HEAD).files[Artifact.RECORD] + b"\n"
+        self._run(HEAD).files[Artifact.RECORD] = data
         self.model.versions[HEAD].tags["lindley.record"] = digest(data)
         return {"R03"}, HEAD
 
     def r03_record_of_a_link_is_a_genesis_record(self) -> Any:
-        self._run(HEAD).files[bundle.RECORD] = self._genesis()
+        self._run(HEAD).files[Artifact.RECORD] = self._genesis()
         self.model.versions[HEAD].tags["lindley.record"] = digest(self._genesis())
         return {"R03"}, HEAD
 
     def r04_record_changed(self) -> Any:
         record = replaced(record_of(self.ledger, NAME, SECOND), ("libraries", "numpy"), "1.0")
-        self._run(SECOND).files[bundle.RECORD] = canonical(record)
+        self._run(SECOND).files[Artifact.RECORD] = canonical(record)
         return {"R04"}, SECOND
 
     def r04_record_is_that_of_another_link(self) -> Any:
-        self._run(QUARANTINED).files[bundle.RECORD] = self._run(SECOND).files[bundle.RECORD]
+        self._run(QUARANTINED).files[Artifact.RECORD] = self._run(SECOND).files[Artifact.RECORD]
         return {"R04", "R05", "R06", "R07", "R08", "R18"}, QUARANTINED
 
     def r05_version_tag_changed(self) -> Any:
@@ -103,11 +102,11 @@ class Tamper(Tools):
         return {"R06"}, SECOND
 
     def r07_batch_is_another(self) -> Any:
-        forge(self.ledger, NAME, HEAD, files={bundle.BATCH: self._parquet(30, k=6)})
+        forge(self.ledger, NAME, HEAD, files={Artifact.BATCH: self._parquet(30, k=6)})
         return {"R07"}, HEAD
 
     def r07_batch_is_no_table(self) -> Any:
-        forge(self.ledger, NAME, HEAD, files={bundle.BATCH: b"PAR1"})
+        forge(self.ledger, NAME, HEAD, files={Artifact.BATCH: b"PAR1"})
         return {"R07"}, HEAD
 
     def r07_batch_has_fewer_rows(self) -> Any:
@@ -147,11 +146,11 @@ class Tamper(Tools):
         return {"R08"}, HEAD
 
     def r08_matched_prior_cannot_be_read(self) -> Any:
-        forge(self.ledger, NAME, HEAD, files={bundle.MATCHED_PRIOR: b"\x89HDF\r\n\x1a\n"})
+        forge(self.ledger, NAME, HEAD, files={Artifact.MATCHED_PRIOR: b"\x89HDF\r\n\x1a\n"})
         return {"R08"}, HEAD
 
     def r08_trace_cannot_be_read(self) -> Any:
-        forge(self.ledger, NAME, HEAD, files={bundle.TRACE: b""})
+        forge(self.ledger, NAME, HEAD, files={Artifact.TRACE: b""})
         return {"R08"}, HEAD
 
     def r09_matched_prior_is_not_that_of_the_draws(self) -> Any:
@@ -160,7 +159,7 @@ class Tamper(Tools):
         moved = dataclasses.replace(held, map=dataclasses.replace(held.map, loc=held.map.loc + 1e-6))
         path = self.folder / "matched.nc"
         write_matched_prior(moved, path)
-        files = {bundle.MATCHED_PRIOR: path.read_bytes()}
+        files = {Artifact.MATCHED_PRIOR: path.read_bytes()}
         forge(self.ledger, NAME, HEAD, lambda r: r["posterior"].update(matched=moved.digest), files=files)
         return {"R09"}, HEAD
 
@@ -223,7 +222,7 @@ class Tamper(Tools):
             record["batch"] = record_of(self.ledger, NAME, FIRST)["batch"]
             self._reseed(record)
 
-        forge(self.ledger, NAME, HEAD, edit, files={bundle.BATCH: self._run(FIRST).files[bundle.BATCH]})
+        forge(self.ledger, NAME, HEAD, edit, files={Artifact.BATCH: self._run(FIRST).files[Artifact.BATCH]})
         return {"R13", "R14"}, HEAD  # the same batch has the same rows
 
     def r14_row_counted_twice(self) -> Any:
@@ -233,7 +232,7 @@ class Tamper(Tools):
             record["batch"] |= {"digest": batch.digest, "rows": batch.rows, "key_ranges": batch.key_ranges()}
             self._reseed(record)
 
-        forge(self.ledger, NAME, HEAD, edit, files={bundle.BATCH: self._parquet(13, 3, k=7)})
+        forge(self.ledger, NAME, HEAD, edit, files={Artifact.BATCH: self._parquet(13, 3, k=7)})
         return {"R14"}, HEAD
 
     def r15_gate_was_stricter(self) -> Any:
@@ -296,12 +295,12 @@ class Tamper(Tools):
         return {"R08"}, HEAD
 
     def r17_code_is_another(self) -> Any:
-        code = self._run(HEAD).files[bundle.MODEL].replace(b"Beta", b"Kumaraswamy")
-        forge(self.ledger, NAME, HEAD, files={bundle.MODEL: code})
+        code = self._run(HEAD).files[Artifact.MODEL].replace(b"Beta", b"Kumaraswamy")
+        forge(self.ledger, NAME, HEAD, files={Artifact.MODEL: code})
         return {"R17"}, HEAD
 
     def r17_code_is_no_python(self) -> Any:
-        forge(self.ledger, NAME, HEAD, files={bundle.MODEL: b"\xff def"})
+        forge(self.ledger, NAME, HEAD, files={Artifact.MODEL: b"\xff def"})
         return {"R17"}, HEAD
 
     def r18_run_tag_changed(self) -> Any:

@@ -12,9 +12,9 @@ from lindley.errors import (
     UnknownLink,
 )
 from lindley.inference.sampling import FitSettings
-from lindley.ledger import bundle
 from lindley.ledger.chain import version_tags
 from lindley.ledger.history import history
+from lindley.ledger.record import Artifact
 from lindley.ledger.registration import complete, register_link
 from lindley.model.declaration import Declaration
 from lindley.operations.log import log_plan
@@ -229,7 +229,7 @@ class TestTampering:
     ) -> None:
         assert "R14" in self.found(
             amended, 7, lambda made: made.update(batch=record_of(amended, NAME, 5)["batch"]),
-            files={bundle.BATCH: amended.run_of(NAME, 5).files[bundle.BATCH]},
+            files={Artifact.BATCH: amended.run_of(NAME, 5).files[Artifact.BATCH]},
         )  # fmt: skip
 
     def test_a_retraction_that_starts_from_what_it_takes_out(self, amended: MemoryLedger) -> None:
@@ -257,7 +257,7 @@ class TestTampering:
         one = record_of(amended, NAME, 1)
         files = {
             name: data for name, data in amended.run_of(NAME, 1).files.items()
-            if name not in (bundle.RECORD, bundle.BATCH)
+            if name not in (Artifact.RECORD, Artifact.BATCH)
         }  # fmt: skip
         assert self.found(amended, 8, lambda made: made.update(posterior=one["posterior"]), files=files) == {
             "R23"
@@ -275,7 +275,7 @@ class TestTampering:
     def test_a_rollback_with_a_batch(self, amended: MemoryLedger) -> None:
         assert "R07" in self.found(
             amended, 8, lambda made: made.update(batch=record_of(amended, NAME, 2)["batch"]),
-            files={bundle.BATCH: amended.run_of(NAME, 2).files[bundle.BATCH]},
+            files={Artifact.BATCH: amended.run_of(NAME, 2).files[Artifact.BATCH]},
         )  # fmt: skip
 
     def test_an_update_that_takes_out(self, amended: MemoryLedger) -> None:

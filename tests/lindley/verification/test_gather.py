@@ -13,8 +13,7 @@ import pytest
 
 from lindley.batch.batch import load_batch
 from lindley.errors import NameRefused, UnknownChain
-from lindley.ledger import bundle
-from lindley.ledger.record import canonical, digest, parse
+from lindley.ledger.record import Artifact, canonical, digest, parse
 from lindley.model.declaration import Declaration
 from lindley.verification.gather import gather, verify_chain
 from lindley.verification.verifier import verify
@@ -44,7 +43,7 @@ class TestGathering:
         assert found.registered_runs == (item.version.run_id,)
         assert item.record == canonical(record)
         assert item.artifacts == record["artifacts"]
-        assert bundle.RECORD not in item.artifacts
+        assert Artifact.RECORD not in item.artifacts
         assert (item.batch_digest, item.key_ranges) == (record["batch"]["digest"], {"id": ["int:0", "int:3"]})
         assert item.draws_digest == record["posterior"]["draws"]
         assert item.model_digest == declaration.model_digest
@@ -55,7 +54,7 @@ class TestGathering:
         assert item.run_tags["lindley.record"] == item.version.record
         assert item.run_metrics is not None
         assert item.run_metrics["r_hat_max"] == record["metrics"]["r_hat_max"]
-        path = single.download(item.version.run_id, tmp_path, bundle.BATCH)
+        path = single.download(item.version.run_id, tmp_path, Artifact.BATCH)
         assert item.batch == load_batch(path, declaration).table.replace_schema_metadata(
             pq.read_schema(path).metadata
         )
@@ -85,11 +84,11 @@ class TestHostileContent:
         ledger = single.clone()
         trap = tmp_path / "executed"
         code = f"import pathlib\npathlib.Path({str(trap)!r}).touch()\nraise SystemExit(3)\n".encode()
-        forge(ledger, NAME, 1, files={bundle.MODEL: code, "belief/belief_model.py": code})
+        forge(ledger, NAME, 1, files={Artifact.MODEL: code, "belief/belief_model.py": code})
         assert {f.rule for f in verify_chain(ledger, NAME).findings} == {"R17"}
         assert not trap.exists()
 
-    @pytest.mark.parametrize("path", [bundle.BATCH, bundle.TRACE, bundle.MATCHED_PRIOR, bundle.MODEL])
+    @pytest.mark.parametrize("path", [Artifact.BATCH, Artifact.TRACE, Artifact.MATCHED_PRIOR, Artifact.MODEL])
     @pytest.mark.parametrize(
         "garbage", [b"", b"\x00" * 64, b"PAR1\xff\xff\xff\x7fPAR1", b"\x89HDF\r\n\x1a\n\x02"]
     )
@@ -99,7 +98,7 @@ class TestHostileContent:
         report = verify_chain(ledger, NAME)
         assert next(f.rule for f in report.findings) == "R06"
 
-    @pytest.mark.parametrize("path", [bundle.BATCH, bundle.TRACE, bundle.MATCHED_PRIOR])
+    @pytest.mark.parametrize("path", [Artifact.BATCH, Artifact.TRACE, Artifact.MATCHED_PRIOR])
     def test_damage_anywhere_is_a_finding(self, single: MemoryLedger, path: str) -> None:
         """Whatever the readers make of damaged files, the verifier ends with findings."""
         rng = random.Random(7)
@@ -115,11 +114,11 @@ class TestHostileContent:
         assert "R06" in {f.rule for f in verify_chain(ledger, NAME).findings}
 
     def test_a_matched_prior_with_other_blocks_is_a_finding(self, single: MemoryLedger) -> None:
-        intact = single.run_of(NAME, 1).files[bundle.MATCHED_PRIOR]
+        intact = single.run_of(NAME, 1).files[Artifact.MATCHED_PRIOR]
         assert intact.count(b'"theta"') == 1
         for text in (b'"th\xffta"', b'"theta,', b"[theta]", b" theta "):
             ledger = single.clone()
-            files = {bundle.MATCHED_PRIOR: intact.replace(b'"theta"', text)}
+            files = {Artifact.MATCHED_PRIOR: intact.replace(b'"theta"', text)}
             forge(ledger, NAME, 1, files=files)
             assert {f.rule for f in verify_chain(ledger, NAME).findings} == {"R08"}, text
 
@@ -127,7 +126,7 @@ class TestHostileContent:
         ledger = single.clone()
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pandas(pd.DataFrame({"x": [1.0, None]})), buffer)
-        forge(ledger, NAME, 1, files={bundle.BATCH: buffer.getvalue()})
+        forge(ledger, NAME, 1, files={Artifact.BATCH: buffer.getvalue()})
         assert {f.rule for f in verify_chain(ledger, NAME).findings} == {"R07"}
 
     def test_files_named_like_paths_stay_where_they_are_read(self, single: MemoryLedger) -> None:
@@ -147,7 +146,7 @@ class TestHostileContent:
 
     def test_an_import_has_no_batch(self, single: MemoryLedger) -> None:
         ledger = single.clone()
-        del ledger.run_of(NAME, 1).files[bundle.BATCH]
+        del ledger.run_of(NAME, 1).files[Artifact.BATCH]
         forge(ledger, NAME, 1, lambda record: record.update(kind="import", batch=None))
         (item,) = gather(ledger, NAME).versions
         assert (item.batch, item.batch_digest, item.key_ranges) == (None, None, None)
@@ -159,5 +158,5 @@ class TestHostileContent:
         ledger = single.clone()
         append(ledger, declaration, coins(declaration, 10))
         forge(ledger, NAME, 1, lambda record: record.update(kind="import", batch=None))
-        assert parse(ledger.run_of(NAME, 1).files[bundle.RECORD])["batch"] is None
+        assert parse(ledger.run_of(NAME, 1).files[Artifact.RECORD])["batch"] is None
         assert "R10" in {f.rule for f in verify_chain(ledger, NAME).findings}

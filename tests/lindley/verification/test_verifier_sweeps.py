@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lindley.ledger import bundle
 from lindley.ledger.chain import read_version, version_tags
-from lindley.ledger.record import canonical, digest, parse
+from lindley.ledger.record import Artifact, canonical, digest, parse
 from lindley.model.declaration import Declaration
 from lindley.verification.case import GatheredChain
 from lindley.verification.gather import gather, verify_chain
@@ -136,7 +135,7 @@ class TestFilesAndTags:
             ledger = pair.clone()
             ledger.flip(NAME, 2, path)
             report = verify_chain(ledger, NAME)
-            rule = "R04" if path == bundle.RECORD else "R06"
+            rule = "R04" if path == Artifact.RECORD else "R06"
             named = [f for f in report.findings if f.rule == rule]
             assert [f.link for f in named] == [2], path
             assert rule == "R04" or path in named[0].message
