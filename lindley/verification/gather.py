@@ -109,7 +109,7 @@ def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
     Digest and key ranges of the batch are recomputed without the chain's schema.
     """
     found: dict[str, Any] = {"artifacts": file_digests(folder)}
-    found["artifacts"].pop(artifact_names.RECORD, None)
+    found["artifacts"].pop(Artifact.RECORD, None)
     with contextlib.suppress(OSError):
         found["record"] = (folder / Artifact.RECORD).read_bytes()
     # Damaged and hostile files make the readers raise nearly anything. What cannot be read stays None; rules

@@ -25,7 +25,7 @@ from lindley.ledger.lineage import Origin, is_copy, maker_of, read_batches
 from lindley.ledger.netcdf import draws_digest, read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import downloaded, fetch_listed, find_chain, read_record
-from lindley.ledger.record import WITH_BATCH, Kind, require_digest
+from lindley.ledger.record import WITH_BATCH, Artifact, Kind, require_digest
 from lindley.model.declaration import BRANCH_MARK, Declaration, load_file
 from lindley.operations.plan import Outcome, Plan, fit_plan
 from lindley.operations.rebase import plan_rebase

@@ -10,9 +10,9 @@ from mlflow.models import ModelSignature
 from mlflow.pyfunc import save_model
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
-from lindley.ledger.artifact_names import MODEL
 from lindley.ledger.bundle import version_of
 from lindley.ledger.mlflow._compat import without_requirements_check
+from lindley.ledger.record import Artifact
 from lindley.model.declaration import Declaration
 from lindley.report.numbers import QUANTILES
 from lindley.serving.predict import input_columns
@@ -30,7 +30,7 @@ def save_belief(folder: Path, declaration: Declaration, draws: Path) -> None:
         save_model(
             path=str(folder / "belief"),
             python_model=str(Path(__file__).with_name("belief_model.py")),
-            artifacts={"draws": str(draws), "model": str(folder / MODEL)},
+            artifacts={"draws": str(draws), "model": str(folder / Artifact.MODEL)},
             signature=_signature(declaration),
             pip_requirements=[f"{name}=={version_of(name)}" for name in _REQUIREMENTS],
             metadata={"chain": declaration.name},
