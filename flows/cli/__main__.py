@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 from typing import Annotated
 
 import typer
@@ -11,15 +12,9 @@ from flows.cli import amend, chain, rebase, runs, servers, update, verify
 from flows.cli.output import command
 from lindley import __version__
 
-#: The commands, in the order of ``lindley --help``.
-COMMANDS = (
-    *(update.update, update.sweep, update.split, update.import_trace, update.demo),
-    *(amend.retract, amend.correct, amend.rollback, amend.branch, amend.diff),
-    *(chain.log, chain.show, chain.chains, runs.plots, runs.profile),
-    *(verify.verify, verify.head, verify.sign, verify.keygen),
-    *(rebase.rebase, rebase.audit, rebase.calibrate),
-    *(servers.up, servers.ui, servers.worker, servers.watch),
-)
+#: The modules of the commands, in the order of ``lindley --help``. Their public functions with the parameter
+#: `as_json` are the commands.
+MODULES = (update, amend, chain, runs, verify, rebase, servers)
 
 app = typer.Typer(
     name="lindley",
@@ -49,8 +44,11 @@ def _options(
     """Sequential Bayesian updating with an auditable chain of posteriors."""
 
 
-for function in COMMANDS:
-    app.command("import" if function is update.import_trace else None)(command(function))
+for module in MODULES:
+    for name, function in list(vars(module).items()):
+        own = inspect.isfunction(function) and function.__module__ == module.__name__
+        if own and not name.startswith("_") and "as_json" in inspect.signature(function).parameters:
+            app.command(name.removesuffix("_trace"))(command(function))
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The formats of batch files: one entry each, and everything that depends on the format is in it.
 
-To add a format, append an entry to `FORMATS` and put the table of `markdown_table` into the documentation.
+To add a format, append an entry to `FORMATS`; `python -m lindley.batch.formats` writes the table of formats
+into docs/guides/landing-folder.md.
 The watcher of the landing folder imports this module, so that readers are imported when they read.
 """
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from lindley.batch.limits import Limits
     from lindley.batch.schema import BatchSchema
+
+#: Marks around the table of formats in the documentation.
+TABLE_BEGIN = "<!-- formats: begin, written by lindley.batch.formats -->"
+TABLE_END = "<!-- formats: end -->"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,3 +135,9 @@ _OTHER_KINDS = {
     b"\x28\xb5\x2f\xfd": "a zstd archive",
     b"ARROW1": "an Arrow IPC file",
 }
+
+if __name__ == "__main__":
+    page = Path(__file__).parents[2] / "docs" / "guides" / "landing-folder.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(TABLE_BEGIN)
+    _, _, after = rest.partition(TABLE_END)
+    page.write_text(f"{before}{TABLE_BEGIN}\n{markdown_table()}\n{TABLE_END}{after}", encoding="utf-8")
