@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -90,7 +90,9 @@ def table(rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> Ta
     """Return a table with the keys of the first row as columns; all text is escaped."""
     made = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     for name in rows[0] if rows else ():
-        made.add_column(escape(name), justify="right" if name in right else "left", overflow="fold")
+        # No narrower than its name: values may break, names must not.
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        made.add_column(escape(name), justify=justify, overflow="fold", min_width=len(name))
     for row in rows:
         made.add_row(*(escape(str(value)) for value in row.values()))
     return made
