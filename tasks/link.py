@@ -40,7 +40,8 @@ def fit(plan: Plan) -> Outcome | None:
     if plan.target is not None:
         return None
     chain = plan.declaration.name
-    progress = ArtifactProgress(artifact_key(chain, "sampler"), f"Sampler of {chain}: {plan.kind}")
+    place = "pooled refit" if plan.kind == "rebase" else f"link {plan.link}, {plan.kind}"
+    progress = ArtifactProgress(artifact_key(chain, "sampler"), f"Sampler of {chain}, {place}")
     outcome = fit_plan(plan, progress=progress)
     progress.finish()
     if outcome is not None:

@@ -99,7 +99,7 @@ def test_an_artifact(
 @pytest.mark.parametrize("version", ["", "/v2"])
 def test_the_plot(running: Machine, artifacts: dict[str, str], look: Any, page: Any, version: str):
     found = artifacts["beta-binomial-prior-posterior"]
-    look(f"{running.addresses['prefect']}{version}/artifacts/artifact/{found}", "the picture", "plot")
+    look(f"{running.addresses['prefect']}{version}/artifacts/artifact/{found}", "the plot", "plot")
     plot = page.get_by_alt_text("Prior and posterior of every parameter")
     plot.wait_for()
     assert plot.evaluate("image => image.naturalWidth") > 300

@@ -79,8 +79,8 @@ def test_runs_of_all_chains_share_a_process_bad_ones_too(running: Machine):
 
 
 def test_a_new_process_draws_the_same_bits(running: Machine):
-    report = running.lindley("verify", "beta_binomial", "--replay")
-    assert [(one["link"], one["verdict"]) for one in report["replays"]] == [
+    report = running.lindley("verify", "beta_binomial", "--reproduce")
+    assert [(one["link"], one["result"]) for one in report["reproduced"]] == [
         (1, "identical"),
         (2, "identical"),
     ]
