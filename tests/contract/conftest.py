@@ -19,12 +19,13 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Backend:
-    """A ledger, and how another view of it and a killed writer come about."""
+    """A ledger, how another view of it and a killed writer come about, and whether it has pages to show."""
 
     name: str
     ledger: Ledger
     again: Callable[[], Ledger]
     killed_run: Callable[[str], str]
+    pages: bool = False
 
 
 #: Fixtures of servers; the last one, which takes another minute, is left to `make test-faults`.
@@ -54,6 +55,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         MlflowLedger(uri, root),
         lambda: MlflowLedger(uri, root),
         lambda chain: processes.killed_run(uri, root, chain),
+        pages=request.param in SERVERS,
     )
 
 
