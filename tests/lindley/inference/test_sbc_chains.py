@@ -76,7 +76,7 @@ def test_true_state_goes_on_from_batch_to_batch(monkeypatch: pytest.MonkeyPatch)
 
     def keep(*args: Any) -> tuple[Batch, dict[str, np.ndarray]]:
         batch, ends = original(*args)
-        values = {name: float(value[0]) for name, value in args[3].items()}
+        values = {name: float(value[0]) for name, value in args[2].items()}
         met.append((values, float(ends["start"][0]), float(batch.frame()["y"].mean())))
         return batch, ends
 
