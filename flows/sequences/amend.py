@@ -139,7 +139,7 @@ def _what(made: Made) -> str:
             return f"{plan.declaration.name} continues {source} from link {plan.target.number}"
         how = f"the belief is that of link {plan.target.number}"
     else:
-        count = int(made.outcome.metrics["replayed"]) + 1 if made.outcome is not None else 0
+        count = made.fitted
         how = f"{count} batch{'' if count == 1 else 'es'} fitted{' together' if count > 1 else ''}"
     if plan.batch is not None:
         return f"{plan.batch.origin} counts in the place of {gone}, {how}"

@@ -118,6 +118,11 @@ class Made:
         return tuple(self.outcome.gate.reasons) if self.outcome is not None else ()
 
     @property
+    def fitted(self) -> int:
+        """How many batches were fitted together; 0 where none was, or an earlier belief was taken."""
+        return 0 if self.outcome is None else int(self.outcome.metrics.get("replayed", -1)) + 1
+
+    @property
     def place(self) -> str:
         """What was registered, in words that follow "is"; empty where nothing was."""
         if self.registered is None:
@@ -202,13 +207,12 @@ def finish(steps: Steps, made: Made, message: Callable[[Made], str], **more: Any
 
 
 def _result(made: Made, message: Callable[[Made], str], **more: Any) -> Result:
-    plan, outcome, registered = made.plan, made.outcome, made.registered
+    plan, registered = made.plan, made.registered
     about = {"chain": plan.declaration.name, "kind": plan.kind} | more
     if plan.noop is not None:
         status = Status.QUARANTINED if plan.quarantined else Status.UNCHANGED
         return Result(status=status, message=plan.noop, **about)
-    if outcome is not None:
-        about |= {"reasons": made.reasons, "fitted": int(outcome.metrics.get("replayed", -1)) + 1}
+    about |= {"reasons": made.reasons, "fitted": made.fitted}
     if registered is None:
         return Result(status=Status.AUDITED, message=message(made), **about)
     return Result(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lindley.ledger.chain import Chain, ChainLink, Status, Version
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import fetch_listed, find_chain, record_of
+from lindley.ledger.reading import fetch_listed, find_chain, read_table, record_of
 from lindley.ledger.record import Artifact
 from lindley.ledger.references import choose_link
 
@@ -152,10 +152,7 @@ class Link:
 
     def summary(self) -> pd.DataFrame:
         """Return the summary table at full precision, indexed by parameter."""
-        import pandas as pd  # imported on use, to keep `import lindley` light
-
-        # pandas reads floats to the last digit, which is what was written.
-        return self._read(Artifact.SUMMARY, lambda path: pd.read_csv(path, index_col="parameter"))
+        return self._read(Artifact.SUMMARY, read_table)
 
     def batch(self) -> pd.DataFrame | None:
         """Return the batch as a frame; None for a link without a batch of its own."""

@@ -165,12 +165,18 @@ def read_summary(ledger: Ledger, link: ChainLink, record: dict[str, Any]) -> pd.
     LedgerCorrupt
         If it is missing, unreadable, or has another digest.
     """
-    import pandas as pd  # see the module's docstring
-
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         what, run_id = f"The summary of link {link.number}", link.version.run_id
         path = fetch_listed(ledger, run_id, record, Artifact.SUMMARY, Path(scratch), what)
-        return pd.read_csv(path, index_col="parameter")
+        return read_table(path)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table of parameters at full precision, as `lindley.ledger.bundle.write_csv` writes it."""
+    import pandas as pd  # see the module's docstring
+
+    # pandas reads floats to the last digit, which is what was written.
+    return pd.read_csv(path, index_col="parameter")
 
 
 def fetch_listed(

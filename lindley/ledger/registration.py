@@ -103,18 +103,15 @@ def complete(ledger: Ledger, name: str, chain: Chain) -> None:
     A user who may only read leaves it to the next writer: an audit only reads. A user who may not write gets
     the refusal where the write itself is attempted.
     """
-    with suppress(AccessRefused):
-        _complete(ledger, name, chain)
-
-
-def _complete(ledger: Ledger, name: str, chain: Chain) -> None:
-    _move_hint(ledger, name, chain)
     states = {version.run_id: Status.SUPERSEDED for version in chain.superseded}
     states |= {version.run_id: Status.QUARANTINED for version in chain.quarantined}
     states |= {link.version.run_id: Status.ACCEPTED for link in chain.own}
-    for run_id in ledger.dead_runs(name):
-        state = states.get(run_id, Status.ABANDONED)
-        ledger.close_run(run_id, RunStatus.KILLED if state == Status.ABANDONED else RunStatus.FINISHED, state)
+    with suppress(AccessRefused):
+        _move_hint(ledger, name, chain)
+        for run_id in ledger.dead_runs(name):
+            state = states.get(run_id, Status.ABANDONED)
+            status = RunStatus.KILLED if state == Status.ABANDONED else RunStatus.FINISHED
+            ledger.close_run(run_id, status, state)
 
 
 def _move_hint(ledger: Ledger, name: str, chain: Chain) -> None:

@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from lindley.errors import LedgerCorrupt, LostRace
 from lindley.ledger.bundle import Content
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.lineage import Origin
 from lindley.ledger.netcdf import file_digests
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import read_record
+from lindley.ledger.reading import read_record, read_table
 from lindley.ledger.record import SCHEMA, Artifact, canonical, digest
 from lindley.ledger.references import shown
 from lindley.ledger.signer import signer_from_environment
@@ -158,7 +156,7 @@ def _log_copy(
             "artifacts": artifacts,
         }
         (folder / Artifact.RECORD).write_bytes(canonical(record))
-        summary = pd.read_csv(folder / Artifact.SUMMARY, index_col="parameter")
+        summary = read_table(folder / Artifact.SUMMARY)
         return log_draft(ledger, Draft(folder, record, summary, noted), phases=phases, context=context)
 
 

@@ -17,7 +17,7 @@ from lindley import failpoints
 from lindley.ledger.history import find_link, history
 from lindley.ledger.netcdf import read_trace
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import fetch_listed, record_of
+from lindley.ledger.reading import fetch_listed, read_table, record_of
 from lindley.ledger.record import Artifact
 from lindley.report.numbers import QUANTILES
 from lindley.timing import PLOTS as PHASE
@@ -144,7 +144,7 @@ def _trace_and_audit(
         if Artifact.AUDIT not in record["artifacts"]:
             return trace, None
         path = _fetched(ledger, run_id, record, Artifact.AUDIT, Path(scratch))
-        return trace, pd.read_csv(path, index_col="parameter")
+        return trace, read_table(path)
 
 
 def _fetched(ledger: Ledger, run_id: str, record: dict[str, Any], name: str, folder: Path) -> Path:
