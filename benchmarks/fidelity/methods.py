@@ -24,7 +24,7 @@ from pytensor.graph.traversal import ancestors
 from benchmarks.fidelity.cases import Case
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.inference import trace
-from lindley.inference.diagnostics import Thresholds
+from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.fit import Fit, fit
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.memory_chain import MemoryChain, advance, refit

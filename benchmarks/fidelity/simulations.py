@@ -19,9 +19,10 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from benchmarks.fidelity.methods import Settings, run_chain
-from lindley.inference.diagnostics import Thresholds, importance
-from lindley.inference.hindsight import in_sight, shift, to_undo
-from lindley.inference.match_quality import match_distances, match_doubts
+from lindley.inference.diagnostics.gate import Thresholds
+from lindley.inference.diagnostics.hindsight import in_sight, shift, to_undo
+from lindley.inference.diagnostics.importance import importance
+from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
 from lindley.inference.memory_chain import MemoryChain
 from lindley.inference.sampling import FitSettings
 from lindley.model.coordinates import Block, Coordinates
@@ -358,7 +359,7 @@ def _advance(chain: MemoryChain, batch: Batch, rng: np.random.Generator) -> tupl
     distances, moment = match_distances(draws, weights, matched.map, rng)
     drift = moved.largest if moved is not None else 0.0
     if oldest is not None:
-        # As in lindley.inference.hindsight: a shift is worth less where the belief has narrowed since.
+        # As in hindsight: a shift is worth less where the belief has narrowed since.
         before = oldest.matched.map.sample(np.random.default_rng(0), DRAWS).std()
         drift += oldest.drift * min(draws.std() / before, 1.0)
     doubt = prior.doubt + (not prior.trusted) if prior else 0

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.speed.measure import ARTICLE, COLD, PASSED, REFUSED, WARM, Row, stopwatch
 from benchmarks.speed.posterior import Reference
 from benchmarks.speed.streams import Bench
-from lindley.inference.diagnostics import Thresholds
+from lindley.inference.diagnostics.gate import Thresholds
 
 #: Environment variable with the path of that Python.
 PYTHON = "LINDLEY_PYMC3_PYTHON"

@@ -8,7 +8,8 @@ import numpy as np
 
 from benchmarks.speed.measure import PASSED, REFUSED
 from benchmarks.speed.posterior import Found, Reference
-from lindley.inference.diagnostics import Thresholds, convergence
+from lindley.inference.diagnostics.convergence import convergence
+from lindley.inference.diagnostics.gate import Thresholds
 
 #: Largest error of a mean in Monte Carlo standard errors, and in sds of the reference: a regular case of
 #: the fidelity benchmark allows 0.1, a hard one 0.2.

@@ -30,7 +30,7 @@ from benchmarks.speed.targets import (
 )
 from flows.direct import core_steps
 from flows.sequences.update import update
-from lindley.inference.diagnostics import convergence
+from lindley.inference.diagnostics.convergence import convergence
 
 SIR_FILE = Path("article/sir_article_batches.parquet")
 SIR_REFERENCE = Path("article/sir_article_reference.json")

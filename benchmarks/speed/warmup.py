@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.fidelity.cases import CASES, Case, load_cases
 from benchmarks.fidelity.methods import Settings, run_chain
 from lindley.batch.batch import batch_from_frame
-from lindley.inference.diagnostics import Thresholds
+from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.sampling import FitSettings, assess_sampling, sample
 from lindley.seeds import derive_seed
 from lindley.target.prepare import prepare

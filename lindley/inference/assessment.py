@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from lindley.inference import diagnostics
-from lindley.inference.diagnostics import Gate, Importance, Thresholds
-from lindley.inference.hindsight import Lineage, drift
-from lindley.inference.match_quality import match_distances, match_doubts
+from lindley.inference.diagnostics.conflict import conflict
+from lindley.inference.diagnostics.convergence import sd_errors
+from lindley.inference.diagnostics.gate import Gate, Thresholds, cautions
+from lindley.inference.diagnostics.hindsight import Lineage, drift
+from lindley.inference.diagnostics.importance import Importance, around, importance, log_integral
+from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
 from lindley.inference.sampling import Draws, Sampling
 from lindley.inference.trace import SUMMARY_SIZE
 from lindley.model import graph
@@ -140,12 +142,12 @@ def assess(
     """
     names = ("importance", "distances")
     rng, distances_rng = (np.random.default_rng(derive_seed(str(seed), name)) for name in names)
-    problem, importance = sampled.problem, None
+    problem, weighted = sampled.problem, None
     if problem is not None:
-        importance = diagnostics.importance(_map_of(sampled, matched), problem.log_density, rng=rng)
+        weighted = importance(_map_of(sampled, matched), problem.log_density, rng=rng)
     weights = sampled.calibration.weights
     distances, moment = match_distances(sampled.carried, weights, matched.map, distances_rng)
-    assessing = importance if sampled.assessable else None
+    assessing = weighted if sampled.assessable else None
     doubts = (*match_doubts(assessing, distances, moment, thresholds), *_deferred(sampled, lineage.replayed))
     least_known, sd_error = _least_known_sd(sampled.draws)
     start, shift = lineage.start, lineage.shift
@@ -161,18 +163,16 @@ def assess(
     }
     if shift is not None:
         metrics |= {"shift": shift.largest, "shift_efficiency": shift.efficiency}
-    if importance is not None:
+    if weighted is not None:
         metrics |= {
             "replayed": float(lineage.replayed),
-            "k_hat": importance.k_hat,
-            "match_efficiency": importance.efficiency,
+            "k_hat": weighted.k_hat,
+            "match_efficiency": weighted.efficiency,
         }
-        metrics |= _predictive(sampled, matched, importance, lineage, rng)
+        metrics |= _predictive(sampled, matched, weighted, lineage, rng)
     if lineage.before is not None:
         metrics["conflict_p"] = _conflict(sampled, lineage.before)
-    warnings = diagnostics.cautions(
-        metrics, thresholds, assessable=sampled.assessable, least_known=least_known
-    )
+    warnings = cautions(metrics, thresholds, assessable=sampled.assessable, least_known=least_known)
     return Assessment(
         gate=_gate(sampled, lineage, metrics, warnings, doubts, thresholds),
         metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
@@ -220,7 +220,7 @@ def _least_known_sd(draws: Draws) -> tuple[str, float]:
     for name, values in draws.quantities.named.items():
         size = int(np.prod(values.shape[2:], dtype=int))
         if name in draws.quantities.values or size <= SUMMARY_SIZE:
-            error = float(diagnostics.sd_errors(values.reshape(*values.shape[:2], size)).max(initial=0.0))
+            error = float(sd_errors(values.reshape(*values.shape[:2], size)).max(initial=0.0))
             worst = max(worst, (name, error), key=lambda item: item[1])
     return worst
 
@@ -261,7 +261,7 @@ def _map_of(sampled: Sampled, matched: MatchedPrior) -> TriangularMap:
 def _predictive(
     sampled: Sampled,
     matched: MatchedPrior,
-    importance: Importance,
+    weighted: Importance,
     lineage: Lineage,
     rng: np.random.Generator,
 ) -> dict[str, float]:
@@ -271,10 +271,10 @@ def _predictive(
     theirs from the fit before.
     """
     start, before, evidence_before = lineage.start, lineage.before, lineage.evidence_before
-    evidence, problem = importance.log_evidence, sampled.problem
+    evidence, problem = weighted.log_evidence, sampled.problem
     if evidence_before is None and before is not None and problem is not None and sampled.assessable:
         evidence_before = evidence - _direct_predictive(problem, matched, before, rng)
-    metrics = {"log_evidence": evidence, "log_predictive_se": importance.log_evidence_se}
+    metrics = {"log_evidence": evidence, "log_predictive_se": weighted.log_evidence_se}
     # Under an improper prior only differences mean something.
     known = start is not None or proper(sampled.graph)
     if evidence_before is not None and (known or before is not None):
@@ -295,11 +295,11 @@ def _direct_predictive(
 
     It takes the place of the difference of two log evidences where they do not have the same start.
     """
-    points, proposed = diagnostics.around(matched.map, rng)
+    points, proposed = around(matched.map, rng)
     names = problem.coordinates.names
     known = [names.index(name) for name in before.matched.coordinates.names]
     prior = before.matched.map.log_density(points[:, known])
-    return diagnostics.log_integral(problem.log_likelihood(points) + prior - proposed)
+    return log_integral(problem.log_likelihood(points) + prior - proposed)
 
 
 def proper(model_graph: ModelGraph) -> bool:
@@ -317,4 +317,4 @@ def _conflict(sampled: Sampled, before: Belief) -> float:
     where = [names.index(name) for name in before.matched.coordinates.names]
     u = sampled.draws.quantities.u
     flat = u.reshape(-1, u.shape[-1])[:, where]
-    return diagnostics.conflict(before.matched.map.inverse(flat)[0], sampled.calibration.weights, sampled.ess)
+    return conflict(before.matched.map.inverse(flat)[0], sampled.calibration.weights, sampled.ess)

@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from lindley.inference import forgetting
 from lindley.inference.assessment import Assessment, Sampled, assess
-from lindley.inference.diagnostics import Thresholds
-from lindley.inference.hindsight import Lineage, Shift, in_sight, shift, to_undo
+from lindley.inference.diagnostics.gate import Thresholds
+from lindley.inference.diagnostics.hindsight import Lineage, Shift, in_sight, shift, to_undo
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import Draws, FitSettings, Sampling, assess_sampling, sample
 from lindley.prior.belief import Belief

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lindley.batch.batch import Batch
 from lindley.errors import DeclarationRefused
-from lindley.inference.diagnostics import around, log_integral
+from lindley.inference.diagnostics.importance import around, log_integral
 from lindley.model.declaration import Declaration
 from lindley.model.graph import ModelGraph, prior_coordinates
 from lindley.model.policy import REST, Forgetting

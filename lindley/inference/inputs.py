@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lindley.batch.batch import Batch
-from lindley.inference.diagnostics import Thresholds
+from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.model.declaration import Declaration
 from lindley.prior.belief import Belief

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lindley.errors import FitFailed
-from lindley.inference import diagnostics
 from lindley.inference._compat import CompiledPyMCModel, nutpie
-from lindley.inference.diagnostics import Convergence, Thresholds
+from lindley.inference.diagnostics.convergence import Convergence, convergence
+from lindley.inference.diagnostics.gate import Thresholds, refusals
 from lindley.model.policy import Policy
 from lindley.target.engine import Bound
 from lindley.target.native import expand
@@ -221,10 +221,10 @@ def assess_sampling(names: list[str], points: np.ndarray, draws: Draws, threshol
     thresholds
         Limits of the gate.
     """
-    convergence = diagnostics.convergence(points)
+    converged = convergence(points)
     rate = float(np.mean(draws.stats.get("diverging", 0.0)))
-    reasons = diagnostics.refusals(names, convergence, divergences=rate, thresholds=thresholds)
-    return Sampling(draws, names, points, convergence, rate, reasons)
+    reasons = refusals(names, converged, divergences=rate, thresholds=thresholds)
+    return Sampling(draws, names, points, converged, rate, reasons)
 
 
 def _native(density: Density, starting_point: Callable[[int], np.ndarray]) -> Any:

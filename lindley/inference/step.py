@@ -18,9 +18,9 @@ from pytensor.graph.replace import graph_replace
 from lindley.errors import ModelRefused
 from lindley.inference import trace
 from lindley.inference.assessment import Sampled, assess
-from lindley.inference.diagnostics import Gate
+from lindley.inference.diagnostics.gate import Gate
+from lindley.inference.diagnostics.hindsight import Lineage
 from lindley.inference.fit import Fit, Provenance, fit, matched_to
-from lindley.inference.hindsight import Lineage
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import Draws, assess_sampling
 from lindley.model.advice import advice

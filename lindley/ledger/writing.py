@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lindley import failpoints
 from lindley.errors import LedgerCorrupt
-from lindley.inference.diagnostics import Gate
+from lindley.inference.diagnostics.gate import Gate
 from lindley.ledger import bundle
 from lindley.ledger.bundle import Content
 from lindley.ledger.chain import Status, version_tags

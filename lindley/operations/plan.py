@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from lindley.batch.batch import Batch
-from lindley.inference.diagnostics import Gate, Thresholds
+from lindley.inference.diagnostics.gate import Gate, Thresholds
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.inference.step import Info, adopt, step

@@ -19,7 +19,7 @@ class Belief:
     budget
         Sum of (d+1)/ESS over the matches behind it.
     trusted
-        Whether the match is good enough to start from; see `lindley.inference.match_quality`.
+        Whether the match is good enough to start from; see `lindley.inference.diagnostics.match_quality`.
     doubt
         Number of matches behind it that were not trusted.
     drift

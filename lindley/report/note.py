@@ -31,7 +31,7 @@ _Values = Mapping[str, float]
 
 
 class GateResult(Protocol):
-    """What the note states of a gate; `lindley.inference.diagnostics.Gate` has it."""
+    """What the note states of a gate; `lindley.inference.diagnostics.gate.Gate` has it."""
 
     @property
     def passed(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, cast
 import xarray as xr
 
 from lindley.errors import FitFailed, LedgerCorrupt, LindleyError, UnknownLink
-from lindley.inference.diagnostics import Thresholds
+from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.sampling import CHANGED, FitSettings, Progress
 from lindley.ledger.bundle import libraries
 from lindley.ledger.chain import Chain, ChainLink, Version

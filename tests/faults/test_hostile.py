@@ -26,7 +26,7 @@ from lindley.addresses import public
 from lindley.batch.batch import batch_from_frame, read_batch
 from lindley.errors import BatchRefused, KeyRefused, LedgerCorrupt, LedgerUnavailable
 from lindley.inference import trace
-from lindley.inference.diagnostics import Gate
+from lindley.inference.diagnostics.gate import Gate
 from lindley.ledger import bundle
 from lindley.ledger.mlflow.failures import translated
 from lindley.ledger.mlflow.store import MlflowLedger

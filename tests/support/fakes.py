@@ -24,7 +24,7 @@ from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.inference import trace
 from lindley.inference.assessment import Assessment
-from lindley.inference.diagnostics import Gate
+from lindley.inference.diagnostics.gate import Gate
 from lindley.inference.fit import Fit, Provenance
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import Info

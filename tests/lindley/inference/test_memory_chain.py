@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from lindley.batch.batch import batch_from_frame
-from lindley.inference.diagnostics import Thresholds
+from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.inputs import Data, Options, steps_back
 from lindley.inference.memory_chain import MemoryChain, advance, refit
 from lindley.inference.sampling import FitSettings

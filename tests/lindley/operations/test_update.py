@@ -9,7 +9,7 @@ import pytest
 
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import BatchRefused, LedgerCorrupt, ModelRefused, OverlapRefused
-from lindley.inference.diagnostics import Thresholds
+from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.sampling import FitSettings
 from lindley.ledger.reading import find_chain
 from lindley.ledger.record import Artifact, digest, parse

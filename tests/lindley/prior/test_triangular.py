@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lindley.inference.diagnostics import importance
+from lindley.inference.diagnostics.importance import importance
 from lindley.prior.matching import MOST_TRIANGULAR, covariance_factor, match_map
 from lindley.prior.triangular import TriangularMap, joint_normal
 from lindley.prior.triangular_fit import fit_triangular

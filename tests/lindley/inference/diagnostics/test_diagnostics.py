@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lindley.inference.diagnostics import Thresholds, cautions, importance, sd_errors
+from lindley.inference.diagnostics.convergence import sd_errors
+from lindley.inference.diagnostics.gate import Thresholds, cautions
+from lindley.inference.diagnostics.importance import importance
 from lindley.prior.triangular import joint_normal
 
 

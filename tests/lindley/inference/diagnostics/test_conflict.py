@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lindley.inference.diagnostics import conflict
+from lindley.inference.diagnostics.conflict import conflict
 
 DRAWS = 4000
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import digamma, polygamma
 
-from lindley.inference import hindsight
-from lindley.inference.diagnostics import Importance, Thresholds
-from lindley.inference.hindsight import Shift
-from lindley.inference.match_quality import match_distances, match_doubts
+from lindley.inference.diagnostics import hindsight
+from lindley.inference.diagnostics.gate import Thresholds
+from lindley.inference.diagnostics.hindsight import Shift
+from lindley.inference.diagnostics.importance import Importance
+from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
 from lindley.prior.triangular import joint_normal
 
 COUNT = 1000

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from lindley.inference.diagnostics import Importance, Thresholds
+from lindley.inference.diagnostics.gate import Thresholds
+from lindley.inference.diagnostics.importance import Importance
 from lindley.prior.matching import moments
 from lindley.prior.triangular import TriangularMap
 

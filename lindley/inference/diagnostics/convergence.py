@@ -1,0 +1,50 @@
+"""Convergence of draws: R-hat, effective sample sizes, Monte Carlo errors of sds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from arviz_stats.base import array_stats
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Convergence of draws, per coordinate.
+
+    Parameters
+    ----------
+    r_hat, ess_bulk, ess_tail
+        Arrays [coordinate].
+    """
+
+    r_hat: np.ndarray
+    ess_bulk: np.ndarray
+    ess_tail: np.ndarray
+
+    @property
+    def ess_min(self) -> float:
+        """Smallest effective sample size of any coordinate, bulk or tail; 1 where it cannot be estimated."""
+        ess = float(min(self.ess_bulk.min(), self.ess_tail.min()))
+        return max(ess, 1.0) if np.isfinite(ess) else 1.0
+
+
+def convergence(draws: np.ndarray) -> Convergence:
+    """Compute R-hat and effective sample sizes of draws [chain, draw, coordinate]."""
+    ary = np.moveaxis(draws, -1, 0)
+    return Convergence(
+        r_hat=np.atleast_1d(array_stats.rhat(ary)),
+        ess_bulk=np.atleast_1d(array_stats.ess(ary, method="bulk")),
+        ess_tail=np.atleast_1d(array_stats.ess(ary, method="tail", prob=(0.05, 0.95))),
+    )
+
+
+def sd_errors(draws: np.ndarray) -> np.ndarray:
+    """Return each sd's Monte Carlo standard error as a fraction of it [value]; draws [chain, draw, value]."""
+    found = np.zeros(draws.shape[-1])
+    sd = np.where(np.isfinite(draws).all(axis=(0, 1)), draws, 0.0).std(axis=(0, 1))
+    moving = np.isfinite(sd) & (sd > 0)
+    if moving.any():
+        ary = np.moveaxis(draws[..., moving] / sd[moving], -1, 0)
+        found[moving] = np.atleast_1d(array_stats.mcse(ary, method="sd"))
+    return found
