@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set up the environment first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test docs coverage test-faults lint lock clean bench-fidelity bench-speed
+.PHONY: help setup demo test docs coverage test-faults lint lock clean bench-fidelity bench-drift bench-speed
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -70,6 +70,9 @@ lint: setup  ## style, types, layers
 
 bench-fidelity: setup $(BENCHMARKS)  ## compare chains with reference posteriors (an hour; QUICK=1: 5 minutes; CASES=folder)
 	@$(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) $(if $(QUICK),--quick)
+
+bench-drift: setup  ## compare true with stated errors along streams whose posterior is known (an hour; QUICK=1: 5 minutes)
+	@$(PYTHON) -m benchmarks.drift.run $(if $(QUICK),--quick)
 
 bench-speed: setup $(BENCHMARKS)  ## compare the time of updates with PyMC, docs/performance.md (two hours; QUICK=1: 20 minutes)
 	@$(PYTHON) -m benchmarks.speed.run $(if $(QUICK),--quick)

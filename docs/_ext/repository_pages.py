@@ -18,6 +18,7 @@ DOCS = ROOT / "docs"
 PAGES = {
     "changelog": "CHANGELOG.md",
     "contributing": "CONTRIBUTING.md",
+    "reference/benchmark-drift": "benchmarks/drift/README.md",
     "reference/benchmark-fidelity": "benchmarks/fidelity/README.md",
     "reference/benchmark-speed": "benchmarks/speed/README.md",
     "reference/data": "data/README.md",
