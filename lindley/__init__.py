@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from lindley.api import load, runs, verify
     from lindley.errors import LindleyError
     from lindley.ledger.history import Link
-    from lindley.model.declaration import Declaration
+    from lindley.model.declaration import BY_CONTENT, BY_POSITION, Declaration
     from lindley.model.policy import REST, Forgetting, Policy
 
 __version__ = "0.2.0.dev0"
 __all__ = [
+    "BY_CONTENT",
+    "BY_POSITION",
     "REST",
     "Declaration",
     "Forgetting",
@@ -27,6 +29,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BY_CONTENT": "lindley.model.declaration",
+    "BY_POSITION": "lindley.model.declaration",
     "Declaration": "lindley.model.declaration",
     "Forgetting": "lindley.model.policy",
     "LindleyError": "lindley.errors",

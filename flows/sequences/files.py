@@ -153,7 +153,7 @@ def store(
     """Archive a file under its batch's digest: moved when it has landed, copied from elsewhere.
 
     Where another file took its name after it was read, the batch is written to the store as Parquet, and
-    the other file stays for the next run.
+    the other file stays for the next run. The batch of a folder is written likewise; the folder stays.
 
     Parameters
     ----------
@@ -174,21 +174,29 @@ def store(
         todo="make its folder and the store writable; the next run of this file archives it",
     ):
         landed = has_landed(workspace, chain, path)
+        if path.is_dir():
+            return _written(workspace, chain, batch)
         try:
             if seen is None:
                 raise Replaced(path)
             stored = archive(path, workspace.store, chain, batch.digest, keep=not landed, seen=seen)
         except (FileNotFoundError, Replaced):
-            from lindley.batch.batch import write_batch  # imports pandas and Arrow
-
-            stored = workspace.store / chain / f"{batch.digest}.parquet"
-            stored.parent.mkdir(parents=True, exist_ok=True)
-            write_batch(batch, stored)
+            stored = _written(workspace, chain, batch)
             notify(f"{path.name} was replaced; the rows that were read of it are in the store")
         failpoints.reach("archived")
         if landed and path.exists():
             notify(f"{path.name} is now another file, which is left for the next run")
         return stored
+
+
+def _written(workspace: Workspace, chain: str, batch: Batch) -> Path:
+    """Write a batch to the store as Parquet and return where it is."""
+    from lindley.batch.batch import write_batch  # imports pandas and Arrow
+
+    stored = workspace.store / chain / f"{batch.digest}.parquet"
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    write_batch(batch, stored)
+    return stored
 
 
 def looking(path: Path) -> AbstractContextManager[None]:

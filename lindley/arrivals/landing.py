@@ -248,7 +248,7 @@ def archive(
         )
     folder = store / chain
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{digest}{path.suffix.lower()}"
+    target = folder / f"{digest}{formats.extension_of(path)}"
     names = (folder / f"{digest}{form.extension}" for form in formats.FORMATS)
     stored = next((name for name in names if name.exists()), None)
     if stored is None and move_new(path, target, keep=keep, seen=seen):
@@ -308,7 +308,7 @@ def drop(source: pd.DataFrame | Path, landing: Path, chain: str, stem: str) -> P
 
 def _content(source: pd.DataFrame | Path) -> tuple[bytes, str]:
     if isinstance(source, Path):
-        return source.read_bytes(), source.suffix.lower()
+        return source.read_bytes(), formats.extension_of(source)
     import pyarrow as pa  # imported on use, to save start-up time
     import pyarrow.parquet as pq
 

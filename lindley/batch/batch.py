@@ -10,17 +10,17 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lindley.atomic import write_over
-from lindley.batch.casting import cast_column, shown_value
-from lindley.batch.digest import FORMAT, content_digest, decode, family
+from lindley.batch.digest import FORMAT, content_digest
+from lindley.batch.expected import Expected
 from lindley.batch.frames import frame_from_table, table_from_frame
 from lindley.batch.key_ranges import key_ranges_of
 from lindley.batch.limits import UNLIMITED, Limits
 from lindley.batch.readers import read_table
-from lindley.batch.schema import ArrowSchema, BatchSchema, cast_table, listed, missing_rows, rows_text
+from lindley.batch.row_keys import check_key, order_of, range_columns
+from lindley.batch.schema import ArrowSchema, BatchSchema, cast_table, listed
 from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
 from lindley.model.declaration import Declaration
 from lindley.names import printable, shown_name
@@ -63,7 +63,8 @@ class Batch:
     digest
         Content digest of the table, see `lindley.batch.digest`.
     key
-        The row key: columns without null or NaN that identify a row.
+        The row key: columns without null or NaN that identify a row, or `BY_CONTENT` or `BY_POSITION` (see
+        `lindley.batch.row_keys`).
     origin
         Source of the rows, for people: a file name, with unprintable characters escaped.
     context
@@ -101,7 +102,7 @@ class Batch:
 
     def key_ranges(self) -> dict[str, list[str]]:
         """Return the ends [smallest, largest] of each key column, as text; see `lindley.batch.key_ranges`."""
-        return key_ranges_of(self.table, self.key)
+        return key_ranges_of(self.table, range_columns(self.table, self.key))
 
 
 def as_schema(schema: Any) -> BatchSchema:
@@ -161,7 +162,8 @@ def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = 
     phases = Phases()
     with _naming(shown_name(path)):
         with phases(READ):
-            table = read_table(path, schema, limits)
+            expected = Expected(schema=schema, limits=limits or Limits(), missing=declaration.missing)
+            table = read_table(path, expected)
         with phases(VALIDATE):
             batch = _batch(schema.conform(table), declaration, path.name)
     return replace(batch, seconds=phases.seconds)
@@ -206,7 +208,7 @@ def load_batch(path: Path, declaration: Declaration) -> Batch:
     path = Path(path)
     schema = as_schema(declaration.schema)
     with _naming(shown_name(path)):
-        table = read_table(path, schema, UNLIMITED)
+        table = read_table(path, Expected(schema=schema, limits=UNLIMITED, missing=declaration.missing))
         stated = (table.schema.metadata or {}).get(_DIGEST_KEY)
         if stated is None:
             return _batch(schema.conform(table), declaration, path.name)
@@ -235,58 +237,6 @@ def write_batch(batch: Batch, path: Path) -> None:
     write_over(buffer.getvalue().to_pybytes(), path)
 
 
-def shared_keys(batch: Batch, other: pa.Table) -> pa.Table:
-    """Return the row keys of `batch` that occur in `other` too, sorted, one row each.
-
-    Parameters
-    ----------
-    batch
-        The batch.
-    other
-        Any table with the key columns, of types that can be cast to the batch's without loss.
-
-    Raises
-    ------
-    BatchRefused
-        If `other` lacks a key column, or holds it with a type that does not fit.
-    """
-    absent = [name for name in batch.key if name not in other.column_names]
-    if absent:
-        raise BatchRefused(
-            "Row keys cannot be compared",
-            expected=f"the key columns {listed(batch.key)} in both tables",
-            found=f"a table without {listed(absent)}",
-            todo="keep the row key of a chain the same, or start a new chain",
-        )
-    mine = _keys(batch.table, batch.key)
-    theirs = pa.table(
-        {name: cast_column(name, other.column(name), mine.schema.field(name).type) for name in batch.key}
-    )
-    shared = mine.join(_keys(theirs, batch.key), keys=list(batch.key), join_type="left semi")
-    return shared.select(list(batch.key)).sort_by([(name, "ascending") for name in batch.key])
-
-
-def split_by_keys(batch: Batch, keys: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return the rows of a batch whose key is not in `keys`, and those whose key is, in its order.
-
-    Parameters
-    ----------
-    keys
-        Results of `shared_keys`, of one table or several.
-    """
-    place = "row number"  # Distinct from the key's columns, which are renamed.
-    columns = [f"key {number}" for number in range(len(batch.key))]
-    mine = _keys(batch.table, batch.key).rename_columns(columns)
-    rows = mine.append_column(place, pa.array(range(mine.num_rows), pa.int64()))
-    theirs = keys.select(list(batch.key)).rename_columns(columns)
-    found = [
-        rows.join(theirs, keys=columns, join_type=kind).sort_by(place).column(place)
-        for kind in ("left anti", "left semi")
-    ]
-    kept, dropped = (batch.table.take(numbers).combine_chunks() for numbers in found)
-    return kept, dropped
-
-
 @contextmanager
 def _naming(origin: str) -> Iterator[None]:
     """Put the origin in front of refusals that do not name it."""
@@ -304,7 +254,7 @@ def _naming(origin: str) -> Iterator[None]:
 def _batch(table: pa.Table, declaration: Declaration, origin: str) -> Batch:
     """Return the batch of a table that already conforms to the schema."""
     key = tuple(declaration.row_key)
-    order = (*(declaration.order_by or ()), *key)
+    order = (*(declaration.order_by or ()), *order_of(table, key))
     undeclared = [name for name in order if name not in table.column_names]
     if undeclared:
         raise DeclarationRefused(
@@ -313,43 +263,6 @@ def _batch(table: pa.Table, declaration: Declaration, origin: str) -> Batch:
             found=listed(undeclared),
             todo="correct the names, or add the columns to the schema",
         )
-    _check_key(table, key)
+    check_key(table, key)
     table = table.sort_by([(name, "ascending") for name in dict.fromkeys(order)]).combine_chunks()
     return Batch(table=table, digest=content_digest(table), key=key, origin=printable(origin))
-
-
-def _check_key(table: pa.Table, key: tuple[str, ...]) -> None:
-    """Refuse row keys with gaps, and row keys that occur twice."""
-    for name in key:
-        rows = missing_rows(table.column(name))
-        if rows:
-            raise BatchRefused(
-                f"the row key column {name!r} has missing values",
-                expected="neither null nor NaN in the row key",
-                found=f"{len(rows)} missing, in row {rows_text(rows)}",
-                todo="fill in the values, or choose a row key that is always known",
-            )
-    columns = [f"key {number}" for number in range(len(key))]  # A key column may be named count_all.
-    counts = _keys(table, key).rename_columns(columns).group_by(columns).aggregate([([], "count_all")])
-    repeated = counts.filter(pc.greater(counts["count_all"], 1))
-    if repeated.num_rows:
-        first = repeated.sort_by([(column, "ascending") for column in columns])
-        values = (shown_value(first[column][0]) for column in columns)
-        shown = ", ".join(f"{name}={value}" for name, value in zip(key, values, strict=True))
-        raise BatchRefused(
-            "row keys are repeated",
-            expected=f"each combination of {listed(key)} once",
-            found=f"{repeated.num_rows} repeated, for example {shown[:200]} in {first['count_all'][0]} rows",
-            todo="remove the repeated rows, or declare a row key that distinguishes them",
-        )
-
-
-def _keys(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
-    """Return the key columns for comparison: -0.0 is 0.0, so that equal numbers are equal keys."""
-    columns = {name: decode(table.column(name)) for name in key}
-    return pa.table(
-        {
-            name: pc.add(column, pa.scalar(0.0, column.type)) if family(column.type) == "float" else column
-            for name, column in columns.items()
-        }
-    )

@@ -32,6 +32,10 @@ WORDS = {
 }
 
 
+#: Texts that programs write for missing values.
+_NULLS = ("", "NA", "N/A", "#N/A", "NULL", "null", "None", "nil", "\\N", ".", "-")
+
+
 def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
     """Return `column` as the type `target`, with every value kept exactly.
 
@@ -51,6 +55,8 @@ def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType) -> pa.C
     """
     column = decode(column)
     target = value_type(target)
+    if pa.types.is_float16(column.type) and column.type != target:
+        column = column.cast(pa.float32())  # Exact; Arrow compares no half floats.
     if column.type == target:
         return column
     source, wanted = family(column.type), family(target)
@@ -74,7 +80,7 @@ def cast_column(name: str, column: pa.ChunkedArray, target: pa.DataType) -> pa.C
             f"Column {name!r} cannot be read as {target} without loss",
             expected=WORDS.get(wanted or "", "values") + f" that fit {target}",
             found=f"{shown_value(column[row])} in row {row + 1}",
-            todo="correct the value in the file, or declare a type that can represent it",
+            todo=_todo(source, column[row]),
         ) from error
 
 
@@ -91,6 +97,13 @@ def shown_value(value: pa.Scalar) -> str:
     except (ValueError, OverflowError):
         text = value.cast(pa.string()).as_py()  # Out of the range of Python's type, as the year 33658.
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _todo(source: str | None, value: pa.Scalar) -> str:
+    text = value.as_py() if source == "string" else None
+    if text in _NULLS:
+        return f"if it stands for a missing value, declare missing=({text!r},) beside the schema"
+    return "correct the value in the file, or declare a type that can represent it"
 
 
 def _hint(source: str | None, wanted: str | None) -> str:
@@ -146,9 +159,23 @@ def _text_to_float(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedAr
     return values
 
 
+def _clock(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts of times without the zeros at the end of the fraction of a second.
+
+    .NET writes seven digits, SQL Server a midnight of ``.000``: they are exact in a coarser unit.
+    """
+    column = _trimmed(column)
+    shorter = pc.replace_substring_regex(column, r"(:[0-9]{2}\.[0-9]*[1-9])0+(Z|[-+].*)?$", r"\1\2")
+    return pc.replace_substring_regex(shorter, r"(:[0-9]{2})\.0+(Z|[-+].*)?$", r"\1\2")
+
+
+def _text_to_clock(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    return _clock(column).cast(target)
+
+
 def _text_to_time(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
     day, separator = (pa.scalar(text, pa.large_string()) for text in ("1970-01-01", "T"))
-    stamps = pc.binary_join_element_wise(day, _trimmed(column), separator)
+    stamps = pc.binary_join_element_wise(day, _clock(column), separator)
     return stamps.cast(pa.timestamp(target.unit)).cast(target)
 
 
@@ -187,10 +214,10 @@ _CASTS: dict[tuple[str, str], _Cast] = {
     ("string", "bool"): lambda column, target: _trimmed(column).cast(target),
     ("string", "decimal"): lambda column, target: _trimmed(column).cast(target),
     ("string", "date"): lambda column, target: _timestamp_to_date(
-        _trimmed(column).cast(pa.timestamp("s")), target
+        _clock(column).cast(pa.timestamp("s")), target
     ),
-    ("string", "timestamp"): lambda column, target: _trimmed(column).cast(target),
-    ("string", "timestamptz"): lambda column, target: _trimmed(column).cast(target),
+    ("string", "timestamp"): _text_to_clock,
+    ("string", "timestamptz"): _text_to_clock,
     ("string", "time"): _text_to_time,
     ("string", "binary"): _safe,
     ("binary", "string"): _safe,

@@ -176,6 +176,16 @@ def content_digest(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def row_digests(table: pa.Table) -> list[bytes]:
+    """Return a digest of 32 bytes for each row by its values; equal rows have equal digests, in any table."""
+    names = sorted(table.column_names, key=lambda name: name.encode())
+    families = [flat_family(name, table.schema.field(name).type) for name in names]
+    pairs = zip(names, families, strict=True)
+    cells = np.concatenate([_cells(name, decode(table.column(name)), kind) for name, kind in pairs], axis=1)
+    header = json.dumps([names, families], ensure_ascii=False).encode()
+    return [hashlib.sha256(header + row.tobytes()).digest() for row in np.ascontiguousarray(cells)]
+
+
 def _sorted_rows(rows: npt.NDArray[np.uint8]) -> bytes:
     """Return the rows (row, byte), sorted as unsigned bytes, one after the other."""
     width = rows.shape[1]

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lindley.batch.limits import Limits
-    from lindley.batch.schema import BatchSchema
+    from lindley.batch.expected import Expected
 
 #: Marks around the table of formats in the documentation.
 TABLE_BEGIN = "<!-- formats: begin, written by lindley.batch.formats -->"
@@ -39,9 +38,9 @@ class Format:
     notes
         Dialect and restrictions, for the documentation.
     read
-        Return the table in a file's bytes, given its name for messages, the bytes, the declared schema and
-        the limits. Raises `BatchUnreadable` for bytes that are no such file, `BatchRefused` for columns that
-        do not fit the schema and sizes above the limits.
+        Return the table in a file's bytes, given its name for messages, the bytes, and what is expected
+        (schema, limits, spellings of null). Raises `BatchUnreadable` for bytes that are no such file,
+        `BatchRefused` for columns that do not fit the schema and sizes above the limits.
     magic
         First bytes of every file; empty for a format of text.
     complete
@@ -52,7 +51,7 @@ class Format:
     extension: str
     content: str
     notes: str
-    read: Callable[[str, bytes, BatchSchema, Limits], pa.Table]
+    read: Callable[[str, bytes, Expected], pa.Table]
     magic: bytes = b""
     complete: Callable[[BinaryIO], bool] | None = None
 
@@ -67,7 +66,14 @@ class Format:
 
 def format_of(path: Path) -> Format | None:
     """Return the format that a file's extension names, in any case; None for an extension of no format."""
-    return next((form for form in FORMATS if form.extension == path.suffix.lower()), None)
+    name = path.name.lower()
+    return next((form for form in FORMATS if name.endswith(form.extension)), None)
+
+
+def extension_of(path: Path) -> str:
+    """Return the extension of a file's name, lower case: that of its format, or what follows the last dot."""
+    form = format_of(path)
+    return form.extension if form else path.suffix.lower()
 
 
 def any_of(words: Iterable[str]) -> str:
@@ -82,19 +88,25 @@ def markdown_table() -> str:
     return "\n".join(["| format | extension | notes |", "| --- | --- | --- |", *rows])
 
 
-def _read_csv(name: str, data: bytes, schema: BatchSchema, limits: Limits) -> pa.Table:
+def _read_csv(name: str, data: bytes, expected: Expected) -> pa.Table:
     from lindley.batch.csv_format import read_csv  # imports Arrow, which the watcher does without
 
-    return read_csv(name, data, schema, limits)
+    return read_csv(name, data, expected)
 
 
-def _read_parquet(name: str, data: bytes, schema: BatchSchema, limits: Limits) -> pa.Table:
+def _read_gzipped_csv(name: str, data: bytes, expected: Expected) -> pa.Table:
+    from lindley.batch.csv_format import read_gzipped_csv  # imports Arrow, which the watcher does without
+
+    return read_gzipped_csv(name, data, expected)
+
+
+def _read_parquet(name: str, data: bytes, expected: Expected) -> pa.Table:
     from lindley.batch.parquet_format import read_parquet  # imports Arrow, which the watcher does without
 
-    return read_parquet(name, data, schema, limits)
+    return read_parquet(name, data, expected)
 
 
-_PARQUET_MAGIC = b"PAR1"
+_PARQUET_MAGIC, _GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
 
 
 def _ends_as_parquet(file: BinaryIO) -> bool:
@@ -111,15 +123,25 @@ FORMATS = (
         extension=".csv",
         content="comma-separated text",
         notes="UTF-8, comma, one header line; quotes are doubled inside quoted values, which may contain line"
-        ' feeds; an empty field is null, `""` is the empty text, `NaN` is the float NaN. Complete when it has'
-        " not changed for a second.",
+        ' feeds; an empty field is null, `""` is the empty text, `NaN` is the float NaN; the declaration may'
+        " name further spellings of null (`missing`); a first column without a name that counts the rows is"
+        " left out. Complete when it has not changed for a second.",
         read=_read_csv,
+    ),
+    Format(
+        name="gzipped CSV",
+        extension=".csv.gz",
+        content="a gzip archive of comma-separated text",
+        notes="as CSV, compressed with gzip; the limit of memory counts the text.",
+        read=_read_gzipped_csv,
+        magic=_GZIP_MAGIC,
     ),
     Format(
         name="Parquet",
         extension=".parquet",
         content="a file that begins and ends with PAR1",
-        notes="flat columns; pandas' index without a name is left out. Complete when it has not changed for a"
+        notes="flat columns; UUID, JSON, bool8, periods and intervals become flat values; pandas' index"
+        " without a name is left out. Complete when it has not changed for a"
         " second and ends with `PAR1`; without that end it is rejected after a minute.",
         read=_read_parquet,
         magic=_PARQUET_MAGIC,
@@ -131,7 +153,7 @@ ANY_FORMAT = any_of(form.name for form in FORMATS)
 #: First bytes of files of other formats that people rename.
 _OTHER_KINDS = {
     b"PK\x03\x04": "a zip archive or a spreadsheet",
-    b"\x1f\x8b": "a gzip archive",
+    _GZIP_MAGIC: "a gzip archive",
     b"\x28\xb5\x2f\xfd": "a zstd archive",
     b"ARROW1": "an Arrow IPC file",
 }

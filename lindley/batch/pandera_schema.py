@@ -87,6 +87,11 @@ class PanderaSchema:
         check_names(found, required=required, allowed=list(found) if keeps_extras else list(columns))
         return tuple(columns.values())
 
+    def declares(self, name: str) -> bool:
+        """Return whether a column of this name is declared, also by a regular expression."""
+        columns = self._schema.columns
+        return name in columns or any(c.regex and re.match(n, name) for n, c in columns.items())
+
     def conform(self, table: pa.Table) -> pa.Table:
         """Return the table cast and validated by pandera; see `lindley.batch.schema.BatchSchema`."""
         columns = self.columns(table.column_names)
@@ -128,7 +133,8 @@ class PanderaSchema:
             return pd.Series(kind.__from_arrow__(values))
         series = values.to_pandas()
         # A series with missing values cannot have an integer or boolean dtype; pandera reports it.
-        if series.dtype == kind or missing_rows(values):
+        impossible = missing_rows(values) and not isinstance(kind, pd.CategoricalDtype)
+        if series.dtype == kind or impossible:
             return series
         return series.astype(kind)
 

@@ -4,37 +4,70 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lindley.batch.expected import Expected
 from lindley.batch.limits import Limits, too_big
-from lindley.batch.schema import BatchSchema
-from lindley.errors import BatchUnreadable
+from lindley.batch.schema import BatchSchema, declared_names, rows_text
+from lindley.errors import BatchRefused, BatchUnreadable
 from lindley.names import shown_name
 
+#: Rows that are decoded at once.
+_ROWS = 65_536
+#: Beginning of Arrow's message about what it does not implement, whatever the class of the error.
+_NOT_IMPLEMENTED = ("Not yet implemented", "NotImplemented", "Support for codec")
 
-def read_parquet(name: str, data: bytes, schema: BatchSchema, limits: Limits) -> pa.Table:
+
+def read_parquet(name: str, data: bytes, expected: Expected) -> pa.Table:
     """Return the table in the bytes of a Parquet file; see `lindley.batch.formats.Format`."""
+    schema, limits = expected.schema, expected.limits
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         _check_stated_size(name, file.metadata, limits)
-        names = [name for name in file.schema_arrow.names if not _is_index(name, file.schema_arrow)]
-        wanted = [column.name for column in schema.columns(names)]
+        found = file.schema_arrow.names
+        spelled = dict(zip(found, declared_names(found, schema), strict=True))
+        kept = [each for each in found if not _is_index(each, file.schema_arrow, spelled[each], schema)]
+        columns = {column.name for column in schema.columns([spelled[each] for each in kept])}
+        wanted = [each for each in kept if spelled[each] in columns]
         batches = list(_measured(name, data, file.schema_arrow, wanted, limits))
-        if not batches:
-            return file.schema_arrow.empty_table().select(wanted)
-        return pa.Table.from_batches(batches)
+        table = pa.Table.from_batches(batches) if batches else file.schema_arrow.empty_table().select(wanted)
+        table = _with_exact_times(name, data, file, table)
+        names = [spelled[each] for each in table.column_names]
+        # Renaming drops the metadata, in which a stored batch states its digest.
+        return table.rename_columns(names).replace_schema_metadata(table.schema.metadata)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise BatchUnreadable(
-            f"{name} cannot be read as Parquet",
-            expected="a complete Parquet file that begins and ends with PAR1",
-            found=" ".join(str(error).split())[:300],
-            todo="write or copy the file again; it is damaged or was cut off",
-        ) from error
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> BatchUnreadable:
+    """Return the refusal of a file that Arrow cannot read: damaged, encrypted, or with what Arrow lacks."""
+    found = " ".join(str(error).split())[:300]
+    if "ncrypt" in found or "ecrypt" in found:
+        return BatchUnreadable(
+            f"{name} is encrypted",
+            expected="a Parquet file without encryption: Lindley has no key",
+            found=found,
+            todo="decrypt the file before it is dropped",
+        )
+    if isinstance(error, NotImplementedError) or any(word in found for word in _NOT_IMPLEMENTED):
+        return BatchUnreadable(
+            f"{name} uses a type or an encoding of Parquet that cannot be read here",
+            expected=f"what Arrow {pa.__version__} reads; the file is not damaged",
+            found=found,
+            todo="write the column with another type or encoding, or export the file as CSV",
+        )
+    return BatchUnreadable(
+        f"{name} cannot be read as Parquet",
+        expected="a complete Parquet file that begins and ends with PAR1",
+        found=found,
+        todo="write or copy the file again; it is damaged or was cut off",
+    )
 
 
 def _measured(
@@ -44,13 +77,79 @@ def _measured(
     # Text stays dictionary encoded while it is measured: a file can repeat a long value of a short
     # dictionary millions of times.
     texts = [field.name for field in schema if _is_text(field.type)]
-    file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts, page_checksum_verification=True)
+    begun = False
+    try:
+        for batch in _within(name, data, columns, limits, texts, _ROWS):
+            begun = True
+            yield batch
+    except OSError as error:
+        if begun or "DictAccumulator" not in str(error):
+            raise
+        # Text in a delta encoding has no dictionary. A value is at most as long as its row group.
+        metadata = pq.read_metadata(io.BytesIO(data))
+        sizes = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
+        rows = min(_ROWS, max(1, limits.uncompressed_bytes // max(1, *sizes, 1)))
+        yield from _within(name, data, columns, limits, [], rows)
+
+
+def _within(
+    name: str, data: bytes, columns: list[str], limits: Limits, dictionaries: Sequence[str], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield up to `rows` rows at a time while all of them fit into memory."""
+    file = pq.ParquetFile(
+        io.BytesIO(data), read_dictionary=list(dictionaries), page_checksum_verification=True
+    )
     size = 0
-    for batch in file.iter_batches(columns=columns):
+    for batch in file.iter_batches(batch_size=rows, columns=columns):
         size += sum(_decoded_bytes(column) for column in batch.columns)
         if size > limits.uncompressed_bytes:
             raise too_big(name, "bytes in memory", limits.uncompressed_bytes, "more")
         yield batch
+
+
+def _with_exact_times(name: str, data: bytes, file: pq.ParquetFile, table: pa.Table) -> pa.Table:
+    """Return the table with its INT96 timestamps read exactly.
+
+    INT96 (Spark, Impala, Hive) counts nanoseconds from a Julian day. Arrow reads it as nanoseconds since
+    1970, which wraps before 1677-09-21 and after 2262-04-11, as for the usual "no end" of 9999-12-31. Such
+    a column is read in microseconds.
+
+    Raises
+    ------
+    BatchRefused
+        If a time beyond these years has nanoseconds, or lies beyond what microseconds can count.
+    """
+    kinds = [file.schema.column(index) for index in range(len(file.schema))]
+    legacy = [
+        kind.path for kind in kinds if kind.physical_type == "INT96" and kind.path in table.column_names
+    ]
+    if not legacy:
+        return table
+    ticks = {}
+    for unit in ("s", "us", "ns"):
+        source = pq.ParquetFile(io.BytesIO(data), coerce_int96_timestamp_unit=unit)
+        ticks[unit] = source.read(columns=legacy)
+    for each in legacy:
+        coarse, micros, nanos = (_ticks(ticks[unit].column(each)) for unit in ("s", "us", "ns"))
+        seconds = (np.iinfo(np.int64).max // 10**9) - 1
+        if (np.abs(coarse) < seconds).all():
+            continue  # Nanoseconds count all of them.
+        exact = (nanos - micros * 1000 == 0) & (micros // 1_000_000 == coarse)  # modulo 2^64
+        if not exact.all():
+            where = rows_text(np.flatnonzero(~exact).tolist())
+            raise BatchRefused(
+                f"{name} has times in column {each!r} that cannot be read exactly",
+                expected="times between 1677-09-21 and 2262-04-11, or whole microseconds",
+                found=f"another time, stored as INT96, in row {where}",
+                todo="write the column as a timestamp in microseconds",
+            )
+        table = table.set_column(table.column_names.index(each), each, ticks["us"].column(each))
+    return table
+
+
+def _ticks(column: pa.ChunkedArray) -> np.ndarray:
+    """Return the integers behind a column of timestamps, 0 for nulls."""
+    return np.asarray(column.cast(pa.int64()).fill_null(0).to_numpy())
 
 
 def read_stored(path: Path, limits: Limits | None = None) -> pa.Table:
@@ -86,9 +185,16 @@ def _check_stated_size(name: str, metadata: pq.FileMetaData, limits: Limits) -> 
             raise too_big(name, what, limit, found)
 
 
-def _is_index(name: str, schema: pa.Schema) -> bool:
-    """Return whether the column is the nameless index of a pandas frame, which carries no data."""
-    return b"pandas" in (schema.metadata or {}) and re.fullmatch(r"__index_level_\d+__", name) is not None
+def _is_index(name: str, schema: pa.Schema, spelled: str, declared: BatchSchema) -> bool:
+    """Return whether a column that the schema does not declare is a pandas index without a name.
+
+    pandas, and what rewrites its files, calls it ``__index_level_0__``; fastparquet ``index``.
+    """
+    if declared.declares(spelled):
+        return False
+    if re.fullmatch(r"__index_level_\d+__", name):
+        return True
+    return name == "index" and b'"index_columns": ["index"]' in (schema.metadata or {}).get(b"pandas", b"")
 
 
 def _is_text(kind: pa.DataType) -> bool:

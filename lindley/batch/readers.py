@@ -14,24 +14,24 @@ from pathlib import Path
 import pyarrow as pa
 
 from lindley.batch import formats
+from lindley.batch.expected import Expected
 from lindley.batch.formats import ANY_FORMAT, any_of
 from lindley.batch.limits import Limits, too_big
-from lindley.batch.schema import BatchSchema, listed
+from lindley.batch.partitioned import read_folder
+from lindley.batch.schema import listed
 from lindley.errors import BatchRefused, BatchUnreadable, FileUnavailable
 from lindley.names import shown_name
 
 
-def read_table(path: Path, schema: BatchSchema, limits: Limits | None = None) -> pa.Table:
+def read_table(path: Path, expected: Expected) -> pa.Table:
     """Read a file as an Arrow table, not yet cast to the schema.
 
     Parameters
     ----------
     path
-        The file.
-    schema
-        The declared schema: missing and unexpected columns are refused before the values are read.
-    limits
-        Bounds on what is read.
+        The file, or a folder of Parquet files (see `lindley.batch.partitioned`).
+    expected
+        Schema, limits and spellings of null.
 
     Raises
     ------
@@ -42,7 +42,9 @@ def read_table(path: Path, schema: BatchSchema, limits: Limits | None = None) ->
     FileUnavailable
         If the operating system does not let Lindley read it.
     """
-    path, limits = Path(path), limits or Limits()
+    path, limits = Path(path), expected.limits
+    if path.is_dir() and not path.is_symlink():
+        return _with_rows(shown_name(path), read_folder(path, expected, _bytes_of), limits)
     name, form = shown_name(path), formats.format_of(path)
     if form is None:
         raise BatchUnreadable(
@@ -59,7 +61,11 @@ def read_table(path: Path, schema: BatchSchema, limits: Limits | None = None) ->
             found=kind,
             todo=f"name the file by what it is, or export it as {form.name}",
         )
-    table = form.read(name, data, schema, limits)
+    return _with_rows(name, form.read(name, data, expected), limits)
+
+
+def _with_rows(name: str, table: pa.Table, limits: Limits) -> pa.Table:
+    """Return a table that has rows, and no more than allowed."""
     if table.num_rows > limits.rows:
         raise too_big(name, "rows", limits.rows, table.num_rows)
     if table.num_rows == 0:

@@ -7,6 +7,7 @@ declared order and exactly the declared types.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 
 from lindley.batch.casting import cast_column
 from lindley.batch.digest import FLAT, family, flat_family, value_type
+from lindley.batch.logical_types import flat_values
 from lindley.errors import BatchRefused, DeclarationRefused
 from lindley.report.text import counted
 
@@ -51,6 +53,9 @@ class BatchSchema(Protocol):
             If a declared column is missing, or a column is unexpected or repeated.
         """
 
+    def declares(self, name: str) -> bool:
+        """Return whether a column of this name is declared."""
+
     def conform(self, table: pa.Table) -> pa.Table:
         """Return the table cast to the declared types and checked, without schema metadata.
 
@@ -85,6 +90,10 @@ class ArrowSchema:
         check_names(found, required=names, allowed=names)
         return self._columns
 
+    def declares(self, name: str) -> bool:
+        """Return whether a column of this name is declared."""
+        return any(column.name == name for column in self._columns)
+
     def conform(self, table: pa.Table) -> pa.Table:
         """Return the table cast and checked for nulls; see `BatchSchema`."""
         columns = self.columns(table.column_names)
@@ -109,6 +118,20 @@ def check_type(name: str, kind: pa.DataType) -> pa.DataType:
             todo="declare flat columns",
         )
     return value_type(kind)
+
+
+def declared_names(found: Sequence[str], schema: BatchSchema) -> list[str]:
+    """Return the names of found columns as the schema spells them.
+
+    Unicode has two spellings of most accented letters, and macOS writes the decomposed one: a name that is
+    declared in the other normal form (NFC or NFD) is that column, unless both are found.
+    """
+    spelled = []
+    for name in found:
+        forms = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+        match = next((form for form in forms if schema.declares(form)), name)
+        spelled.append(name if match != name and match in found else match)
+    return spelled
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -148,7 +171,7 @@ def cast_table(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
     """
     arrays, fields = [], []
     for column in columns:
-        values = table.column(column.name)
+        values = flat_values(table.field(column.name), table.column(column.name), column.type)
         flat_family(column.name, values.type)
         arrays.append(cast_column(column.name, values, column.type or plain_type(values.type)))
         fields.append(pa.field(column.name, arrays[-1].type, nullable=column.nullable))

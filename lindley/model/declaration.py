@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pymc as pm
 
 
+#: Row keys of data without columns that identify a row (see `lindley.batch.row_keys`).
+BY_CONTENT, BY_POSITION = ("(content)",), ("(position)",)
 #: Separates the name of a chain from that of its branch.
 BRANCH_MARK = "--"
 
@@ -48,7 +50,8 @@ class Declaration:
         A `pyarrow.Schema` (a field with ``nullable=False`` admits neither null nor NaN) or a
         pandera `DataFrameSchema`.
     row_key
-        The columns that identify a row, so that rows are never counted twice.
+        The columns that identify a row, so that rows are never counted twice; `BY_CONTENT` or `BY_POSITION`
+        where there are none.
     observed
         Columns that the model conditions on as outcomes. They may be missing from the inputs of
         a prediction.
@@ -61,6 +64,9 @@ class Declaration:
     potentials
         For each `pymc.Potential` of the model whether it is part of the ``"prior"`` (replaced by
         the matched prior after the first link) or of the ``"likelihood"`` (counted in every link).
+    missing
+        Spellings of null in CSV files beside the empty field, such as ``("NA", "NULL")``. A quoted value is
+        text even so, unless the quoted empty text ``""`` is one of them.
     order_by
         Columns that batches are sorted by before they reach `build`; the row key by default.
     split
@@ -87,6 +93,7 @@ class Declaration:
     carry: Mapping[str, str] = field(default_factory=dict)
     potentials: Mapping[str, Literal["prior", "likelihood"]] = field(default_factory=dict)
     order_by: tuple[str, ...] | None = None
+    missing: tuple[str, ...] = ()
     split: Callable[[str], Iterable[tuple[str, pd.DataFrame]]] | None = None
     policy: Policy = field(default_factory=Policy)
     constants: Mapping[str, float] | Callable[[pd.DataFrame], Mapping[str, float]] | None = None
@@ -104,7 +111,7 @@ class Declaration:
             raise self._refused(
                 expected="a row key of at least one column, so that no row can be counted twice",
                 found="an empty row_key",
-                todo="name the columns that identify a row",
+                todo="name the columns that identify a row, or declare lindley.BY_CONTENT or BY_POSITION",
             )
         if self.context < 0:
             raise self._refused(
@@ -126,7 +133,7 @@ class Declaration:
 
     def _check_names(self) -> None:
         """Refuse names that are given as something else."""
-        for label in ("row_key", "observed", "carried", "order_by"):
+        for label in ("row_key", "observed", "carried", "order_by", "missing"):
             value = getattr(self, label)
             if value is None and label in ("carried", "order_by"):
                 continue

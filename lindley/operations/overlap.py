@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
-from lindley.batch.batch import Batch, Dropped, shared_keys, split_by_keys
+from lindley.batch.batch import Batch, Dropped
 from lindley.batch.digest import content_digest
 from lindley.batch.key_ranges import ranges_disjoint
+from lindley.batch.row_keys import shared_keys, split_by_keys
 from lindley.errors import OverlapRefused
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_rows
+from lindley.model.declaration import BY_POSITION
 
 #: What becomes of rows whose key is counted already.
 REFUSE, DROP = "refuse", "drop"
@@ -30,9 +33,7 @@ def refuse_overlap(ledger: Ledger, links: Sequence[ChainLink], batch: Batch) -> 
         If the rows of a link that may share keys are not those that it counted.
     """
     for link, shared in _overlaps(ledger, links, batch):
-        examples = "; ".join(
-            ", ".join(f"{k}={v}" for k, v in row.items()) for row in shared.slice(0, 3).to_pylist()
-        )
+        examples = "; ".join(_shown(row) for row in shared.slice(0, 3).to_pylist())
         raise OverlapRefused(
             f"{batch.origin} shares {shared.num_rows} row keys with link {link.number}",
             expected="rows that no earlier batch holds, so that none is counted twice",
@@ -58,7 +59,7 @@ def without_overlap(ledger: Ledger, links: Sequence[ChainLink], batch: Batch) ->
     found = list(_overlaps(ledger, links, batch))
     if not found:
         return batch
-    kept, dropped = split_by_keys(batch, pa.concat_tables([shared for _, shared in found]))
+    kept, dropped = split_by_keys(batch.table, batch.key, pa.concat_tables([shared for _, shared in found]))
     if not kept.num_rows:
         return None
     left_out = Dropped(
@@ -74,9 +75,15 @@ def _overlaps(
 ) -> Iterator[tuple[ChainLink, pa.Table]]:
     """Give each link that shares row keys with a batch, and these keys."""
     mine = batch.key_ranges()
-    for link in links:
+    for link in links if batch.key != BY_POSITION else ():
         if ranges_disjoint(mine, link.version.key_ranges):
             continue
-        shared = shared_keys(batch, read_rows(ledger, link))
+        shared = shared_keys(batch.table, batch.key, read_rows(ledger, link))
         if shared.num_rows:
             yield link, shared
+
+
+def _shown(key: dict[str, Any]) -> str:
+    """Return a row key for a message; a digest of all values by its first digits."""
+    values = {name: value.hex()[:12] if isinstance(value, bytes) else value for name, value in key.items()}
+    return ", ".join(f"{name}={value}" for name, value in values.items())

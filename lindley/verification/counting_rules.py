@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 
-from lindley.batch.digest import content_digest
+from lindley.batch.digest import content_digest, row_digests
 from lindley.batch.key_ranges import ranges_disjoint
+from lindley.batch.row_keys import order_of
 from lindley.ledger.lineage import last_rows
 from lindley.ledger.record import WITH_BATCH, Artifact, Kind
+from lindley.model.declaration import BY_CONTENT, BY_POSITION
 from lindley.verification.case import Case, GatheredChain
 from lindley.verification.rules import rule
 
@@ -95,11 +98,14 @@ def _shared_keys(one: Case, two: Case) -> int:
     """Return how many row keys two links share."""
     if ranges_disjoint(one.gathered.key_ranges or {}, two.gathered.key_ranges or {}):
         return 0
-    key, sets = one.record["batch"]["row_key"], list[set[str]]()
+    key, sets = tuple(one.record["batch"]["row_key"]), list[set[Any]]()
+    if key == BY_POSITION:
+        return 0
     for table in (one.gathered.batch, two.gathered.batch):
-        if table is None or not set(key) <= set(table.column_names):
+        if table is None or not set(order_of(table, key)) <= set(table.column_names):
             return 0
-        sets.append({json.dumps(row, default=str) for row in table.select(key).to_pylist()})
+        rows = row_digests(table) if key == BY_CONTENT else table.select(key).to_pylist()
+        sets.append({json.dumps(row, default=str) for row in rows})
     return len(sets[0] & sets[1])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from lindley.batch.digest import content_digest
 from lindley.batch.key_ranges import key_ranges_of
 from lindley.batch.parquet_format import read_stored
+from lindley.batch.row_keys import range_columns
 from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.chain import Version
 from lindley.ledger.netcdf import draws_digest, file_digests, read_matched_prior, read_trace, weighted
@@ -117,7 +118,7 @@ def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
     with contextlib.suppress(Exception):
         table = read_stored(folder / Artifact.BATCH)
         row_key = parse(found["record"])["batch"]["row_key"] if found.get("record") else []
-        ranges = key_ranges_of(table, [name for name in row_key if name in table.column_names])
+        ranges = key_ranges_of(table, range_columns(table, row_key))
         found |= {"batch": table, "batch_digest": content_digest(table), "key_ranges": ranges}
     with contextlib.suppress(Exception):
         found["matched"] = read_matched_prior(folder / Artifact.MATCHED_PRIOR)

@@ -22,12 +22,12 @@ from lindley.batch.batch import (
     batch_from_frame,
     load_batch,
     read_batch,
-    shared_keys,
     write_batch,
 )
 from lindley.batch.digest import content_digest
 from lindley.batch.key_ranges import ranges_disjoint
 from lindley.batch.limits import Limits
+from lindley.batch.row_keys import shared_keys
 from lindley.errors import BatchRefused, BatchUnreadable, DeclarationRefused, LedgerCorrupt
 from lindley.model.declaration import Declaration
 
@@ -325,7 +325,7 @@ def test_ranges_order_as_the_column_does(kind: pa.DataType, low: Any, high: Any)
 def test_every_type_can_be_a_key(kind: pa.DataType, low: Any, high: Any) -> None:
     batch = _keyed(kind, high, low)
     assert batch.table.column("k").cast(kind).equals(pa.chunked_array([pa.array([low, high], kind)]))
-    assert shared_keys(batch, _keyed(kind, high).table).num_rows == 1
+    assert shared_keys(batch.table, batch.key, _keyed(kind, high).table).num_rows == 1
     with pytest.raises(BatchRefused, match="1 repeated"):
         _keyed(kind, high, low, high)
 
@@ -348,7 +348,7 @@ def test_numbers_are_not_compared_as_text() -> None:
 @given(st.sets(st.integers(-5, 5), min_size=1), st.sets(st.integers(-5, 5), min_size=1))
 def test_shared_keys_are_the_intersection(mine: set[int], theirs: set[int]) -> None:
     a, b = _ints(sorted(mine)), _ints(sorted(theirs))
-    shared = shared_keys(a, b.table).column("k").to_pylist()
+    shared = shared_keys(a.table, a.key, b.table).column("k").to_pylist()
     assert shared == sorted(mine & theirs)
     if ranges_disjoint(a.key_ranges(), b.key_ranges()):
         assert shared == []
@@ -360,23 +360,23 @@ def test_shared_keys_compare_the_whole_key(batch: Batch) -> None:
         "day": ["2020-01-22", "2020-01-22", "2020-01-22", "2020-01-24"],
         "note": ["a", "b", "c", "d"],
     })  # fmt: skip
-    shared = shared_keys(batch, other)
+    shared = shared_keys(batch.table, batch.key, other)
     assert shared.to_pylist() == [{"day": dt.date(2020, 1, 22), "region": "02"}]
-    assert shared_keys(batch, batch.table).num_rows == 3
-    assert shared_keys(batch, batch.table.slice(0, 0)).num_rows == 0
+    assert shared_keys(batch.table, batch.key, batch.table).num_rows == 3
+    assert shared_keys(batch.table, batch.key, batch.table.slice(0, 0)).num_rows == 0
 
 
 def test_shared_keys_of_floats() -> None:
     schema = pa.schema([("k", pa.float64())])
     batch = batch_from_frame(pd.DataFrame({"k": [-0.0, 1.0]}), _declare(schema, ("k",)))
-    assert shared_keys(batch, pa.table({"k": [0.0, 2.0]})).num_rows == 1
+    assert shared_keys(batch.table, batch.key, pa.table({"k": [0.0, 2.0]})).num_rows == 1
 
 
 def test_shared_keys_need_the_key_in_both(batch: Batch) -> None:
     with pytest.raises(BatchRefused, match="'region'"):
-        shared_keys(batch, batch.table.drop_columns("region"))
+        shared_keys(batch.table, batch.key, batch.table.drop_columns("region"))
     with pytest.raises(BatchRefused, match="'region'"):
-        shared_keys(batch, pa.table({"day": ["2020-01-22"], "region": [7]}))
+        shared_keys(batch.table, batch.key, pa.table({"day": ["2020-01-22"], "region": [7]}))
 
 
 def test_pandera_declaration_end_to_end(tmp_path: Path) -> None:

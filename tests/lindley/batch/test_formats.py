@@ -12,10 +12,10 @@ import pytest
 from lindley.arrivals.landing import archive, is_complete
 from lindley.batch import formats
 from lindley.batch.batch import as_schema
+from lindley.batch.expected import Expected
 from lindley.batch.formats import FORMATS, TABLE_BEGIN, TABLE_END, Format, any_of, format_of, markdown_table
 from lindley.batch.limits import Limits
 from lindley.batch.readers import read_table
-from lindley.batch.schema import BatchSchema
 from lindley.errors import BatchRefused, BatchUnreadable
 
 SCHEMA = as_schema(pa.schema([("n", pa.int64())]))
@@ -23,7 +23,7 @@ ROWS = pa.table({"n": [1, 2, 3]})
 ROOT = Path(__file__).parents[3]
 
 
-def _read(name: str, data: bytes, schema: BatchSchema, limits: Limits) -> pa.Table:
+def _read(name: str, data: bytes, expected: Expected) -> pa.Table:
     return pa.ipc.open_file(io.BytesIO(data)).read_all()
 
 
@@ -56,7 +56,7 @@ def test_names_and_extensions_are_distinct() -> None:
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
 def test_an_extension_is_found_in_any_case(form: Format) -> None:
     assert format_of(Path(f"a/week{form.extension.upper()}")) is form
-    assert format_of(Path(f"week{form.extension}.gz")) is None
+    assert format_of(Path(f"week{form.extension}.zip")) is None
 
 
 def test_the_documentation_has_the_table_of_formats() -> None:
@@ -66,18 +66,18 @@ def test_the_documentation_has_the_table_of_formats() -> None:
 
 
 def test_a_format_is_added_by_one_entry(added: Path) -> None:
-    assert read_table(added, SCHEMA).equals(ROWS)
+    assert read_table(added, Expected(schema=SCHEMA)).equals(ROWS)
     with pytest.raises(BatchRefused, match="at most 2 rows"):
-        read_table(added, SCHEMA, Limits(rows=2))
+        read_table(added, Expected(schema=SCHEMA, limits=Limits(rows=2)))
     renamed = added.rename(added.with_name("week.parquet"))
     with pytest.raises(BatchUnreadable, match="a Feather file"):
-        read_table(renamed, SCHEMA)
+        read_table(renamed, Expected(schema=SCHEMA))
 
 
 def test_bytes_under_the_extension_of_an_added_format_are_checked(added: Path) -> None:
     added.write_bytes(b"n\n1\n")
     with pytest.raises(BatchUnreadable, match="is not a Feather file"):
-        read_table(added, SCHEMA)
+        read_table(added, Expected(schema=SCHEMA))
 
 
 def test_a_file_of_an_added_format_is_complete_when_it_ends_as_one(added: Path) -> None:
@@ -104,7 +104,7 @@ def test_alternatives_read_as_a_sentence() -> None:
 
 
 def test_text_has_no_magic_and_is_known_by_what_it_is_not() -> None:
-    csv, parquet = FORMATS
+    csv, _, parquet = FORMATS
     assert csv.disguised(b"n\n1\n") is None
     assert csv.disguised(b"PAR1") == "a Parquet file"
     assert parquet.disguised(b"PAR1") is None

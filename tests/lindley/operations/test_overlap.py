@@ -6,8 +6,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lindley.batch.batch import Batch, batch_from_frame, split_by_keys
+from lindley.batch.batch import Batch, batch_from_frame
 from lindley.batch.digest import content_digest
+from lindley.batch.row_keys import split_by_keys
 from lindley.errors import OverlapRefused
 from lindley.ledger.registration import register_link
 from lindley.model.declaration import Declaration, load_file
@@ -122,7 +123,7 @@ class TestSplitting:
     def test_the_order_of_the_batch_is_kept(self, declaration: Declaration) -> None:
         batch = coins(declaration, 0, 50)
         keys = pa.table({"id": pa.array([49, 7, 7, 20], pa.int64())})
-        kept, dropped = split_by_keys(batch, keys)
+        kept, dropped = split_by_keys(batch.table, batch.key, keys)
         assert dropped.column("id").to_pylist() == [7, 20, 49]
         assert kept.column("id").to_pylist() == [n for n in range(50) if n not in (7, 20, 49)]
         whole = pa.concat_tables([kept, dropped])
@@ -133,8 +134,8 @@ class TestSplitting:
         path.write_text(MODEL.replace('row_key=("id",)', 'row_key=("id", "n")'), encoding="utf-8")
         declared = load_file(path)
         frame = pd.DataFrame({"id": [1, 1, 2], "k": 1, "n": [10, 20, 10]})
-        kept, dropped = split_by_keys(
-            batch_from_frame(frame, declared), pa.table({"id": [1, 2], "n": [20, 20]})
-        )
+        batch = batch_from_frame(frame, declared)
+        keys = pa.table({"id": [1, 2], "n": [20, 20]})
+        kept, dropped = split_by_keys(batch.table, batch.key, keys)
         assert dropped.to_pydict() == {"id": [1], "k": [1], "n": [20]}
         assert kept.num_rows == 2

@@ -1,0 +1,140 @@
+"""Row keys: what identifies a row, so that it counts once.
+
+A row key is a tuple of column names, or one of two names for data without such columns:
+
+- `BY_CONTENT`: a row is identified by all its values. One file may repeat a row; a row that is equal to one
+  of an earlier batch overlaps and is refused, or left out on request.
+- `BY_POSITION`: a row is identified by its place in its file, so that no row of one file is a row of another.
+  Only a file as a whole is recognised: the same rows again, in any order, are the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lindley.batch.casting import cast_column, shown_value
+from lindley.batch.digest import decode, family, row_digests
+from lindley.batch.schema import listed, missing_rows, rows_text
+from lindley.errors import BatchRefused
+from lindley.model.declaration import BY_CONTENT, BY_POSITION
+
+#: Families of the columns that state a range for `BY_CONTENT`, and how many of them do.
+_RANGED, _MOST = {"int", "float", "decimal", "date", "timestamp", "timestamptz", "time"}, 4
+
+
+def order_of(table: pa.Table, key: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns that rows are sorted by: the row key, or all of them where it names none."""
+    return tuple(table.column_names) if key in (BY_CONTENT, BY_POSITION) else key
+
+
+def range_columns(table: pa.Table, key: Sequence[str]) -> list[str]:
+    """Return the columns whose ranges can prove that two batches share no row (see `key_ranges`)."""
+    if tuple(key) == BY_POSITION:
+        return []
+    if tuple(key) != BY_CONTENT:
+        return [name for name in key if name in table.column_names]
+    found = [name for name in table.column_names if family(table.schema.field(name).type) in _RANGED]
+    return [name for name in found if not missing_rows(table.column(name))][:_MOST]
+
+
+def shared_keys(table: pa.Table, key: tuple[str, ...], other: pa.Table) -> pa.Table:
+    """Return the row keys of a table that occur in `other` too, sorted, one row each.
+
+    Parameters
+    ----------
+    table, key
+        The rows of a batch, and its row key.
+    other
+        Any table with the key columns, of types that can be cast to the batch's without loss.
+
+    Raises
+    ------
+    BatchRefused
+        If `other` lacks a key column, or holds it with a type that does not fit.
+    """
+    mine = _keys(table, key)
+    needed = order_of(table, key)
+    absent = [name for name in needed if name not in other.column_names]
+    if absent:
+        raise BatchRefused(
+            "Row keys cannot be compared",
+            expected=f"the key columns {listed(needed)} in both tables",
+            found=f"a table without {listed(absent)}",
+            todo="keep the row key of a chain the same, or start a new chain",
+        )
+    if key == BY_POSITION:
+        return mine.slice(0, 0)
+    cast = {name: cast_column(name, other.column(name), table.schema.field(name).type) for name in needed}
+    theirs = _keys(pa.table(cast), key)
+    shared = mine.join(theirs, keys=list(key), join_type="left semi")
+    return shared.select(list(key)).sort_by([(name, "ascending") for name in key])
+
+
+def split_by_keys(table: pa.Table, key: tuple[str, ...], keys: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the rows whose key is not in `keys`, and those whose key is, in their order.
+
+    Parameters
+    ----------
+    table, key
+        The rows of a batch, and its row key.
+    keys
+        Results of `shared_keys`, of one table or several.
+    """
+    place = "row number"  # Distinct from the key's columns, which are renamed.
+    columns = [f"key {number}" for number in range(len(key))]
+    mine = _keys(table, key).rename_columns(columns)
+    rows = mine.append_column(place, pa.array(range(mine.num_rows), pa.int64()))
+    theirs = keys.select(list(key)).rename_columns(columns)
+    found = [
+        rows.join(theirs, keys=columns, join_type=kind).sort_by(place).column(place)
+        for kind in ("left anti", "left semi")
+    ]
+    kept, dropped = (table.take(numbers).combine_chunks() for numbers in found)
+    return kept, dropped
+
+
+def check_key(table: pa.Table, key: tuple[str, ...]) -> None:
+    """Refuse row keys with gaps, and row keys that occur twice."""
+    if key in (BY_CONTENT, BY_POSITION):
+        return
+    for name in key:
+        rows = missing_rows(table.column(name))
+        if rows:
+            raise BatchRefused(
+                f"the row key column {name!r} has missing values",
+                expected="neither null nor NaN in the row key",
+                found=f"{len(rows)} missing, in row {rows_text(rows)}",
+                todo="fill in the values, or choose a row key that is always known",
+            )
+    columns = [f"key {number}" for number in range(len(key))]  # A key column may be named count_all.
+    counts = _keys(table, key).rename_columns(columns).group_by(columns).aggregate([([], "count_all")])
+    repeated = counts.filter(pc.greater(counts["count_all"], 1))
+    if repeated.num_rows:
+        first = repeated.sort_by([(column, "ascending") for column in columns])
+        values = (shown_value(first[column][0]) for column in columns)
+        shown = ", ".join(f"{name}={value}" for name, value in zip(key, values, strict=True))
+        raise BatchRefused(
+            "row keys are repeated",
+            expected=f"each combination of {listed(key)} once",
+            found=f"{repeated.num_rows} repeated, for example {shown[:200]} in {first['count_all'][0]} rows",
+            todo="remove the repeated rows, or declare a row key that distinguishes them (lindley.BY_CONTENT "
+            "or lindley.BY_POSITION for rows without one)",
+        )
+
+
+def _keys(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
+    """Return the keys for comparison: -0.0 is 0.0, so that equal numbers are equal keys."""
+    if key == BY_CONTENT:
+        return pa.table({BY_CONTENT[0]: pa.array(row_digests(table), pa.binary(32))})
+    if key == BY_POSITION:
+        return pa.table({BY_POSITION[0]: pa.array(range(table.num_rows), pa.int64())})
+    columns = {name: decode(table.column(name)) for name in key}
+    return pa.table(
+        {
+            name: pc.add(column, pa.scalar(0.0, column.type)) if family(column.type) == "float" else column
+            for name, column in columns.items()
+        }
+    )
