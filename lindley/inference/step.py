@@ -9,26 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pandas as pd
-import pytensor
 import xarray as xr
-from pytensor.graph.replace import graph_replace
 
-from lindley.errors import ModelRefused
 from lindley.inference import trace
 from lindley.inference.assessment import Sampled, assess
 from lindley.inference.diagnostics.gate import Gate
 from lindley.inference.diagnostics.hindsight import Lineage
 from lindley.inference.fit import Fit, Provenance, fit, matched_to
+from lindley.inference.foreign_trace import quantities_of
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import Draws, assess_sampling
 from lindley.model.advice import advice
 from lindley.model.graph import ModelGraph
-from lindley.model.relabelling import in_order
 from lindley.prior.belief import Belief
 from lindley.prior.stein import equal_weights
-from lindley.target.quantities import Quantities
 from lindley.timing import COMPILE, DIAGNOSE, MATCH, PREDICT, Phases
 
 
@@ -137,13 +132,13 @@ def adopt(
     Raises
     ------
     ModelRefused
-        If the trace lacks a carried variable, has another shape or other labels of it, or has draws outside
-        its support.
+        If the trace lacks a carried variable, has another shape or other labels of it, has draws that are
+        not numbers, or draws outside its support.
     FitFailed
         If there are too few draws for the dimension.
     """
     phases = Phases()
-    quantities = _quantities_of(found, graph)
+    quantities, notes = quantities_of(found, graph)
     draws = Draws(x=quantities.u, quantities=quantities, stats={})
     with phases(DIAGNOSE):
         sampling = assess_sampling(graph.coordinates.names, quantities.u, draws, options.thresholds)
@@ -153,6 +148,8 @@ def adopt(
         matched = matched_to(sampled)
     with phases(DIAGNOSE):
         assessment = assess(sampled, matched, Lineage(), seed=options.seed, thresholds=options.thresholds)
+    gate = replace(assessment.gate, warnings=(*notes, *assessment.gate.warnings))
+    assessment = replace(assessment, gate=gate)
     belief = assessment.belief(matched, 0, {})
     made = Fit(
         belief=belief, sampled=sampled, assessment=assessment, provenance=Provenance(sampler=dict(origin))
@@ -174,59 +171,3 @@ def _info(found: Fit, tree: xr.DataTree, phases: Phases, further: tuple[str, ...
         seconds=phases.seconds,
         advice=further,
     )
-
-
-def _quantities_of(found: xr.DataTree, graph: ModelGraph) -> Quantities[np.ndarray]:
-    """Take the natural-scale draws of a trace from elsewhere to the quantities of the chain's own model.
-
-    Arrays [chain, draw, ...]: carried variables and their coordinates; as deterministics the other scalars
-    of the trace. The log likelihood is not known (NaN).
-    """
-    posterior = found["posterior"].dataset
-    values = {}
-    for variable in graph.carried:
-        source = graph.declaration.carry.get(variable.name, variable.name)
-        name = source if source in posterior else variable.name
-        if name not in posterior:
-            raise ModelRefused(
-                f"The trace has no variable {variable.name!r}",
-                expected=f"the carried variables {', '.join(graph.coordinates.variables)}",
-                found=f"{', '.join(map(str, posterior.data_vars))}",
-                todo="rename the variables of the trace (xarray's rename), or of the model",
-            )
-        values[variable.name] = in_order(posterior[name], variable.block)
-    scalars = {
-        str(name): array.transpose("chain", "draw", ...).values
-        for name, array in posterior.data_vars.items()
-        if name not in values and array.ndim == 2
-    }
-    u = coordinates_of(values, graph)
-    unknown = np.full(u.shape[:2], np.nan)
-    return Quantities(u=u, carried=u, values=values, deterministics=scalars, log_likelihood=unknown)
-
-
-def coordinates_of(values: dict[str, np.ndarray], graph: ModelGraph) -> np.ndarray:
-    """Take natural-scale draws [chain, draw, ...] by name to coordinates [chain, draw, coordinate].
-
-    Raises
-    ------
-    ModelRefused
-        If a draw is outside the support of its variable.
-    """
-    given = {variable.rv: variable.rv.type(name=variable.name) for variable in graph.carried}
-    forward = graph.coordinates_of_values()[: len(graph.carried)]
-    outputs = graph_replace(forward, given, strict=False)
-    function = pytensor.function(list(given.values()), outputs, mode="FAST_COMPILE", on_unused_input="ignore")
-    flat = [values[v.name].reshape(-1, *v.block.shape).astype(v.rv.dtype) for v in graph.carried]
-    rows = [np.concatenate([np.ravel(x) for x in function(*point)]) for point in zip(*flat, strict=True)]
-    chains, draws = next(iter(values.values())).shape[:2]
-    u = np.array(rows).reshape(chains, draws, -1)
-    if not np.isfinite(u).all():
-        names = np.array(graph.coordinates.names)[~np.isfinite(u).all(axis=(0, 1))]
-        raise ModelRefused(
-            "The trace has draws outside the model's support",
-            expected="draws inside the support of every carried variable",
-            found=f"impossible values of {', '.join(names[:5])}",
-            todo="check that the chain's model has the priors' supports of the model that was sampled",
-        )
-    return u

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,13 @@ from lindley.prior.triangular import ARRAYS, TriangularMap
 _WRITER: Literal["netcdf4"] = "netcdf4"
 #: The C library allows one thread at a time, and ends the process otherwise.
 _writing = threading.Lock()
+#: Files of a Zarr store that describe arrays, and the codecs that may decode them.
+_ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zmetadata", ".zattrs")
+_CODECS = {
+    *("bytes", "transpose", "crc32c", "sharding_indexed", "vlen-utf8", "vlen-bytes", "vlen-array"),
+    *("blosc", "zstd", "gzip", "zlib", "lz4", "lzma", "bz2", "shuffle", "delta", "fixedscaleoffset"),
+    *("numcodecs.blosc", "numcodecs.zstd", "numcodecs.gzip", "numcodecs.zlib", "numcodecs.lz4"),
+}
 #: Bytes of a file's arrays in memory at most, as the file states their shapes: a few kB can state any.
 MOST_BYTES = 8 * 2**30
 
@@ -106,6 +114,45 @@ def read_trace(path: Path) -> xr.DataTree:
     with _readable(path), xr.open_datatree(path, engine="h5netcdf") as tree:
         _check_size(sum(node.dataset.nbytes for node in tree.subtree))
         return tree.load()
+
+
+def read_zarr_trace(folder: Path) -> xr.DataTree:
+    """Read a trace from a Zarr store into memory.
+
+    A store names the codecs of its arrays, and some of them run code (pickle): only those that compress
+    numbers and text are let through.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If the folder is not a trace, or names another codec.
+    """
+    with _readable(folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on metadata that a newer version of Zarr may read otherwise
+        for path in sorted(folder.rglob("*")):
+            if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"a link, {path.name}")
+            if path.name in _ZARR_METADATA:
+                unknown = set(_codecs(json.loads(path.read_text("utf-8")))) - _CODECS
+                if unknown:
+                    raise ValueError(f"the codec {min(unknown)[:40]!r}, which is not let through")
+        with xr.open_datatree(folder, engine="zarr", consolidated=False) as tree:
+            _check_size(sum(node.dataset.nbytes for node in tree.subtree))
+            return tree.load()
+
+
+def _codecs(metadata: Any) -> Iterator[str]:
+    """Give the names of all codecs in the metadata of a Zarr store, versions 2 and 3."""
+    if isinstance(metadata, dict):
+        for key, value in metadata.items():
+            if key in ("codecs", "filters", "index_codecs"):
+                yield from (str(each.get("name", each.get("id"))) for each in value or ())
+            if key == "compressor" and value:
+                yield str(value.get("id"))
+            yield from _codecs(value)
+    elif isinstance(metadata, list):
+        for value in metadata:
+            yield from _codecs(value)
 
 
 def draws_digest(tree: xr.DataTree) -> str:

@@ -67,7 +67,8 @@ def _along(drawn: xr.DataArray, axis: int, block: Block) -> xr.DataArray:
     named = dim in drawn.coords
     held = _texts(drawn[dim].values, wanted) if named else positions(drawn.sizes[dim])
     same_dim = named and dim in block.dims
-    if not same_dim and (held == positions(len(held)) or wanted == positions(length)):
+    counted = held in (positions(len(held)), _from_one(len(held)))
+    if not same_dim and (counted or wanted == positions(length)):
         if len(held) != length:
             raise _other_shape(drawn, block)
         return drawn
@@ -76,9 +77,25 @@ def _along(drawn: xr.DataArray, axis: int, block: Block) -> xr.DataArray:
     return drawn.isel({dim: [held.index(label) for label in wanted]})
 
 
+def _from_one(count: int) -> tuple[str, ...]:
+    """Return the positions as languages that count from 1 name them."""
+    return tuple(str(place) for place in range(1, count + 1))
+
+
 def _texts(values: np.ndarray, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Return labels as text, dates as the model writes them."""
-    texts = tuple(str(value) for value in values)
+    """Return labels as text, dates and whole numbers as the model writes them.
+
+    Files keep text as bytes or padded to one length, and years as floats.
+    """
+    if values.dtype.kind == "f" and (values == np.round(values)).all():
+        whole = tuple(str(int(value)) for value in values)
+        return whole if set(whole) == set(wanted) else tuple(str(value) for value in values)
+    texts = tuple(
+        value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values
+    )
+    if set(texts) != set(wanted):
+        stripped = tuple(text.rstrip("\0 ") for text in texts)
+        texts = stripped if set(stripped) == set(wanted) else texts
     if values.dtype.kind == "M" and set(texts) != set(wanted):
         return tuple(str(pd.Timestamp(value)) for value in values)
     return texts

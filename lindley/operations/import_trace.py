@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from lindley.errors import BatchUnreadable, LedgerCorrupt, ModelRefused
-from lindley.ledger.netcdf import read_trace
+from lindley.ledger.netcdf import read_trace, read_zarr_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_chain
 from lindley.ledger.record import Kind
@@ -42,7 +42,7 @@ def plan_import(ledger: Ledger, declaration: Declaration, path: Path) -> Plan:
     declaration
         The chain's declaration; its carried variables must be in the trace's posterior.
     path
-        A netCDF file in ArviZ's schema (``arviz.InferenceData.to_netcdf`` or later).
+        A netCDF file or a Zarr store in ArviZ's schema (``arviz.InferenceData.to_netcdf``, ``to_zarr``).
 
     Raises
     ------
@@ -89,20 +89,20 @@ def _exists(name: str) -> ModelRefused:
 
 
 def _read(path: Path) -> xr.DataTree:
-    """Read a netCDF trace."""
+    """Read a trace from a netCDF file or a Zarr store."""
     try:
-        tree = read_trace(path)
+        tree = read_zarr_trace(path) if path.is_dir() else read_trace(path)
     except LedgerCorrupt as error:
         raise BatchUnreadable(
             f"{path.name} is not a trace",
-            expected="a netCDF file in ArviZ's schema",
+            expected="a netCDF file or a Zarr store in ArviZ's schema",
             found=error.found,
-            todo="save the trace with arviz.to_netcdf",
+            todo="save the trace with its to_netcdf or to_zarr",
         ) from error
     if "posterior" not in tree.children:
         raise BatchUnreadable(
             f"{path.name} has no posterior",
-            expected="a group `posterior` with dims chain and draw",
+            expected="a group `posterior` with draws",
             found=f"groups {', '.join(tree.children) or 'none'}",
             todo="save the posterior's trace, not the prior's or the data's",
         )

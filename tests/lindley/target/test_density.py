@@ -9,7 +9,7 @@ import pymc as pm
 import pytensor
 import pytest
 
-from lindley.inference.step import coordinates_of
+from lindley.inference.foreign_trace import coordinates_of
 from lindley.model.graph import build, default_carried, take_apart
 from lindley.prior.matched import match
 from lindley.prior.triangular import joint_normal
