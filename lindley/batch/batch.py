@@ -16,10 +16,9 @@ from lindley.atomic import write_over
 from lindley.batch.digest import FORMAT, content_digest
 from lindley.batch.expected import Expected
 from lindley.batch.frames import frame_from_table, table_from_frame
-from lindley.batch.key_ranges import key_ranges_of
 from lindley.batch.limits import UNLIMITED, Limits
 from lindley.batch.readers import read_table
-from lindley.batch.row_keys import check_key, order_of, range_columns
+from lindley.batch.row_keys import check_key, key_ranges_of, order_of, range_columns
 from lindley.batch.schema import ArrowSchema, BatchSchema, cast_table, listed
 from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
 from lindley.model.declaration import Declaration
@@ -101,7 +100,7 @@ class Batch:
         return None if self.context is None else frame_from_table(self.context)
 
     def key_ranges(self) -> dict[str, list[str]]:
-        """Return the ends [smallest, largest] of each key column, as text; see `lindley.batch.key_ranges`."""
+        """Return the ends [smallest, largest] of each key column, as text; see `lindley.batch.row_keys`."""
         return key_ranges_of(self.table, range_columns(self.table, self.key))
 
 

@@ -17,7 +17,7 @@ from lindley.batch import formats
 from lindley.batch.expected import Expected
 from lindley.batch.formats import ANY_FORMAT, any_of
 from lindley.batch.limits import Limits, too_big
-from lindley.batch.partitioned import read_folder
+from lindley.batch.parquet_format import read_folder
 from lindley.batch.schema import listed
 from lindley.errors import BatchRefused, BatchUnreadable, FileUnavailable
 from lindley.names import shown_name
@@ -29,7 +29,7 @@ def read_table(path: Path, expected: Expected) -> pa.Table:
     Parameters
     ----------
     path
-        The file, or a folder of Parquet files (see `lindley.batch.partitioned`).
+        The file, or a folder of Parquet files (see `lindley.batch.parquet_format`).
     expected
         Schema, limits and spellings of null.
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from lindley.batch.batch import Batch, Dropped
 from lindley.batch.digest import content_digest
-from lindley.batch.key_ranges import ranges_disjoint
-from lindley.batch.row_keys import shared_keys, split_by_keys
+from lindley.batch.row_keys import ranges_disjoint, shared_keys, split_by_keys
 from lindley.errors import OverlapRefused
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.protocol import Ledger

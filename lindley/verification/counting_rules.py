@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from lindley.batch.digest import content_digest, row_digests
-from lindley.batch.key_ranges import ranges_disjoint
-from lindley.batch.row_keys import order_of
+from lindley.batch.row_keys import order_of, ranges_disjoint
 from lindley.ledger.lineage import last_rows
 from lindley.ledger.record import WITH_BATCH, Artifact, Kind
 from lindley.model.declaration import BY_CONTENT, BY_POSITION

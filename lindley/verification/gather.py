@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lindley.batch.digest import content_digest
-from lindley.batch.key_ranges import key_ranges_of
 from lindley.batch.parquet_format import read_stored
-from lindley.batch.row_keys import range_columns
+from lindley.batch.row_keys import key_ranges_of, range_columns
 from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.chain import Version
 from lindley.ledger.netcdf import draws_digest, file_digests, read_matched_prior, read_trace, weighted

@@ -25,9 +25,8 @@ from lindley.batch.batch import (
     write_batch,
 )
 from lindley.batch.digest import content_digest
-from lindley.batch.key_ranges import ranges_disjoint
 from lindley.batch.limits import Limits
-from lindley.batch.row_keys import shared_keys
+from lindley.batch.row_keys import ranges_disjoint, shared_keys
 from lindley.errors import BatchRefused, BatchUnreadable, DeclarationRefused, LedgerCorrupt
 from lindley.model.declaration import Declaration
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lindley.batch.batch import Batch, batch_from_frame
-from lindley.batch.key_ranges import ranges_disjoint
-from lindley.batch.row_keys import shared_keys, split_by_keys
+from lindley.batch.row_keys import ranges_disjoint, shared_keys, split_by_keys
 from lindley.errors import BatchRefused
 from lindley.model.declaration import BY_CONTENT, BY_POSITION, Declaration
 
