@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set up the environment first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test docs coverage test-faults lint lock clean bench-fidelity bench-drift bench-speed
+.PHONY: help setup demo test docs coverage test-faults lint lock clean bench-fidelity bench-drift bench-gallery bench-speed
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -73,6 +73,9 @@ bench-fidelity: setup $(BENCHMARKS)  ## compare chains with reference posteriors
 
 bench-drift: setup  ## compare true with stated errors along streams whose posterior is known (an hour; QUICK=1: 5 minutes)
 	@$(PYTHON) -m benchmarks.drift.run $(if $(QUICK),--quick)
+
+bench-gallery: setup $(BENCHMARKS)  ## fit the gallery of models, docs/what-works.md (two hours; goes on where it stopped)
+	@$(PYTHON) -m tests.gallery.run; code=$$?; $(PYTHON) -m tests.gallery.table; exit $$code
 
 bench-speed: setup $(BENCHMARKS)  ## compare the time of updates with PyMC, docs/performance.md (two hours; QUICK=1: 20 minutes)
 	@$(PYTHON) -m benchmarks.speed.run $(if $(QUICK),--quick)

@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 from flows.sequences.result import Result
 from flows.sequences.steps import Steps
 from flows.states import completed, failed
+from flows.unexpected import unexpected
 from lindley.errors import LindleyError
 from lindley.ledger.backend import open_ledger
 from lindley.workspace import Workspace
@@ -31,6 +32,9 @@ def run_sequence[**P](
         result = sequence(task_steps(), Workspace.from_environment(), chain, *given, **options)
     except LindleyError as error:
         return failed(error)
+    except Exception as error:  # a defect, of Lindley or of a model's own code
+        get_run_logger().exception("Unexpected error")
+        return failed(unexpected(error, f"{sequence.__name__} {chain}"))
     return completed(result)
 
 

@@ -46,6 +46,14 @@ class LindleyError(Exception):
         return {"error": type(self).__name__} | parts
 
 
+def reason(error: BaseException) -> str:
+    """Return the first line of an error that other code raised, with its type where the text says little."""
+    text = str(error).strip().splitlines()
+    if isinstance(error, NotImplementedError) and text:
+        return text[0].rstrip(".")[:200]
+    return f"{type(error).__name__}: {text[0] if text else ''}".rstrip(": ")[:200]
+
+
 class NameRefused(LindleyError):
     """A chain or file name that must not reach a path, a registry or a page."""
 

@@ -23,7 +23,7 @@ from lindley.batch.batch import Batch, batch_from_frame
 from lindley.inference.fit import Fit
 from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance
-from lindley.inference.trace import prior_draws
+from lindley.inference.rehearsal import prior_draws
 from lindley.model.declaration import Declaration, load_declaration
 from lindley.seeds import derive_seed
 from tests.models.covid_pooled import pooled

@@ -23,7 +23,7 @@ from pytensor.graph.traversal import ancestors
 
 from benchmarks.fidelity.cases import Case
 from lindley.batch.batch import Batch, batch_from_frame
-from lindley.inference import trace
+from lindley.inference import groups
 from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.fit import Fit, fit
 from lindley.inference.inputs import Data, Options, Start
@@ -196,7 +196,7 @@ def labelled(found: Fit) -> dict[str, np.ndarray]:
     """Return a fit's draws by label: free variables and deterministics on their natural scale."""
     graph = found.problem.graph
     drawn = found.draws.quantities
-    tree = trace.assemble(graph, found.problem.coordinates, drawn.named, drawn.carried)
+    tree = groups.assemble(graph, found.problem.coordinates, drawn.named, drawn.carried)
     posterior = tree["posterior"].dataset
     columns = {}
     for array in posterior.data_vars.values():

@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from flows.unexpected import Unexpected, unexpected
 from lindley.errors import FitFailed, LedgerCorrupt, LindleyError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Exit codes, as the README lists them.
 FAILURE, USER_ERROR, QUARANTINED = 1, 2, 3
+
+#: What commands raise of the command line itself.
+_OF_TYPER = (typer.Exit, typer.Abort, typer.BadParameter)
 
 Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -37,13 +41,14 @@ err = Console(stderr=True, highlight=False)
 
 def exit_code(error: LindleyError) -> int:
     """Return 1 for what no other command line would have avoided, 2 for what the user can correct."""
-    return FAILURE if error.transient or isinstance(error, FitFailed | LedgerCorrupt) else USER_ERROR
+    lasting = isinstance(error, FitFailed | LedgerCorrupt | Unexpected)
+    return FAILURE if error.transient or lasting else USER_ERROR
 
 
 def command[**P](function: Callable[P, None]) -> Callable[P, None]:
-    """Return a command that ends with one paragraph when Lindley raises an error on purpose.
+    """Return a command that ends with one paragraph, whatever is raised.
 
-    The function has the parameter `as_json`.
+    The function has the parameter `as_json`. Of an error that nothing foresaw a log has the traceback.
     """
 
     @wraps(function)
@@ -51,10 +56,17 @@ def command[**P](function: Callable[P, None]) -> Callable[P, None]:
         try:
             function(*args, **kwargs)
         except LindleyError as error:
-            if kwargs["as_json"]:
-                print_json({"error": error.as_dict()})
-            err.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
-            raise typer.Exit(exit_code(error)) from None
+            shown, code = error, exit_code(error)
+        except _OF_TYPER:
+            raise
+        except Exception as error:
+            shown, code = unexpected(error, f"lindley {function.__name__.removesuffix('_trace')}"), FAILURE
+        else:
+            return
+        if kwargs["as_json"]:
+            print_json({"error": shown.as_dict()})
+        err.print(f"[red]{escape(str(shown))}[/red]", soft_wrap=True)
+        raise typer.Exit(code)
 
     return run
 
@@ -74,6 +86,8 @@ def print_result(result: Result, as_json: bool, below: Table | None = None) -> N
         for label, value in (("run", result.run_url or result.run_id), ("version", result.version_url)):
             if value:
                 out.print(f"  {label:8}{escape(value)}", soft_wrap=True)
+        for sentence in result.notes:
+            out.print(f"  [dim]{escape(sentence)}[/dim]", soft_wrap=True)
         if below is not None:
             out.print(below)
     if result.status == "quarantined":

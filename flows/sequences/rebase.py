@@ -43,6 +43,7 @@ def refit(
         plan_rebase,
         register=not audit,
         accept_model_change=accept_model_change,
+        whole=audit,
     )
     outcome = made.outcome
     table = outcome.audit if outcome is not None else None

@@ -55,6 +55,8 @@ class Result:
         Where the file was archived; None when it was not.
     dropped
         Rows of the file that were left out, because their keys were counted already.
+    notes
+        What was found out before the first fit of a model, and what limits an audit, in sentences.
     metrics, rows
         Of a pooled refit: scalar results of the comparison with the head, and one row per parameter (see
         `lindley.operations.audit.audit_table`).
@@ -76,9 +78,11 @@ class Result:
     retracted: tuple[int, ...] = ()
     stored: str | None = None
     dropped: int = 0
+    notes: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
-        return asdict(self) | {"reasons": list(self.reasons), "retracted": list(self.retracted)}
+        lists = {name: list(getattr(self, name)) for name in ("reasons", "retracted", "notes")}
+        return asdict(self) | lists

@@ -212,7 +212,8 @@ def _result(made: Made, message: Callable[[Made], str], **more: Any) -> Result:
     if plan.noop is not None:
         status = Status.QUARANTINED if plan.quarantined else Status.UNCHANGED
         return Result(status=status, message=plan.noop, **about)
-    about |= {"reasons": made.reasons, "fitted": made.fitted}
+    notes = made.outcome.info.notes if made.outcome is not None else ()
+    about = {"notes": notes} | about | {"reasons": made.reasons, "fitted": made.fitted}
     if registered is None:
         return Result(status=Status.AUDITED, message=message(made), **about)
     return Result(

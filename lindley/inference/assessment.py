@@ -15,9 +15,9 @@ from lindley.inference.diagnostics.importance import Importance, around, importa
 from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
 from lindley.inference.sampling import Draws, Sampling
 from lindley.inference.trace import SUMMARY_SIZE
-from lindley.model import graph
 from lindley.model.coordinates import Coordinates
 from lindley.model.graph import ModelGraph
+from lindley.model.priors import undrawable
 from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.matching import match_map
@@ -305,7 +305,7 @@ def _direct_predictive(
 def proper(model_graph: ModelGraph) -> bool:
     """Whether the model's own prior integrates to one, so that its predictive density is defined."""
     model = model_graph.model
-    return not any(graph.improper(rv) for rv in model.free_RVs) and not model.potentials
+    return not undrawable(model_graph) and not model.potentials
 
 
 def _conflict(sampled: Sampled, before: Belief) -> float:

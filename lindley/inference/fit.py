@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from lindley.prior.information import information_map
 from lindley.prior.matched import MatchedPrior, match
 from lindley.prior.stein import calibrate, equal_weights
 from lindley.seeds import derive_seed
-from lindley.target.prepare import prepare
+from lindley.target.prepare import prepare, prepare_whole
 from lindley.target.problem import Problem
 from lindley.timing import DIAGNOSE, HINDSIGHT, MATCH, SAMPLE, Phases
 
@@ -94,6 +95,13 @@ class Fit:
             raise ValueError("the target of an imported trace is unknown")
         return self.sampled.problem
 
+    def warned(self, sentences: tuple[str, ...]) -> Fit:
+        """Return the same with further warnings, which refuse nothing."""
+        if not sentences:
+            return self
+        gate = replace(self.assessment.gate, warnings=(*self.assessment.gate.warnings, *sentences))
+        return replace(self, assessment=replace(self.assessment, gate=gate))
+
     @property
     def draws(self) -> Draws:
         """The draws of the last attempt."""
@@ -108,7 +116,13 @@ class Fit:
 # Matrices here are small: more threads cost more than they bring, most of all beside other work, and
 # another number of them may round differently.
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def fit(start: Start, data: Data, options: Options, phases: Phases | None = None) -> Fit:
+def fit(
+    start: Start,
+    data: Data,
+    options: Options,
+    phases: Phases | None = None,
+    prepared: Callable[[Problem], object] | None = None,
+) -> Fit:
     """Fit batches on a belief, match the carried draws and assess fit and match.
 
     Parameters
@@ -117,6 +131,8 @@ def fit(start: Start, data: Data, options: Options, phases: Phases | None = None
         Where the fit starts, what is fitted, and how.
     phases
         Takes the seconds of each phase.
+    prepared
+        Called with every prepared step before it is sampled; what it raises ends the fit.
 
     Raises
     ------
@@ -130,7 +146,7 @@ def fit(start: Start, data: Data, options: Options, phases: Phases | None = None
     evidence = _evidence_before(data, head)
     while True:
         widened = _widened(start.prior, discounts)
-        problem = prepare(
+        problem = (prepare_whole if data.whole else prepare)(
             widened.matched if widened is not None else None,
             data.batches,
             data.declaration,
@@ -140,6 +156,8 @@ def fit(start: Start, data: Data, options: Options, phases: Phases | None = None
             # A fit from genesis moves in the whitened space of a nearby belief.
             start.near.matched.as_joint_normal() if widened is None and start.near is not None else None,
         )
+        if prepared is not None:
+            prepared(problem)
         sampling, sampler = _sampled(problem, data, options, phases)
         undo, moved, oldest = 0, None, widened
         if widened is not None and not sampling.reasons and not discounts:
@@ -250,7 +268,8 @@ def _look_back(
         older = prepare(
             first_prior, batches, declaration, carried, Phases(), data.constants, seen=widened.matched
         )
-        if upper is None or older.pooled == "terms" or older.coordinates != problem.coordinates:
+        apart = older.pooled == "terms" or bool(older.local_names)  # missing values of an earlier batch
+        if upper is None or apart or older.coordinates != problem.coordinates:
             return None
         used = upper.matched.ordered(problem.coordinates).map
         return shift(points, columns, used, older.log_density)

@@ -18,6 +18,7 @@ from pytensor.graph.replace import graph_replace
 from lindley.errors import ModelRefused
 from lindley.model.graph import ModelGraph
 from lindley.model.relabelling import in_order
+from lindley.model.tensors import placeholder
 from lindley.target.quantities import Quantities
 
 #: Share of the draws that may lie on the edge of the support by rounding.
@@ -191,10 +192,12 @@ def coordinates_of(values: Mapping[str, np.ndarray], graph: ModelGraph) -> np.nd
 
     Draws outside the support of their variable get coordinates that are not finite.
     """
-    given = {variable.rv: variable.rv.type(name=variable.name) for variable in graph.carried}
+    made = {variable.rv: placeholder(variable.rv, variable.name) for variable in graph.carried}
     forward = graph.coordinates_of_values()[: len(graph.carried)]
+    given = {rv: stand_in for rv, (_, stand_in) in made.items()}
     outputs = graph_replace(forward, given, strict=False)
-    function = pytensor.function(list(given.values()), outputs, mode="FAST_COMPILE", on_unused_input="ignore")
+    inputs = [entry for entry, _ in made.values()]
+    function = pytensor.function(inputs, outputs, mode="FAST_COMPILE", on_unused_input="ignore")
     flat = [values[v.name].reshape(-1, *v.block.shape).astype(v.rv.dtype) for v in graph.carried]
     with np.errstate(all="ignore"):
         rows = [np.concatenate([np.ravel(x) for x in function(*point)]) for point in zip(*flat, strict=True)]

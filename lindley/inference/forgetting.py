@@ -17,8 +17,9 @@ from lindley.batch.batch import Batch
 from lindley.errors import DeclarationRefused
 from lindley.inference.diagnostics.importance import around, log_integral
 from lindley.model.declaration import Declaration
-from lindley.model.graph import ModelGraph, prior_coordinates
+from lindley.model.graph import ModelGraph
 from lindley.model.policy import REST, Forgetting
+from lindley.model.priors import prior_coordinates
 from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 from lindley.target.problem import Problem

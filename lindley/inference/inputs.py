@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lindley.batch.batch import Batch
 from lindley.inference.diagnostics.gate import Thresholds
+from lindley.inference.rehearsal import Rehearsal
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.model.declaration import Declaration
 from lindley.prior.belief import Belief
@@ -74,12 +75,15 @@ class Data:
         Names of the carried variables.
     constants
         Frozen constants, where the declaration has some; None to compute them from the batches.
+    whole
+        Fit all rows as one model, where that can be, although its rows may not add up.
     """
 
     declaration: Declaration
     batches: tuple[Batch, ...]
     carried: tuple[str, ...]
     constants: dict[str, float] | None = None
+    whole: bool = False
 
     @property
     def newest(self) -> Batch:
@@ -101,12 +105,15 @@ class Options:
         The gate's thresholds.
     progress
         Called from another thread with the number of steps done and the number of all steps.
+    rehearsed
+        Called with what was found out before sampling; what it raises ends the step.
     """
 
     seed: int
     settings: FitSettings | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     progress: Progress | None = None
+    rehearsed: Callable[[Rehearsal], object] | None = None
 
 
 def steps_back(newest_first: Iterable[tuple[bool, int]], window: int) -> int:

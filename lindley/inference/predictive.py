@@ -16,6 +16,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.random.type import RandomType
 
+from lindley.model.tensors import placeholder, plain
 from lindley.target.engine import keep, numba_function, recall, same_computation
 
 _lock = threading.Lock()
@@ -55,8 +56,10 @@ def predictive_draws(
     given = [rv for rv in model.free_RVs if rv.name in values]
     count = len(next(iter(values.values())))
     points = {rv.name: np.asarray(values[rv.name], dtype=rv.dtype) for rv in given}
-    single = [rv.type(name=f"given_{i}") for i, rv in enumerate(given)]
-    targets = graph_replace(observed, dict(zip(given, single, strict=True)), strict=False)
+    made = [placeholder(rv, f"given_{i}") for i, rv in enumerate(given)]
+    single = [entry for entry, _ in made]
+    stand_ins = {rv: stand_in for rv, (_, stand_in) in zip(given, made, strict=True)}
+    targets = [plain(target) for target in graph_replace(observed, stand_ins, strict=False)]
     many = _many_at_once(targets, single)
     outputs, inputs, generators, data = _function_graph(*(many or (targets, single)))
     function = _compiled(outputs, inputs)
@@ -106,10 +109,11 @@ def _function_graph(
     shared = [v for v in ancestors(outputs) if isinstance(v, SharedVariable)]
     random = [v for v in shared if isinstance(v.type, RandomType)]
     fixed = [v for v in shared if not isinstance(v.type, RandomType)]
-    swap = {v: v.type(name=f"input_{i}") for i, v in enumerate([*random, *fixed])}
+    made = {v: placeholder(v, f"input_{i}") for i, v in enumerate([*random, *fixed])}
+    swap = {v: stand_in for v, (_, stand_in) in made.items()}
     outputs = graph_replace(outputs, swap, strict=False)
     data = [np.array(v.get_value(borrow=True)) for v in fixed]
-    return outputs, [*parameters, *swap.values()], len(random), data
+    return outputs, [*parameters, *(entry for entry, _ in made.values())], len(random), data
 
 
 def _compiled(outputs: list[Variable], inputs: list[Variable]) -> Callable[..., Any]:

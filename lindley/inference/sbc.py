@@ -23,6 +23,7 @@ from lindley.inference.predictive import predictive_draws
 from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration
 from lindley.model.graph import ModelGraph
+from lindley.model.priors import prior_coordinates
 from lindley.prior.belief import Belief
 from lindley.seeds import derive_seed
 from lindley.target.prepare import prepare
@@ -176,7 +177,7 @@ def _truth(graph: ModelGraph, belief: Belief | None, rng: np.random.Generator) -
         # The belief may hold labels that the batch does not have.
         places = [known.index(name) for name in graph.coordinates.names]
         return np.asarray(belief.matched.map.sample(rng, 1)[0][places])
-    drawn = model_graph.prior_coordinates(graph, size=1, seed=int(rng.integers(2**31)))
+    drawn = prior_coordinates(graph, size=1, seed=int(rng.integers(2**31)))
     if drawn is None:
         raise ModelRefused(
             f"True values of {graph.declaration.name} cannot be drawn from improper priors",

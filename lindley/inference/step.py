@@ -12,18 +12,23 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 import xarray as xr
 
-from lindley.inference import trace
+from lindley.inference import groups, trace
 from lindley.inference.assessment import Sampled, assess
 from lindley.inference.diagnostics.gate import Gate
 from lindley.inference.diagnostics.hindsight import Lineage
 from lindley.inference.fit import Fit, Provenance, fit, matched_to
 from lindley.inference.foreign_trace import quantities_of
 from lindley.inference.inputs import Data, Options, Start
+from lindley.inference.rehearsal import Rehearsal, rehearse
 from lindley.inference.sampling import Draws, assess_sampling
 from lindley.model.advice import advice
 from lindley.model.graph import ModelGraph
+from lindley.model.meaning.adding_up import Meaning
+from lindley.model.words import genesis_text, likelihood_text
 from lindley.prior.belief import Belief
 from lindley.prior.stein import equal_weights
+from lindley.report.omissions import Omissions
+from lindley.target.problem import Problem
 from lindley.timing import COMPILE, DIAGNOSE, MATCH, PREDICT, Phases
 
 
@@ -42,10 +47,16 @@ class Info:
         One row per parameter (see `lindley.inference.trace.summary`).
     likelihood, genesis
         The model in words: distribution of each observed variable; genesis priors and hyperpriors.
+    not_drawn
+        Why observed variables, or free ones under genesis priors, cannot be drawn, by name.
     seconds
         Wall-clock seconds by phase.
+    meaning
+        Whether the rows of two batches add up.
     advice
         What would make the next updates cheaper, in sentences; not recorded.
+    notes
+        What was found out before the first fit, in sentences for the result; not recorded.
     """
 
     fit: Fit
@@ -53,8 +64,11 @@ class Info:
     summary: pd.DataFrame
     likelihood: dict[str, str]
     genesis: dict[str, dict[str, str]]
+    not_drawn: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    meaning: Meaning = field(default_factory=Meaning)
     advice: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def gate(self) -> Gate:
@@ -65,6 +79,10 @@ class Info:
     def metrics(self) -> dict[str, float]:
         """Scalar results by name."""
         return self.fit.assessment.metrics
+
+    def stating(self, meaning: Meaning, notes: tuple[str, ...]) -> Info:
+        """Return the same with what was found out about the model, which the gate warns of."""
+        return replace(self, fit=self.fit.warned(meaning.warnings), meaning=meaning, notes=notes)
 
     def with_metrics(self, metrics: dict[str, float]) -> Info:
         """Return the same with further metrics."""
@@ -91,16 +109,29 @@ def step(start: Start, data: Data, options: Options) -> tuple[Belief, Info]:
     ModelRefused, CoordinatesMismatch, FitFailed
         If the model cannot be handled, does not match the prior, or cannot be sampled.
     """
-    phases = Phases()
-    found = fit(start, data, options, phases)
-    problem, before = found.problem, start.before(len(data.batches))
+    phases, rehearsed = Phases(), list[Rehearsal]()
+    before = start.before(len(data.batches))
+
+    def prepared(problem: Problem) -> None:
+        if rehearsed:  # more batches are fitted again: the newest one's model is the same
+            return
+        with phases(PREDICT):
+            found = rehearse(problem, before.matched if before is not None else None, seed=options.seed)
+        rehearsed.append(replace(found, seconds=phases.seconds.get(COMPILE, 0.0)))
+        if options.rehearsed is not None:
+            options.rehearsed(rehearsed[0])
+
+    found = fit(start, data, options, phases, prepared)
+    problem, rehearsal = found.problem, rehearsed[0]
     with phases(PREDICT):
         tree = trace.build(
             problem,
             found.draws,
             found.sampled.calibration.weights,
             data.newest,
-            before=before.matched if before is not None else None,
+            prior=rehearsal.prior,
+            predicted=rehearsal.predicted,
+            omissions=rehearsal.omissions,
             seed=options.seed,
         )
     further = advice(
@@ -109,7 +140,8 @@ def step(start: Start, data: Data, options: Options) -> tuple[Belief, Info]:
         compiled_before=problem.compiled_before,
         seconds=phases.seconds.get(COMPILE, 0.0),
     )
-    return found.belief, _info(found, tree, phases, further)
+    info = _info(found, tree, phases, rehearsal.omissions)
+    return found.belief, replace(info, not_drawn=rehearsal.not_drawn, advice=further)
 
 
 def adopt(
@@ -154,20 +186,19 @@ def adopt(
     made = Fit(
         belief=belief, sampled=sampled, assessment=assessment, provenance=Provenance(sampler=dict(origin))
     )
-    tree = trace.assemble(graph, graph.coordinates, quantities.named, quantities.carried)
-    return belief, _info(made, tree, phases)
+    tree = groups.assemble(graph, graph.coordinates, quantities.named, quantities.carried)
+    return belief, _info(made, tree, phases, Omissions())
 
 
-def _info(found: Fit, tree: xr.DataTree, phases: Phases, further: tuple[str, ...] = ()) -> Info:
+def _info(found: Fit, tree: xr.DataTree, phases: Phases, omissions: Omissions) -> Info:
     graph = found.sampled.graph
     with phases(PREDICT):
-        table = trace.summary(tree, graph, found.sampled.coordinates)
+        table = trace.summary(tree, graph, found.sampled.coordinates, omissions)
     return Info(
-        fit=found,
+        fit=found.warned(tuple(omissions.sentences)),
         trace=tree,
         summary=table,
-        likelihood=trace.likelihood_text(graph.model),
-        genesis=trace.genesis_text(graph),
+        likelihood=likelihood_text(graph.model),
+        genesis=genesis_text(graph),
         seconds=phases.seconds,
-        advice=further,
     )

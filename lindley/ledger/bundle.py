@@ -178,6 +178,8 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
             "likelihood": info.likelihood,
             "genesis": info.genesis,
             "inlined_constants": provenance.inlined_constants,
+            "not_drawn": info.not_drawn,
+            "rows": info.meaning.as_dict(),
             "constants": content.constants,
         },
         "batch": None if content.batch is None else _batch(content.batch),

@@ -83,7 +83,8 @@ LINK_SHAPE = {
     "replayed": [DIGEST],
     "retracted": [DIGEST],
     "model": _FIXED_MODEL
-    | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "inlined_constants": int},
+    | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "inlined_constants": int}
+    | {"not_drawn": _TEXTS, "rows": {"add_up": (bool, None), "why": [str]}},
     "batch": (
         {
             "digest": DIGEST,

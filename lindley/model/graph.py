@@ -27,11 +27,17 @@ from pytensor.tensor.random.type import RandomType
 from lindley.errors import LindleyError, ModelRefused
 from lindley.model.coordinates import Block, Coordinates
 from lindley.model.declaration import Declaration
+from lindley.model.refusals import (
+    imputed,
+    require_continuous,
+    require_declared_potentials,
+    require_known,
+    require_nuts,
+)
+from lindley.model.tensors import plain
 
 #: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
 _DATA_SIZE = 8
-#: Rounds of draws from a prior that a transform confines, at most.
-_PRIOR_ROUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class ModelGraph:
     def coordinates_of(self, rv: Variable, value: Variable) -> Variable:
         """Return the coordinates of a free variable as an expression of a natural-scale value."""
         transform = self.model.rvs_to_transforms[rv]
-        return value if transform is None else transform.forward(value, *rv.owner.inputs)
+        return plain(value if transform is None else transform.forward(value, *rv.owner.inputs))
 
     def prior_potentials(self) -> list[Variable]:
         """Return the potentials that are part of the prior."""
@@ -170,21 +176,15 @@ def take_apart(declaration: Declaration, model: Any, carried: tuple[str, ...]) -
     Raises
     ------
     ModelRefused
-        If a free variable is discrete, a name in the declaration is not in the model, or a potential
-        is not declared.
+        If a free variable is discrete or PyMC would not sample it with NUTS, a name in the declaration is
+        not in the model, or a potential is not declared.
     """
-    discrete = [model.values_to_rvs[value].name for value in model.discrete_value_vars]
-    if discrete:
-        raise ModelRefused(
-            f"The model of {declaration.name} has the discrete free variable {discrete[0]!r}",
-            expected="continuous free variables only",
-            found=f"discrete {', '.join(discrete)}",
-            todo="sum it out of the model (pm.Mixture, or pymc-extras' marginalize), or observe it",
-        )
+    require_continuous(declaration, model)
+    require_nuts(declaration, model)
     shapes = _shapes(model)
     free = {rv.name: _free_variable(model, rv, shapes) for rv in model.free_RVs}
-    _require_known(declaration, model, carried, free)
-    _require_declared_potentials(declaration, model)
+    require_known(declaration, model, carried, free)
+    require_declared_potentials(declaration, model)
     return ModelGraph(
         declaration=declaration,
         model=model,
@@ -209,7 +209,7 @@ def carried_variables(declaration: Declaration, frame: Any, constants: Any = Non
 def default_carried(
     declaration: Declaration, model: Any, frame: Any, constants: Any = None
 ) -> tuple[str, ...]:
-    """Return the free variables whose size does not depend on the batch.
+    """Return the free variables whose size does not depend on the batch, imputed values left out.
 
     The model is built a second time from the batch's rows twice over: labels stay the same, and variables
     with one element per row double in size.
@@ -232,7 +232,8 @@ def default_carried(
             todo="declare carried=(...) with the names of the variables whose belief is carried forward",
         ) from error
     before, after = _shapes(model), _shapes(twice)
-    names = tuple(rv.name for rv in model.free_RVs if before[rv.name] == after.get(rv.name))
+    kept = (rv.name for rv in model.free_RVs if before[rv.name] == after.get(rv.name))
+    names = tuple(name for name in kept if name not in imputed(model))
     if not names:
         raise ModelRefused(
             f"No free variable of {declaration.name} can be carried by default",
@@ -241,40 +242,6 @@ def default_carried(
             todo="declare carried=(...) or give the model a parameter shared by all rows",
         )
     return names
-
-
-def draw(variables: list[Variable], *, size: int, seed: int) -> list[np.ndarray]:
-    """Draw model variables jointly from their priors; returns arrays [draw, ...]."""
-    return list(pm.draw(variables, draws=size, random_seed=seed, mode="FAST_COMPILE"))
-
-
-def prior_coordinates(graph: ModelGraph, *, size: int, seed: int) -> np.ndarray | None:
-    """Draw carried coordinates, then local ones, from the model's own priors.
-
-    A transform may confine a prior further, as `ordered` does a normal one: draws outside are replaced.
-
-    Returns
-    -------
-    numpy.ndarray or None
-        Array [draw, x]; None if a prior is improper, or nearly all of it is outside.
-    """
-    if any(improper(rv) for rv in graph.model.free_RVs):
-        return None
-    found = np.empty((0, graph.size))
-    for again in range(_PRIOR_ROUNDS):
-        fresh = int(np.random.default_rng([seed, again]).integers(2**31)) if again else seed
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values = draw(graph.coordinates_of_values(), size=size, seed=fresh)
-        drawn = np.concatenate([np.reshape(value, (size, -1)) for value in values], axis=1)
-        found = np.concatenate([found, drawn[np.isfinite(drawn).all(axis=1)]])
-        if len(found) >= size:
-            return found[:size]
-    return None
-
-
-def improper(rv: Variable) -> bool:
-    """Whether a free variable has no proper prior (pm.Flat, pm.HalfFlat)."""
-    return isinstance(rv.owner.op, (type(pm.Flat.rv_op), type(pm.HalfFlat.rv_op)))
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
@@ -321,9 +288,13 @@ def _transform_text(model: Any, rv: Variable) -> str:
     transform = model.rvs_to_transforms[rv]
     if transform is None:
         return "identity"
-    if not hasattr(transform, "args_fn"):
+    if hasattr(transform, "args_fn"):
+        found = transform.args_fn(*rv.owner.inputs)
+    elif hasattr(transform, "lower"):  # pymc.dims: its bounds are constants
+        found = [plain(bound).eval(mode="FAST_COMPILE") for bound in (transform.lower, transform.upper)]
+    else:
         return str(transform.name)
-    bounds = [_bound_text(rv.name, bound) for bound in transform.args_fn(*rv.owner.inputs)]
+    bounds = [_bound_text(rv.name, bound) for bound in found]
     return f"{transform.name}({', '.join(bounds)})"
 
 
@@ -355,40 +326,3 @@ def is_data(constant: Constant, observed: set[Variable]) -> bool:
     if not isinstance(value, np.ndarray) or value.ndim == 0:
         return False
     return constant in observed or value.size >= _DATA_SIZE
-
-
-def _require_known(
-    declaration: Declaration, model: Any, carried: tuple[str, ...], free: dict[str, FreeVariable]
-) -> None:
-    """Refuse names in the declaration that the model does not have."""
-    quantities = set(free) | {d.name for d in model.deterministics}
-    wanted = [(name, set(free)) for name in (*carried, *declaration.carry)]
-    wanted += [(source, quantities) for source in declaration.carry.values()]
-    for name, known in wanted:
-        if name not in known:
-            raise ModelRefused(
-                f"The declaration of {declaration.name} names {name!r}, which the model does not have",
-                expected=f"one of {', '.join(sorted(known))}",
-                found=name,
-                todo="correct the name; or keep what the chain carries since genesis, or start another chain",
-            )
-    for target in declaration.carry:
-        if target not in carried:
-            raise ModelRefused(
-                f"The declaration of {declaration.name} passes state into {target!r}, which is not carried",
-                expected="every key of `carry` among the carried variables",
-                found=f"carried {', '.join(carried)}",
-                todo=f"add {target!r} to `carried`",
-            )
-
-
-def _require_declared_potentials(declaration: Declaration, model: Any) -> None:
-    """Refuse undeclared potentials, which could be counted in every link by mistake."""
-    unknown = [p.name for p in model.potentials if p.name not in declaration.potentials]
-    if unknown:
-        raise ModelRefused(
-            f"The model of {declaration.name} has the potential {unknown[0]!r}",
-            expected="every potential declared as part of the prior or of the likelihood",
-            found=f"undeclared {', '.join(unknown)}",
-            todo='declare potentials={"' + unknown[0] + '": "prior"} (or "likelihood")',
-        )

@@ -8,7 +8,7 @@ which is there or not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 import xarray as xr
@@ -16,6 +16,7 @@ import xarray as xr
 from lindley.batch.batch import Batch
 from lindley.inference.diagnostics.gate import Gate, Thresholds
 from lindley.inference.inputs import Data, Options, Start
+from lindley.inference.rehearsal import Rehearsal
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.inference.step import Info, adopt, step
 from lindley.ledger.chain import Chain, ChainLink
@@ -23,7 +24,9 @@ from lindley.ledger.lineage import Origin, settled
 from lindley.ledger.record import Kind
 from lindley.model import graph
 from lindley.model.declaration import Declaration
+from lindley.model.meaning.adding_up import Meaning
 from lindley.operations.audit import audit_metrics, audit_table
+from lindley.operations.checking.rehearsed import findings_of, meaning_of
 from lindley.prior.belief import Belief
 from lindley.timing import Phases
 
@@ -90,6 +93,10 @@ class Plan:
         The head's parameters, with which a pooled refit is compared; None for other kinds.
     noop
         Why nothing needs to be done; None when there is something to do.
+    meaning
+        Whether the rows of two batches add up, as the head's record states it; None where it has to be tried.
+    whole
+        Whether all rows are fitted as one model, where that can be: an audit must not repeat what it checks.
     quarantined
         Whether the same was tried on this very head, with this code, before and failed the gate.
     phases
@@ -116,6 +123,8 @@ class Plan:
     thresholds: Thresholds = field(default_factory=Thresholds)
     compared: pd.DataFrame | None = None
     noop: str | None = None
+    meaning: Meaning | None = None
+    whole: bool = False
     quarantined: bool = False
     phases: Phases = field(default_factory=Phases, compare=False)
 
@@ -176,9 +185,31 @@ def fit_plan(plan: Plan, *, progress: Progress | None = None) -> Outcome | None:
         batches=plan.batches,
         carried=plan.carried,
         constants=plan.constants,
+        whole=plan.whole,
     )
-    belief, info = step(plan.start, data, options)
-    return compared(plan, belief, info)
+    found, notes = plan.meaning or meaning_of(data), list[str]()
+
+    def first(rehearsal: Rehearsal) -> None:
+        findings = findings_of(rehearsal, data, found)
+        notes.extend(findings.lines())
+        if findings.prediction:
+            rehearsal.omissions.add("predictions of the registered belief", findings.prediction)
+
+    # Of code that the chain's head does not have, more is found out than of code that has been fitted.
+    belief, info = step(plan.start, data, options if plan.meaning else replace(options, rehearsed=first))
+    if plan.whole:
+        notes.extend(_limits(found, info.fit.provenance.pooled))
+    return compared(plan, belief, info.stating(found, tuple(notes)))
+
+
+def _limits(found: Meaning, pooled: str) -> tuple[str, ...]:
+    """Return what an audit has to say where the rows of batches do not add up."""
+    if found.adds_up is not False:
+        return ()
+    how = "one model of all rows was fitted; where each batch is a series of its own, that is another model"
+    if pooled == "terms":
+        how = "no single model of all rows could be built: this audit repeats what the links did"
+    return (*found.warnings, how)
 
 
 def compared(plan: Plan, belief: Belief, info: Info) -> Outcome:

@@ -18,6 +18,7 @@ from lindley.ledger.record import Kind, canonical, digest, genesis_record, parse
 from lindley.ledger.registration import complete
 from lindley.model import graph
 from lindley.model.declaration import Declaration
+from lindley.model.meaning.adding_up import Meaning
 from lindley.operations.plan import Plan
 from lindley.prior.belief import Belief
 from lindley.seeds import derive_seed
@@ -132,6 +133,17 @@ def refuse_model_change(declaration: Declaration, record: dict[str, Any], chain:
         found=declaration.model_digest[:12],
         todo="undo the change, or pass --accept-model-change: the new code is then recorded with the link",
     )
+
+
+def as_known(plan: Plan, record: dict[str, Any]) -> Plan:
+    """Return a plan with what the head's record states of its code, where the plan's code is the same.
+
+    A trace that was imported has no rows whose log densities could have been added up.
+    """
+    same = record["model"]["digest"] == plan.declaration.model_digest
+    if record["kind"] in (Kind.GENESIS, Kind.IMPORT) or not same:
+        return plan
+    return replace(plan, meaning=Meaning.from_dict(record["model"]["rows"]))
 
 
 def with_fit(

@@ -54,7 +54,7 @@ def draw_chain(
     rows: list[dict[str, Any]] = []
     for view in history(ledger, chain):
         trace = find_link(ledger, f"{chain}@{view.number}").trace()
-        if not rows and parameter in trace["prior"].data_vars:
+        if not rows and "prior" in trace.children and parameter in trace["prior"].data_vars:
             rows.append({"link": 0, "label": "prior", **_quantiles(trace["prior"][parameter])})
         rows.append(
             {"link": view.number, "label": str(view.number), **_quantiles(trace["posterior"][parameter])}

@@ -16,12 +16,20 @@ from lindley.ledger.reading import read_summary
 from lindley.ledger.record import Kind
 from lindley.model.declaration import Declaration
 from lindley.operations.plan import Plan
-from lindley.operations.planner import on_begun, read_head, with_fit
+from lindley.operations.planner import as_known, on_begun, read_head, with_fit
 from lindley.timing import FETCH
 
 
-def plan_rebase(ledger: Ledger, declaration: Declaration, *, accept_model_change: bool = False) -> Plan:
+def plan_rebase(
+    ledger: Ledger, declaration: Declaration, *, accept_model_change: bool = False, whole: bool = False
+) -> Plan:
     """Read all batches of a chain, and its head.
+
+    Parameters
+    ----------
+    whole
+        Fit all rows as one model where that can be, whether or not they add up: for an audit, which
+        registers nothing.
 
     Raises
     ------
@@ -50,6 +58,7 @@ def plan_rebase(ledger: Ledger, declaration: Declaration, *, accept_model_change
         )
     with plan.phases(FETCH):
         record, head = read_head(ledger, plan, accept_model_change=accept_model_change)
+        plan = replace(as_known(plan, record), whole=whole)
         plan = with_fit(ledger, plan, Origin(imported_link(chain), chain.at_head), head)
         return replace(plan, compared=read_summary(ledger, chain.links[-1], record))
 

@@ -19,7 +19,7 @@ from lindley.ledger.references import choose_batch, shown
 from lindley.model.declaration import Declaration
 from lindley.operations.overlap import refuse_overlap
 from lindley.operations.plan import Plan
-from lindley.operations.planner import on_begun, read_head, tried_before, with_fit
+from lindley.operations.planner import as_known, on_begun, read_head, tried_before, with_fit
 from lindley.operations.rebase import imported_link
 from lindley.timing import FETCH
 
@@ -150,7 +150,8 @@ def _with_fit(
     """Read what will be fitted: the batches that the start has not seen, the new one at its place."""
     _refuse_pooling(plan, start)
     with plan.phases(FETCH):
-        _, head = read_head(ledger, plan, accept_model_change=accept_model_change)
+        record, head = read_head(ledger, plan, accept_model_change=accept_model_change)
+        plan = as_known(plan, record)
         seen = len(plan.chain.counted(start))
         origin = Origin(start, tuple(left[seen:]))
         return with_fit(ledger, plan, origin, head, None if place is None else place - seen)

@@ -15,7 +15,7 @@ from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.operations.overlap import DROP, REFUSE, refuse_overlap, without_overlap
 from lindley.operations.plan import Plan
-from lindley.operations.planner import fresh_chain, on_chain, read_head, tried_before, with_fit
+from lindley.operations.planner import as_known, fresh_chain, on_chain, read_head, tried_before, with_fit
 from lindley.timing import BUILD, FETCH, Phases
 
 
@@ -61,7 +61,8 @@ def plan_update(
         _refuse_other_preparation(declaration, root)
         if plan.chain.head is None:
             _refuse_other_carried(plan, root)
-        _, head = read_head(ledger, plan, accept_model_change=accept_model_change)
+        record, head = read_head(ledger, plan, accept_model_change=accept_model_change)
+        plan = as_known(plan, record)
         return with_fit(ledger, plan, starting_point(plan.chain, declaration.policy.window), head)
 
 

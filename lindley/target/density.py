@@ -21,6 +21,8 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
 from lindley.model.graph import ModelGraph, slices
+from lindley.model.refusals import deriving, gradient
+from lindley.model.tensors import alike, placeholder, plain
 from lindley.prior.triangular import ARRAYS, MARGINS, joint_normal
 from lindley.target.engine import Function, Graph
 from lindley.target.quantities import Quantities
@@ -33,8 +35,8 @@ class Target(Graph):
 
     Its free inputs are x [x], whitened carried coordinates and then local ones; the prior's arrays in the
     order of `lindley.prior.triangular.ARRAYS` (none at the first link); and the weight of a robust mixture
-    where there is one. Its functions are ``log_density`` (the target and its gradient by x) and
-    ``quantities``.
+    where there is one. Its functions are ``log_density`` (the target and its gradient by x), ``quantities``,
+    and ``essential``, the same without deterministics.
 
     Parameters
     ----------
@@ -69,7 +71,8 @@ def target(graph: ModelGraph, *, genesis: bool, robust: bool = False) -> Target:
         last of the prior's inputs.
     """
     kind = f"target {genesis} {robust}"
-    return reused(graph, kind, lambda: _derived(graph, genesis=genesis, robust=robust))
+    with deriving(graph.declaration):
+        return reused(graph, kind, lambda: _derived(graph, genesis=genesis, robust=robust))
 
 
 def _derived(graph: ModelGraph, *, genesis: bool, robust: bool) -> Target:
@@ -92,13 +95,13 @@ def _derived(graph: ModelGraph, *, genesis: bool, robust: bool) -> Target:
         matched_term = -0.5 * pt.sum(x[:size] ** 2) - 0.5 * size * np.log(2 * np.pi)
         prior_term = _mixed(x[:size], prior, matched_term, prior_term) if robust else matched_term
     log_density = prior_term + batch_term
-    gradient = pt.grad(log_density, x)
-    outputs, data = lift([log_density, gradient, *flat], graph)
+    slopes = gradient(graph.declaration, log_density, x)
+    outputs, data = lift([log_density, slopes, *flat], graph)
     arrays = () if genesis else joint_normal(np.zeros(size), np.eye(size)).arrays()
     return Target(
         free=(x, *prior.values()),
         example=(np.zeros(graph.size), *arrays, *([np.array(0.5)] if robust and not genesis else [])),
-        functions={"log_density": outputs[:2], "quantities": outputs[2:]},
+        functions={"log_density": outputs[:2], **described(quantities, outputs[2:])},
         digest=graph_digest(outputs),
         names=quantities,
         **data,
@@ -170,7 +173,7 @@ def values_of(graph: ModelGraph, u: Variable, local: Variable) -> dict[Variable,
     for vector, variables in ((u, graph.carried), (local, graph.local)):
         for variable, place in slices(variables):
             piece = vector[place].reshape(variable.block.value_shape)
-            values[variable.value] = piece.astype(variable.value.dtype)
+            values[variable.value] = alike(piece.astype(variable.value.dtype), variable.value)
     return values
 
 
@@ -200,7 +203,7 @@ def quantities_of(
     ]
     ends = [graph.coordinates_of(variable.rv, source) for variable, source in sources]
     free = [variable.rv for variable in graph.free]
-    graphs = model.replace_rvs_by_values([*free, *model.deterministics, *ends])
+    graphs = [plain(v) for v in model.replace_rvs_by_values([*free, *model.deterministics, *ends])]
     named = {v.name: g for v, g in zip([*graph.free, *model.deterministics], graphs, strict=False)}
     state = {v.name: pt.flatten(g) for (v, _), g in zip(sources, graphs[len(named) :], strict=True)}
     pieces = []
@@ -223,9 +226,14 @@ def state_positions(graph: ModelGraph) -> np.ndarray:
     return np.flatnonzero([name in graph.declaration.carry for name in owners])
 
 
+def described(names: Quantities[Variable], outputs: list[Variable]) -> dict[str, list[Variable]]:
+    """Return the functions of what is computed for every draw: of all of it, and without deterministics."""
+    return {"quantities": outputs, "essential": names.filled(outputs).essential().flat()}
+
+
 def total(terms: list[Variable]) -> Variable:
     """Sum log probability terms of any shape."""
-    return pt.add(*[pt.sum(term) for term in terms], pt.constant(0.0)) if terms else pt.constant(0.0)
+    return pt.add(*[pt.sum(plain(term)) for term in terms], pt.constant(0.0))
 
 
 def lift(outputs: list[Variable], graph: ModelGraph) -> tuple[list[Variable], dict[str, Any]]:
@@ -240,18 +248,20 @@ def lift(outputs: list[Variable], graph: ModelGraph) -> tuple[list[Variable], di
     """
     observed = set(graph.model.rvs_to_values.values())
     replacements: dict[Variable, Variable] = {}
+    inputs: list[Variable] = []
     values: list[np.ndarray] = []
     inlined = 0
     for variable in ancestors(outputs):
         if isinstance(variable.type, RandomType) or not is_leaf(variable, observed):
             continue
         inlined += isinstance(variable, Constant)
-        replacements[variable] = variable.type(name=f"data_{len(values)}")
+        made, replacements[variable] = placeholder(variable, f"data_{len(values)}")
+        inputs.append(made)
         values.append(data_value(variable))
     if replacements:
         outputs = graph_replace(outputs, replacements, strict=False)
     return outputs, {
-        "data": tuple(replacements.values()),
+        "data": tuple(inputs),
         "data_values": tuple(values),
         "sources": tuple(replacements),
         "inlined": inlined,

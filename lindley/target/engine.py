@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -136,19 +136,35 @@ class Functions(dict[str, Function]):
     Raises
     ------
     ModelRefused
-        On the first use of one that PyTensor cannot compile.
+        On the use of one that PyTensor cannot compile.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
+        self._refused: dict[str, ModelRefused] = {}
 
     def __missing__(self, name: str) -> Function:
         """Compile a function, unless another thread has done so meanwhile."""
         with _lock:
+            if name in self._refused:
+                raise self._refused[name]
             if name not in self:
-                self[name] = _compile(self.graph, name)
+                try:
+                    self[name] = _compile(self.graph, name)
+                except ModelRefused as error:
+                    self._refused[name] = error
+                    raise
             return self[name]
+
+    def describe(self) -> str:
+        """Compile the quantities, with deterministics where that can be; return the function's name."""
+        try:
+            self["quantities"]
+        except ModelRefused:
+            self["essential"]
+            return "essential"
+        return "quantities"
 
 
 def by_point(
@@ -204,6 +220,8 @@ class Bound:
         ``f(points [point, x]) -> tuple of arrays [point, ...]``, the quantities in their fixed order.
     density
         The log density as machine code, where it is: it needs no Python and takes many points at once.
+    essential
+        The same without deterministics, where these can fail by themselves.
     """
 
     size: int
@@ -211,6 +229,7 @@ class Bound:
     log_density: Callable[[np.ndarray], tuple[float, np.ndarray]]
     table: Callable[[np.ndarray], tuple[np.ndarray, ...]]
     density: Density | None = None
+    essential: Bound | None = None
 
     def log_densities(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return log densities [point] and gradients [point, x] at points [point, x]."""
@@ -221,8 +240,16 @@ class Bound:
         return np.array([float(value) for value, _ in found]), gradients
 
     def evaluate(self, points: np.ndarray) -> Quantities[np.ndarray]:
-        """Return arrays [..., quantity's own shape] at points [..., x]."""
-        found = self.table(points.reshape(-1, points.shape[-1]))
+        """Return arrays [..., quantity's own shape] at points [..., x].
+
+        Deterministics that cannot be computed are left out: they are no part of an update.
+        """
+        try:
+            found = self.table(points.reshape(-1, points.shape[-1]))
+        except Exception:  # a deterministic may hold any operation
+            if self.essential is None:
+                raise
+            return self.essential.evaluate(points)
         return self.names.filled([v.reshape(*points.shape[:-1], *v.shape[1:]) for v in found])
 
 
@@ -233,6 +260,7 @@ def bind(
     quantities: Callable[[], Function],
     arrays: Sequence[np.ndarray],
     shown: Sequence[np.ndarray] | None = None,
+    essential: Callable[[], Function] | None = None,
 ) -> Bound:
     """Bind prior and data, as machine code where that can be.
 
@@ -246,15 +274,22 @@ def bind(
         All inputs but x of the density.
     shown
         Those of the quantities, where they are others.
+    essential
+        Returns the compiled function of the quantities without deterministics.
     """
     native = density.density(arrays) if density.is_native else None
-    return Bound(
+    shown = arrays if shown is None else shown
+    whole = Bound(
         size=size,
         names=names,
         log_density=native or (lambda x: density(x, *arrays)),
-        table=lazy_table(quantities, arrays if shown is None else shown),
+        table=lazy_table(quantities, shown),
         density=native,
     )
+    if essential is None or not names.deterministics:
+        return whole
+    table = lazy_table(essential, shown)
+    return replace(whole, essential=replace(whole, names=names.essential(), table=table))
 
 
 def compiled(graph: Graph) -> tuple[Functions, bool]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,20 @@ class BatchTerm:
         """Return the state that is carried forward at many [point, coordinate] and [point, local]."""
         return self._at_points("state", (u, local))[0]
 
-    def quantities_at(self, u: np.ndarray, local: np.ndarray) -> Quantities[np.ndarray]:
-        """Return what is computed for every draw at many [point, coordinate] and [point, local]."""
-        return self.term.names.filled(self._at_points("quantities", (u, local)))
+    def quantities_at(
+        self, u: np.ndarray, local: np.ndarray, *, essential: bool = False
+    ) -> Quantities[np.ndarray]:
+        """Return what is computed for every draw at many [point, coordinate] and [point, local].
+
+        Deterministics that cannot be computed are left out, and all where only what is essential is wanted.
+        """
+        if not essential:
+            try:
+                return self.term.names.filled(self._at_points("quantities", (u, local)))
+            except Exception:  # a deterministic may hold any operation
+                if not self.term.names.deterministics:
+                    raise
+        return self.term.names.essential().filled(self._at_points("essential", (u, local)))
 
     def _at_points(self, name: str, vectors: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
         """Return an array [point, ...] for each output of a function, as machine code where that can be."""
@@ -133,13 +145,18 @@ class Pool:
     def bound(self) -> Bound:
         """Return the target as a function of the sampler's vector, as machine code where that can be."""
         density = self._density() if all(batch.is_native for batch in self.batches) else None
-        return Bound(
+        names = self.batches[-1].term.names
+        whole = Bound(
             size=self.size,
-            names=self.batches[-1].term.names,
+            names=names,
             log_density=density or self.log_density,
             table=self.table,
             density=density,
         )
+        if not names.deterministics:
+            return whole
+        table = partial(self.table, essential=True)
+        return replace(whole, essential=replace(whole, names=names.essential(), table=table))
 
     def _density(self) -> Density:
         """Return the log density as machine code, with the words that `native_drivers` reads."""
@@ -203,7 +220,7 @@ class Pool:
         gradient[belief : self.layout.coordinates.size] = back[self.layout.new_at]
         return value, gradient
 
-    def table(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+    def table(self, points: np.ndarray, *, essential: bool = False) -> tuple[np.ndarray, ...]:
         """Return the quantities at points [point, x], each an array [point, ...], in their fixed order.
 
         The newest model's, with all coordinates before and after the newest batch in place of its own.
@@ -216,7 +233,10 @@ class Pool:
         _, u = self._start(points)
         *_, last, carried = self._along(points, u, BatchTerm.states_at)
         newest = self.batches[-1]
-        found = newest.quantities_at(last[:, newest.at], points[:, newest.local])
+        here = (last[:, newest.at], points[:, newest.local])
+        found = newest.quantities_at(*here, essential=essential)
+        if not essential and found.named.keys() != newest.term.names.named.keys():
+            raise ValueError("a deterministic cannot be computed")  # the essential bound takes over
         return tuple(replace(found, u=last, carried=carried).flat())
 
     def _start(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +14,12 @@ import pyarrow as pa
 
 from lindley.batch.batch import Batch
 from lindley.cache import Recent
-from lindley.errors import ModelRefused
+from lindley.errors import LindleyError, ModelRefused
 from lindley.model import graph as model_graph
 from lindley.model.coordinates import Layout, align
 from lindley.model.declaration import Declaration
 from lindley.model.graph import ModelGraph
+from lindley.model.priors import prior_coordinates, undrawable
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.triangular import TriangularMap
 from lindley.target.density import target
@@ -86,6 +89,38 @@ def prepare(
     return setting.one_by_one(graphs, layout)
 
 
+def prepare_whole(
+    prior: MatchedPrior | None,
+    batches: Sequence[Batch],
+    declaration: Declaration,
+    carried: tuple[str, ...],
+    phases: Callable[[str], Any],
+    constants: dict[str, float] | None = None,
+    whitener: MatchedPrior | None = None,
+) -> Problem:
+    """Prepare the model of all rows, whether or not their log densities add up; see `prepare`.
+
+    Where the rows are no model of their own (with state, with local variables of whole batches, or where the
+    model cannot be built from them), the batches are fitted together as `prepare` does.
+    """
+    setting = _Setting(prior, declaration, carried, phases, constants, whitener, None)
+    if len(batches) > 1 and not declaration.carry:
+        with suppress(LindleyError), phases("build"):  # also what a build function refuses
+            every, parts = setting.graph(*batches), [setting.graph(batch) for batch in batches]
+            layout = align(prior.coordinates if prior else None, [every.coordinates])
+            if layout.plain and _sizes_add_up(every, parts):
+                return setting.plain(every, every, layout, "rows")
+    return prepare(prior, batches, declaration, carried, phases, constants, whitener)
+
+
+def _sizes_add_up(every: ModelGraph, parts: Sequence[ModelGraph]) -> bool:
+    """Whether local variables belong to rows: those of all rows are as many as those of the batches."""
+    sizes = Counter[str]()
+    for part in parts:
+        sizes.update({variable.name: variable.block.size for variable in part.local})
+    return sizes == Counter({variable.name: variable.block.size for variable in every.local})
+
+
 @dataclass(frozen=True)
 class _Setting:
     """The arguments of `prepare` other than the batches."""
@@ -123,11 +158,11 @@ class _Setting:
         with self.phases("build"):
             aligned = None
             robust = self.declaration.policy.robust if prior is not None else 0.0
-            if robust and any(model_graph.improper(rv) for rv in fitted.model.free_RVs):
+            if robust and undrawable(fitted):
                 raise ModelRefused(
                     f"The robust mixture of {self.declaration.name} has no meaning",
                     expected="genesis priors that integrate to one, so that the mixture's weight is one",
-                    found="a flat prior",
+                    found="; ".join(f"{name}: {why}" for name, why in undrawable(fitted).items()),
                     todo="give the variable a proper prior, or set policy robust=0",
                 )
             if prior is None and whitener is not None and _same_names(whitener, layout):
@@ -144,7 +179,7 @@ class _Setting:
             functions, before = compiled(symbolic)
             quantities = functions if newest is fitted else compiled(shown)[0]
             if self.seen is None:
-                quantities["quantities"]  # compiled here, and not while draws are taken
+                quantities.describe()
         arrays = aligned.arrays() if aligned is not None else ()
         if robust:
             arrays = (*arrays, np.array(robust))
@@ -155,6 +190,7 @@ class _Setting:
             lambda: quantities["quantities"],
             (*arrays, *symbolic.data_values),
             (*arrays, *shown.data_values),
+            lambda: quantities["essential"],
         )
 
         def at(u: np.ndarray, local: np.ndarray) -> Quantities[np.ndarray]:
@@ -183,7 +219,8 @@ class _Setting:
         prior, seen = self.prior, self.seen
         with self.phases("build"):
             every = self.graph(*batches)
-            if every.coordinates != newest.coordinates:
+            # Missing values of an earlier batch are local variables of that batch alone.
+            if every.coordinates != newest.coordinates or every.local:
                 return None
             layout = align(prior.coordinates if prior else None, [every.coordinates])
             if not layout.plain:
@@ -223,7 +260,7 @@ class _Setting:
             map_ = prior.map if prior is not None else None
             pool, last = Pool(layout, map_, tuple(batches), whitens), batches[-1]
             bound = pool.bound()
-            last.functions["quantities"]  # compiled here, and not while draws are taken
+            last.functions.describe()
 
         return Problem(
             graph=graphs[-1],
@@ -262,8 +299,10 @@ def _adds_up(
     def likelihood(graph: ModelGraph, points: np.ndarray, map_: TriangularMap | None) -> np.ndarray:
         item = target(graph, genesis=map_ is None)
         arrays = (*(map_.arrays() if map_ is not None else ()), *item.data_values)
-        table = lazy_table(lambda: compiled(item)[0]["quantities"], arrays)
-        return item.names.filled(table(points)).log_likelihood
+        functions = compiled(item)[0]
+        name = functions.describe()
+        names = item.names if name == "quantities" else item.names.essential()
+        return names.filled(lazy_table(lambda: functions[name], arrays)(points)).log_likelihood
 
     whole, apart = likelihood(every, x, map_), likelihood(newest, x, map_)
     if before.coordinates == newest.coordinates:
@@ -301,8 +340,8 @@ def initial_point(graph: ModelGraph) -> np.ndarray:
 
 def _spread(graph: ModelGraph) -> np.ndarray:
     """Return how far from the model's own point to start, array [x]: the prior's spread, at most 1."""
-    draws = model_graph.prior_coordinates(graph, size=200, seed=0)
-    if draws is None:
+    draws = prior_coordinates(graph, size=200, seed=0)
+    if draws is None:  # improper, or its code fails: descriptions say so
         return np.ones(graph.size)
     low, high = np.quantile(draws, [0.16, 0.84], axis=0)
     return np.clip((high - low) / 2, 1e-6, 1.0)

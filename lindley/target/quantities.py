@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 
@@ -36,6 +36,10 @@ class Quantities[T]:
     def named(self) -> dict[str, T]:
         """Natural-scale values and deterministics by name."""
         return self.values | self.deterministics
+
+    def essential(self) -> Quantities[T]:
+        """Return the same without deterministics: what an update needs, whatever else a model computes."""
+        return replace(self, deterministics={})
 
     def flat(self) -> list[T]:
         """Return all of them in a fixed order, as a compiled function returns them."""

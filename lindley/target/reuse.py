@@ -20,6 +20,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
 from lindley.model.graph import ModelGraph, is_data
+from lindley.model.tensors import placeholder
 from lindley.target.engine import Graph, keep, recall, same_computation
 
 #: Derived targets kept per process.
@@ -106,9 +107,9 @@ def _base(graph: ModelGraph, kind: str) -> _Base:
     named = [*model.free_RVs, *model.observed_RVs, *model.potentials, *model.deterministics]
     outputs = [*named, *observed]
     leaves = [v for v in ancestors(outputs) if is_leaf(v, set(observed))]
-    inputs = [leaf.type() for leaf in leaves]
+    inputs, stand_ins = zip(*(placeholder(leaf) for leaf in leaves), strict=True) if leaves else ((), ())
     if leaves:
-        outputs = graph_replace(outputs, dict(zip(leaves, inputs, strict=True)), strict=False)
+        outputs = graph_replace(outputs, dict(zip(leaves, stand_ins, strict=True)), strict=False)
     signature = (
         kind,
         tuple(v.name for v in named),

@@ -17,7 +17,17 @@ from pytensor.graph.traversal import ancestors
 
 from lindley.errors import CoordinatesMismatch
 from lindley.model.graph import FreeVariable, ModelGraph, slices
-from lindley.target.density import graph_digest, lift, quantities_of, state_positions, total, values_of
+from lindley.model.refusals import deriving, gradient
+from lindley.model.tensors import plain
+from lindley.target.density import (
+    described,
+    graph_digest,
+    lift,
+    quantities_of,
+    state_positions,
+    total,
+    values_of,
+)
 from lindley.target.engine import Graph
 from lindley.target.quantities import Quantities
 from lindley.target.reuse import reused
@@ -32,7 +42,8 @@ class Term(Graph):
     coordinate; and `pull` [state coordinate], the cotangent of the state that is carried forward.
 
     Its functions are ``term``, the log density's value and the gradients of value + pull . state by u and the
-    local variables; ``state``, the state that is carried forward; and ``quantities``.
+    local variables; ``state``, the state that is carried forward; ``quantities``, and ``essential``, the same
+    without deterministics.
 
     Parameters
     ----------
@@ -48,7 +59,8 @@ class Term(Graph):
 
 def term(graph: ModelGraph) -> Term:
     """Return the term of a batch's model; a graph is derived only for a model that is new to the process."""
-    return reused(graph, "term", lambda: _derived(graph))
+    with deriving(graph.declaration):
+        return reused(graph, "term", lambda: _derived(graph))
 
 
 def _derived(graph: ModelGraph) -> Term:
@@ -57,7 +69,7 @@ def _derived(graph: ModelGraph) -> Term:
     u, local = pt.vector("u", shape=(size,)), pt.vector("local", shape=(local_size,))
     own = pt.vector("own", shape=(size,))
     model = graph.model
-    prior = model.logp(vars=[variable.rv for variable in graph.carried], sum=False)
+    prior = _prior_terms(graph)
     potentials = model.logp(vars=graph.prior_potentials(), sum=False)
     batch = model.logp(vars=graph.batch_variables(), sum=False)
     likelihood = model.logp(vars=graph.likelihood_variables(), sum=False)
@@ -72,13 +84,13 @@ def _derived(graph: ModelGraph) -> Term:
     state_at = state_positions(graph)
     pull = pt.vector("pull", shape=(len(state_at),))
     objective = value + pt.sum(pull * state)
-    gradients = pt.grad(objective, [u, local], disconnected_inputs="ignore")
+    gradients = gradient(graph.declaration, objective, [u, local])
     outputs, data = lift([value, *gradients, state, *flat], graph)
     free = (u, local, own, pull)
     return Term(
         free=free,
         example=tuple(np.zeros(v.type.shape[0]) for v in free),
-        functions={"term": outputs[:3], "state": [outputs[3]], "quantities": outputs[4:]},
+        functions={"term": outputs[:3], "state": [outputs[3]], **described(quantities, outputs[4:])},
         digest=graph_digest(outputs),
         state_at=state_at,
         names=quantities,
@@ -103,6 +115,12 @@ def _own_prior(graph: ModelGraph, own: Variable, terms: list[Variable], potentia
     return total(parts)
 
 
+def _prior_terms(graph: ModelGraph) -> list[Variable]:
+    """Return the carried variables' log priors."""
+    terms = graph.model.logp(vars=[variable.rv for variable in graph.carried], sum=False)
+    return [plain(found) for found in terms]
+
+
 def elementwise(variable: FreeVariable, log_prior: Variable) -> bool:
     """Whether a variable's log prior has one term for each of its elements."""
     return bool(log_prior.type.ndim == len(variable.block.value_shape))
@@ -123,7 +141,7 @@ def require_divisible(graph: ModelGraph, own: np.ndarray) -> None:
     CoordinatesMismatch
         If only a part of such a variable is new.
     """
-    terms = graph.model.logp(vars=[variable.rv for variable in graph.carried], sum=False)
+    terms = _prior_terms(graph)
     for (variable, place), log_prior in zip(slices(graph.carried), terms, strict=True):
         mask = own[place]
         if mask.any() and not mask.all() and not elementwise(variable, log_prior):

@@ -126,7 +126,7 @@ def test_an_unexpected_error_stops_its_chain_and_no_other(workspace, land, fits)
     assert state.is_failed()
     assert statuses(done) == {"a.csv": "failed", "x.csv": "accepted"}
     assert "No space left on device" in done.failed["coins"].found
-    assert json.loads(json.dumps(done.as_dict()))["failed"]["coins"]["error"] == "ChainStopped"
+    assert json.loads(json.dumps(done.as_dict()))["failed"]["coins"]["error"] == "Unexpected"
 
 
 def test_a_folder_that_cannot_be_listed_stops_its_chain_and_no_other(workspace, land, monkeypatch):

@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from flows.sequences.result import Result
 from flows.states import outcome_of
 from flows.sweep import sweep
+from flows.unexpected import Unexpected
 from flows.update import update, update_batch
 from lindley.errors import BatchRefused, FitFailed, LedgerUnavailable, LindleyError, UnknownChain
 from lindley.ledger import registration
@@ -190,13 +191,17 @@ def test_a_lost_race_is_planned_again_by_the_flow(workspace, ledger, land, fits)
     assert result.link == 2
 
 
-def test_an_error_that_nobody_raised_on_purpose_is_not_hidden(land, fits):
+def test_an_error_that_nobody_raised_on_purpose_is_not_hidden(land, fits, workspace):
     fits.error = ZeroDivisionError("a bug")
     land("a.csv")
     state = update("coins", "a.csv", return_state=True)
     assert state.is_failed()
-    with pytest.raises(ZeroDivisionError):
-        outcome_of(state)
+    error = outcome_of(state)
+    assert isinstance(error, Unexpected)
+    assert error.found == "ZeroDivisionError: a bug"
+    (log,) = (workspace.root / ".lindley" / "logs").glob("error-*.log")
+    assert "ZeroDivisionError: a bug" in log.read_text()
+    assert str(log) in error.todo
 
 
 def test_pages_that_cannot_be_made_do_not_undo_the_link(monkeypatch, ledger, land):

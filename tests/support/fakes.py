@@ -22,7 +22,7 @@ from scipy import stats
 
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.inference import trace
+from lindley.inference import groups, trace
 from lindley.inference.assessment import Assessment
 from lindley.inference.diagnostics.gate import Gate
 from lindley.inference.fit import Fit, Provenance
@@ -215,10 +215,10 @@ def _trace(plan: Plan, u: np.ndarray, rng: np.random.Generator) -> Any:
         coordinates=COORDINATES, model=SimpleNamespace(named_vars_to_dims={}, coords={})
     )
     equal = np.full(CHAINS * DRAWS, 1 / (CHAINS * DRAWS))
-    tree = trace.assemble(graph, COORDINATES, {"theta": _expit(u[..., 0])}, u, equal)
+    tree = groups.assemble(graph, COORDINATES, {"theta": _expit(u[..., 0])}, u, equal)
     z = rng.standard_normal(500)
     before = rng.beta(2, 3, 500) if plan.start.prior is None else _expit(_from_prior(plan, z))
-    tree["prior"] = trace.assemble(graph, COORDINATES, {"theta": before[None]}, u[:1, :500])["posterior"]
+    tree["prior"] = groups.assemble(graph, COORDINATES, {"theta": before[None]}, u[:1, :500])["posterior"]
     return tree
 
 

@@ -9,9 +9,10 @@ import pymc as pm
 import pytest
 
 from lindley.errors import ModelRefused
-from lindley.model import graph as model_graph
+from lindley.model import priors
 from lindley.model.declaration import Declaration
-from lindley.model.graph import build, default_carried, prior_coordinates, take_apart
+from lindley.model.graph import build, default_carried, take_apart
+from lindley.model.priors import prior_coordinates
 
 SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("y", pa.float64())])
 FRAME = pd.DataFrame({"id": [1, 2, 3], "y": [0.1, -0.2, 0.3]})
@@ -202,5 +203,5 @@ def test_a_prior_that_lies_outside_of_its_transform_is_given_up(monkeypatch: pyt
             pm.Normal("y", mu[0], 1, observed=batch["y"].to_numpy())
         return model
 
-    monkeypatch.setattr(model_graph, "_PRIOR_ROUNDS", 2)
+    monkeypatch.setattr(priors, "_PRIOR_ROUNDS", 2)
     assert prior_coordinates(graph_of(falling), size=10, seed=1) is None

@@ -207,7 +207,7 @@ def test_a_function_is_compiled_when_it_is_first_asked_for():
     item = target_of(stretched, FRAME)
     functions, before = compiled(item)
     assert not before
-    assert list(item.functions) == ["log_density", "quantities"]
+    assert list(item.functions) == ["log_density", "quantities", "essential"]
     assert functions == {}
     bound = bind(
         1,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from lindley.batch.batch import Batch
+from lindley.batch.batch import Batch, batch_from_frame
 from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration, load_file
 from lindley.model.graph import ModelGraph
@@ -77,3 +81,53 @@ def test_what_has_no_name_is_built_each_time(declaration: Declaration, built: li
         graph([rows], code)
         graph([rows], code)
     assert len(built) == 6
+
+
+SCALED = """
+import pyarrow as pa
+import pymc as pm
+
+from lindley import Declaration
+
+
+def build(batch):
+    x = batch["x"].to_numpy()
+    with pm.Model() as model:
+        b = pm.Normal("b", 0, 1)
+        pm.Normal("y", b * (x - x.mean()), 1, observed=batch["y"].to_numpy())
+    return model
+
+
+declaration = Declaration(
+    name="scaled", build=build, row_key=("x",), schema=pa.schema([("x", pa.float64()), ("y", pa.float64())])
+)
+"""
+
+
+def test_all_rows_are_one_model_although_they_do_not_add_up(tmp_path: Path) -> None:
+    (tmp_path / "scaled.py").write_text(SCALED)
+    declaration = load_file(tmp_path / "scaled.py")
+    frames = [
+        pd.DataFrame({"x": [1.0, 2.0], "y": [0.5, 1.0]}),
+        pd.DataFrame({"x": [7.0, 9.0], "y": [3.0, 4.0]}),
+    ]
+    batches = [batch_from_frame(frame, declaration) for frame in frames]
+    whole = prepare.prepare_whole(None, batches, declaration, ("b",), Phases())
+    assert whole.pooled == "rows"
+    x = pd.concat(frames)["x"].to_numpy()
+    y = pd.concat(frames)["y"].to_numpy()
+    b = np.array([[0.3], [-0.4]])
+    exact = -0.5 * np.log(2 * np.pi) * 5 - 0.5 * b[:, 0] ** 2
+    exact = exact - 0.5 * ((y - b * (x - x.mean())) ** 2).sum(axis=1)
+    np.testing.assert_allclose(whole.bound.log_densities(b)[0], exact, rtol=1e-12)
+    assert prepare.prepare(None, batches, declaration, ("b",), Phases()).pooled == "terms"
+
+
+def test_local_variables_of_whole_batches_are_not_those_of_rows() -> None:
+    def of(**sizes: int) -> Any:
+        local = tuple(SimpleNamespace(name=name, block=SimpleNamespace(size=n)) for name, n in sizes.items())
+        return SimpleNamespace(local=local)
+
+    assert prepare._sizes_add_up(of(effect=5), [of(effect=2), of(effect=3)])
+    assert prepare._sizes_add_up(of(y_unobserved=1), [of(), of(y_unobserved=1)])
+    assert not prepare._sizes_add_up(of(effect=1), [of(effect=1), of(effect=1)])

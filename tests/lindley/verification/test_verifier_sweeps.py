@@ -36,6 +36,8 @@ REWRITABLE = {
     "model.genesis",
     "model.graph",
     "model.likelihood",
+    "model.not_drawn",
+    "model.rows",
     "policy",
     "posterior.distances",
     "posterior.pooled",

@@ -1,0 +1,99 @@
+"""The groups of a trace: arrays with the model's dims and labels, in ArviZ's schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lindley.model.coordinates import Coordinates
+from lindley.model.graph import ModelGraph
+from lindley.report.omissions import Omissions
+
+
+def assemble(
+    graph: ModelGraph,
+    coordinates: Coordinates,
+    values: dict[str, np.ndarray],
+    carried: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> xr.DataTree:
+    """Return a trace with the groups posterior and coordinates.
+
+    Parameters
+    ----------
+    graph, values
+        The model, for dims and labels, and natural-scale draws [chain, draw, ...] by name.
+    coordinates, carried
+        Draws [chain, draw, coordinate] that the next link's prior is matched to, and their coordinates.
+    weights
+        Weights [draw] of these draws in the match, chains one after the other; equal ones by default.
+    """
+    group = xr.Dataset(
+        {"u": (("chain", "draw", "coordinate"), carried)},
+        coords={
+            "chain": np.arange(carried.shape[0]),
+            "draw": np.arange(carried.shape[1]),
+            "coordinate": coordinates.names,
+        },
+    )
+    if weights is not None:
+        group["weight"] = (("chain", "draw"), weights.reshape(carried.shape[:2]))
+    posterior = draws_dataset(graph.model, values)
+    return xr.DataTree.from_dict({"/posterior": posterior, "/coordinates": group})
+
+
+def observed_data(model: Any) -> xr.Dataset:
+    """Return the observed values."""
+    values = {}
+    for rv in model.observed_RVs:
+        value = model.rvs_to_values[rv]
+        held = value.get_value() if hasattr(value, "get_value") else getattr(value, "data", None)
+        if held is None:
+            held = value.eval(mode="FAST_COMPILE")
+        values[rv.name] = np.asarray(held)
+    return draws_dataset(model, values, ())
+
+
+def draws_dataset(
+    model: Any, values: dict[str, np.ndarray], sample_dims: tuple[str, ...] = ("chain", "draw")
+) -> xr.Dataset:
+    """Attach the model's dims and labels to arrays [*sample_dims, ...]."""
+    variables, coords = {}, {}
+    for name, value in values.items():
+        shape = value.shape[len(sample_dims) :]
+        dims = _dims(model, name, shape)
+        variables[name] = (sample_dims + dims, value)
+        for dim, length in zip(dims, shape, strict=True):
+            labels = model.coords.get(dim)
+            coords[dim] = np.asarray(range(length) if labels is None else labels)
+    for i, dim in enumerate(sample_dims):
+        coords[dim] = np.arange(next(iter(values.values())).shape[i])
+    return xr.Dataset(variables, coords={dim: _plain(labels) for dim, labels in coords.items()})
+
+
+def storable(values: dict[str, np.ndarray], omissions: Omissions) -> dict[str, np.ndarray]:
+    """Return the arrays that a trace's file can hold: of numbers."""
+    for name, value in values.items():
+        if value.dtype.kind not in "biuf":
+            omissions.add(name, f"values of type {value.dtype}")
+    return {name: value for name, value in values.items() if value.dtype.kind in "biuf"}
+
+
+def _dims(model: Any, name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return a variable's dims; positions where the model gives it none, or dims of other lengths."""
+    own = tuple(f"{name}_dim_{i}" for i in range(len(shape)))
+    named = tuple(model.named_vars_to_dims.get(name) or ())
+    labels = [model.coords.get(dim) for dim in named]
+    fits = len(named) == len(shape) and len(set(named)) == len([dim for dim in named if dim is not None])
+    if not fits or any(of is not None and len(of) != n for of, n in zip(labels, shape, strict=False)):
+        return own
+    return tuple(dim or position for dim, position in zip(named, own, strict=True))
+
+
+def _plain(labels: np.ndarray) -> np.ndarray:
+    """Return labels as numbers, dates or text, the types that files can hold."""
+    if labels.ndim > 1:  # labels of several levels
+        return np.array([str(label) for label in labels.tolist()])
+    return labels.astype(str) if labels.dtype.kind in "OUS" else labels
