@@ -1,0 +1,221 @@
+"""Run the gallery: models as PyMC users write them, three batches each, against PyMC's pooled fit.
+
+Each model is one chain file whose `split` simulates its batches. The batches go through the pipeline one by
+one (plan, fit, log, register, on a ledger in memory); then `pm.sample` fits all rows at once, and the newest
+batch alone for its time. A model's row is written when it is done, so that a run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+import traceback
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.csv"
+FIELDS = (
+    "model", "digest", "what", "outcome", "adds_up", "worst_mean", "sd_low", "sd_high", "quarantined",
+    "update_seconds", "sample_seconds", "notes",
+)  # fmt: skip
+#: Draws of PyMC's fits.
+DRAWS, TUNE, CHAINS = 1500, 1000, 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model of the gallery."""
+
+    name: str
+    path: Path
+
+    @property
+    def what(self) -> str:
+        """The first sentence of the file."""
+        return self.path.read_text(encoding="utf-8").split('"""')[1].strip()
+
+    def load(self) -> Any:
+        """Load the declaration."""
+        from lindley.model.declaration import load_file
+
+        return load_file(self.path)
+
+
+def cases() -> list[Case]:
+    """Return all models, by name."""
+    return [Case(path.stem, path) for path in sorted((HERE / "models").glob("*.py"))]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what has no result yet; returns 1 if a model failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", help="names of models")
+    parser.add_argument("--again", action="store_true", help="also run what has a result")
+    parser.add_argument("--minutes", type=float, help="start no model after so many minutes")
+    chosen = parser.parse_args(argv)
+    begin, failed = time.monotonic(), False
+    for case in cases():
+        if chosen.only and case.name not in chosen.only:
+            continue
+        if chosen.minutes is not None and time.monotonic() - begin > 60 * chosen.minutes:
+            print("time is up; the next run goes on from here")
+            break
+        done = {row["model"]: row["digest"] for row in results()}
+        if not chosen.again and done.get(case.name) == case.load().model_digest:
+            continue
+        print(f"{case.name}: {case.what}", flush=True)
+        row = run(case)
+        store(row)
+        failed |= row["outcome"] == "error"
+        print(json.dumps(row), flush=True)
+    return int(failed)
+
+
+def results() -> list[dict[str, str]]:
+    """Return the stored results."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def store(row: dict[str, Any]) -> None:
+    """Write a result in place of an earlier one of the same model."""
+    rows = sorted([r for r in results() if r["model"] != row["model"]] + [row], key=lambda r: str(r["model"]))
+    with RESULTS.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def run(case: Case, seed: str = "1") -> dict[str, Any]:
+    """Run one model; an exception is a result too."""
+    declaration = case.load()
+    row: dict[str, Any] = dict.fromkeys(FIELDS, "")
+    row |= {"model": case.name, "digest": declaration.model_digest, "what": case.what}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return row | _run(declaration, seed)
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        return row | {"outcome": "error", "notes": f"{type(error).__name__}: {str(error)[:150]}"}
+
+
+def _run(declaration: Any, seed: str) -> dict[str, Any]:
+    from lindley.errors import ModelRefused
+
+    frames = [frame for _, frame in declaration.split(seed)]
+    try:
+        links, seconds = chain(declaration, frames)
+    except ModelRefused as error:
+        return {"outcome": "refused", "notes": str(error.happened)}
+    head, meaning = links[-1]["info"], links[-1]["info"].meaning
+    lost = sum(not link["passed"] for link in links)
+    sampled = time.monotonic()
+    pymc_fit(declaration, frames[-1:], seed)
+    sampled = time.monotonic() - sampled
+    compared = compare(head.summary, pooled(declaration, frames, seed), declaration)
+    return {
+        "outcome": outcome(compared, lost, meaning),
+        "adds_up": {True: "yes", False: "no", None: "not tried"}[meaning.adds_up],
+        "worst_mean": f"{compared['error'].abs().max():.3f}",
+        "sd_low": f"{compared['ratio'].min():.3f}",
+        "sd_high": f"{compared['ratio'].max():.3f}",
+        "quarantined": lost,
+        "update_seconds": " ".join(f"{s:.1f}" for s in seconds),
+        "sample_seconds": f"{sampled:.1f}",
+        "notes": "; ".join(dict.fromkeys(reason for link in links for reason in link["reasons"]))[:300],
+    }
+
+
+def outcome(compared: pd.DataFrame, lost: int, meaning: Any) -> str:
+    """Return ``right``, ``flagged`` (rows do not add up, or batches are quarantined) or ``off``."""
+    if lost or meaning.adds_up is False:
+        return "flagged"
+    within = compared["error"].abs().max() <= 0.2 and compared["ratio"].between(0.9, 1.1).all()
+    return "right" if within else "off"
+
+
+def chain(declaration: Any, frames: list[pd.DataFrame]) -> tuple[list[dict[str, Any]], list[float]]:
+    """Update a chain in memory batch by batch; return what became of each, and the seconds."""
+    from lindley.batch.batch import batch_from_frame
+    from lindley.ledger.registration import register_link
+    from lindley.operations.log import log_plan
+    from lindley.operations.plan import fit_plan
+    from lindley.operations.update import plan_update
+    from tests.support.fakes import MemoryLedger
+
+    ledger, links, seconds = MemoryLedger(), [], []
+    for number, frame in enumerate(frames):
+        begin = time.monotonic()
+        batch = batch_from_frame(frame, declaration, f"b{number}.csv")
+        plan = plan_update(ledger, declaration, batch)
+        made = fit_plan(plan)
+        assert made is not None
+        register_link(ledger, log_plan(ledger, plan, made))
+        seconds.append(time.monotonic() - begin)
+        links.append({"info": made.info, "passed": made.gate.passed, "reasons": made.gate.reasons})
+    return links, seconds
+
+
+def pymc_fit(declaration: Any, frames: list[pd.DataFrame], seed: str) -> Any:
+    """Fit rows with `pm.sample`, as a user would."""
+    import pymc as pm
+
+    from lindley.batch.batch import batch_from_frame
+    from lindley.model.graph import build
+
+    # As a batch, so that the model gets the same types and order of rows.
+    frame = batch_from_frame(pd.concat(frames, ignore_index=True), declaration, "all.csv").frame()
+    first = batch_from_frame(frames[0], declaration, "first.csv").frame()
+    model = build(declaration, frame, constants=declaration.frozen_constants(first) or None)
+    with model:
+        return pm.sample(
+            draws=DRAWS, tune=TUNE, chains=CHAINS, cores=2, target_accept=0.95, random_seed=int(seed),
+            progressbar=False, compute_convergence_checks=False,
+        )  # fmt: skip
+
+
+def pooled(declaration: Any, frames: list[pd.DataFrame], seed: str) -> dict[str, np.ndarray]:
+    """Return PyMC's pooled draws [draw] by element name, as a summary names them."""
+    from lindley.model.natural_scale import element_labels
+
+    posterior = pymc_fit(declaration, frames, seed)["posterior"]
+    found = {}
+    for name, array in posterior.data_vars.items():
+        flat = array.to_numpy().reshape(array.shape[0] * array.shape[1], -1)
+        labelled = array.transpose("chain", "draw", ...)
+        found |= {label: flat[:, i] for i, label in enumerate(element_labels(labelled.rename(name)))}
+    return found
+
+
+def compare(summary: pd.DataFrame, draws: dict[str, np.ndarray], declaration: Any) -> pd.DataFrame:
+    """Compare the head's carried parameters with the pooled fit: errors in pooled sds, ratios of sds.
+
+    Of state the pooled fit has the quantity at the end of all rows.
+    """
+    rows = {}
+    for label in map(str, summary.index[summary["carried"]]):
+        name = label.partition("[")[0]
+        shown = label.replace(name, declaration.carry.get(name, name), 1)
+        if shown not in draws or shown not in summary.index:
+            continue
+        mean, sd = float(np.mean(draws[shown])), float(np.std(draws[shown], ddof=1))
+        if sd > 0:
+            row = summary.loc[shown]
+            rows[shown] = {"error": (row["mean"] - mean) / sd, "ratio": row["sd"] / sd}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
