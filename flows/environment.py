@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from flows import running
+from flows import access, running
 from lindley.errors import LindleyError
 from lindley.workspace import Workspace
 
@@ -22,6 +22,12 @@ ALWAYS = {
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
 }
+#: A server of Lindley's own: pages of other origins may not use it, and its own pages ask it, whatever it is
+#: called.
+OWN_SERVER = {
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",
+    "PREFECT_SERVER_UI_API_URL": "/api",
+}
 #: Workers poll every 2 seconds instead of 10, and runs send heartbeats, so that dead runs are detected.
 WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 
@@ -30,7 +36,9 @@ class EnvironmentRefused(LindleyError):
     """The process or the worker lacks the environment that Lindley needs."""
 
 
-def prepare(workspace: Workspace, *, quiet: bool = False, worker: bool = False) -> Workspace:
+def prepare(
+    workspace: Workspace, *, quiet: bool = False, worker: bool = False, prefect: bool = True
+) -> Workspace:
     """Set the environment of this process for Prefect and MLflow; return the workspace to use.
 
     If ``lindley up`` or ``lindley ui`` runs servers for this working folder, this process uses their
@@ -47,6 +55,8 @@ def prepare(workspace: Workspace, *, quiet: bool = False, worker: bool = False) 
         shows all of them.
     worker
         The process is a worker.
+    prefect
+        The process will import Prefect. Without, no file is made.
 
     Raises
     ------
@@ -60,9 +70,12 @@ def prepare(workspace: Workspace, *, quiet: bool = False, worker: bool = False) 
             found="prefect among the imported modules",
             todo="import the flows after the environment was prepared",
         )
-    for name, value in (variables(workspace) | (WORKER if worker else {})).items():
-        os.environ.setdefault(name, value)
     servers = running.addresses(workspace)
+    wanted = variables(workspace) | (WORKER if worker else {})
+    if prefect and "PREFECT_API_URL" not in os.environ and (servers is None or servers.ours):
+        wanted |= access.variables(workspace)
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
     if servers is not None:
         os.environ.setdefault("MLFLOW_TRACKING_URI", servers.mlflow)
         os.environ.setdefault("PREFECT_API_URL", servers.prefect_api)
@@ -79,6 +92,7 @@ def variables(workspace: Workspace) -> dict[str, str]:
     if "PREFECT_API_URL" not in os.environ:
         result["PREFECT_HOME"] = str(workspace.root / ".prefect")
         result["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
+        result |= OWN_SERVER
     return result
 
 

@@ -25,10 +25,13 @@ class Servers:
         Of MLflow's pages and API.
     prefect_api
         Of Prefect's API, as ``PREFECT_API_URL`` has it.
+    ours
+        Whether Lindley runs the Prefect server, with the password of the working folder.
     """
 
     mlflow: str
     prefect_api: str
+    ours: bool = False
 
     @property
     def prefect(self) -> str:
@@ -51,6 +54,7 @@ def remember(workspace: Workspace, servers: Servers) -> None:
     document = {
         "mlflow": public(servers.mlflow),
         "prefect_api": public(servers.prefect_api),
+        "ours": servers.ours,
         "folder": str(workspace.root),
         "process": process.describe(),
     }
@@ -70,7 +74,8 @@ def addresses(workspace: Workspace) -> Servers | None:
     """
     try:
         document = json.loads(state_file(workspace).read_text(encoding="utf-8"))
-        servers = Servers(str(document["mlflow"]), str(document["prefect_api"]))
+        addresses = str(document["mlflow"]), str(document["prefect_api"])
+        servers = Servers(*addresses, ours=document["ours"] is True)
         ours = document["folder"] == str(workspace.root)
         if not ours or not process.lives(str(document["process"])):
             return None

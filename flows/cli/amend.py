@@ -76,7 +76,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare two beliefs: parameters, how far apart they are, which batches only one of them counts."""
-    workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+    workspace = environment.prepare(Workspace.from_environment(), quiet=True, prefect=False)
     from lindley.ledger.backend import open_ledger
     from lindley.operations.diff import diff as compare  # imports the numerical stack
 

@@ -27,7 +27,7 @@ def open_here() -> Ledger:
     """Open the ledger of the working folder."""
     from lindley.ledger.backend import open_ledger  # imports MLflow
 
-    return open_ledger(environment.prepare(Workspace.from_environment(), quiet=True))
+    return open_ledger(environment.prepare(Workspace.from_environment(), quiet=True, prefect=False))
 
 
 def log(

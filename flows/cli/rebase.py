@@ -100,7 +100,7 @@ def calibrate(
     newest ones, and the chain goes on with these batches, in memory. The rank of the true parameters
     among the posterior's draws is uniform if matching and sampling are right.
     """
-    workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+    workspace = environment.prepare(Workspace.from_environment(), quiet=True, prefect=False)
     declaration = load_declaration(chain, workspace.models)
     with progress_bar(f"calibrate {chain}") as progress:
         from lindley.inference import sbc  # imports the numerical stack

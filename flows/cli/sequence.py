@@ -55,7 +55,7 @@ def run[**P](
     **options: P.kwargs,
 ) -> Result:
     """Run a sequence on a chain, with a progress bar."""
-    workspace = environment.prepare(Workspace.from_environment(), quiet=True)
+    workspace = environment.prepare(Workspace.from_environment(), quiet=True, prefect=not how.direct)
     load_declaration(chain, workspace.models)  # a wrong name is reported at once, before servers start
     with progress_bar(f"{how.name or sequence.__name__} {chain}") as progress:
         if how.direct:

@@ -12,12 +12,30 @@ from rich.markup import escape
 
 from flows import environment
 from flows.cli.output import Json, notify, out, print_json
-from flows.server.up import POOL, RUNS_AT_ONCE, Options, Stack, StartFailed, stack, stop_signals
+from flows.server.up import (
+    POOL,
+    RUNS_AT_ONCE,
+    Options,
+    Stack,
+    StartFailed,
+    deployments_file,
+    stack,
+    stop_signals,
+)
 from flows.server.warm_pool import RUNS, Bounds, default_memory
 from lindley.addresses import public
 from lindley.workspace import Workspace
 
 MlflowPort = Annotated[int, typer.Option("--mlflow-port", min=0, max=65535, help="0 takes a free port.")]
+ForeignRuns = Annotated[
+    bool,
+    typer.Option(
+        "--foreign-runs/--no-foreign-runs",
+        help="Also carry out runs with a command, environment or flow of their own: everyone who may start "
+        "a run then runs commands here.",
+    ),
+]
+Pool = Annotated[str, typer.Option(help="Name of the work pool, of type process.")]
 PrefectPort = Annotated[int, typer.Option("--prefect-port", min=0, max=65535, help="0 takes a free port.")]
 
 
@@ -25,6 +43,7 @@ def up(
     mlflow_port: MlflowPort = 5000,
     prefect_port: PrefectPort = 4200,
     watcher: Annotated[bool, typer.Option("--watch/--no-watch", help="Watch the landing folder.")] = True,
+    foreign_runs: ForeignRuns = False,
     as_json: Json = False,
 ) -> None:
     """Run everything on this machine: both servers, the deployments, a worker and the watcher.
@@ -32,7 +51,10 @@ def up(
     Ctrl-C stops everything. If MLFLOW_TRACKING_URI or PREFECT_API_URL names a server, that server is used and
     none is started. Logs are in .lindley/logs/.
     """
-    _run(Options(mlflow_port=mlflow_port, prefect_port=prefect_port, watcher=watcher), as_json)
+    options = Options(
+        mlflow_port=mlflow_port, prefect_port=prefect_port, watcher=watcher, foreign_runs=foreign_runs
+    )
+    _run(options, as_json)
 
 
 def ui(mlflow_port: MlflowPort = 5000, prefect_port: PrefectPort = 4200, as_json: Json = False) -> None:
@@ -72,8 +94,31 @@ def _print_addresses(running: Stack, as_json: bool) -> None:
     out.print("Ctrl-C stops everything.")
 
 
+def deploy(pool: Pool = POOL, foreign_runs: ForeignRuns = False, as_json: Json = False) -> None:
+    """Put the work pool, the deployments and the automation on the Prefect server. `lindley up` does it.
+
+    What is there already is replaced. The deployments are those of prefect.yaml in the working folder, or
+    Lindley's own.
+    """
+    workspace = environment.prepare(Workspace.from_environment(), worker=True)
+    _need_prefect("deploy to", todo="set PREFECT_API_URL; `lindley up` deploys by itself")
+    from flows.server.deploy import AUTOMATION  # imports Prefect
+    from flows.server.deploy import deploy as put
+
+    file = deployments_file(workspace)
+    put(file, pool, foreign_runs=foreign_runs)
+    if as_json:
+        print_json({"pool": pool, "deployments": str(file), "automation": AUTOMATION})
+        return
+    out.print(
+        f"Work pool {escape(pool)}, the deployments of {escape(str(file))}, and the automation",
+        soft_wrap=True,
+    )
+    out.print(f"  {escape(AUTOMATION)}", soft_wrap=True)
+
+
 def worker(
-    pool: Annotated[str, typer.Option(help="Name of the work pool, of type process.")] = POOL,
+    pool: Pool = POOL,
     limit: Annotated[int, typer.Option(min=1, help="Flow runs at the same time.")] = RUNS_AT_ONCE,
     memory: Annotated[
         int | None,
@@ -84,11 +129,13 @@ def worker(
         ),
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs after which a process is replaced.")] = RUNS,
+    foreign_runs: ForeignRuns = False,
     as_json: Json = False,
 ) -> None:
     """Carry out the flow runs of a work pool in warm processes. `lindley up` starts a worker.
 
-    A run that needs another environment gets a process of its own. Ctrl-C stops the worker and its runs.
+    Runs of other flows, and runs that bring a command or an environment, fail unless --foreign-runs allows
+    them. Ctrl-C stops the worker and its runs.
     """
     workspace = environment.prepare(Workspace.from_environment(), worker=True)
     _need_prefect("take flow runs from", todo="run `lindley up`, which starts a worker")
@@ -97,7 +144,8 @@ def worker(
     if as_json:
         print_json({"pool": pool, "prefect": public(os.environ["PREFECT_API_URL"])})
     most = default_memory(limit) if memory is None else memory * 2**20
-    asyncio.run(serve(workspace, pool, Bounds(limit=limit, memory=most, runs=runs)))
+    bounds = Bounds(limit=limit, memory=most, runs=runs)
+    asyncio.run(serve(workspace, pool, bounds, foreign_runs=foreign_runs))
 
 
 def _need_prefect(what: str, *, todo: str) -> None:

@@ -12,7 +12,7 @@ _STATE = {
 }
 
 
-def mark_crashed(address: str, pool: str) -> list[str]:
+def mark_crashed(address: str, pool: str, auth_string: str) -> list[str]:
     """Mark the unfinished runs of a work pool, with their subflow runs, as crashed; return their names.
 
     To be called only when no worker of the pool runs. Runs that a command line carries out in its own process
@@ -23,7 +23,10 @@ def mark_crashed(address: str, pool: str) -> list[str]:
     wanted = {"flow_runs": _UNFINISHED, "work_pools": {"name": {"any_": [pool]}}}
     try:
         with httpx.Client(
-            base_url=f"{address}/api/flow_runs", trust_env=False, timeout=5 * ANSWER_SECONDS
+            base_url=f"{address}/api/flow_runs",
+            auth=httpx.BasicAuth(*auth_string.split(":", 1)),
+            trust_env=False,
+            timeout=5 * ANSWER_SECONDS,
         ) as client:
             marked = []
             while found := client.post("filter", json=wanted).raise_for_status().json():

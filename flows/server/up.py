@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from flows import environment, running
+from flows import access, environment, running
 from flows.server.dead_runs import mark_crashed
 from flows.server.processes import Child, Supervisor
 from lindley.addresses import public
@@ -30,6 +30,8 @@ RUNS_AT_ONCE = 2
 START_SECONDS = 240.0
 
 _LOOPBACK = "127.0.0.1"
+#: What stands before MLflow's application; that module imports uvicorn.
+_MLFLOW_PROTOCOL = "flows.server.mlflow_server:guarded"
 
 
 class StartFailed(LindleyError):
@@ -54,12 +56,15 @@ class Options:
         Leave out deployments, worker and watcher.
     watcher
         Start the watcher.
+    foreign_runs
+        Flow runs may have a command or an environment of their own.
     """
 
     mlflow_port: int = 5000
     prefect_port: int = 4200
     servers_only: bool = False
     watcher: bool = True
+    foreign_runs: bool = False
 
 
 @dataclass
@@ -92,6 +97,7 @@ class Stack:
         self.servers = running.Servers(
             mlflow=self._own_mlflow or f"http://{_LOOPBACK}:{_port(mlflow, 'MLflow')}",
             prefect_api=self._own_prefect or f"http://{_LOOPBACK}:{_port(prefect, 'Prefect')}/api",
+            ours=not self._own_prefect,
         )
 
     def start(self) -> None:
@@ -167,12 +173,15 @@ class Stack:
             "MLFLOW_TRACKING_URI": self.servers.mlflow,
             "PREFECT_API_URL": self.servers.prefect_api,
         }
-        return ours | dict(os.environ) | addresses
+        password = access.variables(self.workspace) if self.servers.ours else {}
+        return ours | dict(os.environ) | addresses | password
 
     def _start(self, name: str, *command: str) -> Child:
-        """Start a Python module."""
-        python = [sys.executable, "-m", *command]
-        return self.supervisor.start(name, python, self._environment(), self.workspace.root)
+        """Start a Python module; a folder `flows` of the user's does not hide Lindley's."""
+        python = [sys.executable, "-P", "-m", *command]
+        # MLflow's server starts another one in turn.
+        safe = {"PYTHONSAFEPATH": "1"} if name == "mlflow" else {}
+        return self.supervisor.start(name, python, self._environment() | safe, self.workspace.root)
 
     def _start_mlflow(self) -> None:
         files = embedded_files(self.workspace)
@@ -186,27 +195,28 @@ class Stack:
             "mlflow",
             *("mlflow", "server", "--host", _LOOPBACK, "--port", self.servers.mlflow.rpartition(":")[2]),
             *("--workers", "1", "--backend-store-uri", self.workspace.tracking_uri),
+            *("--uvicorn-opts", f"--http {_MLFLOW_PROTOCOL}", *_allowed_hosts()),
             *("--no-serve-artifacts", "--default-artifact-root", files.artifacts.as_uri()),
         )
 
     def _start_prefect(self) -> None:
         port = self.servers.prefect.rpartition(":")[2]
-        self._start("prefect", "prefect", "server", "start", "--host", _LOOPBACK, "--port", port)
+        self._start("prefect", "flows.server.prefect_server", "--host", _LOOPBACK, "--port", port)
 
     def _mark_dead_runs(self) -> None:
         """Mark the runs of an ended worker as crashed; only on our own server, which has one worker."""
-        if not self._own_prefect:
-            for name in mark_crashed(self.servers.prefect, POOL):
+        if self.servers.ours:
+            password = access.auth_string(self.workspace)
+            for name in mark_crashed(self.servers.prefect, POOL, password):
                 self.notify(f"{name} was interrupted; its file is taken again")
 
     def _deploy(self) -> None:
         """Deploy the flows, then start what runs them."""
-        file = deployments_file(self.workspace)
+        deployments_file(self.workspace)
         self.notify("Deploying the flows")
-        prefect = ("prefect", "--no-prompt")
-        self._run("pool", *prefect, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-        self._run("deploy", *prefect, "deploy", "--all", "--prefect-file", str(file))
-        self._start("worker", "flows.cli", "worker", "--pool", POOL, "--limit", str(RUNS_AT_ONCE))
+        foreign = ("--foreign-runs",) if self.options.foreign_runs else ()
+        self._run("deploy", "flows.cli", "deploy", "--pool", POOL, *foreign)
+        self._start("worker", "flows.cli", "worker", "--pool", POOL, "--limit", str(RUNS_AT_ONCE), *foreign)
         if self.options.watcher:
             self._start("watcher", "flows.cli", "watch")
 
@@ -326,6 +336,20 @@ def _port(wanted: int, what: str) -> int:
                 todo=f"stop the process that uses it, or pass --{what.lower()}-port 0 for a free port",
             ) from error
         return int(probe.getsockname()[1])
+
+
+def _allowed_hosts() -> tuple[str, ...]:
+    """Return the option with which MLflow's server answers under a name of this machine only.
+
+    By default it also answers under any name that begins like a private address: ``10.example.org``. A name
+    counts with any port: the near end of an SSH tunnel may have another one.
+    """
+    if "MLFLOW_SERVER_ALLOWED_HOSTS" in os.environ:
+        return ()
+    # MLflow matches with `fnmatch`, where a bracket begins a set.
+    names = [name.replace("[", "[[]") for name in access.allowed_names()]
+    hosts = ",".join([*access.allowed_names(), *(f"{name}:*" for name in names)])
+    return ("--allowed-hosts", hosts)
 
 
 def _end(child: Child) -> dict[str, str]:

@@ -3,7 +3,8 @@
 It serves pools of type ``process``, as Prefect's own worker does. A run of Lindley's flows goes to a warm
 process (`flows.server.warm_pool`), in which Prefect's engine runs it as in a process of its own.
 `flows.server._compat` handles states, crashes and cancellation with the code of Prefect's own worker. Any
-other run gets a process of its own from that worker.
+other run fails, because it could run any command here. Where the operator allows foreign runs, it
+gets a process of its own from Prefect's worker.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from typing import Any
 
 import anyio
 import anyio.abc
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings import get_current_settings
+from prefect.states import Failed
 from prefect.utilities.processutils import command_to_string, get_sys_executable
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from flows.server._compat import carry_out
 from flows.server.warm_pool import Bounds, WarmPool, WarmProcess
+from flows.server.warm_process import FLOWS
 from lindley.workspace import Workspace
 
 #: The command of a job without a configured command.
 ENGINE = command_to_string([get_sys_executable(), "-m", "prefect.engine"])
-#: Flow runs of these modules may share a process one after the other.
-_OURS = "flows."
 #: The pull step of Lindley's deployments; its only effect is the working folder.
 _PULL_STEPS: list[dict[str, Any]] = [{"flows.environment.enter_workspace": {}}]
 #: Variables that Prefect sets anew for each run.
@@ -56,11 +57,14 @@ class WarmWorker(ProcessWorker):
         Name of the work pool.
     limit
         Flow runs at the same time.
+    foreign_runs
+        Carry out runs with a command, an environment or a flow of their own.
     """
 
-    def __init__(self, warm: WarmPool, pool: str, limit: int) -> None:
+    def __init__(self, warm: WarmPool, pool: str, limit: int, *, foreign_runs: bool = False) -> None:
         super().__init__(work_pool_name=pool, limit=limit)
         self.warm = warm
+        self.foreign_runs = foreign_runs
 
     @classmethod
     def __dispatch_key__(cls) -> str:
@@ -77,7 +81,10 @@ class WarmWorker(ProcessWorker):
         notify = self.get_flow_run_logger(flow_run).info
         deployed = flow_run.deployment_id
         deployment = await self.client.read_deployment(deployed) if deployed else None
-        why = unfit(deployment, configuration, self.warm.environment)
+        why = foreign(flow_run, deployment, configuration, self.warm.environment)
+        if why and not self.foreign_runs:
+            return await self._refuse(flow_run, why, task_status or anyio.TASK_STATUS_IGNORED)
+        why = why or _unfit(self.warm.environment)
         process = None if why else await self.warm.take(str(flow_run.parameters.get("chain", "")))
         if process is None:
             notify("In a process of its own: %s", why or "warm processes do not start")
@@ -87,6 +94,22 @@ class WarmWorker(ProcessWorker):
             return await _run_in(process, flow_run, configuration, task_status or anyio.TASK_STATUS_IGNORED)
         finally:
             await self.warm.give_back(process)
+
+    async def _refuse(
+        self, flow_run: FlowRun, why: str, task_status: anyio.abc.TaskStatus[int]
+    ) -> ProcessWorkerResult:
+        """Let a run fail without running anything of it."""
+        message = (
+            f"This worker does not carry it out: {why}. Expected: a run of Lindley's deployments as they "
+            "are. "
+            "To do: start the worker with --foreign-runs if everyone who may create runs may run commands on "
+            "its machine."
+        )
+        self.get_flow_run_logger(flow_run).error(message)
+        state: State[Any] = Failed(name="Refused", message=message)
+        await self.client.set_flow_run_state(flow_run.id, state, force=True)
+        task_status.started(0)
+        return ProcessWorkerResult(status_code=0, identifier="refused")
 
 
 async def _run_in(
@@ -107,20 +130,23 @@ async def _run_in(
     return ProcessWorkerResult(status_code=code, identifier=str(process.pid))
 
 
-def unfit(
+def foreign(
+    flow_run: FlowRun,
     deployment: DeploymentResponse | None,
     configuration: ProcessJobConfiguration,
     environment: Mapping[str, str],
 ) -> str:
-    """Return why a run of a deployment needs a process of its own; empty if a warm process can do it.
+    """Return what a run brings that is not Lindley's; empty for a run of Lindley's deployments as they are.
 
     The configuration is that of its job, with the run's environment; warm processes have the other one.
     """
     if deployment is None:
         return "it has no deployment"
     entrypoint = deployment.entrypoint or ""
-    if not entrypoint.startswith(_OURS) or ":" in entrypoint:
+    if entrypoint.rpartition(".")[0] not in FLOWS:
         return f"{entrypoint or 'its deployment'} is none of Lindley's flows"
+    if flow_run.job_variables:
+        return f"it has job variables: {', '.join(sorted(flow_run.job_variables))}"
     if deployment.pull_steps != _PULL_STEPS:
         return "its deployment has other pull steps than Lindley's"
     if configuration.command not in {None, ENGINE}:
@@ -131,14 +157,17 @@ def unfit(
     other = sorted(
         name for name in wanted.keys() | environment.keys() if wanted.get(name) != environment.get(name)
     )
-    if other:
-        return f"its environment differs in {', '.join(other)}"
+    return f"its environment differs in {', '.join(other)}" if other else ""
+
+
+def _unfit(environment: Mapping[str, str]) -> str:
+    """Return why no run may share a process in this environment; empty if runs may."""
     if environment.get(_INSTALL, "").lower() in {"1", "true", "on", "yes", "t", "y"}:
         return f"{_INSTALL} is set"
     return ""
 
 
-async def serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
+async def serve(workspace: Workspace, pool: str, bounds: Bounds, *, foreign_runs: bool = False) -> None:
     """Run a worker until SIGINT or SIGTERM.
 
     Parameters
@@ -149,6 +178,8 @@ async def serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
         Name of the work pool; made if there is none.
     bounds
         Of the warm processes; their limit is also that of the worker.
+    foreign_runs
+        Carry out runs with a command, an environment or a flow of their own.
     """
     working = asyncio.current_task()
     assert working is not None  # noqa: S101  (for mypy: this is one)
@@ -162,7 +193,7 @@ async def serve(workspace: Workspace, pool: str, bounds: Bounds) -> None:
     for number in _STOP:
         loop.add_signal_handler(number, stop)
     async with WarmPool(bounds, _environment(), workspace.root, notify, installed_code) as warm:
-        worker = WarmWorker(warm, pool, bounds.limit)
+        worker = WarmWorker(warm, pool, bounds.limit, foreign_runs=foreign_runs)
         try:
             await worker.start(printer=notify)
         except asyncio.CancelledError:

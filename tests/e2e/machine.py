@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -34,12 +35,12 @@ def until(what: str, look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
 
 
-def ask(url: str, body: Any = None) -> Any:
+def ask(url: str, body: Any = None, **headers: str) -> Any:
     """Send a request to a server on loopback; None when it answers with an error or is too busy."""
     request = urllib.request.Request(
         url,
         data=None if body is None else json.dumps(body).encode(),
-        headers={"content-type": "application/json"},
+        headers={"content-type": "application/json", **headers},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -131,12 +132,14 @@ class Machine:
     def flow_runs(self, flow: str) -> list[dict[str, Any]]:
         """Return the runs of a flow, newest first, from Prefect."""
         body = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC"}
-        runs: list[dict[str, Any]] = ask(f"{self.addresses['prefect']}/api/flow_runs/filter", body) or []
+        runs: list[dict[str, Any]] = self.prefect("flow_runs/filter", body) or []
         return runs
 
-    def prefect(self, path: str, body: Any) -> Any:
-        """Send a request to the Prefect server."""
-        return ask(f"{self.addresses['prefect']}/api/{path}", body)
+    def prefect(self, path: str, body: Any = None) -> Any:
+        """Send a request to the Prefect server, with its password."""
+        password = (self.root / ".lindley" / "prefect.password").read_bytes().strip()
+        basic = f"Basic {base64.b64encode(password).decode()}"
+        return ask(f"{self.addresses['prefect']}/api/{path}", body, Authorization=basic)
 
     def flow_run(self, name: str) -> dict[str, Any]:
         """Return the run of this name, once it is over."""

@@ -1,9 +1,14 @@
-"""Both UIs in a headless browser, with screenshots to look at."""
+"""Both UIs in a headless browser, with screenshots to look at; pages of others are refused."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,10 @@ from tests.e2e.machine import Machine, ask, until
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(1200)]
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+#: A name that its owner points at this machine, as a page does to get around its origin.
+EVIL = "evil.example"
 QUIET = [
+    f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -66,7 +74,7 @@ def look(page: Any, tmp_path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def artifacts(running: Machine) -> dict[str, str]:
-    found = ask(f"{running.addresses['prefect']}/api/artifacts/filter", {})
+    found = running.prefect("artifacts/filter", {})
     return {item["key"]: item["id"] for item in found}
 
 
@@ -136,3 +144,100 @@ def test_the_run(running: Machine, look: Any):
     assert "log_predictive" in text
     text = look(f"{address}/artifacts", "trace.nc", "run-artifacts")
     assert "record.json" in text
+
+
+# -- pages of others ----------------------------------------------------------------------------------
+
+#: Sends a request from the page that is shown, and returns what the page learns of the answer.
+FETCH = """async ([url, options]) => {
+    try { const answer = await fetch(url, options); return answer.status + " " + await answer.text(); }
+    catch (error) { return String(error); }
+}"""
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Serve a page of somebody else's; give its port."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<title>prize</title>You have won")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("host", [EVIL, "localhost", "127.0.0.1"])
+def test_a_foreign_page_reads_nothing_and_starts_nothing(
+    running: Machine, page: Any, foreign: int, host: str
+):
+    page.goto(f"http://{host}:{foreign}/")
+    prefect, mlflow = running.addresses["prefect"], running.addresses["mlflow"]
+    (sweep,) = running.prefect("deployments/filter", {"deployments": {"name": {"any_": ["sweep"]}}})
+    runs, models = f"{prefect}/api/flow_runs/filter", f"{mlflow}/api/2.0/mlflow/registered-models"
+    json_headers = {"content-type": "application/json"}
+    plain = {"method": "POST", "body": "{}", "headers": json_headers}
+    assert "Failed to fetch" in page.evaluate(FETCH, [runs, plain])
+    assert "Failed to fetch" in page.evaluate(FETCH, [f"{models}/search", {}])
+    start = f"{prefect}/api/deployments/{sweep['id']}/create_flow_run"
+    model = {"method": "POST", "body": '{"name": "stolen"}'}
+    before = len(running.flow_runs("sweep"))
+    for how in ({"headers": json_headers}, {"mode": "no-cors"}):
+        page.evaluate(FETCH, [start, {"method": "POST", "body": "{}"} | how])
+        page.evaluate(FETCH, [f"{models}/create", model | how])
+    assert len(running.flow_runs("sweep")) == before
+    assert ask(f"{models}/get?name=stolen") is None
+
+
+def test_a_name_that_a_foreign_page_points_at_this_machine_is_refused(running: Machine, page: Any):
+    for server in ("prefect", "mlflow"):
+        port = running.addresses[server].rpartition(":")[2]
+        page.goto(f"http://{EVIL}:{port}/")
+        assert "not called" in page.inner_text("body")
+        assert page.evaluate("localStorage.length") == 0
+        answer = page.evaluate(
+            FETCH, [f"http://{EVIL}:{port}/api/flow_runs/filter", {"method": "POST", "body": "{}"}]
+        )
+        assert answer.startswith("403")
+
+
+def test_a_foreign_page_cannot_frame_the_servers(running: Machine, page: Any, foreign: int):
+    page.goto(f"http://{EVIL}:{foreign}/")
+    for server in ("prefect", "mlflow"):
+        address = running.addresses[server]
+        page.set_content(f'<iframe src="{address}/"></iframe>')
+        page.wait_for_timeout(1500)
+        frames = [frame for frame in page.frames if frame.url.startswith(address)]
+        assert all(
+            "Lindley" not in frame.content() and "mlflow" not in frame.content().lower() for frame in frames
+        )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_of_this_machine_is_refused(running: Machine):
+    ask_both = (
+        "import os, sys, urllib.request, urllib.error\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "for url in sys.argv[1:]:\n"
+        "    request = urllib.request.Request(url, headers={'accept': 'text/html'})\n"
+        "    try: print(urllib.request.urlopen(request, timeout=20).read().decode())\n"
+        "    except urllib.error.HTTPError as error: print(error.code)\n"
+    )
+    mlflow = f"{running.addresses['mlflow']}/api/2.0/mlflow/registered-models/search"
+    command = [sys.executable, "-S", "-c", ask_both, mlflow, running.addresses["prefect"]]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env={})
+    lines = done.stdout.splitlines()
+    assert lines[0] == "403", done.stderr
+    assert "prefect-password" not in done.stdout
+    password = (running.root / ".lindley" / "prefect.password").read_text().strip()
+    assert password not in "".join(path.read_text() for path in (running.root / ".lindley").rglob("*.log"))

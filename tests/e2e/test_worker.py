@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.machine import ROOT, Machine, ask, until
+from tests.e2e.machine import ROOT, Machine, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -58,6 +58,13 @@ def let_go(running: Machine) -> None:
     (running.root / "hold").unlink()
 
 
+def over(running: Machine, run: dict[str, Any]) -> Any:
+    """Return a flow run once it is over."""
+    address = f"flow_runs/{run['id']}"
+    until(f"the end of {run['name']}", lambda: running.prefect(address)["end_time"])
+    return running.prefect(address)
+
+
 def is_gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
@@ -87,17 +94,14 @@ def test_a_new_process_draws_the_same_bits(running: Machine):
     assert report["ok"]
 
 
-def test_a_run_with_another_environment_gets_a_process_of_its_own(running: Machine):
+@pytest.mark.parametrize("variables", [{"env": {"LD_PRELOAD": "evil.so"}}, {"command": "touch pwned"}])
+def test_the_pool_takes_no_run_with_a_command_or_an_environment(running: Machine, variables: dict):
     (sweep,) = running.prefect("deployments/filter", {"deployments": {"name": {"any_": ["sweep"]}}})
-    variables = {"env": {"OMP_NUM_THREADS": "1"}}
-    made = running.prefect(f"deployments/{sweep['id']}/create_flow_run", {"job_variables": variables})
-    address = f"{running.addresses['prefect']}/api/flow_runs/{made['id']}"
-    until("the end of the sweep", lambda: ask(address)["end_time"])
-    run = ask(address)
-    assert run["state_type"] == "COMPLETED"
-    assert run["infrastructure_pid"] != running.flow_run("beta_binomial <- b.csv")["infrastructure_pid"]
-    log = (running.root / ".lindley" / "logs" / "worker.log").read_text()
-    assert "In a process of its own: its environment differs in OMP_NUM_THREADS" in log
+    address = f"deployments/{sweep['id']}/create_flow_run"
+    assert running.prefect(address, {"job_variables": variables}) is None
+    run = running.prefect(address, {})
+    assert over(running, run)["state_type"] == "COMPLETED"
+    assert not (running.root / "pwned").exists()
 
 
 def test_the_run_of_a_process_that_is_killed_has_crashed_and_its_batch_is_taken_once(
@@ -149,16 +153,21 @@ def test_a_process_that_has_done_its_runs_is_replaced_and_none_outlives_its_work
     running: Machine, small: tuple[subprocess.Popen[str], Path]
 ):
     worker, log = small
-    address = f"{running.addresses['prefect']}/api"
-    until("the pool", lambda: ask(f"{address}/work_pools/small"))
+    until("the pool", lambda: running.prefect("work_pools/small"))
     (swept,) = running.prefect("flows/filter", {"flows": {"name": {"any_": ["sweep"]}}})
     ours = {"name": "small", "flow_id": swept["id"], "entrypoint": "flows.sweep.sweep"}
     made = running.prefect("deployments/", ours | {"pull_steps": PULL_STEPS, "work_pool_name": "small"})
     pids = []
     for _ in range(2):
         run = running.prefect(f"deployments/{made['id']}/create_flow_run", {})
-        until("the end of the sweep", lambda run=run: ask(f"{address}/flow_runs/{run['id']}")["end_time"])
-        pids.append(int(ask(f"{address}/flow_runs/{run['id']}")["infrastructure_pid"]))
+        pids.append(int(over(running, run)["infrastructure_pid"]))
+    # This pool, which the worker made, has Prefect's template: the worker itself refuses.
+    variables = {"command": f"touch {running.root / 'pwned'}"}
+    run = running.prefect(f"deployments/{made['id']}/create_flow_run", {"job_variables": variables})
+    refused = over(running, run)["state"]
+    assert (refused["type"], refused["name"]) == ("FAILED", "Refused")
+    assert "it has job variables: command" in refused["message"]
+    assert not (running.root / "pwned").exists()
     assert pids[0] != pids[1]
     assert f"Warm process {pids[0]} is replaced after 1 run: it has done its 1 run" in log.read_text()
     children = until("a third process", lambda: psutil.Process(worker.pid).children(recursive=True))

@@ -46,7 +46,7 @@ def test_a_bad_file_is_refused_and_kept(case, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("LINDLEY_DATA", raising=False)
     # Prefect is imported in this process already; what `prepare` sets is tested in test_running.
-    monkeypatch.setattr(environment, "prepare", lambda workspace, quiet=False: workspace)
+    monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     path = tmp_path / name
     path.write_bytes(content)
     result = CliRunner().invoke(app, ["update", "beta_binomial", str(path), "--direct"])
@@ -61,7 +61,7 @@ def test_a_bad_file_is_refused_and_kept(case, tmp_path, monkeypatch):
 def test_an_unknown_chain_is_refused_with_the_names_of_those_declared(tmp_path, monkeypatch):
     monkeypatch.setenv("LINDLEY_HOME", str(tmp_path))
     monkeypatch.setenv("LINDLEY_MODELS", str(MODELS))
-    monkeypatch.setattr(environment, "prepare", lambda workspace, quiet=False: workspace)
+    monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     path = tmp_path / "a.csv"
     GOOD.to_csv(path, index=False)
     result = CliRunner().invoke(app, ["update", "beta_bionomial", str(path), "--direct"])

@@ -30,7 +30,7 @@ SIGNED_RULES, WITNESS_RULES, REPRODUCE_RULES = 4, 1, 2
 @pytest.fixture(autouse=True)
 def in_memory(monkeypatch, workspace, ledger) -> None:
     # Prefect may be imported in this process already; what `prepare` sets is tested in test_running.
-    monkeypatch.setattr(environment, "prepare", lambda workspace, quiet=False: workspace)
+    monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda _: ledger)
 
 

@@ -25,7 +25,7 @@ from tests.support import fakes
 @pytest.fixture(autouse=True)
 def in_memory(monkeypatch, workspace, ledger, fits) -> None:
     # Prefect is imported in this process already; what `prepare` sets is tested in test_running.
-    monkeypatch.setattr(environment, "prepare", lambda workspace, quiet=False: workspace)
+    monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     monkeypatch.setattr("flows.direct.open_ledger", lambda _: ledger)
     monkeypatch.setattr("flows.direct.fit_plan", fits)
     monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda _: ledger)
@@ -301,7 +301,7 @@ def test_chains_lists_links_and_declarations(workspace):
 COMMANDS = typer.main.get_command(app).commands
 #: Arguments of the commands that take others than a chain; with these, nothing is done before it fails.
 ARGUMENTS = {
-    **dict.fromkeys(("sweep", "demo", "chains", "up", "ui", "worker", "watch"), ()),
+    **dict.fromkeys(("sweep", "demo", "chains", "up", "ui", "worker", "watch", "deploy"), ()),
     **dict.fromkeys(("update", "import"), ("coins", "no.csv")),
     "split": ("dice", "no.csv"),
     "retract": ("coins", "1"),

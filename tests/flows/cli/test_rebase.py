@@ -38,7 +38,7 @@ def kinds(ledger) -> list[str]:
 
 @pytest.fixture
 def command(monkeypatch, workspace, ledger, fits) -> Callable[..., Result]:
-    monkeypatch.setattr(environment, "prepare", lambda workspace, quiet=False: workspace)
+    monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     for module in ("flows.direct", "lindley.ledger.backend"):
         monkeypatch.setattr(f"{module}.open_ledger", lambda _: ledger)
     monkeypatch.setattr("flows.direct.fit_plan", fits)

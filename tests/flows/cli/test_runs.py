@@ -18,7 +18,7 @@ PLOT = "plots/prior_posterior.png"
 
 @pytest.fixture(autouse=True)
 def in_memory(monkeypatch, workspace, ledger, fits) -> None:
-    monkeypatch.setattr(environment, "prepare", lambda workspace, quiet=False: workspace)
+    monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     monkeypatch.setattr("flows.direct.open_ledger", lambda _: ledger)
     monkeypatch.setattr("flows.direct.fit_plan", fits)
     monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda _: ledger)

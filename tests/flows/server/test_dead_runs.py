@@ -55,7 +55,7 @@ def states(runs: dict[str, str]) -> dict[str, str]:
 
 
 def test_unfinished_runs_of_the_pool_are_marked(address, runs):
-    assert len(mark_crashed(address, "dead")) == 3
+    assert len(mark_crashed(address, "dead", "a:b")) == 3
     assert states(runs) == {
         "Running": "Crashed",
         "Pending": "Crashed",
@@ -64,8 +64,8 @@ def test_unfinished_runs_of_the_pool_are_marked(address, runs):
         "subflow": "Crashed",
         "elsewhere": "Running",
     }
-    assert mark_crashed(address, "dead") == []
+    assert mark_crashed(address, "dead", "a:b") == []
 
 
 def test_without_a_server_no_run_is_marked():
-    assert mark_crashed("http://127.0.0.1:9", "dead") == []
+    assert mark_crashed("http://127.0.0.1:9", "dead", "a:b") == []

@@ -1,4 +1,4 @@
-"""Which flow runs a warm process can do."""
+"""Which flow runs the warm worker carries out, and which it refuses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from flows.server import up
 from flows.server.warm_process import FLOWS
-from flows.server.worker import ENGINE, WarmWorker, installed_code, unfit
+from flows.server.worker import ENGINE, WarmWorker, foreign, installed_code
 
 ENVIRONMENT = {"PATH": "/bin", "LINDLEY_HOME": "/work"}
 
@@ -27,8 +27,12 @@ def deployment(**other: Any) -> Any:
     return SimpleNamespace(**(ours | other))
 
 
-def test_a_run_of_lindleys_flows_with_the_usual_job_fits():
-    assert unfit(deployment(), job(), ENVIRONMENT) == ""
+def run(**variables: Any) -> Any:
+    return SimpleNamespace(job_variables=variables)
+
+
+def test_a_run_of_lindleys_flows_with_the_usual_job_is_none_of_anyone_elses():
+    assert foreign(run(), deployment(), job(), ENVIRONMENT) == ""
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,7 @@ def test_a_run_of_lindleys_flows_with_the_usual_job_fits():
         ({"entrypoint": "mine.flow"}, {}, "mine.flow is none of Lindley's flows"),
         ({"entrypoint": "flows/update.py:update"}, {}, "flows/update.py:update is none of Lindley's flows"),
         ({"entrypoint": None}, {}, "its deployment is none of Lindley's flows"),
+        ({"entrypoint": "flows.server.up.stack"}, {}, "flows.server.up.stack is none of Lindley's flows"),
         ({"pull_steps": [{"prefect.deployments.steps.git_clone": {}}]}, {}, "other pull steps"),
         ({"pull_steps": None}, {}, "other pull steps"),
         ({}, {"command": "python mine.py"}, "its job has a command"),
@@ -44,14 +49,21 @@ def test_a_run_of_lindleys_flows_with_the_usual_job_fits():
         ({}, {"env": {"OMP_NUM_THREADS": "1", "PATH": "secret"}}, "differs in OMP_NUM_THREADS, PATH"),
     ],
 )
-def test_any_other_run_needs_a_process_of_its_own(what, how, why):
-    found = unfit(deployment(**what), job(**how), ENVIRONMENT)
+def test_any_other_run_is_foreign(what, how, why):
+    found = foreign(run(), deployment(**what), job(**how), ENVIRONMENT)
     assert why in found
     assert "secret" not in found
 
 
+def test_job_variables_and_the_lack_of_a_deployment_are_foreign():
+    found = foreign(run(name="x", image="secret"), deployment(), job(), ENVIRONMENT)
+    assert found == "it has job variables: image, name"
+    assert foreign(run(), None, job(), ENVIRONMENT) == "it has no deployment"
+
+
 def test_a_missing_variable_counts_as_a_difference():
-    assert unfit(deployment(), job(), ENVIRONMENT | {"A": "1"}) == "its environment differs in A"
+    found = foreign(run(), deployment(), job(), ENVIRONMENT | {"A": "1"})
+    assert found == "its environment differs in A"
 
 
 def test_prefects_own_worker_stays_registered():

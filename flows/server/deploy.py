@@ -1,0 +1,129 @@
+"""Put Lindley's work pool, deployments and automation on a Prefect server.
+
+The work pool's template has neither a command nor an environment: a run can bring none of its own, and
+Prefect's server refuses one that tries. The automation marks runs whose process has vanished as crashed;
+without it Prefect shows them as running for ever.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect.automations import AutomationCore
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+
+from lindley.errors import LindleyError
+
+#: Name of the automation.
+AUTOMATION = "Lindley: mark runs without heartbeat as crashed"
+#: Seconds without a heartbeat after which a run is dead; workers send one every 30 s.
+SILENT_SECONDS = 90
+
+_HEARTBEAT = "prefect.flow-run.heartbeat"
+_ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
+
+
+class DeployFailed(LindleyError):
+    """Prefect's server did not take the deployments."""
+
+
+def pool_template(*, foreign_runs: bool) -> dict[str, Any] | None:
+    """Return the template of the work pool's jobs; None for Prefect's own.
+
+    Parameters
+    ----------
+    foreign_runs
+        Runs may have a command, an environment and a working folder of their own.
+    """
+    if foreign_runs:
+        return None
+    name = {"title": "Name", "type": "string", "description": "Name of the process."}
+    return {
+        "job_configuration": {"name": "{{ name }}"},
+        "variables": {"type": "object", "properties": {"name": name}, "additionalProperties": False},
+    }
+
+
+def automation(pool: str) -> AutomationCore:
+    """Return the automation that marks runs of a work pool as crashed when their heartbeats stop."""
+    return AutomationCore(
+        name=AUTOMATION,
+        description="Marks a flow run whose process was killed; its file is taken again.",
+        trigger=EventTrigger(
+            after={_HEARTBEAT},
+            expect={_HEARTBEAT, *(f"prefect.flow-run.{state}" for state in _ENDED)},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.role": "work-pool", "prefect.resource.name": pool},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=SILENT_SECONDS),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name="Crashed",
+                message="Its process sent no heartbeat for a while; a file that is still in the landing "
+                "folder is taken again.",
+                force=True,
+            )
+        ],
+    )
+
+
+def deploy(file: Path, pool: str, *, foreign_runs: bool = False) -> None:
+    """Put everything on the Prefect server of the environment; what is there already is replaced.
+
+    Parameters
+    ----------
+    file
+        The ``prefect.yaml`` with the deployments.
+    pool
+        Name of the work pool, which the deployments name too.
+    foreign_runs
+        See `pool_template`.
+
+    Raises
+    ------
+    DeployFailed
+        If the deployments are refused.
+    """
+    template = pool_template(foreign_runs=foreign_runs)
+    wanted = WorkPoolCreate(name=pool, type="process")
+    if template is not None:
+        wanted = WorkPoolCreate(name=pool, type="process", base_job_template=template)
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(wanted, overwrite=True)
+        _deploy_flows(file)
+        _set_automation(client, automation(pool))
+
+
+def _deploy_flows(file: Path) -> None:
+    command = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(
+        [*command, "--prefect-file", str(file)], check=False, capture_output=True, text=True, cwd=file.parent
+    )
+    if done.returncode != 0:
+        raise DeployFailed(
+            f"The deployments of {file.name} were not taken",
+            expected="`prefect deploy --all` to end with exit code 0",
+            found=f"{done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}",
+            todo=f"correct {file}, or the address of the Prefect server",
+        )
+
+
+def _set_automation(client: SyncPrefectClient, wanted: AutomationCore) -> None:
+    """Create an automation, or update the one of its name."""
+    there = client.read_automations_by_name(wanted.name)
+    if there:
+        client.update_automation(there[0].id, wanted)
+    else:
+        client.create_automation(wanted)
