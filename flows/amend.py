@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -10,13 +11,14 @@ from prefect.runtime import flow_run
 
 from flows.sequences import amend as sequences
 from flows.steps import run_sequence
+from lindley.names import shown_name
 
 
 def _run_name() -> str:
     """Return e.g. ``retract CHAIN: 3, 4``; of a path only its last part is shown."""
     given, name = flow_run.parameters, str(flow_run.flow_name)
     what = [*given.get("batches", []), *(str(given[key]) for key in ("old", "link", "file") if key in given)]
-    return f"{name} {given['chain']}: {', '.join(str(item).rpartition('/')[2] for item in what)}"
+    return f"{name} {given['chain']}: {', '.join(shown_name(Path(str(item))) for item in what)}"
 
 
 @flow(name="retract", flow_run_name=_run_name, persist_result=False, validate_parameters=True)

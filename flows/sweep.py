@@ -17,6 +17,7 @@ from flows.states import failed, name_with_chain, outcome_of
 from flows.update import update_batch
 from lindley.errors import LindleyError
 from lindley.model.declaration import load_declaration
+from lindley.names import shown_name
 from lindley.report.markdown import code, escape
 from lindley.report.text import counted
 from lindley.workspace import Workspace
@@ -77,10 +78,10 @@ def sweep(chain: str | None = None) -> State[Any]:
     for name in busy:
         _take(workspace, name, swept, wait=True)
     for entry in listing.ignored:
-        swept.add("-", entry.path.name, "ignored", entry.why)
+        swept.add("-", shown_name(entry.path), "ignored", entry.why)
         folder = entry.path if entry.path.parent == workspace.landing else entry.path.parent
         if entry.error is not None and chain in (None, folder.name):
-            swept.failed.setdefault(folder.name, entry.error)
+            swept.failed.setdefault(shown_name(folder), entry.error)
     _publish(swept)
     message = _message(swept)
     get_run_logger().info(message)
@@ -115,13 +116,13 @@ def _sweep_chain(workspace: Workspace, chain: str, swept: Swept, wait: bool) -> 
             try:
                 found = outcome_of(update_batch(chain, arrival.path.name, return_state=True))
             except Exception as error:
-                swept.add(chain, arrival.path.name, "failed", f"{type(error).__name__}: {error}")
+                swept.add(chain, shown_name(arrival.path), "failed", f"{type(error).__name__}: {error}")
                 raise
             if not isinstance(found, LindleyError):
-                swept.add(chain, arrival.path.name, found.status, found.message)
+                swept.add(chain, shown_name(arrival.path), found.status, found.message)
                 continue
             at_fault = files.at_fault(found)
-            swept.add(chain, arrival.path.name, "rejected" if at_fault else "failed", str(found))
+            swept.add(chain, shown_name(arrival.path), "rejected" if at_fault else "failed", str(found))
             if not at_fault:
                 raise found
     return True

@@ -16,13 +16,14 @@ from flows.sequences.steps import Steps
 from flows.states import outcome_of
 from flows.steps import run_sequence
 from lindley.errors import LindleyError
+from lindley.names import shown_name
 from lindley.workspace import Workspace
 
 
 def _run_name() -> str:
     """Return ``CHAIN <- FILE``; of a path only its last part is shown."""
     parameters = flow_run.parameters
-    return f"{parameters['chain']} <- {Path(parameters['file']).name}"
+    return f"{parameters['chain']} <- {shown_name(Path(parameters['file']))}"
 
 
 @flow(name="update", flow_run_name=_run_name, persist_result=False, validate_parameters=True)

@@ -13,7 +13,8 @@ from prefect.states import Completed, Failed
 from flows.states import name_with_chain
 from lindley.errors import LindleyError, NotAsRecorded
 from lindley.ledger.backend import open_ledger
-from lindley.verification.check import Checked, Checks
+from lindley.names import divided
+from lindley.verification.check import Checked, Checks, Unread
 from lindley.workspace import Workspace
 from tasks.verify import publish_report, verify_chain
 
@@ -38,17 +39,19 @@ def verify(chain: str | None = None, reproduce: int = 0, keys: list[str] | None 
     found: dict[str, Checked | LindleyError] = {}
     try:
         ledger = open_ledger(Workspace.from_environment())
-        names = [chain] if chain else ledger.chains()
+        names, others = ([chain], []) if chain else divided(ledger.chains())
     except LindleyError as error:
         return _ended({chain or "the ledger": error})
+    for name in others:
+        get_run_logger().warning("The registered model '%s' is no chain: no chain can have this name", name)
     for name in names:
         try:
             checked = verify_chain(ledger, name, checks)
             publish_report(checked)
             found[name] = checked
-        except LindleyError as error:
-            get_run_logger().error("%s cannot be verified: %s", name, error)
-            found[name] = error
+        except Exception as error:  # whatever is wrong with this chain, the others are verified
+            found[name] = Unread.of(name, error).error
+            get_run_logger().error("%s cannot be verified: %s", name, found[name])
     return _ended(found)
 
 

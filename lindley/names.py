@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from lindley.errors import NameRefused
@@ -32,10 +34,36 @@ def check_chain_name(name: str) -> str:
     return name
 
 
+def divided(found: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Divide names into those that a chain can have, and the others, escaped so that look-alikes show."""
+    names = list(found)
+    good = [name for name in names if CHAIN_NAME.fullmatch(name)]
+    others = [name for name in names if not CHAIN_NAME.fullmatch(name)]
+    return good, [printable(name).encode("ascii", "backslashreplace").decode()[:80] for name in others]
+
+
+def is_text(name: str) -> bool:
+    """Return whether a name is Unicode text: a file name of other bytes cannot be sent, stored or shown."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shown_name(path: Path) -> str:
     """Return a file's name for a message: escaped and shortened, without its folder."""
     name = printable(path.name)
     return name if len(name) <= 80 else name[:60] + "..." + name[-17:]
+
+
+def for_terminal(text: str) -> str:
+    """Return text that a terminal shows and does not obey; spaces, tabs and line breaks stay."""
+
+    def shown(c: str) -> bool:
+        return c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs"
+
+    return "".join(c if shown(c) else printable(c) for c in text)
 
 
 def printable(text: str) -> str:

@@ -9,10 +9,11 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Chain, Json, out, print_json, table
+from flows.cli.output import Chain, Json, err, out, print_json, table
 from lindley.ledger.chain import Status
+from lindley.names import divided
 from lindley.report.numbers import MISSING, format_number
-from lindley.report.text import counted
+from lindley.report.text import counted, one_line
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -155,24 +156,45 @@ def _print_link(link: Link) -> None:
 
 
 def chains(as_json: Json = False) -> None:
-    """List all chains: those with links, and those that are only declared."""
+    """List all chains: those with links, and those that are only declared.
+
+    A chain that cannot be read is listed with its problem, and hides no other.
+    """
     from lindley.ledger.history import history  # with the ledger's libraries
     from lindley.model.declaration import declared_chains
 
     ledger = open_here()
-    views = {name: history(ledger, name) for name in ledger.chains()}
-    known = {*views, *(name.replace("-", "_") for name in views)}
+    names, others = divided(ledger.chains())
+    views: dict[str, list[LinkView]] = {}
+    problems: dict[str, str] = {}
+    for name in names:
+        try:
+            views[name] = history(ledger, name)
+        except Exception as error:  # whatever is wrong with this chain, the others are listed
+            problems[name] = one_line(str(error) or type(error).__name__, 300)
+    known = {*views, *problems, *(name.replace("-", "_") for name in views)}
     declared = declared_chains(Workspace.from_environment().models)
     views |= {name: [] for name in declared if name not in known}
     rows = [_chain_row(name, links) for name, links in views.items()]
     if as_json:
-        print_json({"chains": rows})
-    elif rows:
+        print_json({"chains": rows, "unreadable": problems, "not_chains": others})
+        return
+    for name, problem in problems.items():
+        err.print(f"[red]{escape(name)} cannot be read: {escape(problem)}[/red]", soft_wrap=True)
+    print_others(others)
+    if rows:
         out.print(
             table([{key: _dash(value) for key, value in row.items()} for row in rows], right=("links",))
         )
     else:
         out.print("There are no chains, and no declarations in the models folder.")
+
+
+def print_others(names: list[str]) -> None:
+    """Print the names of registered models that carry Lindley's tags and cannot be chains."""
+    for name in names:
+        message = f"The registered model '{name}' is no chain: no chain can have this name"
+        err.print(f"[yellow]{escape(message)}[/yellow]", soft_wrap=True)
 
 
 def _chain_row(name: str, links: list[LinkView]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -18,10 +18,12 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 
 from flows.unexpected import Unexpected, unexpected
 from lindley.errors import FitFailed, LedgerCorrupt, LindleyError
+from lindley.names import for_terminal
 
 if TYPE_CHECKING:
     from flows.sequences.result import Result
@@ -35,8 +37,22 @@ _OF_TYPER = (typer.Exit, typer.Abort, typer.BadParameter)
 Chain = Annotated[str, typer.Argument(help="Name of the chain.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class Terminal(Console):
+    """A console whose text, wherever it comes from, cannot control the terminal.
+
+    Tags, file names, reasons and names of runs may hold escape sequences. Colours are no text: they are added
+    afterwards.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Render as `Console` does, with unprintable characters escaped."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(for_terminal(segment.text), segment.style)
+
+
+out = Terminal(highlight=False)
+err = Terminal(stderr=True, highlight=False)
 
 
 def exit_code(error: LindleyError) -> int:
@@ -72,8 +88,9 @@ def command[**P](function: Callable[P, None]) -> Callable[P, None]:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, plain: no colour, no wrapping."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+    """Print a value as JSON, plain: no colour, no wrapping; unprintable characters are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    print("".join(c if c == "\n" or for_terminal(c) == c else json.dumps(c)[1:-1] for c in text))
 
 
 def print_result(result: Result, as_json: bool, below: Table | None = None) -> None:
@@ -108,7 +125,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> Ta
         justify: Literal["left", "right"] = "right" if name in right else "left"
         made.add_column(escape(name), justify=justify, overflow="fold", min_width=len(name))
     for row in rows:
-        made.add_row(*(escape(str(value)) for value in row.values()))
+        made.add_row(*(escape(for_terminal(str(value))) for value in row.values()))
     return made
 
 

@@ -16,6 +16,7 @@ import typer
 
 from flows import environment
 from flows.cli.output import notify, progress_bar
+from flows.sequences.files import check_name
 from flows.sequences.result import Result
 from flows.sequences.steps import Steps
 from lindley.errors import BatchUnreadable
@@ -78,6 +79,8 @@ def existing(file: Path) -> str:
     ------
     BatchUnreadable
         If there is no such file.
+    BatchRefused
+        If its name cannot be recorded.
     """
     path = Path(os.path.abspath(file))  # noqa: PTH100  (`resolve` would follow a link to the file)
     if not path.is_file():
@@ -87,4 +90,5 @@ def existing(file: Path) -> str:
             found=f"nothing at {path}" if not path.exists() else f"{path} is not a file",
             todo="correct the path",
         )
+    check_name(path)
     return str(path)

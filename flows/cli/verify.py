@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flows.cli.chain import open_here
+from flows.cli.chain import open_here, print_others
 from flows.cli.output import FAILURE, Chain, Json, notify, out, print_json, progress_bar
 from lindley.errors import UnknownChain, UnknownLink
-from lindley.names import KEY_VARIABLE
+from lindley.names import KEY_VARIABLE, divided
 from lindley.report.text import counted
-from lindley.verification.check import Checked, Checks, check
+from lindley.verification.check import Checked, Checks, Unread, check
 from lindley.verification.rules import Severity
 
 if TYPE_CHECKING:
     from lindley.inference.sampling import Progress
+    from lindley.ledger.protocol import Ledger
     from lindley.verification.rules import Report
 
 _COLOURS = {"identical": "green", "within Monte Carlo error": "green", "differs": "red"}
@@ -67,21 +68,42 @@ def verify(
     )
     _refuse_unfit(chain, checks)
     ledger = open_here()
-    found = []
-    for name in [chain] if chain else ledger.chains():
-        with ExitStack() as bars:
-            found.append(check(ledger, name, checks, progress=_bars(bars, name), notify=notify))
-    if as_json:
-        documents = [checked.as_dict() for checked in found]
-        ok = all(checked.report.ok for checked in found)
-        print_json(documents[0] if chain else {"chains": documents, "ok": ok})
+    if chain:
+        found: list[Checked | Unread] = [_check(ledger, chain, checks)]
+        others: list[str] = []
     else:
-        for checked in found:
-            print_checked(checked)
+        names, others = divided(ledger.chains())
+        found = [_or_error(ledger, name, checks) for name in names]
+    documents = [item.as_dict() for item in found]
+    ok = all(document["ok"] for document in documents)
+    if as_json:
+        print_json(documents[0] if chain else {"chains": documents, "ok": ok, "not_chains": others})
+    else:
+        for item in found:
+            print_checked(item) if isinstance(item, Checked) else _print_unread(item)
+        print_others(others)
         if not found:
             out.print("There are no chains.")
-    if not all(checked.report.ok for checked in found):
+    if not ok:
         raise typer.Exit(FAILURE)
+
+
+def _check(ledger: Ledger, chain: str, checks: Checks) -> Checked:
+    with ExitStack() as bars:
+        return check(ledger, chain, checks, progress=_bars(bars, chain), notify=notify)
+
+
+def _or_error(ledger: Ledger, chain: str, checks: Checks) -> Checked | Unread:
+    """Verify one chain of several: whatever is wrong with it, the others are verified."""
+    try:
+        return _check(ledger, chain, checks)
+    except Exception as error:
+        return Unread.of(chain, error)
+
+
+def _print_unread(item: Unread) -> None:
+    message = escape(str(item.error))
+    out.print(f"[bold]{escape(item.chain)}[/bold]: [red]cannot be verified[/red]: {message}", soft_wrap=True)
 
 
 def _refuse_unfit(chain: str | None, checks: Checks) -> None:

@@ -62,6 +62,7 @@ def correct(
         As in `retract`, or if the file cannot become a batch.
     """
     path = files.locate_correction(workspace, chain, file)
+    files.check_name(path)
     with files.looking(path):
         files.check_correction(workspace, chain, path)
         seen = identity(path)

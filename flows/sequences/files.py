@@ -17,7 +17,7 @@ from lindley.arrivals.landing import Arrival, Listing, archive, arrivals, is_com
 from lindley.arrivals.rejection import reject
 from lindley.atomic import Identity, Replaced, give_back, identity
 from lindley.errors import BatchRefused, FileUnavailable, LindleyError, NameRefused
-from lindley.names import check_chain_name, shown_name
+from lindley.names import check_chain_name, is_text, printable, shown_name
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def arrived(workspace: Workspace) -> Listing:
 def waiting(workspace: Workspace, chain: str) -> list[Arrival]:
     """Return the complete files in the chain's landing folder, oldest first.
 
-    A file that is still being written is left out: it changes again, so it is not older.
+    A file that is still being written is left out: it changes again, so it is not older. A file whose name is
+    not UTF-8 is set aside.
 
     Raises
     ------
@@ -132,7 +133,43 @@ def waiting(workspace: Workspace, chain: str) -> list[Arrival]:
         if entry.error is not None and folder in (entry.path, entry.path.parent):
             raise entry.error
     found = [arrival for arrival in listing if arrival.chain == chain]
-    return [arrival for arrival in found if finished(arrival.path)]
+    ready = [arrival for arrival in found if finished(arrival.path)]
+    return [arrival for arrival in ready if not refuse_name(workspace, arrival, _warn)]
+
+
+def check_name(path: Path) -> None:
+    """Check that a file's name can be recorded.
+
+    Raises
+    ------
+    BatchRefused
+        If it is not UTF-8: neither records nor events nor pages can hold it.
+    """
+    if not is_text(path.name):
+        raise BatchRefused(
+            f"The name of {shown_name(path)} was refused",
+            expected="a file name in UTF-8",
+            found=f"other bytes in it: {printable(path.name)[:80]}",
+            todo="rename the file, and put it into the landing folder again",
+        )
+
+
+def refuse_name(workspace: Workspace, arrival: Arrival, notify: Callable[[str], object]) -> bool:
+    """Set a file aside whose name cannot be recorded; return whether it is one.
+
+    No run can be asked for such a file, because a run is given its name. Where it cannot be moved, it stays,
+    and the other files do not wait for it.
+    """
+    try:
+        check_name(arrival.path)
+        return False
+    except BatchRefused as error:
+        try:
+            aside = set_aside(workspace, arrival.chain, arrival.path, error)
+            notify(f"{error}" + (f" It is now {aside.name} in rejected/{arrival.chain}/" if aside else ""))
+        except FileUnavailable as cause:
+            notify(str(cause))
+        return True
 
 
 def earlier(workspace: Workspace, chain: str, path: Path) -> list[Path]:
@@ -182,10 +219,10 @@ def store(
             stored = archive(path, workspace.store, chain, batch.digest, keep=not landed, seen=seen)
         except (FileNotFoundError, Replaced):
             stored = _written(workspace, chain, batch)
-            notify(f"{path.name} was replaced; the rows that were read of it are in the store")
+            notify(f"{shown_name(path)} was replaced; the rows that were read of it are in the store")
         failpoints.reach("archived")
         if landed and path.exists():
-            notify(f"{path.name} is now another file, which is left for the next run")
+            notify(f"{shown_name(path)} is now another file, which is left for the next run")
         return stored
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.sequences.result import Result
 from flows.sequences.steps import Steps, declared, finish, in_turn, make_link
+from lindley.names import shown_name
 from lindley.workspace import Workspace
 
 
@@ -22,4 +23,4 @@ def import_trace(steps: Steps, workspace: Workspace, chain: str, trace: Path) ->
     from lindley.operations.import_trace import plan_import  # imports the numerical stack
 
     made = make_link(steps, workspace, declaration, plan_import, trace)
-    return finish(steps, made, lambda made: f"{trace.name} is {made.place}", file=trace.name)
+    return finish(steps, made, lambda made: f"{shown_name(trace)} is {made.place}", file=trace.name)

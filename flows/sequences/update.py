@@ -12,6 +12,7 @@ from flows.sequences.result import OnOverlap, Result, Status
 from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
 from lindley.atomic import Identity, identity
 from lindley.errors import BatchRefused, LindleyError
+from lindley.names import shown_name
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def in_order(
     if not files.has_landed(workspace, chain, path):
         return
     for older in files.earlier(workspace, chain, path):
-        notify(f"{older.name} arrived before and comes first")
+        notify(f"{shown_name(older)} arrived before and comes first")
         found = take(older)
         if isinstance(found, LindleyError) and not files.at_fault(found):
             raise found
@@ -146,12 +147,13 @@ def _refused(
         steps.notify(f"What was refused was {error}")
         what = "is another file than the one that was refused; the next sweep takes it"
         return _nothing(chain, path, Status.UNFINISHED, what)
-    steps.notify(f"{path.name} was moved to {aside.parent.parent.name}/{chain}/{aside.name}")
+    steps.notify(f"{shown_name(path)} was moved to {aside.parent.parent.name}/{chain}/{aside.name}")
     raise error
 
 
 def _nothing(chain: str, path: Path, status: Status, what: str) -> Result:
-    return Result(status=status, chain=chain, kind="update", file=path.name, message=f"{path.name} {what}")
+    message = f"{shown_name(path)} {what}"
+    return Result(status=status, chain=chain, kind="update", file=path.name, message=message)
 
 
 def _update(
@@ -163,6 +165,7 @@ def _update(
     accept_model_change: bool,
     on_overlap: OnOverlap,
 ) -> Result:
+    files.check_name(path)
     declaration = declared(workspace, chain)
     batch = _read(steps, path, declaration, seen if files.has_landed(workspace, chain, path) else None)
     if batch is None:
@@ -185,7 +188,7 @@ def _update(
 
     def message(made: Made) -> str:
         left_out = f"; {dropped} row{' was' if dropped == 1 else 's were'} left out, counted already"
-        return f"{path.name} is {made.place}" + (left_out if dropped else "")
+        return f"{shown_name(path)} is {made.place}" + (left_out if dropped else "")
 
     return finish(steps, made, message, file=path.name, dropped=dropped, stored=stored)
 

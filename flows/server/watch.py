@@ -18,9 +18,11 @@ from prefect.client.orchestration import get_client
 from prefect.events import Event, Resource
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from flows.sequences.files import refuse_name
 from lindley.addresses import public
 from lindley.arrivals.landing import Arrival, arrivals, is_complete
 from lindley.errors import LindleyError
+from lindley.names import printable, shown_name
 from lindley.workspace import Workspace
 
 EVENT = "lindley.batch.arrived"
@@ -65,7 +67,8 @@ class Watcher:
     """Announces every complete file of a landing folder once, and the oldest of a chain again if it stays.
 
     The files after it wait: a run for each would take the oldest first, and fail as it did. A file or folder
-    that cannot be read is reported once, and the others are announced.
+    that cannot be read is reported once, and the others are announced. One whose name is not UTF-8, which no
+    event can hold, is set aside.
 
     Parameters
     ----------
@@ -107,17 +110,18 @@ class Watcher:
                 if last is None or (arrival.chain not in ahead and self.clock() - last >= REMIND_SECONDS):
                     if not self.finished(arrival):
                         continue  # the files after it do not wait for it
+                    if refuse_name(self.workspace, arrival, self.notify):
+                        continue
                     self.announce(arrival)
                     self._announced[identity] = self.clock()
-                    self.notify(f"{arrival.chain}/{arrival.path.name} arrived, {arrival.size:,} bytes")
+                    self.notify(f"{arrival.chain}/{shown_name(arrival.path)} arrived, {arrival.size:,} bytes")
                 ahead.add(arrival.chain)
             except NotDelivered as error:
                 ahead.add(arrival.chain)
                 troubles.add(f"The Prefect server does not answer ({error}); events are sent when it does")
             except Exception as error:  # whatever the error, it concerns this file alone
-                troubles.add(
-                    f"{arrival.chain}/{arrival.path.name} is left out: {type(error).__name__}: {error}"
-                )
+                shown = f"{arrival.chain}/{shown_name(arrival.path)}"
+                troubles.add(f"{shown} is left out: {type(error).__name__}: {error}")
         self._report(troubles)
         self._announced = {key: when for key, when in self._announced.items() if key in present}
 
@@ -144,8 +148,22 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
         notify=logging.getLogger("lindley.watch").info,
     )
     watcher.look()
+    while not stop.is_set():
+        try:
+            _look_at_changes(watcher, stop)
+        except Exception as error:  # a name that watchfiles cannot read, or no more watches: list without it
+            watcher.notify(
+                printable(f"Changes are not reported for a moment: {type(error).__name__}: {error}")
+            )
+            stop.wait(LIST_SECONDS)
+        if not stop.is_set():
+            watcher.look()
+
+
+def _look_at_changes(watcher: Watcher, stop: threading.Event) -> None:
+    """Look at every change, and when none comes for some seconds, until `stop` is set."""
     for _ in watchfiles.watch(
-        workspace.landing,
+        watcher.workspace.landing,
         stop_event=stop,
         rust_timeout=int(LIST_SECONDS * 1000),
         yield_on_timeout=True,

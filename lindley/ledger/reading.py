@@ -15,7 +15,7 @@ from lindley.errors import LedgerCorrupt, UnknownChain, UnknownLink
 from lindley.ledger.chain import Chain, ChainLink, walk
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.record import Artifact, digest, parse, require_digest
-from lindley.names import check_chain_name
+from lindley.names import check_chain_name, divided
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def genesis_of(ledger: Ledger, name: str) -> bytes:
     if genesis is None:
         raise UnknownChain(
             f"There is no chain {name!r}",
-            expected=f"one of: {', '.join(ledger.chains()[:20]) or 'none yet'}",
+            expected=f"one of: {', '.join(divided(ledger.chains())[0][:20]) or 'none yet'}",
             found=repr(name),
             todo="correct the name, or update the chain with its first batch",
         )

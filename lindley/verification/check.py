@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lindley.errors import WitnessRefused
+from lindley.errors import LedgerCorrupt, LindleyError, WitnessRefused
 from lindley.report.text import one_line
 
 if TYPE_CHECKING:
@@ -91,6 +91,26 @@ class Checked:
             "findings": [asdict(finding) for finding in report.findings],
             "reproduced": [asdict(link) for link in self.reproduced],
         }
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A chain of several that could not be verified, and why; the others were."""
+
+    chain: str
+    error: LindleyError
+
+    @classmethod
+    def of(cls, chain: str, error: Exception) -> Unread:
+        """Return the chain with its error; one that Lindley did not raise itself is wrapped."""
+        if not isinstance(error, LindleyError):
+            found = f"{type(error).__name__}: {error}"
+            error = LedgerCorrupt(f"The verification of {chain} stopped at an unexpected error", found=found)
+        return cls(chain, error)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        return {"chain": self.chain, "ok": False, "error": self.error.as_dict()}
 
 
 def check(

@@ -171,3 +171,22 @@ def test_the_results_are_json(land):
     land("x.csv", chain="dice")
     _, done = swept()
     assert json.loads(json.dumps(done.as_dict()))["failed"]["dice"]["error"] == "UnknownChain"
+
+
+def test_no_name_stops_a_sweep_or_another_chain(workspace, ledger, land):
+    fakes.declare(workspace.models, "dice")
+    land("good.csv", minutes=1)
+    land("x.csv", chain="dice", minutes=1)
+    folder = workspace.landing / "coins"
+    bad = folder / "bad\udcff.csv"
+    bad.write_text("id,k,n\n1,3,10\n")
+    os.utime(bad, (1, 1))
+    (folder / "link\udcfe.csv").symlink_to(bad)
+    (folder / "folder\udcff").mkdir()
+    (workspace.landing / "folder\udcff").mkdir()
+    state, done = swept()
+    assert state.is_completed()
+    assert statuses(done)["good.csv"] == statuses(done)["x.csv"] == "accepted"
+    assert [row["status"] for row in done.rows].count("ignored") == 3
+    assert (workspace.rejected / "coins" / "bad_xff.csv").exists()
+    assert set(artifacts(state)) == {"sweep-summary", "sweep-files"}

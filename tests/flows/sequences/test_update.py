@@ -364,3 +364,12 @@ def test_a_lost_race_is_not_drawn(steps, workspace, ledger, land, fits, drawn):
     result = update_one(steps, workspace, "coins", land("a.csv"))
     winner = ledger.versions("coins")[1].run_id
     assert [set(runs) for runs in drawn] == [{result.run_id, winner}]
+
+
+def test_a_file_whose_name_is_not_utf8_is_rejected(steps, workspace, land):
+    path = land("good.csv")
+    bad = path.with_name("bad\udcff.csv")
+    path.rename(bad)
+    with pytest.raises(BatchRefused, match=r"bad\\udcff.csv was refused"):
+        update_one(steps, workspace, "coins", bad)
+    assert (workspace.rejected / "coins" / "bad_xff.csv").exists()

@@ -16,6 +16,7 @@ import pytest
 from flows.server import watch
 from flows.server.watch import REMIND_SECONDS, NotDelivered, Watcher
 from lindley.arrivals.landing import Arrival
+from tests.e2e.machine import until
 
 
 @dataclass
@@ -247,3 +248,50 @@ def test_a_signal_ends_the_command_cleanly(workspace, number):
         time.sleep(0.5)
         process.send_signal(number)
         assert process.wait(timeout=30) == 0
+
+
+#: Names that a file system takes and that are awkward elsewhere; the first three are not UTF-8.
+NAMES = [
+    b"bad\xff.csv", b"\xed\xa0\x80.csv", b"\x80\xfe\xff", b"new\nline.csv", b"\x1b[2J\x07.csv",
+    b"{{ event.id }}.csv", b"-rf.csv", b"%s%n.csv", b"\xe2\x80\xaegnp.csv", b"$(touch x).csv",
+    b"a" * 251 + b".csv", b"'\"<b>.csv",
+]  # fmt: skip
+
+
+def test_no_name_of_a_file_stops_the_watcher_or_another_file(watcher, server, workspace, said):
+    folder = workspace.landing / "coins"
+    folder.mkdir(parents=True)
+    for name in [*NAMES, b"good.csv"]:
+        (folder / os.fsdecode(name)).write_text("id,k,n\n1,3,10\n")
+    watcher.look()
+    assert "coins/good.csv" in server.got
+    assert len(server.got) == len(NAMES) - 2
+    assert all(name.encode() for name in server.got)
+    rejected = sorted(path.name for path in (workspace.rejected / "coins").iterdir())
+    assert len([name for name in rejected if name.endswith(".reason.json")]) == 3
+    assert "bad_xff.csv" in rejected
+    assert all(sentence.isprintable() for sentence in said)
+
+
+def test_the_watch_goes_on_after_a_name_that_cannot_be_watched(workspace, monkeypatch):
+    """watchfiles itself fails with such a name, and ended `lindley up`."""
+    got: list[str] = []
+    monkeypatch.setattr(watch, "announce", lambda arrival: got.append(arrival.path.name))
+    monkeypatch.setattr(watch, "LIST_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "is_complete", lambda *_, **__: True)
+    folder, stop = workspace.landing / "coins", threading.Event()
+    folder.mkdir(parents=True)
+    thread = threading.Thread(target=watch.watch, args=(workspace, stop))
+    thread.start()
+    try:
+        time.sleep(1)
+        (folder / "bad\udcff.csv").write_text("id,k,n\n")
+        rejected = workspace.rejected / "coins" / "bad_xff.csv"
+        until("the rejection", rejected.exists, 30)
+        (folder / "good.csv").write_text("id,k,n\n")
+        until("the event", lambda: got, 30)
+        assert thread.is_alive()
+        assert got == ["good.csv"]
+    finally:
+        stop.set()
+        thread.join()
