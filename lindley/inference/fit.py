@@ -14,7 +14,7 @@ from lindley.inference.assessment import Assessment, Sampled, assess
 from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.diagnostics.hindsight import Lineage, Shift, in_sight, shift, to_undo
 from lindley.inference.inputs import Data, Options, Start
-from lindley.inference.sampling import Draws, FitSettings, Sampling, assess_sampling, sample
+from lindley.inference.sampling import Draws, FitSettings, Sampling, assess_sampling, require_memory, sample
 from lindley.prior.belief import Belief
 from lindley.prior.information import information_map
 from lindley.prior.matched import MatchedPrior, match
@@ -216,6 +216,7 @@ def _sampled(
     """
     first = options.settings or FitSettings.of(data.declaration.policy)
     chosen, attempt = first, 1
+    require_memory(problem.bound.size, first)
     while True:
         with phases(SAMPLE):
             draws = sample(

@@ -11,6 +11,7 @@ from lindley.model.coordinates import Coordinates
 from lindley.model.graph import ModelGraph
 from lindley.model.refusals import RESERVED
 from lindley.report.omissions import Omissions
+from lindley.target.engine import value_of
 
 
 def assemble(
@@ -52,7 +53,7 @@ def observed_data(model: Any) -> xr.Dataset:
         value = model.rvs_to_values[rv]
         held = value.get_value() if hasattr(value, "get_value") else getattr(value, "data", None)
         if held is None:
-            held = value.eval(mode="FAST_COMPILE")
+            held = value_of(value)
         values[rv.name] = np.asarray(held)
     return draws_dataset(model, values, ())
 

@@ -19,9 +19,14 @@ from lindley.model.natural_scale import carried_values, element_labels
 from lindley.report.numbers import QUANTILES
 from lindley.report.omissions import Omissions
 from lindley.target.problem import Problem
+from lindley.target.quantities import MOST_ELEMENTS, kept_deterministics, observed_size
 
-#: Draws of the posterior predictive that are kept.
+#: Draws of the posterior predictive that are kept, at most.
 PREDICTIVE_DRAWS = 500
+#: Numbers of the posterior predictive that are kept, at most: above 4,194 observed values each has fewer than
+#: `PREDICTIVE_DRAWS`. Fewer than `_LEAST_PREDICTIVE` show nothing, and are left out.
+PREDICTIVE_NUMBERS = 2**21
+_LEAST_PREDICTIVE = 10
 #: Deterministics of more elements than this are in the trace, but not in the summary.
 SUMMARY_SIZE = 20
 
@@ -64,7 +69,11 @@ def build(
     """
     graph, model = problem.graph, problem.graph.model
     named, carried = draws.quantities.named, draws.quantities.carried
-    lost = [d.name for d in model.deterministics if d.name not in draws.quantities.deterministics]
+    small = {d.name for d in kept_deterministics(graph)}
+    large = [d.name for d in model.deterministics if d.name not in small]
+    if large:
+        omissions.add(f"deterministics {', '.join(large)}", f"more than {MOST_ELEMENTS:,} elements each")
+    lost = [name for name in sorted(small) if name not in draws.quantities.deterministics]
     if lost:
         omissions.add(f"deterministics {', '.join(lost)}", "one of them cannot be computed")
     tree = assemble(graph, problem.coordinates, storable(named, omissions), carried, weights)
@@ -171,14 +180,19 @@ def _summary_row(
 
 
 def _predicted(problem: Problem, draws: Draws, names: Sequence[str], *, seed: int) -> dict[str, np.ndarray]:
-    """Draw observed variables for an even selection of posterior draws."""
+    """Draw observed variables for an even selection of posterior draws, real ones in single precision.
+
+    There are none where the batch has so many values that they would not fit `PREDICTIVE_NUMBERS`.
+    """
     model = problem.graph.model
     observed = [rv for rv in model.observed_RVs if rv.name in names]
-    if not observed:
-        return {}
     values = draws.quantities.values
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in values.items()}
     count = len(next(iter(flat.values())))
-    chosen = np.linspace(0, count - 1, min(PREDICTIVE_DRAWS, count)).astype(int)
+    most = min(PREDICTIVE_DRAWS, count, PREDICTIVE_NUMBERS // max(1, observed_size(model)))
+    if not observed or most < min(_LEAST_PREDICTIVE, count):
+        return {}
+    chosen = np.linspace(0, count - 1, most).astype(int)
     rng = np.random.default_rng([seed, 2])
-    return predictive_draws(model, {k: v[chosen] for k, v in flat.items()}, rng=rng, variables=observed)
+    found = predictive_draws(model, {k: v[chosen] for k, v in flat.items()}, rng=rng, variables=observed)
+    return {name: np.asarray(v, "float32") if v.dtype == float else v for name, v in found.items()}

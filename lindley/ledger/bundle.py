@@ -19,7 +19,8 @@ from lindley.inference.step import Info
 from lindley.ledger.netcdf import draws_digest, file_digests, write_matched_prior, write_netcdf, write_trace
 from lindley.ledger.record import SCHEMA, Artifact, canonical, digest
 from lindley.model.declaration import Declaration
-from lindley.serving.predict import serving_draws
+from lindley.serving.draws import serving_draws
+from lindley.serving.inputs import example_rows
 
 #: Libraries whose versions can change a fit.
 _LIBRARIES = (
@@ -82,7 +83,7 @@ class Content:
 def write(
     content: Content,
     folder: Path,
-    package: Callable[[Path, Declaration, Path], None],
+    package: Callable[[Path, Declaration, Path, pd.DataFrame | None], None],
 ) -> dict[str, Any]:
     """Write every file of a link below `folder` and return its record; the record is written last.
 
@@ -117,7 +118,8 @@ def write(
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         draws = Path(scratch) / "draws.nc"
         write_netcdf(served, draws)
-        package(folder, declaration, draws)
+        newest = content.newest or content.batch
+        package(folder, declaration, draws, example_rows(newest.table, declaration) if newest else None)
     record = _record(content, file_digests(folder))
     (folder / Artifact.RECORD).write_bytes(canonical(record))
     return record

@@ -89,10 +89,13 @@ class Ledger(Protocol):
         newest version of it; what came since is always there.
         """
 
-    def package(self, folder: Path, declaration: Declaration, draws: Path) -> None:
+    def package(
+        self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame | None
+    ) -> None:
         """Add to `folder` what the registry needs to serve the belief, without pickles.
 
-        The folder holds the model file already.
+        The folder holds the model file already. `example` has a few rows as a prediction takes them, or
+        is None.
         """
 
     def open_run(self, chain: str, run: Run) -> str:

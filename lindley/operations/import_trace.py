@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import xarray as xr
 
 from lindley.errors import BatchUnreadable, LedgerCorrupt, ModelRefused
@@ -24,7 +23,7 @@ from lindley.model.declaration import Declaration
 from lindley.names import shown_name
 from lindley.operations.plan import Adopted, Plan
 from lindley.operations.planner import fresh_chain
-from lindley.serving.predict import with_outcomes
+from lindley.serving.inputs import neutral_frame
 from lindley.timing import BUILD, READ, Phases
 
 
@@ -66,7 +65,7 @@ def plan_import(ledger: Ledger, declaration: Declaration, path: Path) -> Plan:
             found="a function of the first batch",
             todo="declare constants={...} with the numbers that the trace was made with",
         )
-    frame = with_outcomes(pd.DataFrame(index=[0, 1]), declaration, every=True)
+    frame = neutral_frame(declaration, 2)
     with phases(BUILD):
         plan = fresh_chain(declaration, Kind.IMPORT, frame, phases)
         model = model_graph.build(declaration, frame, constants=plan.constants)

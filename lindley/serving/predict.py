@@ -1,4 +1,7 @@
-"""Predictions from a registered belief: posterior predictive summaries for new inputs."""
+"""Predictions from a registered belief: posterior predictive summaries for new inputs.
+
+Any number of threads may predict at once: nothing is kept between calls but machine code without state.
+"""
 
 from __future__ import annotations
 
@@ -7,72 +10,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import xarray as xr
 
-from lindley.batch.batch import as_schema, batch_from_frame
-from lindley.batch.digest import family
-from lindley.batch.schema import Column
-from lindley.errors import BatchRefused
-from lindley.inference.predictive import predictive_draws
+from lindley.errors import BatchRefused, LindleyError, ModelRefused
+from lindley.inference.predictive import predictive_blocks
 from lindley.model import graph
-from lindley.model.coordinates import Coordinates
 from lindley.model.declaration import Declaration
-from lindley.model.natural_scale import carried_arrays
 from lindley.report.numbers import QUANTILES
+from lindley.serving.inputs import Inputs, read_inputs
+from lindley.target.quantities import observed_size
 
 #: Draws that a registered belief carries for predictions.
 SERVING_DRAWS = 1000
+#: Numbers that a request draws at most, all rows together: 256 MB. Above 33,554 values each has fewer draws
+#: than `SERVING_DRAWS`; above `MOST_VALUES` it would have fewer than 100, too few for its quantiles.
+_MOST_DRAWN = 2**25
+MOST_VALUES = _MOST_DRAWN // 100
+#: Values that are summarised at a time.
+_BLOCK = 2**12
 #: Prefix of the variables that hold context rows.
-_CONTEXT = "context:"
-_INSTANT = ("datetime", pd.Timestamp(0))
-#: MLflow's type and a neutral value of a column, by the family of its declared type; None: undeclared.
-_SERVED: dict[str | None, tuple[str, Any]] = {
-    None: ("double", 0.5), "int": ("long", 0), "float": ("double", 0.5), "decimal": ("double", 0.5),
-    "bool": ("boolean", False), "string": ("string", ""), "binary": ("string", b""), "date": _INSTANT,
-    "timestamp": _INSTANT, "timestamptz": _INSTANT, "time": _INSTANT, "duration": _INSTANT,
-}  # fmt: skip
-
-
-def serving_draws(
-    tree: xr.DataTree,
-    declaration: Declaration,
-    coordinates: Coordinates,
-    *,
-    constants: dict[str, float] | None = None,
-    context: pd.DataFrame | None = None,
-) -> xr.Dataset:
-    """Select the draws for predictions: those of carried variables, with state carried forward.
-
-    Parameters
-    ----------
-    tree
-        The link's trace.
-    declaration, coordinates
-        The chain's declaration, and the coordinates of the link's belief.
-    constants
-        Frozen constants of preprocessing.
-    context
-        The newest rows, for a model that conditions on rows before its own.
-
-    Returns
-    -------
-    xarray.Dataset
-        Variables [sample, ...] with all labels of the belief (see `lindley.model.natural_scale`), at most
-        `SERVING_DRAWS` draws, evenly spaced over all chains; constants as an attribute, context as variables
-        [context_row].
-    """
-    chosen: dict[str, Any] = {}
-    labels: dict[str, Any] = {}
-    # A dim has the same labels for all variables: those that all of them have.
-    for array in xr.align(*carried_arrays(tree, coordinates, declaration.carry).values(), join="inner"):
-        flat = array.values.reshape(-1, *array.shape[2:])
-        keep = np.linspace(0, len(flat) - 1, min(SERVING_DRAWS, len(flat))).astype(int)
-        chosen[str(array.name)] = (("sample", *map(str, array.dims[2:])), flat[keep])
-        labels |= {str(dim): array[dim].values.astype(str) for dim in array.dims[2:] if dim in array.coords}
-    if context is not None:
-        chosen |= {f"{_CONTEXT}{name}": ("context_row", rows.to_numpy()) for name, rows in context.items()}
-    return xr.Dataset(chosen, coords=labels, attrs={"constants": json.dumps(constants or {})})
+CONTEXT = "context:"
 
 
 def predict(
@@ -80,38 +37,102 @@ def predict(
 ) -> pd.DataFrame:
     """Summarise the posterior predictive distribution at new inputs.
 
+    Equal arguments give equal numbers, to the last bit, whatever else the process computes meanwhile.
+
     Parameters
     ----------
     draws, declaration
-        The result of `serving_draws`, and the chain's declaration.
+        The result of `lindley.serving.draws.serving_draws`, and the chain's declaration.
     inputs
-        Rows as in a batch; the observed columns may be missing.
+        Rows as in a batch. Observed columns and the row key may be missing; row keys may repeat.
     seed
         Seed of the predictive draws.
 
     Returns
     -------
     pandas.DataFrame
-        Columns variable, row (position in the model's observed variable), mean, sd, q05 to q95.
+        Columns variable, row, those of the row key that were given, mean, sd, q05 to q95. A variable with one
+        value per row has them in the order of the inputs, and `row` counts the inputs. Any other has them in
+        its own order, and no row key.
 
     Raises
     ------
     BatchRefused
-        If the inputs do not fit the schema.
+        If the inputs do not fit the schema, or the model cannot predict for them.
     """
-    batch = batch_from_frame(with_outcomes(inputs, declaration), declaration, origin="inputs")
-    held = draws.drop_dims("sample").data_vars
-    context = pd.DataFrame({str(name).removeprefix(_CONTEXT): held[name].values for name in held})
-    model = graph.build(
-        declaration,
-        batch.frame(),
-        context=context if held else None,
-        constants=json.loads(draws.attrs.get("constants", "{}")),
-    )
+    read = read_inputs(inputs, declaration)
+    model = _model(draws, declaration, read)
     parameters = draws.drop_dims("context_row", errors="ignore").data_vars
     values = {str(name): _labelled(parameters[name], model, declaration) for name in parameters}
-    predicted = predictive_draws(model, values, rng=np.random.default_rng(seed))
-    return pd.concat([_summary(name, value) for name, value in predicted.items()], ignore_index=True)
+    try:
+        drawn = _drawn(model, values, len(inputs), seed)
+    except LindleyError:
+        raise
+    except Exception as error:  # a distribution refuses its parameters with an error of any type
+        raise BatchRefused(
+            f"The model of {declaration.name} cannot predict for these inputs",
+            expected="inputs that give its distributions parameters they admit",
+            found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[:200],
+            todo="correct the inputs",
+        ) from error
+    parts = []
+    for name, array in drawn.items():
+        table = _summary(name, array.reshape(len(array), -1))
+        table = _in_order(table, read) if len(table) == len(inputs) else table
+        parts.append(table)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _model(draws: xr.Dataset, declaration: Declaration, read: Inputs) -> Any:
+    """Build the model of the inputs.
+
+    Raises
+    ------
+    BatchRefused
+        If it needs columns of the row key that were not given.
+    """
+    held = draws.drop_dims("sample").data_vars
+    context = pd.DataFrame({str(name).removeprefix(CONTEXT): held[name].values for name in held})
+    try:
+        return graph.build(
+            declaration,
+            read.frame,
+            context=context if held else None,
+            constants=json.loads(draws.attrs.get("constants", "{}")),
+        )
+    except ModelRefused as error:
+        if not read.without:
+            raise
+        raise BatchRefused(
+            f"The model of {declaration.name} could not be built without the row key",
+            expected=f"values of {', '.join(read.without)}, if the model uses them",
+            found=error.found,
+            todo="add the columns to the inputs",
+        ) from error
+
+
+def _drawn(model: Any, values: dict[str, np.ndarray], rows: int, seed: int) -> dict[str, np.ndarray]:
+    """Draw the observed variables [sample, ...], with fewer draws for many rows."""
+    count = len(next(iter(values.values())))
+    size = max(rows, observed_size(model))
+    if size > MOST_VALUES:
+        raise BatchRefused(
+            "There are too many rows for one prediction",
+            expected=f"at most {MOST_VALUES:,} predicted values",
+            found=f"{size:,}",
+            todo="predict for some of the rows at a time",
+        )
+    keep = np.linspace(0, count - 1, min(count, _MOST_DRAWN // size)).astype(int)
+    chosen = {name: array[keep] for name, array in values.items()}
+    found: dict[str, np.ndarray] = {}
+    start = 0
+    for block in predictive_blocks(model, chosen, rng=np.random.default_rng(seed), strict=True):
+        for name, array in block.items():
+            if name not in found:
+                found[name] = np.empty((len(keep), *array.shape[1:]), array.dtype)
+            found[name][start : start + len(array)] = array
+        start += len(next(iter(block.values())))
+    return found
 
 
 def _labelled(array: xr.DataArray, model: Any, declaration: Declaration) -> np.ndarray:
@@ -139,48 +160,23 @@ def _labelled(array: xr.DataArray, model: Any, declaration: Declaration) -> np.n
     return np.asarray(array.values)
 
 
-def with_outcomes(inputs: pd.DataFrame, declaration: Declaration, *, every: bool = False) -> pd.DataFrame:
-    """Fill in missing observed columns; their values have no effect on a prediction.
-
-    With `every`, all missing columns are filled in: enough to inspect the model, not to fit it.
-    """
-    neutral = {column.name: _served(column)[1] for column in _declared(declaration)}
-    names = neutral if every else declaration.observed
-    missing = [name for name in names if name not in inputs.columns]
-    unknown = [name for name in missing if name not in neutral]
-    if unknown:
-        raise BatchRefused(
-            "The inputs of a prediction were refused",
-            expected=f"values of {', '.join(unknown)}, which the schema gives no type",
-            found="no such column",
-            todo="add the column, or declare it in the schema",
-        )
-    return inputs.assign(**{name: value for name, value in neutral.items() if name in missing})
+def _in_order(table: pd.DataFrame, read: Inputs) -> pd.DataFrame:
+    """Return one variable's summary in the order of the inputs, with their row keys as they were given."""
+    place = np.empty(len(read.order), int)
+    place[read.order] = np.arange(len(read.order))
+    table = table.take(place).assign(row=np.arange(len(table))).reset_index(drop=True)
+    for at, name in enumerate(read.keys.columns, start=2):
+        own = f"key_{name}" if name in table.columns else name
+        table.insert(at, own, read.keys[name].array)
+    return table
 
 
-def input_columns(declaration: Declaration) -> list[tuple[str, str, bool]]:
-    """Return (name, MLflow type name, required) of each input column of a prediction."""
-    return [(c.name, _served(c)[0], c.name not in declaration.observed) for c in _declared(declaration)]
-
-
-def _served(column: Column) -> tuple[str, Any]:
-    """Return MLflow's type and a neutral value of a declared column."""
-    return _SERVED[None if column.type is None else family(column.type)]
-
-
-def _declared(declaration: Declaration) -> tuple[Column, ...]:
-    """Return all declared columns, whichever the input has."""
-    schema = declaration.schema
-    if isinstance(schema, pa.Schema):
-        names = list(schema.names)
-    else:
-        names = list((schema.to_schema() if hasattr(schema, "to_schema") else schema).columns)
-    return as_schema(declaration.schema).columns(names)
-
-
-def _summary(name: str, values: np.ndarray) -> pd.DataFrame:
-    """Summarise draws [sample, ...] of one observed variable."""
-    flat = values.reshape(len(values), -1).astype(float)
-    frame = {"variable": name, "row": np.arange(flat.shape[1])}
-    frame |= {"mean": flat.mean(axis=0), "sd": flat.std(axis=0, ddof=1)}
-    return pd.DataFrame(frame | {key: np.quantile(flat, q, axis=0) for key, q in QUANTILES.items()})
+def _summary(name: str, drawn: np.ndarray) -> pd.DataFrame:
+    """Summarise draws [sample, value] of one observed variable, some values at a time."""
+    rows = []
+    for start in range(0, drawn.shape[1], _BLOCK):
+        block = np.ascontiguousarray(drawn[:, start : start + _BLOCK].T, dtype=float)
+        moments = [block.mean(axis=1), block.std(axis=1, ddof=1)]
+        rows.append(np.array([*moments, *np.quantile(block, list(QUANTILES.values()), axis=1)]))
+    columns = dict(zip(("mean", "sd", *QUANTILES), np.concatenate(rows, axis=1), strict=True))
+    return pd.DataFrame({"variable": name, "row": np.arange(drawn.shape[1])} | columns)

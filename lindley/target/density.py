@@ -25,7 +25,7 @@ from lindley.model.refusals import deriving, gradient
 from lindley.model.tensors import alike, placeholder, plain
 from lindley.prior.triangular import ARRAYS, MARGINS, joint_normal
 from lindley.target.engine import Function, Graph
-from lindley.target.quantities import Quantities
+from lindley.target.quantities import Quantities, kept_deterministics
 from lindley.target.reuse import data_value, is_leaf, reused
 
 
@@ -203,8 +203,9 @@ def quantities_of(
     ]
     ends = [graph.coordinates_of(variable.rv, source) for variable, source in sources]
     free = [variable.rv for variable in graph.free]
-    graphs = [plain(v) for v in model.replace_rvs_by_values([*free, *model.deterministics, *ends])]
-    named = {v.name: g for v, g in zip([*graph.free, *model.deterministics], graphs, strict=False)}
+    kept = kept_deterministics(graph)
+    graphs = [plain(v) for v in model.replace_rvs_by_values([*free, *kept, *ends])]
+    named = {v.name: g for v, g in zip([*graph.free, *kept], graphs, strict=False)}
     state = {v.name: pt.flatten(g) for (v, _), g in zip(sources, graphs[len(named) :], strict=True)}
     pieces = []
     for variable, place in slices(graph.carried):
@@ -214,7 +215,7 @@ def quantities_of(
         u=u,
         carried=pt.concatenate(pieces) if state else u,
         values={variable.name: named[variable.name] for variable in graph.free},
-        deterministics={d.name: named[d.name] for d in model.deterministics},
+        deterministics={d.name: named[d.name] for d in kept},
         log_likelihood=log_likelihood,
     )
     return quantities, pt.concatenate([pt.zeros(0), *state.values()])

@@ -352,10 +352,20 @@ def _compile(graph: Graph, name: str) -> Function:
     return function
 
 
+def value_of(variable: Variable) -> np.ndarray:
+    """Return the value of a variable without inputs; threads take turns, as PyTensor keeps the function."""
+    with _lock:
+        return np.array(variable.eval(mode="FAST_COMPILE"))
+
+
 def numba_function(inputs: list[Variable], outputs: list[Variable]) -> Any:
-    """Compile a function with PyTensor's numba backend; PyMC's parameter checks give -inf, no exceptions."""
+    """Compile a function with PyTensor's numba backend; PyMC's parameter checks give -inf, no exceptions.
+
+    Threads take turns. What they may share is the machine code inside (`jitted`): the function keeps its
+    arguments and results between calls.
+    """
     mode = get_mode("NUMBA").including("local_check_parameter_to_ninf_switch")
-    with warnings.catch_warnings():
+    with _lock, warnings.catch_warnings():
         # Numba falls back to object mode with a warning where an operation has no implementation.
         warnings.simplefilter("ignore")
         return pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore")

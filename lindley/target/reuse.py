@@ -22,6 +22,7 @@ from pytensor.tensor.random.type import RandomType
 from lindley.model.graph import ModelGraph, is_data
 from lindley.model.tensors import placeholder
 from lindley.target.engine import Graph, keep, recall, same_computation
+from lindley.target.quantities import kept_deterministics
 
 #: Derived targets kept per process.
 _KEEP = 32
@@ -113,6 +114,7 @@ def _base(graph: ModelGraph, kind: str) -> _Base:
     signature = (
         kind,
         tuple(v.name for v in named),
+        tuple(v.name for v in kept_deterministics(graph)),
         tuple((v.name, v.block.shape, v.block.value_shape, v.block.transform) for v in graph.free),
         len(graph.carried),
         tuple((v.value.type, _fixed(model.rvs_to_transforms[v.rv])) for v in graph.free),

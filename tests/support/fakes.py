@@ -333,7 +333,9 @@ class MemoryLedger:
             for number, item in sorted(stored.items())
         ]
 
-    def package(self, folder: Path, declaration: Declaration, draws: Path) -> None:
+    def package(
+        self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame | None
+    ) -> None:
         (folder / "belief").mkdir()
         (folder / "belief" / "MLmodel").write_text(f"chain: {declaration.name}\n", encoding="utf-8")
         (folder / "belief" / "draws.nc").write_bytes(draws.read_bytes())

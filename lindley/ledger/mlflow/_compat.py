@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlflow.utils import environment
 
+_turn = threading.Lock()
 _CHECK = "warn_dependency_requirement_mismatches"
 
 
@@ -18,12 +20,13 @@ def without_requirements_check() -> Iterator[None]:
     of the time that an update in a new process takes. It offers no switch. A version without the function
     compares.
     """
-    check = getattr(environment, _CHECK, None)
-    if check is None:
-        yield
-        return
-    setattr(environment, _CHECK, lambda _requirements: None)
-    try:
-        yield
-    finally:
-        setattr(environment, _CHECK, check)
+    with _turn:  # threads that replace and restore in turns would restore the replacement
+        check = getattr(environment, _CHECK, None)
+        if check is None:
+            yield
+            return
+        setattr(environment, _CHECK, lambda _requirements: None)
+        try:
+            yield
+        finally:
+            setattr(environment, _CHECK, check)

@@ -1,29 +1,52 @@
 """The registered belief as an MLflow model "from code": this file is stored with every version.
 
-No pickle: MLflow runs the file when the model is loaded, and it reads plain netCDF and Python source.
+No pickle: MLflow runs the file when the model is loaded, and it reads plain netCDF and Python source. Where
+Lindley is not installed it takes the code that is stored beside it.
 """
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import xarray as xr
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
-from lindley.model.declaration import load_file
-from lindley.serving.predict import predict
+
+class InputsRefused(MlflowException):
+    """Inputs that a belief cannot predict for: over HTTP an answer with status 400 and this message."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, INVALID_PARAMETER_VALUE)
+
+    @property
+    def message(self) -> str:
+        """The message. MLflow's server would put all rows of the request in front of it."""
+        return str(self)
+
+    @message.setter
+    def message(self, value: str) -> None:
+        pass
 
 
 class BeliefModel(PythonModel):
     """Posterior predictive summaries for new inputs.
 
-    `predict` takes rows as in a batch (observed columns may be missing) and returns columns variable,
-    row, mean, sd, q05, q25, q50, q75, q95. The parameter ``seed`` sets the predictive draws' seed.
+    `predict` takes rows as in a batch (observed columns and the row key may be missing) and returns columns
+    variable, row, those of the row key that were given, mean, sd, q05, q25, q50, q75, q95. The parameter
+    ``seed`` sets the predictive draws' seed. Any number of threads may call it.
     """
 
     def load_context(self, context: Any) -> None:
         """Load the draws and the chain's model file."""
+        if find_spec("lindley") is None:
+            sys.path.append(context.artifacts["lindley"])
+        from lindley.model.declaration import load_file  # found only now, where it is not installed
+
         self.declaration = load_file(Path(context.artifacts["model"]))
         with xr.open_dataset(context.artifacts["draws"], engine="h5netcdf") as draws:
             self.draws = draws.load()
@@ -32,8 +55,14 @@ class BeliefModel(PythonModel):
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Summarise the posterior predictive distribution at the inputs."""
+        from lindley.errors import LindleyError  # see `load_context`
+        from lindley.serving.predict import predict
+
         seed = int((params or {}).get("seed", 0))
-        return predict(self.draws, self.declaration, model_input, seed=seed)
+        try:
+            return predict(self.draws, self.declaration, model_input, seed=seed)
+        except LindleyError as error:
+            raise InputsRefused(str(error)) from error
 
 
 set_model(BeliefModel())

@@ -6,46 +6,88 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mlflow.models import ModelSignature
+import pandas as pd
+import pyarrow as pa
+from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import save_model
-from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType, ColSpec, ParamSchema, ParamSpec, Schema
 
 from lindley.ledger.bundle import version_of
 from lindley.ledger.mlflow._compat import without_requirements_check
 from lindley.ledger.record import Artifact
 from lindley.model.declaration import Declaration
 from lindley.report.numbers import QUANTILES
-from lindley.serving.predict import input_columns
+from lindley.serving.inputs import input_columns
+from lindley.serving.source import imported_distributions, write_source
 
-#: What a serving environment needs, pinned to what made the belief.
-_REQUIREMENTS = ("lindley", "pymc", "pytensor", "numba", "numpy", "pandas", "pyarrow", "xarray", "h5netcdf")
+#: What a serving environment needs beside what the model file imports, pinned to what made the belief.
+#: Lindley is not among it: its code is in the model.
+_REQUIREMENTS = ("pymc", "pytensor", "numba", "numpy", "pandas", "pyarrow", "xarray", "h5netcdf")
 _OUTPUTS = ("mean", "sd", *QUANTILES)
 
 
-def save_belief(folder: Path, declaration: Declaration, draws: Path) -> None:
-    """Write ``folder/belief``: an MLflow model from code, with the draws and the model file in ``folder``."""
+def save_belief(
+    folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame | None = None
+) -> None:
+    """Write ``folder/belief``: an MLflow model from code that needs no other file, and not Lindley.
+
+    Parameters
+    ----------
+    folder
+        Holds the model file already.
+    declaration, draws
+        The chain's declaration, and the file of draws for predictions.
+    example
+        A few rows as a prediction takes them.
+    """
+    columns = {column.name: column.type for column in input_columns(declaration) or ()}
+    pins = {name: version_of(name) for name in _REQUIREMENTS}
+    pins |= imported_distributions(declaration.source_text)
+    if not isinstance(declaration.schema, pa.Schema):
+        pins["pandera"] = version_of("pandera")
+    archive = draws.with_name("lindley.zip")
+    write_source(archive)
     with warnings.catch_warnings(), without_requirements_check():
-        # MLflow warns that integer columns of a signature hold no missing values; the schema states that too.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # MLflow's advice on signatures
         save_model(
             path=str(folder / "belief"),
             python_model=str(Path(__file__).with_name("belief_model.py")),
-            artifacts={"draws": str(draws), "model": str(folder / Artifact.MODEL)},
+            artifacts={
+                "draws": str(draws),
+                "model": str(folder / Artifact.MODEL),
+                "lindley": str(archive),
+            },
             signature=_signature(declaration),
-            pip_requirements=[f"{name}=={version_of(name)}" for name in _REQUIREMENTS],
-            metadata={"chain": declaration.name},
+            input_example=example,
+            pip_requirements=[f"{name}=={pins[name]}" for name in sorted(pins)],
+            metadata={"chain": declaration.name, "columns": columns},
         )
+    _forget_paths(folder / "belief")
+
+
+def _forget_paths(belief: Path) -> None:
+    """Take out of a saved model where its files were on this machine; MLflow loads without it."""
+    model = Model.load(str(belief))
+    flavor = model.flavors["python_function"]
+    flavor["model_code_path"] = Path(flavor["model_code_path"]).name
+    for file in flavor["artifacts"].values():
+        file["uri"] = file["path"]
+    model.save(str(belief / "MLmodel"))
 
 
 def _signature(declaration: Declaration) -> ModelSignature:
-    """Return inputs (the schema's columns), outputs (summaries) and the seed."""
-    columns: list[Any] = [
-        ColSpec(kind, name, required) for name, kind, required in input_columns(declaration)
-    ]
+    """Return inputs (the schema's columns), outputs (summaries) and the seed.
+
+    Inputs have MLflow's type "any", and Lindley checks them: MLflow has no zoned times, decimals, durations,
+    times of day and integers with gaps, and refuses whole numbers for real ones. Their types are in the
+    metadata.
+    """
+    inputs = input_columns(declaration)
+    given: list[Any] = [ColSpec(AnyType(), column.name, column.required) for column in inputs or ()]
     outputs: list[Any] = [ColSpec("string", "variable"), ColSpec("long", "row")]
     outputs += [ColSpec("double", name) for name in _OUTPUTS]
     return ModelSignature(
-        inputs=Schema(columns),
+        inputs=Schema(given) if given else None,
         outputs=Schema(outputs),
         params=ParamSchema([ParamSpec("seed", "long", 0)]),
     )

@@ -39,7 +39,7 @@ from lindley.ledger.record import digest, require_digest
 from lindley.model.declaration import Declaration
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 # MLflow would log the migrations of each new embedded ledger to the terminal.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -153,11 +153,13 @@ class MlflowLedger(Artifacts):
 
     # -- runs -----------------------------------------------------------------------------------------
 
-    def package(self, folder: Path, declaration: Declaration, draws: Path) -> None:
+    def package(
+        self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame | None
+    ) -> None:
         """Add the servable model; see `Ledger`."""
         from lindley.ledger.mlflow import packaging  # PyMC and MLflow's model flavours take seconds
 
-        packaging.save_belief(folder, declaration, draws)
+        packaging.save_belief(folder, declaration, draws, example)
 
     def open_run(self, chain: str, run: Run) -> str:
         """Start a run; see `Ledger`."""

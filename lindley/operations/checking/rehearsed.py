@@ -15,7 +15,9 @@ from lindley.model.advice import data_held_as_constants
 from lindley.model.graph import FreeVariable
 from lindley.model.meaning.adding_up import Meaning, meaning
 from lindley.operations.checking.findings import Findings
-from lindley.serving.predict import predict, serving_draws
+from lindley.serving.draws import serving_draws
+from lindley.serving.inputs import example_rows
+from lindley.serving.predict import predict
 
 #: Draws for the prediction that is tried.
 _TRIED = 4
@@ -82,7 +84,8 @@ def _prediction(rehearsal: Rehearsal, data: Data) -> str:
             tree, declaration, problem.coordinates, constants=data.constants, context=context
         )
         inputs = batch.table.to_pandas().drop(columns=list(declaration.observed), errors="ignore")
-        predict(served, declaration, inputs)
+        for rows in (inputs, example_rows(batch.table, declaration)):  # as a frame, and as JSON has them
+            predict(served, declaration, rows)
     except Exception as error:  # a model's own code may fail in any way
         return reason(error)
     return ""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
@@ -21,7 +19,8 @@ from lindley.inference.step import step
 from lindley.model import graph
 from lindley.model.coordinates import Block, Coordinates
 from lindley.model.natural_scale import carried_arrays, carried_values, natural_scale
-from lindley.serving.predict import input_columns, predict, serving_draws, with_outcomes
+from lindley.serving.draws import serving_draws
+from lindley.serving.predict import predict
 from tests.lindley.target.test_pool import NOISE, SETTINGS, batches_of, declared, exact_hierarchy, hierarchy
 
 SIZE = (2, 30)
@@ -160,27 +159,3 @@ def test_a_belief_predicts_for_a_label_that_the_newest_batch_does_not_have() -> 
     assert (np.abs(table["sd"] / sd - 1) < 5 / np.sqrt(2 * 400)).all()
     with pytest.raises(BatchRefused, match=r"has no draws for.*Found: d\."):
         predict(draws, declaration, pd.DataFrame({"id": [1], "group": ["d"], "y": 0.0}))
-
-
-def test_a_column_of_every_type_has_a_type_in_the_signature_and_a_neutral_value() -> None:
-    kinds = {
-        "n": pa.int64(),
-        "x": pa.float32(),
-        "d": pa.decimal128(9, 2),
-        "b": pa.bool_(),
-        "s": pa.dictionary(pa.int32(), pa.string()),
-        "raw": pa.binary(),
-        "day": pa.date32(),
-        "at": pa.timestamp("us"),
-        "utc": pa.timestamp("us", "UTC"),
-        "clock": pa.time64("us"),
-        "lasted": pa.duration("s"),
-    }
-    declaration = replace(
-        declared(hierarchy, carried=None), schema=pa.schema(list(kinds.items())), row_key=("n",)
-    )
-    served = {name: kind for name, kind, _ in input_columns(declaration)}
-    assert list(served) == list(kinds)
-    assert (served["n"], served["d"], served["s"]) == ("long", "double", "string")
-    frame = with_outcomes(pd.DataFrame(index=[0, 1]), declaration, every=True)
-    assert (list(frame), frame["s"].tolist()) == (list(kinds), ["", ""])
