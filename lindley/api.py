@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lindley.workspace import Workspace
@@ -19,17 +21,43 @@ if TYPE_CHECKING:
     from lindley.verification.rules import Report
 
 
-def load(reference: str, *, workspace: Workspace | None = None) -> Link:
+def load(
+    reference: str,
+    *,
+    workspace: Workspace | None = None,
+    key: Path | str | Sequence[Path | str] | None = None,
+    witness: Path | str | Sequence[Path | str] | None = None,
+    seen: Path | str | None = None,
+) -> Link:
     """Load a link: ``"CHAIN"``, ``"CHAIN@head"``, ``"CHAIN@3"`` (the third link) or ``"CHAIN@DIGEST"``.
+
+    Parameters
+    ----------
+    reference
+        Which link.
+    workspace
+        Where the ledger is; the working folder by default.
+    key
+        Public keys (PEM files): the link must be signed by one of them.
+    witness
+        Head statements (`lindley head`): the chain must still have their history.
+    seen
+        A folder that remembers the newest head of each chain: the chain must still have the one that was seen
+        last, so that a store that was put back to an earlier state is noticed.
 
     Raises
     ------
+    LedgerCorrupt
+        If the link is not signed, or the chain lacks links that were there.
+    KeyRefused, WitnessRefused
+        If a key or a witness cannot be used.
     UnknownChain, UnknownLink
         If there is no such chain or link.
     """
-    from lindley.ledger.history import find_link  # imports the numerical stack
+    from lindley.verification.loading import Brought, checked_link, paths  # imports the numerical stack
 
-    return find_link(_ledger(workspace), reference)
+    brought = Brought(keys=paths(key), witnesses=paths(witness), seen=None if seen is None else Path(seen))
+    return checked_link(_ledger(workspace), reference, brought)
 
 
 def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from lindley.model.declaration import Declaration
     from lindley.prior.matched import MatchedPrior
 
 
@@ -183,6 +184,54 @@ class Link:
             return self.ledger.download(run_id, folder, path)
         what = f"The artifact {path} of {self.chain} link {self.view.number}"
         return fetch_listed(self.ledger, run_id, self.record, path, folder, what)
+
+    def predict(self, inputs: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+        """Summarise the posterior predictive distribution at new inputs; see `lindley.serving.predict`.
+
+        Draws and model are checked against their digests before the model's code runs. MLflow is not asked
+        where they are, and its copy of Lindley's code is not used. Any number of threads may call it.
+
+        Raises
+        ------
+        LedgerCorrupt
+            If a file is not the one that the record lists.
+        BatchRefused
+            If the inputs do not fit the schema, or the model cannot predict for them.
+        """
+        from lindley.serving.predict import predict  # the readers import the numerical stack
+
+        draws, declaration = self._served
+        return predict(draws, declaration, inputs, seed=seed)
+
+    @cached_property
+    def _served(self) -> tuple[xr.Dataset, Declaration]:
+        """The draws for predictions, and the declaration from the code stored beside them."""
+        import xarray as xr  # see `predict`
+
+        from lindley.model.declaration import load_file
+
+        name = next(path for path in self.record["artifacts"] if path.endswith("/draws.nc"))
+
+        def loaded(path: Path) -> xr.Dataset:
+            with xr.open_dataset(path, engine="h5netcdf") as draws:
+                return draws.load()
+
+        return self._read(name, loaded), self._read(Artifact.MODEL, load_file)
+
+    def download_belief(self, folder: Path) -> Path:
+        """Fetch the MLflow model into `folder`, every file checked against its digest; return where it is.
+
+        Files that the record does not list are left out. Load the result with `mlflow.pyfunc.load_model`.
+
+        Raises
+        ------
+        LedgerCorrupt
+            If a file is missing, or not the one that the record lists.
+        """
+        for path in self.record["artifacts"]:
+            if path.startswith("belief/"):
+                self.download(path, folder)
+        return folder / "belief"
 
     def _read[T](self, path: str, reader: Callable[[Path], T]) -> T:
         """Fetch an artifact, check it, and read it."""
