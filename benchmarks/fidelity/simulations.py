@@ -1,15 +1,14 @@
 """Many or long simulated streams with a known posterior: coverage of intervals, and accumulated errors.
 
 The many streams sample exactly (in closed form, or by inverse CDF on a grid), because NUTS would take days;
-calibration, matching, trust, replay and hindsight are Lindley's own functions. The long
-chain is sampled for real.
+calibration, matching, trust, replay and hindsight are Lindley's own functions. The long chain is sampled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.fidelity.methods import Settings, run_chain
 from lindley.inference.diagnostics.gate import Thresholds
-from lindley.inference.diagnostics.hindsight import in_sight, shift, to_undo
+from lindley.inference.diagnostics.hindsight import Shift, View, chosen, kept_in_sight, shift, to_undo, view
 from lindley.inference.diagnostics.importance import importance
 from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
 from lindley.inference.memory_chain import MemoryChain
@@ -252,10 +251,17 @@ RATE, RATE_ROWS, UPDATES = 0.02, 20, 50
 PRIOR = (1.0, 10.0)
 SHOWN = (1, 5, 10, 20, 50)
 GRID = np.linspace(-20.0, 2.0, 4401)
-WINDOW = Policy().replay
+#: A match for every batch, so that what is measured is replay and hindsight.
+WINDOW = replace(Policy().window, rows=1)
 
-Batch = tuple[int, int]
 LogDensity = Callable[[np.ndarray], np.ndarray]
+
+
+class Batch(NamedTuple):
+    """Rows and events of a batch."""
+
+    rows: int
+    events: int
 
 
 @dataclass(frozen=True)
@@ -307,7 +313,7 @@ def rate_coverage(streams: int) -> list[Row]:
         events = rng.poisson(RATE * RATE_ROWS, UPDATES)
         chain, normal = MemoryChain(), None
         for update in range(UPDATES):
-            batch = (RATE_ROWS, int(events[update]))
+            batch = Batch(RATE_ROWS, int(events[update]))
             chain, posterior = _advance(chain, batch, rng)
             again[stream, update] = chain.replayed[-1]
             own = Posterior(normal, *batch)
@@ -340,15 +346,15 @@ def rate_coverage(streams: int) -> list[Row]:
 def _advance(chain: MemoryChain, batch: Batch, rng: np.random.Generator) -> tuple[MemoryChain, Posterior]:
     """Update as `lindley.inference.memory_chain.advance` does, with an exact sampler."""
     thresholds = Thresholds()
-    start, again = chain.starting_point(WINDOW)
+    start, again = chain.starting_point(batch.rows, WINDOW)
     prior, remaining = start.prior, start.behind
     fitted: list[Any] = [*again, batch]
     while True:
         posterior = _posterior(prior, fitted)
         draws = posterior.quantiles(rng.random(DRAWS))[:, None]
-        undo, moved, oldest = 0, None, prior
+        undo, seen = 0, None
         if prior is not None:
-            undo, moved, oldest = _look_back(prior, remaining, draws, WINDOW + 1 - len(fitted))
+            undo, seen = _look_back(prior, remaining[: prior.sight + 1], draws, fitted)
         if not undo:
             break
         for segment in remaining[:undo]:
@@ -357,38 +363,39 @@ def _advance(chain: MemoryChain, batch: Batch, rng: np.random.Generator) -> tupl
     matched, weights = _matched(draws, posterior.score(draws))
     sampled = importance(matched.map, posterior.log_density, rng=rng)
     distances, moment = match_distances(draws, weights, matched.map, rng)
-    drift = moved.largest if moved is not None else 0.0
-    if oldest is not None:
-        # As in hindsight: a shift is worth less where the belief has narrowed since.
-        before = oldest.matched.map.sample(np.random.default_rng(0), DRAWS).std()
-        drift += oldest.drift * min(draws.std() / before, 1.0)
     doubt = prior.doubt + (not prior.trusted) if prior else 0
     trusted = not match_doubts(sampled, distances, moment, thresholds)
-    belief = Belief(matched=matched, budget=0.0, trusted=trusted, doubt=doubt, drift=float(drift))
+    belief = Belief(matched=matched, budget=0.0, trusted=trusted, doubt=doubt)
+    if seen is not None:
+        belief = replace(belief, drift=seen.drift, sight=seen.sight, unseen=seen.unseen)
     replayed = (*chain.replayed, len(fitted) - 1)
     grown: tuple[Any, ...] = (*chain.batches, batch)
     return MemoryChain((*chain.beliefs, belief), grown, replayed), posterior
 
 
 def _look_back(
-    prior: Belief, behind: Sequence[Any], draws: np.ndarray, room: int
-) -> tuple[int, Any, Belief | None]:
-    """Decide as `lindley.inference.fit` does which batches are fitted again; densities here are exact."""
-    counts = [segment.count for segment in behind]
-    counts = counts[: in_sight(counts, WINDOW)]
-    beliefs = [prior, *(segment.start() for segment in behind[: len(counts)])]
+    prior: Belief, behind: Sequence[Any], draws: np.ndarray, fitted: Sequence[Any]
+) -> tuple[int, View | None]:
+    """Decide as `lindley.inference.diagnostics.look_back` does which batches are fitted again."""
+    beliefs = [prior, *(segment.start() for segment in behind)]
+    points = draws[chosen(len(draws))]
     # Assessed on the log rate and the rate: updates assess natural-scale values too.
-    values = np.column_stack([draws, np.exp(draws)])
+    values = np.column_stack([points, np.exp(points)])
+    exact = np.array([_posterior(made.start(), made.batches()).log_density(points) for made in behind])
+    ratios = exact - np.array([upper.matched.map.log_density(points) for upper in beliefs[: len(behind)]])
 
-    def moved(first: int) -> Any:
-        batches = [batch for segment in behind[first : len(counts)] for batch in segment.batches()]
-        exact = _posterior(beliefs[-1], batches)
-        return shift(draws, values, beliefs[first].matched.map, exact.log_density)
+    def holds(again: int) -> bool:
+        batches = sum(segment.count for segment in behind[:again]) + len(fitted) - 1
+        return WINDOW.stretches_to(RATE_ROWS * (batches + 1), batches, apart=False)
 
-    undo, whole = to_undo(moved, counts, room, Thresholds().shift_trust)
-    return undo, whole, beliefs[-1] if whole is not None else prior
+    def moved(first: int) -> Shift:
+        return shift(points, values, ratios[first:].sum(axis=0))
+
+    undo = to_undo(moved, len(behind), holds, Thresholds().shift_trust)
+    kept = kept_in_sight([segment.rows for segment in behind], 10 * RATE_ROWS)
+    return undo, None if undo else view(points, values, ratios, prior.matched.coordinates.names, prior, kept)
 
 
 def _posterior(prior: Belief | None, batches: Sequence[Any]) -> Posterior:
     start = prior.matched.map if prior is not None else None
-    return Posterior(start, sum(rows for rows, _ in batches), sum(events for _, events in batches))
+    return Posterior(start, sum(b.rows for b in batches), sum(b.events for b in batches))

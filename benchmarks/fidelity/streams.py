@@ -30,7 +30,7 @@ MODELS = Path(__file__).parent / "streams_models"
 FOLDER = Path(__file__).parent / "streams_data"
 #: Changes to a chain's policy, by method. The first two weigh all batches equally; the others forget.
 POLICIES: dict[str, dict[str, Any]] = {
-    "static": {},
+    "static": {"rebase_at_drift": None},
     "refitted": {"rebase_at_drift": 0.1},
     "discount 0.9": {"forget": {REST: Forgetting(discount=0.9)}},
     "discount 0.7": {"forget": {REST: Forgetting(discount=0.7)}},

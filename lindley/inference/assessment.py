@@ -10,15 +10,16 @@ import numpy as np
 from lindley.inference.diagnostics.conflict import conflict
 from lindley.inference.diagnostics.convergence import sd_errors
 from lindley.inference.diagnostics.gate import Gate, Thresholds, cautions
-from lindley.inference.diagnostics.hindsight import Lineage, drift
+from lindley.inference.diagnostics.hindsight import SATURATED, Lineage, View
 from lindley.inference.diagnostics.importance import Importance, around, importance, log_integral
 from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
+from lindley.inference.diagnostics.stated import monte_carlo_errors, stated_error, values_of
 from lindley.inference.sampling import Draws, Sampling
 from lindley.inference.trace import SUMMARY_SIZE
 from lindley.model.coordinates import Coordinates
 from lindley.model.graph import ModelGraph
 from lindley.model.priors import undrawable
-from lindley.prior.belief import Belief
+from lindley.prior.belief import Belief, Harm
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.matching import match_map
 from lindley.prior.stein import CalibratedWeights
@@ -98,6 +99,8 @@ class Assessment:
         Wasserstein-1 distance between the posterior's margin and the match's by coordinate, in sds.
     doubts
         Why the match is not trusted as a prior; empty where it is.
+    view
+        What hindsight saw; None where it could not, or there was nothing to see.
     thresholds
         The gate's thresholds.
     """
@@ -106,6 +109,7 @@ class Assessment:
     metrics: dict[str, float]
     distances: dict[str, float]
     doubts: tuple[str, ...] = ()
+    view: View | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     def belief(self, matched: MatchedPrior, covered: int, forgetting: dict[str, Any]) -> Belief:
@@ -117,6 +121,10 @@ class Assessment:
             trusted=not self.doubts,
             doubt=int(metrics["doubt"]),
             drift=metrics["drift"],
+            sight=self.view.sight if self.view is not None else 0,
+            unseen=self.view.unseen if self.view is not None else Harm(rest=metrics["drift"]),
+            apart=metrics.get("apart", 0.0) > 0,
+            inlined=metrics.get("inlined", 0.0) > 0,
             log_evidence=metrics.get("log_evidence"),
             covered=covered,
             log_score=metrics.get("log_score"),
@@ -148,9 +156,9 @@ def assess(
     weights = sampled.calibration.weights
     distances, moment = match_distances(sampled.carried, weights, matched.map, distances_rng)
     assessing = weighted if sampled.assessable else None
-    doubts = (*match_doubts(assessing, distances, moment, thresholds), *_deferred(sampled, lineage.replayed))
+    doubts = (*match_doubts(assessing, distances, moment, thresholds), *_saturated(lineage.view))
     least_known, sd_error = _least_known_sd(sampled.draws)
-    start, shift = lineage.start, lineage.shift
+    start, view = lineage.start, lineage.view
     metrics = _sampling_metrics(sampled) | {
         "match_distance": float(distances.max(initial=0.0)),
         "match_moment": moment,
@@ -158,14 +166,16 @@ def assess(
         "budget": (start.budget if start else 0.0) + (matched.coordinates.size + 1) / sampled.ess,
         "doubt": float(start.doubt + (not start.trusted)) if start else 0.0,
         "trusted": float(not doubts),
-        "drift": drift(lineage, sampled.sampling.names, sampled.sampling.points),
         "sd_error": sd_error,
     }
-    if shift is not None:
-        metrics |= {"shift": shift.largest, "shift_efficiency": shift.efficiency}
-    if weighted is not None:
+    metrics |= _error(sampled, lineage)
+    if view is not None:
+        metrics |= {"shift": view.shift.largest, "shift_efficiency": view.shift.efficiency}
+    if weighted is not None and problem is not None:
         metrics |= {
             "replayed": float(lineage.replayed),
+            "apart": float(problem.pooled == "terms" or not sampled.assessable),
+            "inlined": float(problem.inlined > 0),
             "k_hat": weighted.k_hat,
             "match_efficiency": weighted.efficiency,
         }
@@ -178,7 +188,33 @@ def assess(
         metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
         distances=dict(zip(sampled.coordinates.names, distances.tolist(), strict=True)),
         doubts=doubts,
+        view=view,
         thresholds=thresholds,
+    )
+
+
+def _error(sampled: Sampled, lineage: Lineage) -> dict[str, float]:
+    """Return drift, and the stated error where every match behind the fit could be measured.
+
+    Where they cannot be, drift stays as it was last measured.
+    """
+    start, view, problem = lineage.start, lineage.view, sampled.problem
+    if problem is None or (start is not None and view is None):
+        return {"drift": start.drift if start is not None else 0.0}
+    points = sampled.sampling.points
+    values = values_of(problem.coordinates, points, sampled.draws.quantities.values)
+    errors = monte_carlo_errors(values, sampled.calibration, len(points))
+    drift = view.drift if view is not None else 0.0
+    return {"drift": drift, "stated_error": stated_error(view, errors)}
+
+
+def _saturated(view: View | None) -> tuple[str, ...]:
+    """Return that the shift by the matches behind a fit is only a lower bound, where it is."""
+    if view is None or not view.shift.saturated:
+        return ()
+    return (
+        f"matches behind it moved it by at least {view.shift.largest:.2f} sds: hindsight has too few draws "
+        f"(efficiency {view.shift.efficiency:.3f}, below {SATURATED})",
     )
 
 
@@ -197,21 +233,6 @@ def _sampling_metrics(sampled: Sampled) -> dict[str, float]:
             "steps_per_draw": float(np.mean(stats["n_steps"])),
         }
     return metrics
-
-
-def _deferred(sampled: Sampled, replayed: int) -> tuple[str, ...]:
-    """Return why a match that importance weights cannot assess is deferred, while the window allows it.
-
-    The more batches are fitted together before a match, the less information it can lose. An imported
-    trace has no batches that could be fitted again.
-    """
-    window = sampled.graph.declaration.policy.window
-    if sampled.problem is None or sampled.assessable or replayed >= window:
-        return ()
-    return (
-        f"the effect of the matched prior cannot be assessed (local variables or state): {replayed} of at "
-        f"most {window} batches were fitted again",
-    )
 
 
 def _least_known_sd(draws: Draws) -> tuple[str, float]:
@@ -239,7 +260,7 @@ def _gate(
         untrusted = "the matched prior is not trusted, and there are no batches to fit again"
         flags = (f"{untrusted}: {doubt}" for doubt in doubts)
         return Gate(passed=True, warnings=(*reasons, *warnings, *flags))
-    if lineage.start is not None and lineage.shift is None and not policy.forget:
+    if lineage.start is not None and lineage.view is None and not policy.forget:
         warnings += (
             "the shift caused by the match that the fit started from cannot be assessed (local variables, "
             "state, a mixture or new labels): an audit measures it",

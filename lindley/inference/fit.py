@@ -11,8 +11,9 @@ from threadpoolctl import threadpool_limits
 
 from lindley.inference import forgetting
 from lindley.inference.assessment import Assessment, Sampled, assess
-from lindley.inference.diagnostics.gate import Thresholds
-from lindley.inference.diagnostics.hindsight import Lineage, Shift, in_sight, shift, to_undo
+from lindley.inference.diagnostics.hindsight import Lineage
+from lindley.inference.diagnostics.look_back import look_back
+from lindley.inference.diagnostics.stated import values_of
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import Draws, FitSettings, Sampling, assess_sampling, require_memory, sample
 from lindley.prior.belief import Belief
@@ -159,10 +160,19 @@ def fit(
         if prepared is not None:
             prepared(problem)
         sampling, sampler = _sampled(problem, data, options, phases)
-        undo, moved, oldest = 0, None, widened
+        undo, view = 0, None
         if widened is not None and not sampling.reasons and not discounts:
             with phases(HINDSIGHT):
-                undo, moved, oldest = _look_back(problem, sampling, widened, start, data, options.thresholds)
+                undo, view = look_back(
+                    problem,
+                    values_of(problem.coordinates, sampling.points, sampling.draws.quantities.values),
+                    widened,
+                    start.behind,
+                    data.declaration,
+                    data.batches,
+                    data.constants,
+                    options.thresholds.shift_trust,
+                )
         if not undo:
             break
         start, data, evidence = _undone(start, data, evidence, undo)
@@ -173,8 +183,7 @@ def fit(
         start=widened,
         before=widened if len(data.batches) == 1 else head,
         evidence_before=evidence,
-        shift=moved,
-        oldest=oldest,
+        view=view,
         replayed=len(data.batches) - 1,
     )
     with phases(DIAGNOSE):
@@ -235,50 +244,6 @@ def _sampled(
     # As text: a 63-bit integer has no exact form in canonical JSON.
     stated = {"seed": str(options.seed), "attempt": attempt}
     return sampling, chosen.as_dict() | first.as_first() | stated
-
-
-def _look_back(
-    problem: Problem, sampling: Sampling, widened: Belief, start: Start, data: Data, thresholds: Thresholds
-) -> tuple[int, Shift | None, Belief | None]:
-    """Return how much the matches behind a fit moved it, and how many segments to fit again.
-
-    With local variables or state the density of the carried draws is unknown, and in a mixture with the
-    genesis prior the match is only one component. There the shift cannot be assessed.
-
-    Returns
-    -------
-    tuple
-        Segments to fit again, the shift of all that hindsight reaches, and the belief where it ends
-        (None: genesis).
-    """
-    declaration, behind = data.declaration, start.behind
-    policy = declaration.policy
-    if problem.local_names or declaration.carry or policy.robust or len(problem.layout.new_at):
-        return 0, None, widened
-    seen = in_sight([segment.count for segment in behind], policy.window)
-    beliefs: list[Belief | None] = [widened, *(segment.start() for segment in behind[:seen])]
-    points = sampling.points.reshape(-1, sampling.points.shape[-1])
-    values = [v.reshape(len(points), -1) for v in sampling.draws.quantities.values.values()]
-    columns = np.column_stack([points, *values])
-    carried, oldest = problem.coordinates.variables, beliefs[-1]
-
-    def moved(first: int) -> Shift | None:
-        upper = beliefs[first]
-        batches = [batch for segment in reversed(behind[first:seen]) for batch in segment.batches()]
-        first_prior = oldest.matched if oldest else None
-        older = prepare(
-            first_prior, batches, declaration, carried, Phases(), data.constants, seen=widened.matched
-        )
-        apart = older.pooled == "terms" or bool(older.local_names)  # missing values of an earlier batch
-        if upper is None or apart or older.coordinates != problem.coordinates:
-            return None
-        used = upper.matched.ordered(problem.coordinates).map
-        return shift(points, columns, used, older.log_density)
-
-    counts = [segment.count for segment in behind[:seen]]
-    room = policy.window + 1 - len(data.batches)
-    undo, whole = to_undo(moved, counts, room, thresholds.shift_trust)
-    return undo, whole, oldest if whole is not None else widened
 
 
 def _undone(

@@ -9,7 +9,6 @@ import xarray as xr
 
 from lindley.model.coordinates import Coordinates
 from lindley.model.graph import ModelGraph
-from lindley.model.refusals import RESERVED
 from lindley.report.omissions import Omissions
 from lindley.target.engine import value_of
 
@@ -77,15 +76,10 @@ def draws_dataset(
 
 def storable(values: dict[str, np.ndarray], omissions: Omissions) -> dict[str, np.ndarray]:
     """Return the arrays that a trace's file can hold: of numbers."""
-    found = {}
     for name, value in values.items():
         if value.dtype.kind not in "biuf":
             omissions.add(name, f"values of type {value.dtype}")
-        elif name in RESERVED:
-            omissions.add(name, "a trace cannot hold this name")
-        else:
-            found[name] = value
-    return found
+    return {name: value for name, value in values.items() if value.dtype.kind in "biuf"}
 
 
 def _dims(model: Any, name: str, shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -4,32 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
 from lindley.batch.batch import Batch
 from lindley.inference.diagnostics.gate import Thresholds
+from lindley.inference.diagnostics.look_back import Segment
 from lindley.inference.rehearsal import Rehearsal
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.model.declaration import Declaration
+from lindley.model.policy import Window
 from lindley.prior.belief import Belief
-
-
-@dataclass(frozen=True)
-class Segment:
-    """How a belief came about: the belief that its fit started from, and the batches that it was fitted on.
-
-    Parameters
-    ----------
-    start
-        Returns the belief that the fit started from; None for genesis.
-    batches
-        Returns its batches, oldest first.
-    count
-        Number of these batches.
-    """
-
-    start: Callable[[], Belief | None]
-    batches: Callable[[], tuple[Batch, ...]]
-    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,30 +100,64 @@ class Options:
     rehearsed: Callable[[Rehearsal], object] | None = None
 
 
-def steps_back(newest_first: Iterable[tuple[bool, int]], window: int) -> int:
+@dataclass(frozen=True)
+class Step:
+    """One step back along a chain, from a belief to the belief that its fit started from.
+
+    Parameters
+    ----------
+    trusted
+        Whether the match of the belief that is left behind is trusted.
+    batches, rows
+        Batches that its fit contains, and their rows; 0 where there is no way back, as at an imported trace.
+    apart
+        Whether they were fitted one by one.
+    inlined
+        Whether the model holds batch values as constants: a table of another length is then compiled anew.
+    """
+
+    trusted: bool
+    batches: int
+    rows: int
+    apart: bool = False
+    inlined: bool = False
+
+
+def steps_back(newest_first: Iterable[Step], rows: int, window: Window) -> int:
     """Return how many steps back from its head a chain's next update starts.
 
-    An update starts from the newest belief whose match is trusted. A belief without a good match yet (an
-    early one, after few rows) is not carried forward as it is: the batches since the last trusted belief
-    are fitted again together with the new one. No information is lost then, and the window bounds the cost.
+    An update starts from the oldest trusted belief, or from genesis, from which on all batches may be fitted
+    together with the new one: nothing is lost that need not be. Where none of them is trusted, it goes
+    further back to the first one that is, or to genesis, as far as the window stretches; where there is none
+    either, it starts from the oldest within that reach. With inlined constants each further batch
+    costs a compilation: there an update goes back only from a match that is not trusted.
 
     Parameters
     ----------
     newest_first
-        For each step back: whether the belief there is trusted, and how many batches the belief has that
-        the next one back lacks (0 where there is no way back, as at an imported trace).
+        The steps back from the head.
+    rows
+        Rows of the new batch.
     window
-        Largest number of batches that are fitted again.
+        What may be fitted again.
 
     Returns
     -------
     int
         0 to start from the head. As many steps as given to start from what lies behind them all.
     """
-    steps = total = 0
-    for trusted, batches in newest_first:
-        total += batches
-        if trusted or not batches or total > window:
+    best: int | None = None
+    oldest = place = batches = 0
+    apart = False
+    # Behind the last step is genesis.
+    for step in chain(newest_first, (None,)):
+        oldest = place
+        best = place if step is None or step.trusted else best
+        if step is None or not step.batches:
             break
-        steps += 1
-    return steps
+        place, batches, rows, apart = place + 1, batches + step.batches, rows + step.rows, apart or step.apart
+        window = Window(0, window.batches) if step.inlined else window
+        within = window.holds(rows, batches, apart)
+        if not within and (best is not None or not window.stretches_to(rows, batches, apart)):
+            break
+    return oldest if best is None else best

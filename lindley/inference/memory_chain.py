@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lindley.batch.batch import Batch
+from lindley.inference.diagnostics.look_back import Segment
 from lindley.inference.fit import Fit, fit
-from lindley.inference.inputs import Data, Options, Segment, Start, steps_back
+from lindley.inference.inputs import Data, Options, Start, Step, steps_back
+from lindley.model.policy import Window
 from lindley.prior.belief import Belief
 
 
@@ -41,6 +43,7 @@ class MemoryChain:
             start=lambda: self.beliefs[first - 1] if first else self.root,
             batches=lambda: self.batches[first : place + 1],
             count=place - first + 1,
+            rows=sum(batch.rows for batch in self.batches[first : place + 1]),
         )
 
     def behind(self, place: int) -> tuple[Segment, ...]:
@@ -51,21 +54,36 @@ class MemoryChain:
             place -= found[-1].count
         return tuple(found)
 
-    def starting_point(self, window: int) -> tuple[Start, tuple[Batch, ...]]:
-        """Return where the next update starts, and the batches that are fitted again with the new one."""
-        steps = steps_back(((belief.trusted, 1) for belief in reversed(self.beliefs)), window)
-        place = len(self.beliefs) - steps - 1
+    def starting_point(self, rows: int, window: Window) -> tuple[Start, tuple[Batch, ...]]:
+        """Return where the next update starts, and the batches that are fitted again with the new one.
+
+        Parameters
+        ----------
+        rows, window
+            Rows of the new batch, and what may be fitted again.
+        """
+        behind, place = self.behind(len(self.beliefs) - 1), len(self.beliefs)
+        steps = list[Step]()
+        for segment in behind:
+            belief = self.beliefs[place - 1]
+            steps.append(Step(belief.trusted, segment.count, segment.rows, belief.apart, belief.inlined))
+            place -= segment.count
+        back = steps_back(steps, rows, window)
+        place = len(self.beliefs) - sum(segment.count for segment in behind[:back])
         start = Start(
-            prior=self.beliefs[place] if place >= 0 else self.root,
-            behind=self.behind(place) if window else (),
+            prior=self.beliefs[place - 1] if place else self.root,
+            behind=behind[back:] if window.batches else (),
             head=self.head,
         )
-        return start, self.batches[place + 1 :]
+        return start, self.batches[place:]
 
 
 def advance(chain: MemoryChain, data: Data, options: Options) -> tuple[MemoryChain, Fit]:
-    """Update a chain in memory with the newest batch of `data`, as the pipeline would."""
-    start, again = chain.starting_point(data.declaration.policy.window)
+    """Update a chain in memory with the newest batch of `data`, as the pipeline would.
+
+    A pooled refit that the policy asks for is the caller's: see `refit`.
+    """
+    start, again = chain.starting_point(data.newest.rows, data.declaration.policy.window)
     found = fit(start, replace(data, batches=(*again, data.newest)), options)
     grown = MemoryChain(
         (*chain.beliefs, found.belief),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -198,6 +198,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
             "draws": draws_digest(info.trace),
         },
         "policy": declaration.policy.as_dict(),
+        "hindsight": {"in_sight": belief.sight, "unseen": asdict(belief.unseen)},
         "forgetting": belief.forgetting,
         "sampler": provenance.sampler,
         "thresholds": assessment.thresholds.as_dict(),

@@ -14,12 +14,14 @@ import pyarrow as pa
 from lindley.batch.batch import Batch, load_batch
 from lindley.cache import Recent
 from lindley.errors import UnknownLink
-from lindley.inference.inputs import Data, Segment, steps_back
-from lindley.ledger.chain import Chain, ChainLink, records_of
+from lindley.inference.diagnostics.look_back import Segment
+from lindley.inference.inputs import Data, Step, steps_back
+from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import downloaded, find_begun, read_belief
 from lindley.ledger.record import MOVES, Artifact, Kind, parse, require_digest
 from lindley.model.declaration import Declaration
+from lindley.model.policy import Window
 from lindley.prior.belief import Belief
 
 
@@ -29,7 +31,7 @@ def _size(belief: Belief | None) -> int:
 
 
 _beliefs: Recent[Belief | None] = Recent(2**26, _size)
-_batches: Recent[tuple[Batch, ...]] = Recent(2**28, lambda batches: sum(b.table.nbytes for b in batches))
+_batches: Recent[Batch] = Recent(2**28, lambda batch: batch.table.nbytes + 2**10)
 
 
 @dataclass(frozen=True)
@@ -48,32 +50,44 @@ class Origin:
     links: tuple[ChainLink, ...]
 
 
-def starting_point(chain: Chain, window: int) -> Origin:
+def starting_point(chain: Chain, rows: int, window: Window) -> Origin:
     """Return where an update of the head starts, and the links whose batches are fitted again.
 
-    The rule is `lindley.inference.inputs.steps_back`. A link that is more than its own batch on the belief
-    before it (a pooled refit, a retraction, a correction) is one step: it is undone whole.
+    The rule is `lindley.inference.inputs.steps_back`; a step leads to where a link's fit started.
 
     Parameters
     ----------
     chain
         The chain.
+    rows
+        Rows of the new batch.
     window
-        Largest number of batches that are fitted again.
+        What may be fitted again.
     """
     made: list[Origin] = []
 
-    def newest_first() -> Iterator[tuple[bool, int]]:
+    def newest_first() -> Iterator[Step]:
         link = chain.head
         while link is not None:
             maker = maker_of(chain, link)
-            update = maker.version.kind == Kind.UPDATE
-            made.append(Origin(chain.before(maker), (maker,)) if update else origin(chain, maker))
-            yield trusted(link), len(made[-1].links)
+            made.append(origin(chain, maker))
+            links, metrics = made[-1].links, maker.version.metrics
+            yield Step(
+                trusted=trusted(link),
+                batches=len(links),
+                rows=rows_of(links),
+                apart=metrics.get("apart", 0.0) > 0,
+                inlined=metrics.get("inlined", 0.0) > 0,
+            )
             link = made[-1].prior
 
-    steps = steps_back(newest_first(), window)
+    steps = steps_back(newest_first(), rows, window)
     return settled(Origin(chain.head, ()), made[:steps])
+
+
+def rows_of(links: Iterable[ChainLink]) -> int:
+    """Return the number of rows of the batches of links, without reading them."""
+    return sum(link.version.rows for link in links)
 
 
 def trusted(link: ChainLink) -> bool:
@@ -116,20 +130,14 @@ def is_copy(chain: Chain, link: ChainLink) -> bool:
     return kind in MOVES
 
 
-def behind(chain: Chain, prior: ChainLink | None, most: int | None = None) -> list[Origin]:
-    """Return how a link came about, and what came before it, newest first, down to genesis or an import.
-
-    With `most`, only until there are that many batches.
-    """
-    found, total = list[Origin](), 0
-    while prior is not None and (most is None or total < most):
+def behind(chain: Chain, prior: ChainLink | None) -> Iterator[Origin]:
+    """Yield how a link came about, and what came before it, newest first, down to genesis or an import."""
+    while prior is not None:
         made = origin(chain, prior)
         if not made.links:
             break
-        found.append(made)
-        total += len(made.links)
+        yield made
         prior = made.prior
-    return found
 
 
 def settled(made: Origin, undone: Iterable[Origin]) -> Origin:
@@ -146,10 +154,17 @@ def segments_behind(
 
     Empty where the policy allows no batch to be fitted again.
     """
-    window = declaration.policy.window
-    # A fit looks back over one window, and may first have undone another one.
-    made = behind(chain, prior, 2 * window + 1) if window else []
-    return tuple((item, segment(ledger, declaration, chain, item)) for item in made)
+    window, found, rows = declaration.policy.window, list[Origin](), 0
+    made = behind(chain, prior) if window.batches else iter(())
+    for item in made:
+        found.append(item)
+        rows += rows_of(item.links)
+        # A fit looks back on one look-back's rows and on the segment that takes them beyond it, and may first
+        # have undone what the window stretches to.
+        beyond = rows > 2 * (window.sight + window.rows)
+        if beyond and len(found) > 2 * window.batches + 1:
+            break
+    return tuple((item, segment(ledger, declaration, chain, item)) for item in found)
 
 
 def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin) -> Segment:
@@ -163,12 +178,9 @@ def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin
         return None if prior is None else _beliefs.get(prior.version.record, lambda: belief_of(ledger, prior))
 
     def batches() -> tuple[Batch, ...]:
-        own, context = records_of(made.links), declaration.context
-        before = records_of(chain.counted(made.prior)) if context else ()
-        key = (own, str(declaration.schema), declaration.row_key, context, before)
-        return _batches.get(key, lambda: batches_of(ledger, declaration, chain, made))
+        return batches_of(ledger, declaration, chain, made, held=True)
 
-    return Segment(start=cache(start), batches=cache(batches), count=len(made.links))
+    return Segment(cache(start), cache(batches), len(made.links), rows_of(made.links))
 
 
 def newest_data(ledger: Ledger, declaration: Declaration) -> tuple[Belief, Data]:
@@ -203,25 +215,39 @@ def belief_of(ledger: Ledger, link: ChainLink | None) -> Belief | None:
     return None if link is None else read_belief(ledger, link)[1]
 
 
-def batches_of(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin) -> tuple[Batch, ...]:
+def batches_of(
+    ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin, *, held: bool = False
+) -> tuple[Batch, ...]:
     """Return the batches that a fit was made on, oldest first, with their context.
+
+    Parameters
+    ----------
+    held
+        Whether batches that this process read and checked before are taken as they are.
 
     Raises
     ------
     LedgerCorrupt
         If one is missing, unreadable, or has another digest than its version states.
     """
-    read = read_batches(ledger, declaration, made.links)
-    return in_context(ledger, declaration, chain.counted(made.prior), read)
+    read = read_batches(ledger, declaration, made.links, held=held)
+    return in_context(ledger, declaration, chain.counted(made.prior), read, held=held)
 
 
-def read_batches(ledger: Ledger, declaration: Declaration, links: Sequence[ChainLink]) -> tuple[Batch, ...]:
+def read_batches(
+    ledger: Ledger, declaration: Declaration, links: Sequence[ChainLink], *, held: bool = False
+) -> tuple[Batch, ...]:
     """Return the batches of links, without context; see `batches_of`."""
-    return tuple(_batch_of(ledger, declaration, link) for link in links)
+    return tuple(_batch_of(ledger, declaration, link, held) for link in links)
 
 
 def in_context(
-    ledger: Ledger, declaration: Declaration, earlier: Sequence[ChainLink], batches: Sequence[Batch]
+    ledger: Ledger,
+    declaration: Declaration,
+    earlier: Sequence[ChainLink],
+    batches: Sequence[Batch],
+    *,
+    held: bool = False,
 ) -> tuple[Batch, ...]:
     """Return batches that follow one another with the rows before them that their model conditions on.
 
@@ -231,6 +257,8 @@ def in_context(
         The links whose batches count before the first of them, in order.
     batches
         In the order in which they count.
+    held
+        See `batches_of`.
 
     Returns
     -------
@@ -239,7 +267,7 @@ def in_context(
     """
     if not declaration.context or not batches:
         return tuple(batches)
-    read = (_batch_of(ledger, declaration, link).table for link in reversed(earlier))
+    read = (_batch_of(ledger, declaration, link, held).table for link in reversed(earlier))
     rows, found = last_rows(read, batches[0].table, declaration.context), list[Batch]()
     for batch in batches:
         found.append(replace(batch, context=rows))
@@ -261,8 +289,16 @@ def last_rows(newest_first: Iterable[pa.Table], like: pa.Table, wanted: int) -> 
     return pa.concat_tables(kept) if kept else like.slice(0, 0)
 
 
-def _batch_of(ledger: Ledger, declaration: Declaration, link: ChainLink) -> Batch:
-    with downloaded(ledger, link.version.run_id, Artifact.BATCH) as path:
-        batch = load_batch(path, declaration)
-    require_digest(f"The batch of link {link.number}", link.version.batch, batch.digest, "content digest")
-    return replace(batch, origin=link.version.origin)
+def _batch_of(ledger: Ledger, declaration: Declaration, link: ChainLink, held: bool) -> Batch:
+    def read() -> Batch:
+        with downloaded(ledger, link.version.run_id, Artifact.BATCH) as path:
+            batch = load_batch(path, declaration)
+        require_digest(f"The batch of link {link.number}", link.version.batch, batch.digest, "content digest")
+        return replace(batch, origin=link.version.origin)
+
+    key = (link.version.record, link.version.batch, str(declaration.schema), declaration.row_key)
+    if held:
+        return _batches.get(key, read)
+    batch = read()
+    _batches.put(key, batch)
+    return batch

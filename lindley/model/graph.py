@@ -33,7 +33,6 @@ from lindley.model.refusals import (
     require_declared_potentials,
     require_known,
     require_nuts,
-    require_storable,
 )
 from lindley.model.tensors import plain
 
@@ -177,11 +176,10 @@ def take_apart(declaration: Declaration, model: Any, carried: tuple[str, ...]) -
     Raises
     ------
     ModelRefused
-        If a free variable is discrete or PyMC would not sample it with NUTS, a variable's name cannot be
-        stored, a name in the declaration is not in the model, or a potential is not declared.
+        If a free variable is discrete or PyMC would not sample it with NUTS, a name in the declaration is
+        not in the model, or a potential is not declared.
     """
     require_continuous(declaration, model)
-    require_storable(declaration, model)
     require_nuts(declaration, model)
     shapes = _shapes(model)
     free = {rv.name: _free_variable(model, rv, shapes) for rv in model.free_RVs}

@@ -10,6 +10,10 @@ from lindley.errors import DeclarationRefused
 
 #: All carried variables that no other group names.
 REST = "*"
+#: Rows that an earlier batch counts as beside its own: what it takes to fetch it.
+BATCH_COST = 10
+#: Rows that hindsight looks back on at most, as a multiple of those that an update fits.
+SIGHT = 10
 FAMILIES = ("auto", "normal", "sinh-arcsinh", "triangular", "information")
 
 
@@ -63,6 +67,51 @@ class Forgetting:
         return {name: value for name, value in given.items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Window:
+    """How many earlier batches one update may fit again together with a new one.
+
+    Parameters
+    ----------
+    rows
+        `Policy.refit_rows`.
+    batches
+        `Policy.replay`; 0 for none at all.
+    """
+
+    rows: int
+    batches: int
+
+    @property
+    def sight(self) -> int:
+        """Rows at most that hindsight looks back on.
+
+        Evaluating 2,000 draws takes about a fortieth of the gradients that sampling the same rows takes: a
+        look back of this length costs at most a quarter of a fit of `rows`.
+        """
+        return SIGHT * self.rows
+
+    def holds(self, rows: int, batches: int, apart: bool) -> bool:
+        """Whether an update may fit so many batches again.
+
+        Parameters
+        ----------
+        rows
+            Rows of all batches that are fitted, the new one included.
+        batches
+            Number of the earlier ones.
+        apart
+            Whether they are fitted one by one.
+        """
+        within = self.batches > 0 and rows + BATCH_COST * batches <= self.rows
+        return batches == 0 or (within and (batches <= self.batches or not apart))
+
+    def stretches_to(self, rows: int, batches: int, apart: bool) -> bool:
+        """Whether it may where the match is not trusted, or did harm, behind which it would start."""
+        twice = Window(2 * self.rows, self.batches)
+        return batches <= self.batches or twice.holds(rows, batches, apart)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """How a chain carries its beliefs forward.
@@ -72,18 +121,23 @@ class Policy:
     family
         Matching family: ``auto`` picks per link; ``normal``, ``sinh-arcsinh``, ``triangular`` or
         ``information`` (additive precision) are used as asked.
+    refit_rows
+        Rows at most that one update fits, the new batch included: as long as a chain has no more, every
+        update is the pooled fit of all its batches, and beyond it a match is made once for so many rows. Each
+        earlier batch counts as `BATCH_COST` rows more, since it must be fetched.
     replay
-        Number of links at most whose batches are fitted again together with a new one, because the posterior
-        after them had no trusted match yet. With local variables or carried state the effect of a match on
-        later links cannot be assessed: the match is deferred until there are that many. With 0 a fit always
-        starts from the head's match, trusted or not; so do chains with forgetting or a robust mixture.
+        Number of earlier batches at most that are fitted again where batches must be fitted one by one
+        (local variables, carried state, labels that change), and of those that are fitted again beyond
+        `refit_rows` because the match after them is not trusted or did harm. With 0 a fit always starts from
+        the head's match, trusted or not; so do chains with forgetting or a robust mixture.
     rebase_every
         Number of links after which a pooled refit follows automatically; never by default.
     rebase_at_budget
         Budget above which a pooled refit follows automatically; never by default, the gate warns.
     rebase_at_drift
-        Drift, in sds, above which one follows; never by default, the gate warns. It keeps a chain accurate
-        whose batches contradict each other by many sds.
+        Drift, in sds, from which on one follows; None for never. It has no effect on a chain that forgets.
+    rebase_rows
+        Rows at most that a refit which follows automatically fits; a chain that has more gets a warning.
     robust
         Weight of the genesis prior in a mixture with the matched one: a batch that conflicts with the
         chain's belief can then win (Schmidli et al. 2014, Biometrics 70:1023). 0 is the matched prior alone.
@@ -97,10 +151,12 @@ class Policy:
     """
 
     family: str = "auto"
+    refit_rows: int = 5000
     replay: int = 12
     rebase_every: int | None = None
     rebase_at_budget: float | None = None
-    rebase_at_drift: float | None = None
+    rebase_at_drift: float | None = 0.1
+    rebase_rows: int = 100_000
     robust: float = 0.0
     conflict: Literal["warn", "quarantine"] = "warn"
     ess: int = 400
@@ -110,10 +166,12 @@ class Policy:
         """Refuse values outside their ranges."""
         wrong = {
             f"family as one of {', '.join(FAMILIES)}": self.family not in FAMILIES,
+            "refit_rows of at least 1": self.refit_rows < 1,
             "replay of at least 0": self.replay < 0,
             "rebase_every of at least 1": self.rebase_every is not None and self.rebase_every < 1,
             "rebase_at_budget above 0": self.rebase_at_budget is not None and not self.rebase_at_budget > 0,
             "rebase_at_drift above 0": self.rebase_at_drift is not None and not self.rebase_at_drift > 0,
+            "rebase_rows of at least 0": self.rebase_rows < 0,
             "robust of at least 0 and below 1": not 0 <= self.robust < 1,
             "ess of at least 1": self.ess < 1,
             "conflict as warn or quarantine": self.conflict not in ("warn", "quarantine"),
@@ -121,7 +179,7 @@ class Policy:
         for expected, is_wrong in wrong.items():
             if is_wrong:
                 raise _refused(self, expected=expected, todo="correct it")
-        if self.forget and self.refits:
+        if self.forget and (self.rebase_every is not None or self.rebase_at_budget is not None):
             raise _refused(
                 self,
                 expected="either forgetting or pooled refits: a pooled refit forgets nothing",
@@ -132,12 +190,12 @@ class Policy:
     def refits(self) -> bool:
         """Whether pooled refits follow automatically."""
         limits = (self.rebase_every, self.rebase_at_budget, self.rebase_at_drift)
-        return any(limit is not None for limit in limits)
+        return not self.forget and any(limit is not None for limit in limits)
 
     @property
-    def window(self) -> int:
-        """Links at most that are fitted again: none with forgetting or a robust mixture."""
-        return 0 if self.forget or self.robust else self.replay
+    def window(self) -> Window:
+        """How far back an update may start: nowhere with forgetting or a robust mixture."""
+        return Window(self.refit_rows, 0 if self.forget or self.robust else self.replay)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the policy as JSON-able values; the ESS stands with the sampler's settings."""

@@ -19,8 +19,6 @@ from lindley.model.tensors import plain
 
 #: Modules of operations whose log density is known: PyMC's own, and those that it makes of a user's function.
 _KNOWN = ("pymc.", "pytensor.", "abc")
-#: Dims of every trace.
-RESERVED = ("chain", "draw")
 #: How PyMC names the missing values of an observed variable, which it makes a free variable.
 UNOBSERVED = "_unobserved"
 
@@ -46,19 +44,6 @@ def require_continuous(declaration: Declaration, model: Any) -> None:
         found=f"discrete {', '.join(discrete)}",
         todo=todo,
     )
-
-
-def require_storable(declaration: Declaration, model: Any) -> None:
-    """Refuse names of free and observed variables that a trace's file cannot hold."""
-    names = [str(rv.name) for rv in (*model.free_RVs, *model.observed_RVs)]
-    wrong = [name for name in names if name in RESERVED]
-    if wrong:
-        raise ModelRefused(
-            f"The variable {wrong[0]!r} of {declaration.name} has a name that a trace cannot hold",
-            expected=f"names other than {' and '.join(RESERVED)}, the dims of every trace",
-            found=", ".join(map(repr, wrong)),
-            todo="rename the variable",
-        )
 
 
 def require_nuts(declaration: Declaration, model: Any) -> None:

@@ -166,11 +166,13 @@ def with_fit(
         If what the ledger holds does not have the digests it states.
     """
     chain, declaration, own = plan.chain, plan.declaration, plan.batch
-    batches = list(read_batches(ledger, declaration, origin.links))
+    # An update reads what the updates before it read: a process takes that as it is.
+    held = plan.kind == Kind.UPDATE
+    batches = list(read_batches(ledger, declaration, origin.links, held=held))
     if own is not None:
         place = len(batches) if place is None else place
         batches.insert(place, own)
-    fitted = in_context(ledger, declaration, chain.counted(origin.prior), batches)
+    fitted = in_context(ledger, declaration, chain.counted(origin.prior), batches, held=held)
     # A pooled refit contains everything: nothing came before its prior.
     behind = segments_behind(ledger, declaration, chain, origin.prior) if plan.kind != Kind.REBASE else ()
     start = head.matched.digest if head else digest(plan.genesis)

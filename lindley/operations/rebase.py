@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from lindley.errors import ModelRefused, UnknownLink
 from lindley.ledger.chain import Chain, ChainLink
-from lindley.ledger.lineage import Origin
+from lindley.ledger.lineage import Origin, rows_of
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_summary
 from lindley.ledger.record import Kind
 from lindley.model.declaration import Declaration
+from lindley.model.policy import Policy
 from lindley.operations.plan import Plan
 from lindley.operations.planner import as_known, on_begun, read_head, with_fit
 from lindley.timing import FETCH
@@ -70,10 +71,22 @@ def imported_link(chain: Chain) -> ChainLink | None:
 
 
 def rebase_due(chain: Chain, declaration: Declaration) -> str | None:
-    """Return why the policy asks for a pooled refit now; None where it does not."""
+    """Return why the policy asks for a pooled refit now, and what it fits; None where it does not.
+
+    It does not where the head is the pooled fit already, nor for more rows than `Policy.rebase_rows`.
+    """
     policy, head = declaration.policy, chain.head
-    if head is None or not head.version.batch:
+    if head is None or not head.version.batch or not policy.refits:
         return None
+    counted = chain.at_head
+    rows = rows_of(counted)
+    why = None if _pooled(chain, head) else _reason(chain, head, policy)
+    if why is None or rows > policy.rebase_rows:
+        return None
+    return f"{why}; it fits {len(counted)} batches, {rows} rows"
+
+
+def _reason(chain: Chain, head: ChainLink, policy: Policy) -> str | None:
     since = 0
     for link in reversed(chain.links):
         if link.version.kind == Kind.REBASE:
@@ -88,3 +101,9 @@ def rebase_due(chain: Chain, declaration: Declaration) -> str | None:
     if policy.rebase_at_drift is not None and drift >= policy.rebase_at_drift:
         return f"drift {drift:.2f}, the policy allows {policy.rebase_at_drift}"
     return None
+
+
+def _pooled(chain: Chain, head: ChainLink) -> bool:
+    """Whether a link was fitted on all its batches together already."""
+    start = chain.prior(head)
+    return start is imported_link(chain) or start is None

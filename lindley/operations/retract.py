@@ -12,7 +12,7 @@ from dataclasses import replace
 from lindley.batch.batch import Batch
 from lindley.errors import AmendmentRefused
 from lindley.ledger.chain import Chain, ChainLink
-from lindley.ledger.lineage import Origin, trusted
+from lindley.ledger.lineage import Origin, rows_of, trusted
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.record import MOST_RETRACTED, Kind
 from lindley.ledger.references import choose_batch, shown
@@ -65,9 +65,10 @@ def plan_retract(
     tried = tried_before(ledger, plan, _TRIED)
     if tried is not None:
         return tried
-    start = _start(chain, left, exact=True)
-    if start is not None and len(chain.counted(start)) == len(left):
+    start = _whole(chain, left)
+    if start is not None:
         return replace(plan, target=start)
+    start = _start(plan, left, rows_of(left), apart=_apart(chain))
     return _with_fit(ledger, plan, start, left, accept_model_change)
 
 
@@ -116,27 +117,58 @@ def plan_correct(
     tried = tried_before(ledger, plan, _TRIED)
     if tried is not None:
         return tried
-    start = _start(chain, earlier, exact=False)
+    rows = rows_of((*earlier, *later)) + batch.rows
+    start = _start(plan, earlier, rows, apart=_apart(chain), later=len(later) + 1)
     return _with_fit(ledger, plan, start, (*earlier, *later), accept_model_change, place)
 
 
 _TRIED = "The same was tried"
 
 
-def _start(chain: Chain, wanted: Sequence[ChainLink], *, exact: bool) -> ChainLink | None:
-    """Return the newest link that counts the first ones of what is wanted, as many as possible.
-
-    Its match must be trusted, unless it counts all of them and `exact` asks for its belief as it is. None:
-    genesis.
-    """
-    best, most = imported_link(chain), 0
+def _whole(chain: Chain, wanted: Sequence[ChainLink]) -> ChainLink | None:
+    """Return the newest link that counts exactly what is wanted; its belief is taken as it is."""
     numbers = [link.number for link in wanted]
     for link in reversed(chain.links):
+        if [other.number for other in chain.counted(link)] == numbers:
+            return link
+    return None
+
+
+def _start(
+    plan: Plan, wanted: Sequence[ChainLink], rows: int, *, apart: bool, later: int = 0
+) -> ChainLink | None:
+    """Return the link that a fit of what is wanted, and of what comes later, starts from. None: genesis.
+
+    A link that counts the first ones of what is wanted, and whose match is trusted: the oldest from which on
+    an update may fit all the rest; where there is none, the newest.
+
+    Parameters
+    ----------
+    rows
+        Rows of all that is wanted, and of what comes later.
+    apart
+        Whether batches are fitted one by one.
+    later
+        Number of batches that come later.
+    """
+    chain, window = plan.chain, plan.declaration.policy.window
+    numbers = [link.number for link in wanted]
+    found: list[tuple[int, ChainLink | None]] = [(0, imported_link(chain))]
+    for link in chain.links:
         counted = [other.number for other in chain.counted(link)]
-        whole = exact and len(counted) == len(numbers)
-        if len(counted) > most and counted == numbers[: len(counted)] and (whole or trusted(link)):
-            best, most = link, len(counted)
-    return best
+        if counted and counted == numbers[: len(counted)] and trusted(link):
+            found.append((len(counted), link))
+    found.sort(key=lambda item: item[0])
+    for seen, start in found:
+        left = rows - rows_of(wanted[:seen])
+        if window.holds(left, len(wanted) - seen + later - 1, apart):
+            return start
+    return found[-1][1]
+
+
+def _apart(chain: Chain) -> bool:
+    """Whether the head's batches were fitted one by one."""
+    return chain.head is not None and chain.head.version.metrics.get("apart", 0.0) > 0
 
 
 def _with_fit(

@@ -62,8 +62,9 @@ def plan_update(
         if plan.chain.head is None:
             _refuse_other_carried(plan, root)
         record, head = read_head(ledger, plan, accept_model_change=accept_model_change)
-        plan = as_known(plan, record)
-        return with_fit(ledger, plan, starting_point(plan.chain, declaration.policy.window), head)
+        plan, own = as_known(plan, record), plan.batch or batch
+        start = starting_point(plan.chain, own.rows, declaration.policy.window)
+        return with_fit(ledger, plan, start, head)
 
 
 def _first(declaration: Declaration, batch: Batch, phases: Phases) -> Plan:

@@ -9,6 +9,25 @@ from lindley.prior.matched import MatchedPrior
 
 
 @dataclass(frozen=True)
+class Harm:
+    """By how much matches moved a belief that no fit looks back on any more, as last measured.
+
+    Parameters
+    ----------
+    mean, log_sd
+        By coordinate: by how much the mean would be larger without these matches, in sds of the belief; and
+        the logarithm of the sd.
+    rest
+        Drift of matches that could be measured once and cannot be followed any more, since a later link has
+        other coordinates.
+    """
+
+    mean: dict[str, float] = field(default_factory=dict)
+    log_sd: dict[str, float] = field(default_factory=dict)
+    rest: float = 0.0
+
+
+@dataclass(frozen=True)
 class Belief:
     """The belief after a link: its matched prior, and what the chain accumulates.
 
@@ -24,6 +43,12 @@ class Belief:
         Number of matches behind it that were not trusted.
     drift
         Estimated shift caused by earlier matches, in posterior sds; a lower bound where not assessable.
+    sight
+        Number of the matches behind its own that the next fit looks back on too.
+    unseen
+        Harm of all matches before these.
+    apart, inlined
+        Whether its batches were fitted one by one, and whether the model holds batch values as constants.
     log_evidence
         Log evidence of the fitted batches under the prior that the fit started from; None where it could not
         be estimated.
@@ -41,6 +66,10 @@ class Belief:
     trusted: bool = True
     doubt: int = 0
     drift: float = 0.0
+    sight: int = 0
+    unseen: Harm = field(default_factory=Harm)
+    apart: bool = False
+    inlined: bool = False
     log_evidence: float | None = None
     covered: int = 1
     log_score: float | None = None

@@ -67,7 +67,7 @@ def predictive_figure(trace: xr.DataTree, *, title: str = "Posterior predictive 
     observed = group(trace, "observed_data")
     names = [str(name) for name in observed.data_vars]
     shown = names[:MAX_VARIABLES]
-    note = "blue: predictive median, 50% and 90% intervals"
+    note = "blue: posterior predictive median, 50% and 90% intervals"
     if len(shown) < len(names):
         note = f"{len(shown)} of {len(names)} observed variables; {note}"
     figure, panels = style.sheet(

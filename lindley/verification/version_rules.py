@@ -184,7 +184,9 @@ def accumulated(case: Case, chain: GatheredChain) -> Iterator[str]:
     """`budget` is the prior link's plus (d + 1) over the larger of `match_ess` and ESS; `doubt` is the prior
     link's plus one if that one was not trusted; `trusted` is 1 if there are no doubts; `replayed` is the
     number of batches named; `log_score` is that of the head before (in a correct: of the prior link) plus
-    `log_predictive`. Not checked on imports and copies.
+    `log_predictive`; hindsight keeps at most one match more in sight than the prior link, none after genesis,
+    and states the harm of the others by coordinate; `stated_error` is at least `drift`. Not checked on
+    imports and copies.
     """
     if not case.fitted or not case.prior_is_readable(chain):
         return
@@ -202,12 +204,27 @@ def accumulated(case: Case, chain: GatheredChain) -> Iterator[str]:
     wanted = before.get("budget", 0.0) + _budget_of(record)
     if not np.isclose(metrics.get("budget", np.nan), wanted, rtol=1e-9, equal_nan=True):
         yield f"budget {wanted:.6g} expected, found {metrics.get('budget')}"
+    yield from _hindsight(record, prior)
     base = prior if record["kind"] == Kind.CORRECT else case.before
     score = base["metrics"].get("log_score") if base else 0.0
     if record["batch"] and {"log_score", "log_predictive"} <= set(metrics) and score is not None:
         wanted = score + metrics["log_predictive"]
         if not np.isclose(metrics["log_score"], wanted, rtol=1e-9, atol=1e-9):
             yield f"log score {wanted:.6g} expected, found {metrics['log_score']}"
+
+
+def _hindsight(record: dict[str, Any], prior: dict[str, Any] | None) -> Iterator[str]:
+    """Describe what is stated of earlier matches and cannot be."""
+    found, metrics = record["hindsight"], record["metrics"]
+    most = prior["hindsight"]["in_sight"] + 1 if prior else 0
+    if not 0 <= found["in_sight"] <= most:
+        yield f"at most {most} matches in sight expected, found {found['in_sight']}"
+    names = set(Coordinates.from_list(record["posterior"]["coordinates"]).names)
+    if not {*found["unseen"]["mean"], *found["unseen"]["log_sd"]} <= names:
+        yield "harm of matches out of sight is stated of other coordinates"
+    stated, drift = metrics.get("stated_error", np.inf), metrics.get("drift", 0.0)
+    if stated < drift:
+        yield f"a stated error of at least {drift:.6g} expected, found {stated:.6g}"
 
 
 def _budget_of(record: dict[str, Any]) -> float:

@@ -50,7 +50,7 @@ MODEL = '''"""Successes of repeated trials."""
 import pyarrow as pa
 import pymc as pm
 
-from lindley import Declaration
+from lindley import Declaration, Policy
 
 
 def build(batch):
@@ -68,6 +68,8 @@ declaration = Declaration(
     observed=("k",),
     carried=("theta",),
     description="Success probability of repeated trials.",
+    # A match for every batch: chains of links that start from one another.
+    policy=Policy(refit_rows=1),
 )
 '''
 

@@ -282,6 +282,18 @@ class Tamper(Tools):
         forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(replayed=1))
         return {"R16"}, HEAD
 
+    def r16_more_matches_in_sight_than_there_are(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["hindsight"].update(in_sight=9))
+        return {"R16"}, HEAD
+
+    def r16_harm_of_other_coordinates(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["hindsight"]["unseen"].update(mean={"x": 0.1}))
+        return {"R16"}, HEAD
+
+    def r16_stated_error_below_drift(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(drift=0.2, stated_error=0.1))
+        return {"R16"}, HEAD
+
     def r17_constants_are_not_those_of_genesis(self) -> Any:
         forge(self.ledger, NAME, HEAD, lambda record: record["model"].update(constants={"scale": 2.0}))
         return {"R17"}, HEAD

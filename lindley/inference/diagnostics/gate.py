@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lindley.inference.diagnostics.convergence import Convergence
+from lindley.inference.diagnostics.hindsight import SATURATED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +137,8 @@ def cautions(
             "(rebase) measures the error"
         )
     if drift > limits.drift_warn:
-        warnings.append(
-            f"earlier matches moved the result by up to {drift:.2f} sds, above {limits.drift_warn}"
-        )
+        most = "at least" if metrics.get("shift_efficiency", 1.0) < SATURATED else "by up to"
+        warnings.append(f"earlier matches moved the result {most} {drift:.2f} sds, above {limits.drift_warn}")
     conflict_p, sd_error = metrics.get("conflict_p", 1.0), metrics.get("sd_error", 0.0)
     if conflict_p < limits.conflict_warn:
         warnings.append(f"the batch conflicts with its prior (p = {conflict_p:.1e})")

@@ -32,8 +32,8 @@ from lindley.model.tensors import plain
 _POINTS = 3
 #: Largest difference that is rounding, relative and absolute.
 _ROUNDING = 1e-6
-#: Rows that a part needs at least.
-_FEWEST = 1
+#: Rows that a part needs at least: two of them must be able to differ.
+_FEWEST = 2
 #: Columns of categories by which a batch is split, at most.
 _CATEGORIES = 2
 

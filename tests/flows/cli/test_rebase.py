@@ -122,7 +122,7 @@ class TestCommands:
     ) -> None:
         code = (
             "\nimport dataclasses\nfrom lindley import Policy\n"
-            "declaration = dataclasses.replace(declaration, policy=Policy(rebase_every=2))\n"
+            "declaration = dataclasses.replace(declaration, policy=Policy(refit_rows=1, rebase_every=2))\n"
         )
         fakes.declare(workspace.models, code=code)
         for place, name in enumerate(("a.csv", "b.csv", "c.csv")):

@@ -1,6 +1,7 @@
 """Replay and hindsight: where an update starts, and convergence to the pooled answer further back."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,11 @@ from scipy import special, stats
 
 from lindley.batch.batch import batch_from_frame
 from lindley.inference.diagnostics.gate import Thresholds
-from lindley.inference.inputs import Data, Options, steps_back
+from lindley.inference.inputs import Data, Options, Step, steps_back
 from lindley.inference.memory_chain import MemoryChain, advance, refit
 from lindley.inference.sampling import FitSettings
 from lindley.model.declaration import Declaration
-from lindley.model.policy import Policy
+from lindley.model.policy import Policy, Window
 from tests.support.oracles import beta_binomial
 
 SETTINGS = FitSettings(draws=600, tune=300)
@@ -88,42 +89,63 @@ def holds(found, links):
     assert abs(theta.std() / exact.std() - 1) < 5 * np.sqrt((kurtosis - 1) / (4 * ess))
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=12), st.integers(0, 14))
-def test_an_update_starts_from_the_newest_trusted_belief_within_the_window(newest_first, window):
-    steps = steps_back(newest_first, window)
-    assert 0 <= steps <= len(newest_first)
-    assert sum(batches for _, batches in newest_first[:steps]) <= window
-    assert all(batches and not trusted for trusted, batches in newest_first[:steps])
-    # One step more is trusted, has no way back, or is beyond the window or the chain.
-    if steps < len(newest_first):
-        trusted, _ = newest_first[steps]
-        total = sum(batches for _, batches in newest_first[: steps + 1])
-        assert trusted or not newest_first[steps][1] or total > window
+STEPS = st.lists(
+    st.builds(Step, st.booleans(), st.integers(0, 3), st.integers(1, 40), st.booleans()), max_size=12
+)
+
+
+@given(STEPS, st.integers(1, 40), st.integers(1, 300), st.integers(0, 14))
+def test_an_update_starts_from_the_oldest_trusted_belief_that_the_window_holds(steps, rows, most, batches):
+    window = Window(most, batches)
+    back = steps_back(steps, rows, window)
+
+    def of(taken):
+        apart = any(step.apart for step in steps[:taken])
+        counts = sum(step.batches for step in steps[:taken])
+        return rows + sum(step.rows for step in steps[:taken]), counts, apart
+
+    # What it may go back to: not beyond a belief without a way back.
+    reach = next((i for i, step in enumerate(steps) if not step.batches), len(steps))
+    assert 0 <= back <= reach
+    assert window.stretches_to(*of(back))
+    trusted = [i for i in range(reach + 1) if i == len(steps) or steps[i].trusted]
+    held = [i for i in trusted if window.holds(*of(i))]
+    if held:
+        assert back == max(held)
+    else:
+        reached = [i for i in range(reach + 1) if all(window.stretches_to(*of(j)) for j in range(i + 1))]
+        assert back == min(set(trusted) & set(reached), default=max(reached))
+
+
+def test_inlined_constants_are_fitted_again_only_behind_a_match_that_is_not_trusted():
+    trusted, poor = Step(True, 1, 5, inlined=True), Step(False, 1, 5, inlined=True)
+    assert steps_back([trusted, trusted], 5, Window(5000, 12)) == 0
+    assert steps_back([poor, poor, trusted], 5, Window(5000, 12)) == 2
 
 
 def test_what_lies_behind_the_start_is_not_read():
     def newest_first():
-        yield False, 1
-        yield True, 1
+        yield Step(True, 1, 10)
         raise AssertionError("read too far")
 
-    assert steps_back(newest_first(), 12) == 1
+    assert steps_back(newest_first(), 1, Window(15, 12)) == 0
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
 def test_segments_behind_a_belief_cover_every_batch_once(replays):
     replays = tuple(min(count, place) for place, count in enumerate(replays))
     names = tuple(range(len(replays)))
-    chain = MemoryChain(names, names, replays)
+    batches = tuple(SimpleNamespace(rows=1, name=name) for name in names)
+    chain = MemoryChain(names, batches, replays)
     for place in names:
         behind = chain.behind(place)
-        covered = [batch for segment in reversed(behind) for batch in segment.batches()]
+        covered = [batch.name for segment in reversed(behind) for batch in segment.batches()]
         # What a segment starts from is what the one before it ends with.
         assert covered == list(range(place + 1))
         for newer, older in pairwise(behind):
-            assert newer.start() == older.batches()[-1]
+            assert newer.start() == older.batches()[-1].name
         assert behind[-1].start() is None
-        assert all(segment.count == len(segment.batches()) for segment in behind)
+        assert all(segment.count == segment.rows == len(segment.batches()) for segment in behind)
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +180,10 @@ def test_log_predictive_densities_along_a_replayed_chain_add_up_to_the_marginal_
 
 
 def test_the_window_bounds_replays_and_doubts_count_earlier_matches():
-    chain, fits = run(untrusted, replay=1)
-    assert chain.replayed == (0, 1, 1, 1)
-    assert [found.start and chain.beliefs.index(found.start) for found in fits] == [None, None, 0, 1]
-    # Each start that was not trusted is one more: beliefs 0 and 1 come from genesis.
+    chain, fits = run(untrusted, refit_rows=1, replay=1)
+    # The third link would have to fit two batches again: it starts from a match that is not trusted.
+    assert chain.replayed == (0, 1, 0, 1)
+    assert [found.start and chain.beliefs.index(found.start) for found in fits] == [None, None, 1, 1]
     assert [belief.doubt for belief in chain.beliefs] == [0, 0, 1, 1]
     warnings = fits[-1].assessment.gate.warnings
     assert any(warning.startswith("1 earlier match could not be trusted") for warning in warnings)
@@ -181,7 +203,7 @@ def test_a_refit_in_memory_is_the_pooled_answer_and_the_chain_goes_on_from_it():
 
 def test_an_update_starts_from_a_good_match():
     trusting = Thresholds(efficiency_trust=0.0, distance_trust=np.inf, shift_trust=np.inf)
-    chain, fits = run(trusting, links=3)
+    chain, fits = run(trusting, links=3, refit_rows=1)
     assert chain.replayed == (0, 0, 0)
     assert [found.start for found in fits] == [None, *chain.beliefs[:2]]
     assert all(found.assessment.metrics["shift"] > 0 for found in fits[1:])
@@ -191,7 +213,7 @@ def test_an_update_starts_from_a_good_match():
 @pytest.mark.parametrize("window", [12, 1])
 def test_a_match_that_moved_the_result_is_undone_within_the_window(window):
     tiny = Thresholds(efficiency_trust=0.0, distance_trust=np.inf, shift_trust=0.0)
-    chain, fits = run(tiny, links=3, replay=window, family="normal")
+    chain, fits = run(tiny, links=3, refit_rows=1, replay=window, family="normal")
     assert [found.undone for found in fits] == [0, 1, 1 if window == 12 else 0]
     assert chain.replayed == (0, 1, 2 if window == 12 else 0)
     holds(fits[1], 2)
@@ -223,7 +245,7 @@ def with_effects(batch: pd.DataFrame) -> pm.Model:
     return model
 
 
-def test_unassessable_matches_are_deferred_until_the_window_is_full() -> None:
+def test_batches_that_are_fitted_one_by_one_are_together_until_the_window_is_full() -> None:
     declaration = declared(with_effects, "mu", replay=2)
     chain, fits = MemoryChain(), []
     values = [[3, 4], [-2, 6], [1, 1], [8, 0], [2, 5]]
@@ -234,9 +256,10 @@ def test_unassessable_matches_are_deferred_until_the_window_is_full() -> None:
         fits.append(found)
     # Three batches are together at most: the third link's match is the first one that is started from.
     assert chain.replayed == (0, 1, 2, 0, 1)
-    assert [belief.trusted for belief in chain.beliefs] == [False, False, True, False, False]
+    assert all(belief.apart for belief in chain.beliefs)
     assert [fit.belief.doubt for fit in fits] == [0] * 5
-    assert "1 of at most 2 batches were fitted again" in fits[1].assessment.doubts[0]
+    # An error is stated where no match is behind the fit.
+    assert ["stated_error" in fit.assessment.metrics for fit in fits] == [True, True, True, False, False]
     assert not any("cannot be assessed" in text for text in fits[2].assessment.gate.warnings)
     assert any("cannot be assessed" in text for text in fits[3].assessment.gate.warnings)
     for fit, count in zip(fits, range(1, 6), strict=True):

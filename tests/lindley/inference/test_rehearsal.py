@@ -15,7 +15,6 @@ from pytensor import wrap_py
 
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import ModelRefused
-from lindley.inference.groups import draws_dataset, storable
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import step
@@ -175,25 +174,3 @@ def test_an_omission_is_said_once():
         with omissions.attempt("pictures"):
             raise RuntimeError("no ink\nat all")
     assert omissions.sentences == ["pictures left out: RuntimeError: no ink"]
-
-
-def test_what_a_trace_cannot_hold_is_left_out_with_a_sentence():
-    omissions = Omissions()
-    given = {"a": np.zeros((2, 3)), "draw": np.zeros((2, 3)), "z": np.zeros((2, 3), dtype=complex)}
-    assert list(storable(given, omissions)) == ["a"]
-    assert omissions.sentences == [
-        "draw left out: a trace cannot hold this name",
-        "z left out: values of type complex128",
-    ]
-
-
-def test_dims_that_do_not_fit_are_positions():
-    with pm.Model(coords={"pair": ["a", "b"], "level": [(1, "x"), (2, "y")]}) as model:
-        for dim in ("pair", "level"):
-            pm.Normal(f"of_{dim}", dims=dim)
-    found = draws_dataset(model, {"of_level": np.zeros((1, 4, 2)), "of_pair": np.zeros((1, 4, 3))})
-    assert {name: array.dims[2:] for name, array in found.data_vars.items()} == {
-        "of_level": ("level",),
-        "of_pair": ("of_pair_dim_0",),
-    }
-    assert found["level"].dtype.kind == "U"

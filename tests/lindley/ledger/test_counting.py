@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lindley.ledger.chain import Chain, Version, walk
 from lindley.ledger.lineage import behind, origin, starting_point
 from lindley.ledger.record import Kind
+from lindley.model.policy import Window
 
 GENESIS = "genesis"
 KINDS = (Kind.UPDATE, Kind.UPDATE, Kind.UPDATE, Kind.RETRACT, Kind.CORRECT, Kind.ROLLBACK, Kind.REBASE)
@@ -121,7 +122,7 @@ def test_what_a_fit_starts_from_and_what_it_fits_are_together_what_counts(
     oracle: Oracle, window: int
 ) -> None:
     chain = walk(GENESIS, oracle.versions)
-    found = starting_point(chain, window)
+    found = starting_point(chain, 1, Window(1, window))
     assert len(found.links) <= window
     assert names(chain, (*chain.counted(found.prior), *found.links)) == oracle.line[-1][1]
     for link in chain.links:
@@ -129,7 +130,7 @@ def test_what_a_fit_starts_from_and_what_it_fits_are_together_what_counts(
         assert sorted(names(chain, (*chain.counted(made.prior), *made.links))) == sorted(
             names(chain, chain.counted(link))
         )
-        segments = behind(chain, link)
+        segments = list(behind(chain, link))
         assert sorted(n for made in segments for n in names(chain, made.links)) == sorted(
             names(chain, chain.counted(link))
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +17,14 @@ from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, batches_of, behind, in_context, origin, starting_point, trusted
 from lindley.ledger.reading import find_chain
 from lindley.model.declaration import Declaration
+from lindley.model.policy import BATCH_COST, Window
 from lindley.prior.belief import Belief
 from tests.support import refits
 from tests.support.fakes import MemoryLedger, append, coins
 
 GENESIS = "r0"
+#: Rows of every batch.
+ROWS = 7
 #: Links by letter: an update whose match is trusted, one whose is not, one without that metric; a pooled
 #: refit whose match is trusted, one whose is not; an import whose match is not.
 KINDS = {
@@ -51,6 +55,7 @@ def chain_of(letters: str, priors: dict[int, str] | None = None) -> Chain:
             previous=f"r{number - 1}",
             prior=(priors or {}).get(number, prior),
             batch=f"b{number}" if kind == "update" else "",
+            rows=ROWS if kind == "update" else 0,
             status="accepted",
             run_id=str(number),
             metrics=metrics,
@@ -99,19 +104,49 @@ def numbers(found: Origin) -> tuple[int, tuple[int, ...]]:
 def test_an_update_starts_before_untrusted_links_within_the_window(
     letters: str, window: int, start: tuple[int, tuple[int, ...]]
 ) -> None:
-    assert numbers(starting_point(chain_of(letters), window)) == start
+    assert numbers(starting_point(chain_of(letters), ROWS, Window(1, window))) == start
 
 
-@given(st.text("ux", max_size=10), st.integers(0, 12))
-def test_with_updates_alone_a_chain_in_memory_starts_at_the_same_link(letters: str, window: int) -> None:
+def budget(batches: int) -> int:
+    """The budget in rows of a new batch and so many earlier ones."""
+    return ROWS + batches * (ROWS + BATCH_COST)
+
+
+@pytest.mark.parametrize(
+    ("letters", "priors", "rows", "start"),
+    [
+        # All batches while they fit in, then one match for as many as do.
+        ("uuu", {2: GENESIS, 3: GENESIS}, budget(3), (0, (1, 2, 3))),
+        ("uuu", {2: GENESIS, 3: GENESIS}, budget(3) - 1, (3, ())),
+        ("uuuu", {2: GENESIS, 3: GENESIS}, budget(3), (3, (4,))),
+        ("uuuuu", {2: GENESIS, 3: GENESIS, 5: "r3"}, budget(3), (3, (4, 5))),
+        # A match that is not trusted is no start while the window stretches to one that is.
+        ("uux", {2: GENESIS, 3: GENESIS}, budget(2), (0, (1, 2, 3))),
+        ("uuxu", {2: GENESIS, 3: GENESIS}, budget(1), (4, ())),
+        # An import and a pooled refit are where they are.
+        ("Iuu", {}, budget(2), (1, (2, 3))),
+        ("uuR", {2: GENESIS}, budget(2), (0, (1, 2))),
+        ("uuR", {2: GENESIS}, budget(1), (3, ())),
+    ],
+)
+def test_an_update_starts_from_the_oldest_trusted_link_that_the_rows_allow(
+    letters: str, priors: dict[int, str], rows: int, start: tuple[int, tuple[int, ...]]
+) -> None:
+    assert numbers(starting_point(chain_of(letters, priors), ROWS, Window(rows, 12))) == start
+
+
+@given(st.text("ux", max_size=10), st.integers(0, 12), st.integers(1, 200))
+def test_with_updates_alone_a_chain_in_memory_starts_at_the_same_link(
+    letters: str, window: int, rows: int
+) -> None:
     matched: Any = None
     beliefs = tuple(Belief(matched, 0.0, trusted=letter == "u") for letter in letters)
-    batches: Any = tuple(range(len(letters)))
+    batches: Any = tuple(SimpleNamespace(rows=ROWS) for _ in letters)
     memory = MemoryChain(beliefs, batches, (0,) * len(letters))
-    start, again = memory.starting_point(window)
+    start, again = memory.starting_point(ROWS, Window(rows, window))
     place = len(letters) - len(again)
     assert start.prior is (beliefs[place - 1] if place else None)
-    assert numbers(starting_point(chain_of(letters), window)) == (
+    assert numbers(starting_point(chain_of(letters), ROWS, Window(rows, window))) == (
         place, tuple(range(place + 1, len(letters) + 1)),
     )  # fmt: skip
 
@@ -123,7 +158,7 @@ def test_what_is_fitted_again_are_all_batches_since_the_start_and_no_more_than_t
     # A pooled refit has batches to refit, and follows an update.
     letters = first + "u" + letters.replace("RR", "R").replace("XX", "X").replace("RX", "R")
     chain = chain_of(letters)
-    found = starting_point(chain, window)
+    found = starting_point(chain, ROWS, Window(1, window))
     start, again = numbers(found)
     assert len(again) <= window
     assert again == tuple(link.number for link in chain.links[start:] if link.version.batch)
@@ -152,7 +187,7 @@ class TestOrigins:
     def test_segments_behind_a_link_go_back_to_genesis_newest_first(self) -> None:
         chain = chain_of("uuuuu", {4: "r1"})
         assert list(map(numbers, behind(chain, chain.head))) == [(4, (5,)), (1, (2, 3, 4)), (0, (1,))]
-        assert behind(chain, None) == []
+        assert list(behind(chain, None)) == []
 
     def test_behind_a_pooled_refit_is_nothing(self) -> None:
         chain = chain_of("uuRu")
@@ -161,7 +196,7 @@ class TestOrigins:
     def test_an_import_stops_it(self) -> None:
         chain = chain_of("Iuu")
         assert list(map(numbers, behind(chain, chain.head))) == [(2, (3,)), (1, (2,))]
-        assert behind(chain, chain.links[0]) == []
+        assert list(behind(chain, chain.links[0])) == []
 
     @given(st.data(), st.integers(1, 8))
     def test_segments_cover_every_batch_once_whatever_was_fitted_again(

@@ -204,7 +204,7 @@ def test_what_cannot_be_told_says_why() -> None:
     assert meaning_of(batch_effect, carried=("tau",)).why == (
         "the first half of the rows alone: ValueError: local variables of the batch as a whole",
     )
-    assert "too few rows" in meaning_of(raw, FRAME.head(1)).why[0]
+    assert "too few rows" in meaning_of(raw, FRAME.head(3)).why[0]
     assert "hands over state" in meaning_of(raw, carry={"a": "b"}).why[0]
 
 

@@ -206,14 +206,3 @@ def test_a_discrete_outcome_with_missing_values_is_refused_with_the_way_out():
     with pytest.raises(ModelRefused, match="y_unobserved") as caught:
         taken(lambda frame: imputing(pm.Poisson, frame), GAPS)
     assert "missing outcomes" in caught.value.todo
-
-
-@pytest.mark.parametrize("name", ["chain", "draw"])
-def test_a_name_that_a_trace_cannot_hold_is_refused(name: str):
-    def named(frame: pd.DataFrame) -> pm.Model:
-        with pm.Model() as model:
-            pm.Normal("y", pm.Normal(name, 0, 1), 1, observed=frame["y"].to_numpy())
-        return model
-
-    with pytest.raises(ModelRefused, match="a trace cannot hold"):
-        taken(named, carried=(name,))

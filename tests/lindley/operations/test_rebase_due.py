@@ -9,7 +9,7 @@ import pytest
 
 from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.model.declaration import Declaration
-from lindley.model.policy import Policy
+from lindley.model.policy import Forgetting, Policy
 from lindley.operations.rebase import rebase_due
 
 
@@ -19,6 +19,7 @@ def chain_of(*kinds: str, **metrics: float) -> Chain:
         Version(
             number=n, kind=kind, record=f"r{n}", previous=f"r{n - 1}", prior=f"r{n - 1}",
             batch="" if kind in ("rebase", "import") else f"b{n}", status="accepted", run_id=f"{n}",
+            rows=5,
             metrics=metrics if n == len(kinds) else {},
         )
         for n, kind in enumerate(kinds, 1)
@@ -35,8 +36,12 @@ def chain_of(*kinds: str, **metrics: float) -> Chain:
         ({"rebase_every": 3}, ["update"] * 3 + ["rebase"], 9.0, False),
         ({"rebase_every": 3}, ["update"] * 3 + ["rebase"] + ["update"] * 2, 0.0, False),
         ({"rebase_every": 3}, ["update"] * 3 + ["rebase"] + ["update"] * 3, 0.0, True),
-        ({"rebase_at_budget": 0.5}, ["update"], 0.49, False),
-        ({"rebase_at_budget": 0.5}, ["update"], 0.5, True),
+        ({"rebase_at_budget": 0.5}, ["update"] * 2, 0.49, False),
+        ({"rebase_at_budget": 0.5}, ["update"] * 2, 0.5, True),
+        # The first link is the pooled fit.
+        ({"rebase_at_budget": 0.5}, ["update"], 0.5, False),
+        ({"rebase_at_budget": 0.5, "rebase_rows": 10}, ["update"] * 2, 0.5, True),
+        ({"rebase_at_budget": 0.5, "rebase_rows": 9}, ["update"] * 2, 0.5, False),
         ({"rebase_at_budget": 0.5}, ["update", "rebase"], 0.9, False),
         ({"rebase_every": 1}, ["import"], 9.0, False),
         ({"rebase_every": 1}, [], 0.0, False),
@@ -54,17 +59,19 @@ def test_a_refit_is_due_by_links_or_budget_and_never_twice(
 
 @pytest.mark.parametrize(
     ("kinds", "drift", "due"),
-    [(["update"], 0.09, False), (["update"], 0.1, True), (["update", "rebase"], 0.9, False)],
+    [(["update"] * 2, 0.09, False), (["update"] * 2, 0.1, True), (["update", "rebase"], 0.9, False)],
 )
 def test_a_refit_is_due_where_matches_have_moved_the_chain(
     declaration: Declaration, kinds: list[str], drift: float, due: bool
 ) -> None:
-    declared = dataclasses.replace(declaration, policy=Policy(rebase_at_drift=0.1))
-    why = rebase_due(chain_of(*kinds, drift=drift, budget=9.0), declared)
-    assert why == ("drift 0.10, the policy allows 0.1" if due else None)
+    why = rebase_due(chain_of(*kinds, drift=drift, budget=9.0), declaration)
+    assert why == ("drift 0.10, the policy allows 0.1; it fits 2 batches, 10 rows" if due else None)
+    never = dataclasses.replace(declaration, policy=Policy(rebase_at_drift=None))
+    assert rebase_due(chain_of(*kinds, drift=drift, budget=9.0), never) is None
 
 
 def test_a_policy_records_its_limit_on_drift_or_that_it_has_none() -> None:
-    assert Policy().as_dict()["rebase_at_drift"] is None
-    assert Policy(rebase_at_drift=0.2).as_dict()["rebase_at_drift"] == 0.2
-    assert [Policy().refits, Policy(rebase_at_drift=0.2).refits] == [False, True]
+    assert Policy().as_dict()["rebase_at_drift"] == 0.1
+    assert Policy(rebase_at_drift=None).as_dict()["rebase_at_drift"] is None
+    assert [Policy().refits, Policy(rebase_at_drift=None).refits] == [True, False]
+    assert not Policy(forget={"theta": Forgetting(discount=0.9)}).refits

@@ -26,6 +26,7 @@ REWRITABLE = {
     "batch.origin",
     "metrics.divergences",
     "metrics.drift",
+    "hindsight.unseen.rest",
     "metrics.ess_bulk_min",  # where the tail's is smaller; the budget follows from the smaller one
     "metrics.k_hat",
     "forgetting",

@@ -1,0 +1,130 @@
+"""Look back from a fit on the matches behind it: what they changed, and which batches to fit again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lindley.batch.batch import Batch
+from lindley.inference.diagnostics.hindsight import View, chosen, kept_in_sight, shift, to_undo, view
+from lindley.model.declaration import Declaration
+from lindley.prior.belief import Belief
+from lindley.target.prepare import prepare
+from lindley.target.problem import Problem
+from lindley.timing import Phases
+
+
+@dataclass(frozen=True)
+class Segment:
+    """How a belief came about: the belief that its fit started from, and the batches that it was fitted on.
+
+    Parameters
+    ----------
+    start
+        Returns the belief that the fit started from; None for genesis.
+    batches
+        Returns its batches, oldest first.
+    count, rows
+        Number of these batches, and of their rows.
+    """
+
+    start: Callable[[], Belief | None]
+    batches: Callable[[], tuple[Batch, ...]]
+    count: int
+    rows: int
+
+
+def look_back(
+    problem: Problem,
+    values: np.ndarray,
+    widened: Belief,
+    behind: Sequence[Segment],
+    declaration: Declaration,
+    batches: Sequence[Batch],
+    constants: dict[str, float] | None,
+    limit: float,
+) -> tuple[int, View | None]:
+    """Return how many segments behind a fit to fit again, and what hindsight sees of the matches there.
+
+    With local variables or state the density of the carried draws is unknown, and in a mixture with the
+    genesis prior the match is only one component. There the shift cannot be assessed, nor behind an imported
+    trace or where nothing may be fitted again.
+
+    Parameters
+    ----------
+    problem, values
+        The target that was sampled, and its draws as `lindley.inference.diagnostics.stated.values_of` gives
+        them.
+    widened, behind
+        The belief that the fit started from, widened by forgetting; and how it came about, newest first.
+    declaration, constants
+        The chain's.
+    batches
+        What was fitted.
+    limit
+        The largest shift that is accepted, in sds.
+
+    Returns
+    -------
+    tuple
+        Number of segments, newest first; and the view, None where it cannot be assessed.
+    """
+    behind = behind[: widened.sight + 1]
+    unknown = problem.local_names or declaration.carry or len(problem.layout.new_at)
+    if not behind or declaration.policy.robust or unknown:
+        return 0, None
+    values = values[chosen(len(values))]
+    points = values[:, : problem.coordinates.size]
+    ratios = _ratios(problem, widened, behind, declaration, constants, points)
+    if ratios is None:
+        return 0, None
+    window, rows = declaration.policy.window, [segment.rows for segment in behind]
+
+    def holds(again: int) -> bool:
+        count = sum(segment.count for segment in behind[:again]) + len(batches) - 1
+        fitted = sum(rows[:again]) + sum(batch.rows for batch in batches)
+        return window.stretches_to(fitted, count, apart=False)
+
+    undo = to_undo(lambda m: shift(points, values, ratios[m:].sum(axis=0)), len(behind), holds, limit)
+    if undo:
+        return undo, None
+    kept = kept_in_sight(rows, window.sight)
+    return 0, view(points, values, ratios, problem.coordinates.names, widened, kept)
+
+
+def _ratios(
+    problem: Problem,
+    widened: Belief,
+    behind: Sequence[Segment],
+    declaration: Declaration,
+    constants: dict[str, float] | None,
+    points: np.ndarray,
+) -> np.ndarray | None:
+    """Return the log ratios [segment, draw] of what each match approximates to the match.
+
+    None where one of them cannot be evaluated at the coordinates of this fit.
+    """
+    upper, found = widened, []
+    for segment in behind:
+        oldest = segment.start()
+        older = prepare(
+            oldest.matched if oldest is not None else None,
+            segment.batches(),
+            declaration,
+            problem.coordinates.variables,
+            Phases(),
+            constants,
+            seen=widened.matched,
+        )
+        apart = older.pooled == "terms" or bool(older.local_names)  # missing values of an earlier batch
+        if apart or older.coordinates != problem.coordinates:
+            return None
+        with np.errstate(all="ignore"):
+            used = upper.matched.ordered(problem.coordinates).map
+            found.append(older.log_density(points) - used.log_density(points))
+        if oldest is None:
+            break
+        upper = oldest
+    return np.array(found)
