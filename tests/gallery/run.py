@@ -27,8 +27,9 @@ FIELDS = (
     "model", "digest", "what", "outcome", "adds_up", "worst_mean", "sd_low", "sd_high", "quarantined",
     "update_seconds", "sample_seconds", "notes",
 )  # fmt: skip
-#: Draws of PyMC's fits.
-DRAWS, TUNE, CHAINS = 1500, 1000, 4
+#: How PyMC fits: as a user would, and cheaply, in one process, for tests.
+USUAL = {"draws": 1500, "tune": 1000, "chains": 4, "target_accept": 0.95}
+CHEAP = {"draws": 1000, "tune": 500, "chains": 2, "cores": 1}
 
 
 @dataclass(frozen=True)
@@ -97,21 +98,27 @@ def store(row: dict[str, Any]) -> None:
         writer.writerows(rows)
 
 
-def run(case: Case, seed: str = "1") -> dict[str, Any]:
-    """Run one model; an exception is a result too."""
+def run(case: Case, seed: str = "1", *, cheap: bool = False) -> dict[str, Any]:
+    """Run one model; an exception is a result too.
+
+    Parameters
+    ----------
+    cheap
+        Leave out the fit for time, and make PyMC's pooled fit short.
+    """
     declaration = case.load()
     row: dict[str, Any] = dict.fromkeys(FIELDS, "")
     row |= {"model": case.name, "digest": declaration.model_digest, "what": case.what}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return row | _run(declaration, seed)
+            return row | _run(declaration, seed, cheap)
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         return row | {"outcome": "error", "notes": f"{type(error).__name__}: {str(error)[:150]}"}
 
 
-def _run(declaration: Any, seed: str) -> dict[str, Any]:
+def _run(declaration: Any, seed: str, cheap: bool) -> dict[str, Any]:
     from lindley.errors import ModelRefused
 
     frames = [frame for _, frame in declaration.split(seed)]
@@ -121,10 +128,12 @@ def _run(declaration: Any, seed: str) -> dict[str, Any]:
         return {"outcome": "refused", "notes": str(error.happened)}
     head, meaning = links[-1]["info"], links[-1]["info"].meaning
     lost = sum(not link["passed"] for link in links)
-    sampled = time.monotonic()
-    pymc_fit(declaration, frames[-1:], seed)
-    sampled = time.monotonic() - sampled
-    compared = compare(head.summary, pooled(declaration, frames, seed), declaration)
+    settings = CHEAP if cheap else USUAL
+    begin = time.monotonic()
+    if not cheap:
+        pymc_fit(declaration, frames[-1:], seed, settings)
+    sampled = time.monotonic() - begin
+    compared = compare(head.summary, pooled(declaration, frames, seed, settings), declaration)
     return {
         "outcome": outcome(compared, lost, meaning),
         "adds_up": {True: "yes", False: "no", None: "not tried"}[meaning.adds_up],
@@ -168,7 +177,7 @@ def chain(declaration: Any, frames: list[pd.DataFrame]) -> tuple[list[dict[str, 
     return links, seconds
 
 
-def pymc_fit(declaration: Any, frames: list[pd.DataFrame], seed: str) -> Any:
+def pymc_fit(declaration: Any, frames: list[pd.DataFrame], seed: str, settings: dict[str, Any]) -> Any:
     """Fit rows with `pm.sample`, as a user would."""
     import pymc as pm
 
@@ -181,16 +190,17 @@ def pymc_fit(declaration: Any, frames: list[pd.DataFrame], seed: str) -> Any:
     model = build(declaration, frame, constants=declaration.frozen_constants(first) or None)
     with model:
         return pm.sample(
-            draws=DRAWS, tune=TUNE, chains=CHAINS, cores=2, target_accept=0.95, random_seed=int(seed),
-            progressbar=False, compute_convergence_checks=False,
-        )  # fmt: skip
+            **settings, random_seed=int(seed), progressbar=False, compute_convergence_checks=False
+        )
 
 
-def pooled(declaration: Any, frames: list[pd.DataFrame], seed: str) -> dict[str, np.ndarray]:
+def pooled(
+    declaration: Any, frames: list[pd.DataFrame], seed: str, settings: dict[str, Any]
+) -> dict[str, np.ndarray]:
     """Return PyMC's pooled draws [draw] by element name, as a summary names them."""
     from lindley.model.natural_scale import element_labels
 
-    posterior = pymc_fit(declaration, frames, seed)["posterior"]
+    posterior = pymc_fit(declaration, frames, seed, settings)["posterior"]
     found = {}
     for name, array in posterior.data_vars.items():
         flat = array.to_numpy().reshape(array.shape[0] * array.shape[1], -1)

@@ -1,4 +1,4 @@
-"""The gallery's models are chains with three batches each; two of the cheapest are fitted."""
+"""The gallery's models are chains with three batches each; two of the cheapest are fitted on request."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def test_every_model_has_three_batches_of_its_schema(case: Case):
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", ["hurdle", "imputed_outcome"])
 def test_cheap_models_are_right(name: str):
     (case,) = (case for case in cases() if case.name == name)
-    found = run(case)
+    found = run(case, cheap=True)
     assert found["outcome"] == "right", found
 
 
