@@ -14,8 +14,8 @@ from lindley.inference.assessment import Assessment, Sampled, assess
 from lindley.inference.diagnostics.hindsight import Lineage
 from lindley.inference.diagnostics.look_back import look_back
 from lindley.inference.diagnostics.stated import values_of
-from lindley.inference.inputs import Data, Options, Start
-from lindley.inference.sampling import Draws, FitSettings, Sampling, assess_sampling, require_memory, sample
+from lindley.inference.inputs import Data, Options, Start, require_memory
+from lindley.inference.sampling import Draws, FitSettings, Sampling, assess_sampling, sample
 from lindley.prior.belief import Belief
 from lindley.prior.information import information_map
 from lindley.prior.matched import MatchedPrior, match

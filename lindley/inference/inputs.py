@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from lindley.batch.batch import Batch
+from lindley.errors import ModelRefused
 from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.diagnostics.look_back import Segment
 from lindley.inference.rehearsal import Rehearsal
@@ -14,6 +15,9 @@ from lindley.inference.sampling import FitSettings, Progress
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Window
 from lindley.prior.belief import Belief
+
+#: Bytes of draws at most: of each free element the sampler's, the natural scale's, and a copy.
+MOST_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,3 +165,28 @@ def steps_back(newest_first: Iterable[Step], rows: int, window: Window) -> int:
         if not within and (best is not None or not window.stretches_to(rows, batches, apart)):
             break
     return oldest if best is None else best
+
+
+def require_memory(size: int, settings: FitSettings) -> None:
+    """Refuse a fit whose draws would not fit into memory.
+
+    Parameters
+    ----------
+    size
+        Length of x.
+    settings
+        Of the first attempt.
+
+    Raises
+    ------
+    ModelRefused
+        If the draws of all free elements, their natural values and a copy would take more than `MOST_BYTES`.
+    """
+    wanted = 3 * 8 * size * settings.chains * settings.draws
+    if wanted > MOST_BYTES:
+        raise ModelRefused(
+            "The draws of this model and batch would not fit into memory",
+            expected=f"at most {MOST_BYTES / 2**30:.0f} GiB of draws",
+            found=f"{wanted / 2**30:.1f} GiB: {settings.chains * settings.draws:,} draws of {size:,} values",
+            todo="cut the batch into smaller ones, or integrate variables that each row has out of the model",
+        )

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lindley.errors import FitFailed, ModelRefused
+from lindley.errors import FitFailed
 from lindley.inference._compat import CompiledPyMCModel, nutpie
 from lindley.inference.diagnostics.convergence import Convergence, convergence
 from lindley.inference.diagnostics.gate import Thresholds, refusals
@@ -31,10 +31,6 @@ _STATS = {name: name for name in ("diverging", "energy", "n_steps", "step_size")
 CHANGED = ("tune", "draws", "target_accept")
 #: Largest ratio of an attempt's draws to those of the attempt before.
 _LONGER_AT_MOST = 8.0
-
-
-#: Bytes of draws at most: of each free element the sampler's, the natural scale's, and a copy.
-MOST_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,31 +138,6 @@ class Sampling:
     convergence: Convergence
     divergence_rate: float
     reasons: tuple[str, ...]
-
-
-def require_memory(size: int, settings: FitSettings) -> None:
-    """Refuse a fit whose draws would not fit into memory.
-
-    Parameters
-    ----------
-    size
-        Length of x.
-    settings
-        Of the first attempt.
-
-    Raises
-    ------
-    ModelRefused
-        If the draws of all free elements, their natural values and a copy would take more than `MOST_BYTES`.
-    """
-    wanted = 3 * 8 * size * settings.chains * settings.draws
-    if wanted > MOST_BYTES:
-        raise ModelRefused(
-            "The draws of this model and batch would not fit into memory",
-            expected=f"at most {MOST_BYTES / 2**30:.0f} GiB of draws",
-            found=f"{wanted / 2**30:.1f} GiB: {settings.chains * settings.draws:,} draws of {size:,} values",
-            todo="cut the batch into smaller ones, or integrate variables that each row has out of the model",
-        )
 
 
 def sample(

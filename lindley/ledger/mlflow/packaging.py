@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from lindley.model.declaration import Declaration
 from lindley.report.numbers import QUANTILES
 from lindley.serving.inputs import input_columns
 from lindley.serving.source import imported_distributions, write_source
+
+# It would tell the terminal that the example was compared with the signature.
+logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 
 #: What a serving environment needs beside what the model file imports, pinned to what made the belief.
 #: Lindley is not among it: its code is in the model.

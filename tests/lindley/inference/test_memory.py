@@ -12,7 +12,8 @@ import pymc as pm
 import pytest
 
 from lindley.errors import ModelRefused
-from lindley.inference.sampling import FitSettings, require_memory
+from lindley.inference.inputs import require_memory
+from lindley.inference.sampling import FitSettings
 from lindley.inference.trace import PREDICTIVE_NUMBERS, _predicted
 from lindley.model.declaration import Declaration
 from lindley.model.graph import build, take_apart
