@@ -310,9 +310,10 @@ class TestWhatMlflowShows:
         assert not any(name.endswith((".pkl", ".pickle", ".cloudpickle", ".joblib")) for name in files)
         assert (folder / "artifacts/model.py").read_text(encoding="utf-8") == declaration.source_text
         described = mlflow.models.get_model_info(str(folder))
-        assert described.metadata == {"chain": NAME}
+        columns = {"id": "int64", "k": "int64", "n": "int64"}
+        assert described.metadata == {"chain": NAME, "columns": columns}
         inputs = {column.name: column.required for column in described.signature.inputs}
-        assert inputs == {"id": True, "k": False, "n": True}
+        assert inputs == {"id": False, "k": False, "n": True}
         assert str(tmp_path.parent.parent) not in (folder / "MLmodel").read_text(encoding="utf-8")
 
 
