@@ -17,10 +17,12 @@ from lindley.model.meaning.adding_up import Meaning, meaning
 from lindley.operations.checking.findings import Findings
 from lindley.serving.draws import serving_draws
 from lindley.serving.inputs import example_rows
-from lindley.serving.predict import predict
+from lindley.serving.predict import MOST_VALUES, predict
 
 #: Draws for the prediction that is tried.
 _TRIED = 4
+#: Rows that are tried of a batch with more than one call takes.
+_FEW = 1000
 #: Whether rows add up, by the code of the model.
 _meanings: Recent[Meaning] = Recent(64, lambda _: 1)
 
@@ -83,7 +85,8 @@ def _prediction(rehearsal: Rehearsal, data: Data) -> str:
         served = serving_draws(
             tree, declaration, problem.coordinates, constants=data.constants, context=context
         )
-        inputs = batch.table.to_pandas().drop(columns=list(declaration.observed), errors="ignore")
+        some = batch.table if batch.rows <= MOST_VALUES else batch.table[:_FEW]  # a call takes no more
+        inputs = some.to_pandas().drop(columns=list(declaration.observed), errors="ignore")
         for rows in (inputs, example_rows(batch.table, declaration)):  # as a frame, and as JSON has them
             predict(served, declaration, rows)
     except Exception as error:  # a model's own code may fail in any way
