@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lindley.inference.diagnostics.conflict import conflict
+from lindley.inference.diagnostics.conflict import Conflict, conflict, information_conflict
 from lindley.inference.diagnostics.convergence import sd_errors
 from lindley.inference.diagnostics.gate import Gate, Thresholds, cautions
 from lindley.inference.diagnostics.hindsight import SATURATED, Lineage, View
 from lindley.inference.diagnostics.importance import Importance, around, importance, log_integral
 from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
+from lindley.inference.diagnostics.pulls import simulate
 from lindley.inference.diagnostics.stated import monte_carlo_errors, stated_error, values_of
+from lindley.inference.predictive import predictive_draws
+from lindley.inference.rehearsal import prior_draws
 from lindley.inference.sampling import Draws, Sampling
 from lindley.inference.trace import SUMMARY_SIZE
 from lindley.model.coordinates import Coordinates
@@ -79,10 +83,14 @@ class Sampled:
         """
         return self.problem is not None and not self.problem.local_names and not self.graph.declaration.carry
 
-    @property
-    def ess(self) -> float:
-        """Effective sample size of the calibrated draws, of the coordinate that has the smallest."""
-        return self.sampling.convergence.ess_min * self.calibration.gain
+    def ess(self, moment: float) -> float:
+        """Return the effective sample size of the calibrated draws, of the coordinate that has the smallest.
+
+        Where draws have a third moment that their match lacks, it moves a mean by about a sixth of it, in
+        sds: calibration cannot make the match better than as many draws as have that error.
+        """
+        plain = self.sampling.convergence.ess_min
+        return min(plain * self.calibration.gain, max(plain, (6 / max(moment, 1e-6)) ** 2))
 
 
 @dataclass(frozen=True)
@@ -158,12 +166,12 @@ def assess(
     assessing = weighted if sampled.assessable else None
     doubts = (*match_doubts(assessing, distances, moment, thresholds), *_saturated(lineage.view))
     least_known, sd_error = _least_known_sd(sampled.draws)
-    start, view = lineage.start, lineage.view
+    start, view, ess = lineage.start, lineage.view, sampled.ess(moment)
     metrics = _sampling_metrics(sampled) | {
         "match_distance": float(distances.max(initial=0.0)),
         "match_moment": moment,
-        "match_ess": sampled.ess,
-        "budget": (start.budget if start else 0.0) + (matched.coordinates.size + 1) / sampled.ess,
+        "match_ess": ess,
+        "budget": (start.budget if start else 0.0) + (matched.coordinates.size + 1) / ess,
         "doubt": float(start.doubt + (not start.trusted)) if start else 0.0,
         "trusted": float(not doubts),
         "sd_error": sd_error,
@@ -180,9 +188,16 @@ def assess(
             "match_efficiency": weighted.efficiency,
         }
         metrics |= _predictive(sampled, matched, weighted, lineage, rng)
-    if lineage.before is not None:
-        metrics["conflict_p"] = _conflict(sampled, lineage.before)
-    warnings = cautions(metrics, thresholds, assessable=sampled.assessable, least_known=least_known)
+    conflicting = _conflict(sampled, lineage.before, seed, ess) if lineage.before is not None else None
+    if conflicting is not None:
+        metrics["conflict_p"] = conflicting.p
+    warnings = cautions(
+        metrics,
+        thresholds,
+        assessable=sampled.assessable,
+        least_known=least_known,
+        conflict_by=conflicting.reason if conflicting is not None else "",
+    )
     return Assessment(
         gate=_gate(sampled, lineage, metrics, warnings, doubts, thresholds),
         metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
@@ -329,13 +344,26 @@ def proper(model_graph: ModelGraph) -> bool:
     return not undrawable(model_graph) and not model.potentials
 
 
-def _conflict(sampled: Sampled, before: Belief) -> float:
-    """Return the p-value of the newest batch's pull against the belief before it.
+def _conflict(sampled: Sampled, before: Belief, seed: int, ess: float) -> Conflict:
+    """Return how surprising the newest batch is under the belief before it.
 
-    It goes by the coordinates [chain, draw, coordinate] that the newest batch's model has.
+    Where no batches can be simulated, it goes by the coordinates [chain, draw, coordinate] that the newest
+    batch's model has.
     """
+    problem, pulls = sampled.problem, "there is no target"
+    if problem is not None:
+        pulls = simulate(problem, before.matched, partial(_simulated, problem, before), seed)
+    if not isinstance(pulls, str):
+        return conflict(pulls.observed, pulls.simulated)
     names = sampled.coordinates.names
     where = [names.index(name) for name in before.matched.coordinates.names]
     u = sampled.draws.quantities.u
     flat = u.reshape(-1, u.shape[-1])[:, where]
-    return conflict(before.matched.map.inverse(flat)[0], sampled.calibration.weights, sampled.ess)
+    z = before.matched.map.inverse(flat)[0]
+    return information_conflict(z, sampled.calibration.weights, ess, reason=pulls)
+
+
+def _simulated(problem: Problem, before: Belief, seed: int, size: int) -> dict[str, np.ndarray]:
+    """Draw so many batches, with the inputs of the newest one, from a belief: arrays [batch, ...] by name."""
+    values = prior_draws(problem, before.matched, seed=seed, size=size)
+    return predictive_draws(problem.graph.model, values or {}, rng=np.random.default_rng(seed))

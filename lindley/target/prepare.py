@@ -25,7 +25,7 @@ from lindley.prior.triangular import TriangularMap
 from lindley.target.density import target
 from lindley.target.engine import bind, compiled, lazy_table
 from lindley.target.pool import BatchTerm, Pool
-from lindley.target.problem import Problem
+from lindley.target.problem import Outcomes, Problem
 from lindley.target.quantities import Quantities
 from lindley.target.term import require_divisible, term
 
@@ -204,6 +204,7 @@ class _Setting:
             local_names=_local_names([newest]),
             bound=bound,
             at=at,
+            outcomes=lambda: Outcomes(newest, shown, lambda: quantities["log_density"], arrays, aligned),
             start=_start([newest], layout, newest.size),
             pooled=pooled,
             digest=symbolic.digest,
@@ -269,6 +270,12 @@ class _Setting:
             local_names=_local_names(graphs),
             bound=bound,
             at=last.quantities_at,
+            outcomes=lambda: Outcomes(
+                graphs[-1],
+                last.term,
+                lambda: last.functions["term"],
+                (np.zeros(0), np.zeros(len(last.own)), np.zeros(len(last.term.state_at))),
+            ),
             start=_start(graphs, layout, pool.size),
             pooled="terms",
             digest=terms[-1].digest,

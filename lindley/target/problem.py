@@ -2,16 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
+from pytensor.scalar.basic import Cast
+from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.shape import Shape, Shape_i
 
 from lindley.model.coordinates import Coordinates, Layout
 from lindley.model.graph import ModelGraph
 from lindley.prior.triangular import TriangularMap
-from lindley.target.engine import Bound
+from lindley.target.engine import Bound, Function, Graph
 from lindley.target.quantities import Quantities
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """One batch's target at a point, as a function of the batch's outcomes.
+
+    Parameters
+    ----------
+    graph
+        The batch's model.
+    item, function
+        Its target or term, and the compiled function of a log density and its gradient by the first input.
+    fixed
+        The inputs between the first one and the data.
+    whitener
+        The map of the first input, where that is a whitened point.
+    """
+
+    graph: ModelGraph
+    item: Graph
+    function: Callable[[], Function]
+    fixed: Sequence[np.ndarray]
+    whitener: TriangularMap | None = None
+
+    def places(self) -> dict[str, int] | str:
+        """Return the place of each observed variable's outcomes among the data; or why there is none.
+
+        Outcomes that the model also uses otherwise, as lags do, cannot be replaced.
+        """
+        model, sources = self.graph.model, list(self.item.sources)
+        if self.graph.local:
+            return "the model has local variables"
+        if len(self.graph.likelihood_variables()) > len(model.observed_RVs):
+            return "a potential is part of the likelihood"
+        named = [*model.free_RVs, *model.observed_RVs, *model.potentials, *model.deterministics]
+        # The shape of a distribution may be that of its outcomes, which stays.
+        sizes = [v for v in ancestors(named) if v.owner and isinstance(v.owner.op, (Shape, Shape_i))]
+        used, found = set(ancestors(named, blockers=sizes)), {}
+        for rv in model.observed_RVs:
+            leaf = _uncast(model.rvs_to_values[rv])
+            if leaf in used or leaf not in sources:
+                return f"the outcomes of {rv.name} are computed, or used elsewhere in the model"
+            found[str(rv.name)] = sources.index(leaf)
+        return found
+
+    def scores(
+        self, u: np.ndarray, outcomes: Mapping[str, np.ndarray], places: Mapping[str, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return log densities [simulation] and scores [simulation, coordinate], each up to a constant.
+
+        Parameters
+        ----------
+        u
+            The point, array [coordinate], in the order of the batch's model.
+        outcomes, places
+            Outcomes by observed variable, arrays [simulation, ...]; and `places`.
+        """
+        x = u if self.whitener is None else self.whitener.inverse(u)[0]
+        data = [np.array(value) for value in self.item.data_values]
+        function, count = self.function(), len(next(iter(outcomes.values())))
+        arrays, first = [*self.fixed, *data], len(self.fixed)
+        density = function.density(arrays) if function.is_native and function.count == 2 else None
+        kept = arrays if density is None else density.words.kept
+        values, gradients = np.full(count, np.nan), np.full((count, len(x)), np.nan)
+        for i in range(count):
+            for name, place in places.items():
+                kept[first + place][...] = _as_kind(outcomes[name][i], kept[first + place])
+            if density is not None:
+                values[i], gradients[i] = density(x)
+            else:
+                value, gradient, *_ = function(x, *arrays)
+                values[i], gradients[i] = float(value), gradient
+        if self.whitener is not None:
+            # By least squares: a width that underflows leaves its coordinate without a score.
+            slope = np.nan_to_num(self.whitener.jacobian(x))
+            gradients = gradients @ np.linalg.pinv(slope, rcond=1e-12)
+        return values, gradients
+
+
+def _uncast(value: Variable) -> Variable:
+    """Return what a variable is a cast of: data of another type."""
+    while value.owner is not None and isinstance(value.owner.op, Elemwise):
+        if not isinstance(value.owner.op.scalar_op, Cast):
+            break
+        value = value.owner.inputs[0]
+    return value
+
+
+def _as_kind(drawn: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Return drawn outcomes in the type of the data: whole numbers where those are."""
+    return np.rint(drawn) if place.dtype.kind in "iu" and drawn.dtype.kind == "f" else drawn
 
 
 @dataclass(frozen=True)
@@ -33,6 +129,8 @@ class Problem:
     at
         ``f(u, local)``: the newest model's quantities, arrays [point, ...], at its own coordinates
         [point, coordinate] and local variables [point, local].
+    outcomes
+        Returns the newest batch's target as a function of its outcomes.
     start
         Draws a starting point [x] from a generator.
     pooled
@@ -48,6 +146,7 @@ class Problem:
     local_names: tuple[str, ...]
     bound: Bound
     at: Callable[[np.ndarray, np.ndarray], Quantities[np.ndarray]]
+    outcomes: Callable[[], Outcomes]
     start: Callable[[np.random.Generator], np.ndarray]
     pooled: str
     digest: str

@@ -89,8 +89,9 @@ def reused[T: Graph](graph: ModelGraph, kind: str, derive: Callable[[], T]) -> T
     with _lock:
         item = recall(_known, lambda item: item.base.same(base))
     if item is not None:
-        values = tuple(data_value(base.leaves[place]) for place in item.places)
-        return cast("T", replace(item.made, data_values=values))
+        sources = tuple(base.leaves[place] for place in item.places)
+        values = tuple(data_value(source) for source in sources)
+        return cast("T", replace(item.made, data_values=values, sources=sources))
     made = derive()
     places = _places(base, made)
     if places is not None:

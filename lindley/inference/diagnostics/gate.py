@@ -104,7 +104,12 @@ def refusals(
 
 
 def cautions(
-    metrics: Mapping[str, float], thresholds: Thresholds, *, assessable: bool, least_known: str
+    metrics: Mapping[str, float],
+    thresholds: Thresholds,
+    *,
+    assessable: bool,
+    least_known: str,
+    conflict_by: str = "",
 ) -> tuple[str, ...]:
     """Return the warnings of a fit, which do not refuse it.
 
@@ -116,6 +121,8 @@ def cautions(
         Whether importance weights assess the match.
     least_known
         The variable whose sd is known least.
+    conflict_by
+        Why the batch was not compared with simulated ones; empty where it was.
     """
     limits, warnings = thresholds, []
     divergences, budget = metrics.get("divergence_rate", 0.0), metrics.get("budget", 0.0)
@@ -141,7 +148,10 @@ def cautions(
         warnings.append(f"earlier matches moved the result {most} {drift:.2f} sds, above {limits.drift_warn}")
     conflict_p, sd_error = metrics.get("conflict_p", 1.0), metrics.get("sd_error", 0.0)
     if conflict_p < limits.conflict_warn:
-        warnings.append(f"the batch conflicts with its prior (p = {conflict_p:.1e})")
+        by = f", by the posterior's pull, not by simulation: {conflict_by}" if conflict_by else ""
+        warnings.append(f"the batch conflicts with its prior (p = {conflict_p:.1e}{by})")
+    elif np.isnan(conflict_p):
+        warnings.append(f"whether the batch conflicts with its prior could not be computed: {conflict_by}")
     if sd_error > limits.sd_warn:
         warnings.append(
             f"the sd of {least_known} has a Monte Carlo error of {sd_error:.0%}, above "
