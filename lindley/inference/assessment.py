@@ -14,7 +14,8 @@ from lindley.inference.diagnostics.gate import Gate, Thresholds, cautions
 from lindley.inference.diagnostics.hindsight import SATURATED, Lineage, View
 from lindley.inference.diagnostics.importance import Importance, around, importance, log_integral
 from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
-from lindley.inference.diagnostics.pulls import simulate
+from lindley.inference.diagnostics.monitor import Observation, moved, watched
+from lindley.inference.diagnostics.pulls import Pulls, simulate
 from lindley.inference.diagnostics.stated import monte_carlo_errors, stated_error, values_of
 from lindley.inference.predictive import predictive_draws
 from lindley.inference.rehearsal import prior_draws
@@ -111,6 +112,9 @@ class Assessment:
         What hindsight saw; None where it could not, or there was nothing to see.
     thresholds
         The gate's thresholds.
+    monitor
+        What the batch was observed to do, and the state of the monitor after it; empty without a belief
+        before it.
     """
 
     gate: Gate
@@ -119,6 +123,7 @@ class Assessment:
     doubts: tuple[str, ...] = ()
     view: View | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
+    monitor: dict[str, Any] = field(default_factory=dict)
 
     def belief(self, matched: MatchedPrior, covered: int, forgetting: dict[str, Any]) -> Belief:
         """Return the belief after, with the matched prior that was assessed."""
@@ -137,6 +142,7 @@ class Assessment:
             covered=covered,
             log_score=metrics.get("log_score"),
             forgetting=forgetting,
+            monitor=self.monitor,
         )
 
 
@@ -188,23 +194,26 @@ def assess(
             "match_efficiency": weighted.efficiency,
         }
         metrics |= _predictive(sampled, matched, weighted, lineage, rng)
-    conflicting = _conflict(sampled, lineage.before, seed, ess) if lineage.before is not None else None
-    if conflicting is not None:
-        metrics["conflict_p"] = conflicting.p
+    watching: dict[str, Any] = {}
+    by, warned = "", tuple[str, ...]()
+    if lineage.before is not None:
+        conflicting, observation = _conflict(sampled, lineage.before, seed, ess)
+        metrics["conflict_p"], by = conflicting.p, conflicting.reason
+        watching = watched(lineage.before.monitor, observation)
+        alarm = moved(watching)
+        metrics["moving"] = float(alarm is not None)
+        warned = () if alarm is None else (alarm.text,)
     warnings = cautions(
-        metrics,
-        thresholds,
-        assessable=sampled.assessable,
-        least_known=least_known,
-        conflict_by=conflicting.reason if conflicting is not None else "",
+        metrics, thresholds, assessable=sampled.assessable, least_known=least_known, conflict_by=by
     )
     return Assessment(
-        gate=_gate(sampled, lineage, metrics, warnings, doubts, thresholds),
+        gate=_gate(sampled, lineage, metrics, (*warnings, *warned), doubts, thresholds),
         metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
         distances=dict(zip(sampled.coordinates.names, distances.tolist(), strict=True)),
         doubts=doubts,
         view=view,
         thresholds=thresholds,
+        monitor=watching,
     )
 
 
@@ -344,23 +353,28 @@ def proper(model_graph: ModelGraph) -> bool:
     return not undrawable(model_graph) and not model.potentials
 
 
-def _conflict(sampled: Sampled, before: Belief, seed: int, ess: float) -> Conflict:
-    """Return how surprising the newest batch is under the belief before it.
+def _conflict(sampled: Sampled, before: Belief, seed: int, ess: float) -> tuple[Conflict, Observation]:
+    """Return how surprising the newest batch is under the belief before it, and what the monitor observes.
 
     Where no batches can be simulated, it goes by the coordinates [chain, draw, coordinate] that the newest
     batch's model has.
     """
-    problem, pulls = sampled.problem, "there is no target"
+    problem, declaration = sampled.problem, sampled.graph.declaration
+    model = "" if declaration.in_memory else declaration.model_digest
+    setting = " ".join([model, *sorted(declaration.policy.forget)])
+    pulls: Pulls | str = "there is no target"
     if problem is not None:
         pulls = simulate(problem, before.matched, partial(_simulated, problem, before), seed)
     if not isinstance(pulls, str):
-        return conflict(pulls.observed, pulls.simulated)
+        found = conflict(pulls.observed, pulls.simulated)
+        return found, pulls.observation(found, setting)
     names = sampled.coordinates.names
     where = [names.index(name) for name in before.matched.coordinates.names]
     u = sampled.draws.quantities.u
     flat = u.reshape(-1, u.shape[-1])[:, where]
     z = before.matched.map.inverse(flat)[0]
-    return information_conflict(z, sampled.calibration.weights, ess, reason=pulls)
+    found = information_conflict(z, sampled.calibration.weights, ess, reason=pulls)
+    return found, Observation(conflict=found.score, setting=setting)
 
 
 def _simulated(problem: Problem, before: Belief, seed: int, size: int) -> dict[str, np.ndarray]:

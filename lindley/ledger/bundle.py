@@ -200,6 +200,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         "policy": declaration.policy.as_dict(),
         "hindsight": {"in_sight": belief.sight, "unseen": asdict(belief.unseen)},
         "forgetting": belief.forgetting,
+        "monitor": belief.monitor or None,
         "sampler": provenance.sampler,
         "thresholds": assessment.thresholds.as_dict(),
         "metrics": assessment.metrics,

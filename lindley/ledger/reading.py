@@ -235,4 +235,5 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
         covered=0 if replayed is None else int(replayed) + 1,
         log_score=metrics.get("log_score"),
         forgetting=record["forgetting"],
+        monitor=record["monitor"] or {},
     )

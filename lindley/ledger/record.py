@@ -62,6 +62,24 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 _TEXTS = {ANY: str}
 _NUMBERS = {ANY: float}
 
+#: What a link observed of its batch, and the state of the monitor after it.
+_MONITOR = {
+    "observed": {
+        "pulls": _NUMBERS,
+        "share": _NUMBERS,
+        "conflict": (float, None),
+        "fit": (float, None),
+        "setting": str,
+    },
+    "state": {
+        "links": int,
+        "setting": str,
+        "statistics": {
+            ANY: {"links": int, "squares": float, "information": float, "wealth": [{ANY: float}]},
+        },
+        "alarm": ({"statistic": str, "kind": str, "sign": float, "link": int}, None),
+    },
+}
 #: What is fixed for the life of a chain, as genesis and every link state it.
 _FIXED_MODEL = {"digest": DIGEST, "carried": [str], "carry": _TEXTS, "constants": _NUMBERS}
 GENESIS_SHAPE = {
@@ -132,6 +150,7 @@ LINK_SHAPE = {
     },
     "hindsight": {"in_sight": int, "unseen": {"mean": _NUMBERS, "log_sd": _NUMBERS, "rest": float}},
     "forgetting": dict,
+    "monitor": (_MONITOR, None),
     "sampler": {ANY: (str, float)},
     "thresholds": {"r_hat": float, "ess": float, "divergences": float} | _NUMBERS,
     "metrics": _NUMBERS,

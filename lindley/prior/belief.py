@@ -59,6 +59,9 @@ class Belief:
     forgetting
         State of forgetting: the batch's newest times and the grid's accumulated scores (see
         `lindley.inference.forgetting`).
+    monitor
+        What the newest batch was observed to do, and the state of the monitor of slow movement after it (see
+        `lindley.inference.diagnostics.monitor`).
     """
 
     matched: MatchedPrior
@@ -74,3 +77,4 @@ class Belief:
     covered: int = 1
     log_score: float | None = None
     forgetting: dict[str, Any] = field(default_factory=dict)
+    monitor: dict[str, Any] = field(default_factory=dict)

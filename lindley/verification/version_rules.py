@@ -6,14 +6,16 @@ Those on what a link counts are in `lindley.verification.counting_rules`, those 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.ledger.chain import version_tags
-from lindley.ledger.record import WITH_BATCH, Artifact, Kind
+from lindley.ledger.record import WITH_BATCH, Artifact, Kind, canonical
 from lindley.model.coordinates import Coordinates
 from lindley.prior.triangular import ARRAYS
 from lindley.seeds import derive_seed
@@ -225,6 +227,41 @@ def _hindsight(record: dict[str, Any], prior: dict[str, Any] | None) -> Iterator
     stated, drift = metrics.get("stated_error", np.inf), metrics.get("drift", 0.0)
     if stated < drift:
         yield f"a stated error of at least {drift:.6g} expected, found {stated:.6g}"
+
+
+@rule(
+    "R25",
+    "the monitor's state follows from the state before and what the link observed",
+    "an alarm that was edited away, an observation that was changed",
+)
+def monitored(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """The state before is that of the head before an update; in another fit of a single batch it is that of
+    the prior link. Other fits, and those from genesis, begin without one. The metric `moving` is 1 if an
+    alarm stands. Not checked on imports and copies.
+    """
+    if not case.fitted or not case.prior_is_readable(chain):
+        return
+    record, prior = case.record, case.prior
+    if record["kind"] == Kind.UPDATE:
+        if case.before is None and record["previous"] != chain.genesis_digest:
+            return  # R10 and R03 report it
+        prior = case.before
+    elif len(record["replayed"]) + (record["kind"] in WITH_BATCH) != 1:
+        prior = None
+    found = record["monitor"] or {}
+    if prior is None:
+        if found or "moving" in record["metrics"]:
+            yield "a monitor's state without a belief before it"
+        return
+    if not found:
+        yield "no monitor's state, but a belief before the batch"
+        return
+    wanted = watched(prior["monitor"] or {}, Observation.of(found["observed"]))
+    if found != json.loads(canonical(wanted)):
+        yield "the monitor's state does not follow from the one before and the observation"
+    moving = float(moved(wanted) is not None)
+    if record["metrics"].get("moving") != moving:
+        yield f"moving {moving:.0f} expected, found {record['metrics'].get('moving')}"
 
 
 def _budget_of(record: dict[str, Any]) -> float:

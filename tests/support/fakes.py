@@ -25,6 +25,7 @@ from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.inference import groups, trace
 from lindley.inference.assessment import Assessment
 from lindley.inference.diagnostics.gate import Gate
+from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.fit import Fit, Provenance
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import Info
@@ -102,7 +103,7 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
     matched = match(u.reshape(-1, 1), COORDINATES)
     prior, head = plan.start.prior, plan.start.head
     budget = (prior.budget if prior else 0.0) + 2 / 900
-    before = head.log_score if head else 0.0
+    scored = head.log_score if head else 0.0
     metrics = {
         "r_hat_max": 1.002 if passed else 1.31,
         "ess_bulk_min": 950.0,
@@ -115,13 +116,18 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         "doubt": 0.0,
         "drift": 0.0,
         "replayed": float(len(plan.batches) - 1),
-        "log_score": (before or 0.0) - 7.25 - plan.link,
+        "log_score": (scored or 0.0) - 7.25 - plan.link,
     }
     if plan.kind == Kind.UPDATE:
         metrics["log_predictive"] = -7.25 - plan.link
+    before = plan.start.before(len(plan.batches))
+    watching: dict[str, Any] = {}
+    if before is not None:
+        watching = watched(before.monitor, Observation({"theta": 0.5}, {"theta": 0.25}, -0.4, 0.3, "coins"))
+        metrics["moving"] = float(moved(watching) is not None)
     tree = _trace(plan, u, rng)
     graph: Any = SimpleNamespace(free=(SimpleNamespace(name="theta"),), coordinates=COORDINATES)
-    belief = Belief(matched=matched, budget=budget, log_score=metrics["log_score"])
+    belief = Belief(matched=matched, budget=budget, log_score=metrics["log_score"], monitor=watching)
     reasons = () if passed else ("R-hat 1.3100 of theta, at most 1.01 allowed",)
     unsampled: Any = None
     found = Fit(

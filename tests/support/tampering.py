@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from typing import Any
 
+from lindley.inference.diagnostics.monitor import Observation, watched
 from lindley.ledger.netcdf import write_matched_prior
 from lindley.ledger.record import Artifact, canonical, digest, genesis_record, parse
 from lindley.verification.gather import gather
@@ -293,6 +294,33 @@ class Tamper(Tools):
     def r16_stated_error_below_drift(self) -> Any:
         forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(drift=0.2, stated_error=0.1))
         return {"R16"}, HEAD
+
+    def r25_alarm_is_edited_away(self) -> Any:
+        def edit(record: Record) -> None:
+            record["monitor"]["state"]["statistics"]["pull of theta"]["wealth"][0]["0"] = -20_000.0
+
+        forge(self.ledger, NAME, HEAD, edit)
+        return {"R25"}, HEAD
+
+    def r25_observation_is_another(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["monitor"]["observed"].update(conflict=0.1))
+        return {"R25"}, HEAD
+
+    def r25_observation_is_none(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record.update(monitor=None))
+        return {"R25"}, HEAD
+
+    def r25_monitor_is_begun_anew(self) -> Any:
+        def edit(record: Record) -> None:
+            observed = Observation.of(record["monitor"]["observed"])
+            record["monitor"] = watched({}, observed)
+
+        forge(self.ledger, NAME, HEAD, edit)
+        return {"R25"}, HEAD
+
+    def r25_movement_is_not_said(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(moving=1.0))
+        return {"R25"}, HEAD
 
     def r17_constants_are_not_those_of_genesis(self) -> Any:
         forge(self.ledger, NAME, HEAD, lambda record: record["model"].update(constants={"scale": 2.0}))

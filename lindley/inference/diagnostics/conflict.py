@@ -47,6 +47,13 @@ class Conflict:
     pulls: np.ndarray = field(default_factory=lambda: np.zeros(0))
     reason: str = ""
 
+    @property
+    def score(self) -> float | None:
+        """The normal score of the p-value, positive where the batch is surprising; None without one."""
+        if not np.isfinite(self.p):
+            return None
+        return round(float(-ndtri(np.clip(self.p, 1e-15, 1 - 1e-15))), 6)
+
 
 def conflict(observed: np.ndarray, simulated: np.ndarray) -> Conflict:
     """Return how surprising an observed statistic is among simulated ones; NaN where these are too few.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lindley.inference.diagnostics.conflict import Conflict, normal_scores
+from lindley.inference.diagnostics.monitor import Observation
 from lindley.prior.matched import MatchedPrior
 from lindley.seeds import derive_seed
 from lindley.target.prepare import initial_point
@@ -45,6 +47,29 @@ class Pulls:
     log_density: float
     log_densities: np.ndarray
     share: np.ndarray
+
+    def observation(self, found: Conflict, setting: str) -> Observation:
+        """Return what the monitor observes of a batch, given its conflict; coordinates that it informs.
+
+        Parameters
+        ----------
+        found
+            The conflict of these pulls.
+        setting
+            See `Observation`.
+        """
+        densities = np.append(self.log_density, self.log_densities)
+        known = np.isfinite(densities).all() and len(found.pulls) > 0
+        rows = self.simulated[np.isfinite(self.simulated).all(axis=1)]
+        informed = np.flatnonzero(np.ptp(rows, axis=0) > 0) if len(rows) else ()
+        chosen = [int(i) for i in informed] if len(found.pulls) else []
+        return Observation(
+            pulls={self.names[i]: round(float(found.pulls[i]), 6) for i in chosen},
+            share={self.names[i]: round(float(self.share[i]), 6) for i in chosen},
+            conflict=found.score,
+            fit=round(float(normal_scores(densities)[0]), 6) if known else None,
+            setting=setting,
+        )
 
 
 def simulate(problem: Problem, before: MatchedPrior, draw: Draw, seed: int) -> Pulls | str:

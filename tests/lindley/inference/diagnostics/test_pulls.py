@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ import pymc as pm
 import pytest
 
 from lindley.batch.batch import batch_from_frame
-from lindley.inference import prior_predictive
+from lindley.inference.assessment import _simulated
 from lindley.inference.diagnostics.conflict import conflict
-from lindley.inference.prior_predictive import Pulls, simulate
+from lindley.inference.diagnostics.pulls import Pulls, simulate
 from lindley.model.declaration import Declaration
 from lindley.model.graph import build, take_apart
+from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.triangular import joint_normal
 from lindley.target.density import target
@@ -59,8 +61,12 @@ def problem_of(before: MatchedPrior, y: np.ndarray) -> Problem:
     return prepare(before, [batch], declaration, ("mu", "sigma"), Phases())
 
 
+def simulated(problem: Problem, before: MatchedPrior, seed: int) -> Pulls | str:
+    return simulate(problem, before, partial(_simulated, problem, Belief(before, budget=0.0)), seed)
+
+
 def pulls_of(before: MatchedPrior, y: np.ndarray) -> Pulls:
-    found = simulate(problem_of(before, y), before, 1)
+    found = simulated(problem_of(before, y), before, 1)
     assert isinstance(found, Pulls)
     return found
 
@@ -94,7 +100,7 @@ def test_a_static_batch_has_uniform_p_and_a_distant_one_conflicts(belief: Matche
 
 def test_a_simulation_is_seeded_and_large_batches_have_fewer(belief: MatchedPrior) -> None:
     problem = problem_of(belief, np.zeros(ROWS))
-    one, again, other = (simulate(problem, belief, seed) for seed in (1, 1, 2))
+    one, again, other = (simulated(problem, belief, seed) for seed in (1, 1, 2))
     assert isinstance(one, Pulls)
     assert isinstance(again, Pulls)
     assert isinstance(other, Pulls)
@@ -160,13 +166,12 @@ def test_outcomes_that_cannot_be_replaced_are_said(function: Callable[..., pm.Mo
 
 
 def test_outcomes_that_cannot_be_drawn_are_said(
-    belief: MatchedPrior, monkeypatch: pytest.MonkeyPatch
+    belief: MatchedPrior,
 ) -> None:
-    def none(*_args: Any, **_options: Any) -> dict[str, np.ndarray]:
+    def none(_seed: int, _size: int) -> dict[str, np.ndarray]:
         raise NotImplementedError("this distribution has no random function")
 
-    monkeypatch.setattr(prior_predictive, "predictive_draws", none)
-    found = simulate(problem_of(belief, np.zeros(ROWS)), belief, 1)
+    found = simulate(problem_of(belief, np.zeros(ROWS)), belief, none, 1)
     assert found == "its outcomes cannot be drawn (NotImplementedError)"
 
 
