@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 
+from flows.states import STATE_NAMES
 from lindley.errors import LindleyError
 
 #: Name of the automation.
@@ -28,7 +29,9 @@ AUTOMATION = "Lindley: mark runs without heartbeat as crashed"
 SILENT_SECONDS = 90
 
 _HEARTBEAT = "prefect.flow-run.heartbeat"
-_ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
+#: Names of final states, which are what the events of runs are called.
+_ENDED = {"Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Verified", "Refused"}
+_ENDED |= set(STATE_NAMES.values())
 
 
 class DeployFailed(LindleyError):
@@ -59,7 +62,7 @@ def automation(pool: str) -> AutomationCore:
         description="Marks a flow run whose process was killed; its file is taken again.",
         trigger=EventTrigger(
             after={_HEARTBEAT},
-            expect={_HEARTBEAT, *(f"prefect.flow-run.{state}" for state in _ENDED)},
+            expect={_HEARTBEAT} | {f"prefect.flow-run.{name}" for name in _ENDED},
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={"prefect.resource.role": "work-pool", "prefect.resource.name": pool},
             for_each={"prefect.resource.id"},
@@ -73,7 +76,7 @@ def automation(pool: str) -> AutomationCore:
                 name="Crashed",
                 message="Its process sent no heartbeat for a while; a file that is still in the landing "
                 "folder is taken again.",
-                force=True,
+                force=False,  # a run that has ended stays as it is
             )
         ],
     )

@@ -14,6 +14,7 @@ from flows import access, environment, running
 from flows.access import CLIENT_VARIABLE, SERVER_VARIABLE, PasswordRefused
 from flows.server.deploy import automation, pool_template
 from flows.server.up import Options, Stack, _allowed_hosts
+from flows.states import STATE_NAMES
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +155,7 @@ def test_runs_without_heartbeat_are_marked_in_one_pool_only():
         "prefect.resource.role": "work-pool", "prefect.resource.name": "mine",
     }  # fmt: skip
     assert made.actions[0].state.value == "CRASHED"
+    # Events carry the name of a state: a run that ended as Unchanged is not to be marked as crashed.
+    for name in {*STATE_NAMES.values(), "Failed", "Cancelled", "Crashed", "Verified", "Refused"}:
+        assert f"prefect.flow-run.{name}" in made.trigger.expect
+    assert made.actions[0].force is False
