@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from benchmarks.drift.streams import Stream, batches
@@ -18,10 +18,11 @@ from benchmarks.drift.truth import exact
 from lindley.batch.batch import batch_from_frame
 from lindley.inference.fit import Fit
 from lindley.inference.inputs import Data, Options
-from lindley.inference.memory_chain import MemoryChain, advance
+from lindley.inference.memory_chain import MemoryChain, advance, refit
 from lindley.inference.trace import weighted_row
 from lindley.model.declaration import load_file
 from lindley.model.graph import carried_variables
+from lindley.model.policy import Policy
 from lindley.seeds import derive_seed
 
 MODELS = Path(__file__).parent / "models"
@@ -30,6 +31,7 @@ COLUMNS = (
     "family",
     "model",
     "link",
+    "kind",
     "rows",
     "again",
     "true_error",
@@ -65,13 +67,23 @@ DATA_KINDS = frozenset({"conflict"})
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def run_stream(stream: Stream) -> Iterator[Row]:
-    """Yield one row per link: true error beside stated error.
+def run_stream(stream: Stream, refit_rows: int | None = None) -> Iterator[Row]:
+    """Yield one row per link, an update or a pooled refit that follows by policy: true beside stated error.
 
     A batch whose fit the gate refuses is quarantined, as by an update: neither the chain nor the exact
     posterior counts it.
+
+    Parameters
+    ----------
+    stream
+        The stream.
+    refit_rows
+        Another `Policy.refit_rows` than the default.
     """
     declaration = load_file(MODELS / f"{stream.model}.py")
+    if refit_rows is not None:
+        policy = replace(declaration.policy, refit_rows=refit_rows)
+        declaration = replace(declaration, policy=policy)
     chain, counted = MemoryChain(), []
     carried: tuple[str, ...] = ()
     for place, frame in enumerate(batches(stream)):
@@ -81,11 +93,24 @@ def run_stream(stream: Stream) -> Iterator[Row]:
         begun = time.perf_counter()
         grown, found = advance(chain, data, Options(seed=derive_seed(stream.name, str(place))))
         seconds = time.perf_counter() - begun
-        passed = found.assessment.gate.passed
         known = pd.concat([*counted, frame], ignore_index=True)
-        yield _row(stream, place, found, known) | {"seconds": seconds}
-        if passed:
-            chain, counted = grown, [known]
+        yield _row(stream, place, found, known) | {"kind": "update", "seconds": seconds}
+        if not found.assessment.gate.passed:
+            continue
+        chain, counted = grown, [known]
+        if refit_due(found, declaration.policy, len(known)):
+            begun = time.perf_counter()
+            grown, found = refit(chain, data, Options(seed=derive_seed(stream.name, str(place), "rebase")))
+            seconds = time.perf_counter() - begun
+            yield _row(stream, place, found, known) | {"kind": "rebase", "seconds": seconds}
+            chain = grown if found.assessment.gate.passed else chain
+
+
+def refit_due(found: Fit, policy: Policy, rows: int) -> bool:
+    """Whether the policy asks for a pooled refit after an update; see `lindley.operations.rebase`."""
+    limit, pooled = policy.rebase_at_drift, found.start is None
+    drift = found.assessment.metrics["drift"]
+    return limit is not None and not pooled and drift >= limit and rows <= policy.rebase_rows
 
 
 def _row(stream: Stream, place: int, found: Fit, rows: pd.DataFrame) -> Row:
@@ -98,7 +123,7 @@ def _row(stream: Stream, place: int, found: Fit, rows: pd.DataFrame) -> Row:
         "rows": len(rows),
         "again": found.replayed,
         **errors(found, exact(stream.model, rows)),
-        "stated_error": stated_error(found),
+        "stated_error": metrics.get("stated_error", np.nan),
         "drift": metrics["drift"],
         "monte_carlo": max(1 / np.sqrt(metrics["ess_bulk_min"]), metrics["sd_error"]),
         "match_ess": metrics["match_ess"],
@@ -144,16 +169,6 @@ def quantities(found: Fit) -> dict[str, np.ndarray]:
         elif name == "theta":
             drawn[f"logit {name}"] = np.log(flat[:, 0] / (1 - flat[:, 0]))
     return drawn
-
-
-def stated_error(found: Fit) -> float:
-    """Return the error that a link states, in posterior sds."""
-    metrics = found.assessment.metrics
-    if "stated_error" in metrics:
-        return metrics["stated_error"]
-    # 1% over the means and sds of all coordinates together.
-    several = 2 * found.sampled.coordinates.size
-    return metrics["drift"] + float(stats.norm.isf(0.005 / several)) / np.sqrt(metrics["match_ess"])
 
 
 def kind(warning: str) -> str:

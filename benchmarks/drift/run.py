@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("No stream has such a name", file=sys.stderr)
         return 2
     code = code_digest()
+    if options.refit_rows is not None:
+        code += f"/{options.refit_rows}"
     folder = options.work
     folder.mkdir(parents=True, exist_ok=True)
     waiting = [stream for stream in chosen if not _finished(folder, stream, None if options.keep else code)]
@@ -62,13 +64,13 @@ def code_digest() -> str:
     return found.hexdigest()[:12]
 
 
-def write_stream(stream: Stream, folder: Path, code: str) -> None:
+def write_stream(stream: Stream, folder: Path, code: str, refit_rows: int | None = None) -> None:
     """Run a stream and write its links; the file gets its name when it is complete."""
     part = folder / f"{stream.name}.part"
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, (*COLUMNS, "code"), lineterminator="\n")
         writer.writeheader()
-        for row in run_stream(stream):
+        for row in run_stream(stream, refit_rows):
             writer.writerow({name: _text(value) for name, value in row.items()} | {"code": code})
             file.flush()
     part.rename(folder / f"{stream.name}.csv")
@@ -79,6 +81,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="streams whose names contain one of these")
     parser.add_argument("--quick", action="store_true", help="few and short streams; no page")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th of the streams")
+    parser.add_argument("--refit-rows", type=int, metavar="N", help="another budget of rows than the default")
     parser.add_argument("--jobs", type=int, default=2, help="processes; results do not depend on it")
     parser.add_argument("--minutes", type=float, default=90, help="no stream starts after that")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the links, one file per stream")
@@ -124,13 +127,15 @@ def _work(
     if options.jobs == 1:
         for stream in streams:
             if time.perf_counter() < deadline:
-                yield stream, _tried(stream, folder, code)
+                yield stream, _tried(stream, folder, code, options.refit_rows)
         return
     # Inherited by the processes: threads of BLAS would compete for the cores.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(_tried, stream, folder, code): stream for stream in streams}
+        running = {
+            pool.submit(_tried, stream, folder, code, options.refit_rows): stream for stream in streams
+        }
         try:
             for done in as_completed(list(running), timeout=max(0.0, deadline - time.perf_counter())):
                 yield running[done], done.result()
@@ -139,9 +144,9 @@ def _work(
                 future.cancel()
 
 
-def _tried(stream: Stream, folder: Path, code: str) -> str:
+def _tried(stream: Stream, folder: Path, code: str, refit_rows: int | None) -> str:
     try:
-        write_stream(stream, folder, code)
+        write_stream(stream, folder, code, refit_rows)
     except Exception as error:
         return f": failed: {type(error).__name__}: {' '.join(str(error).split())[:500]}"
     return ""
@@ -165,7 +170,8 @@ def _report(chosen: Sequence[Stream], folder: Path, options: argparse.Namespace,
                 f"wrong and unflagged: {row['stream']}, {row['unflagged']} links, largest true error "
                 f"{row['true_largest']:.3f}, stated {row['stated_there']:.3f} (link {row['at_link']})"
             )
-    whole = not (options.quick or options.only or options.every > 1) and len(done) == len(chosen)
+    part = options.quick or options.only or options.every > 1 or options.refit_rows is not None
+    whole = not part and len(done) == len(chosen)
     out = options.out if whole else folder / "results.csv"
     _write(out, rows)
     if whole:

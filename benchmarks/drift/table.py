@@ -13,9 +13,14 @@ import pandas as pd
 from benchmarks.drift.chains import DATA_KINDS, ERROR_KINDS
 from benchmarks.drift.streams import FAMILIES
 
-#: A link is wrong if its true error is above this, beyond `_ERRORS` Monte Carlo standard errors; in sds.
+#: A link is right if its true error is at most this, and wrong if it is above it by more than `_ERRORS` Monte
+#: Carlo standard errors; in sds.
 WRONG = 0.1
 _ERRORS = 3.0
+#: Errors below a thousandth of an sd have no effect on what is reported: the ratio's bar is on the others.
+#: For one normal error a bound that holds in 99% of links is 2.576 / 0.674 = 3.8 times the median error: a
+#: smaller ratio is possible only where several quantities, or a drift that is known, make the error.
+VISIBLE = 0.001
 #: What the whole must reach: share of links within the stated error; median of stated over true; links wrong
 #: and unflagged; share of links right and flagged.
 BARS = {"within": 0.99, "ratio": 3.0, "unflagged": 0, "nuisance": 0.02}
@@ -33,8 +38,8 @@ class Summary:
         Which, and how many; `links` leaves out refused fits.
     within
         Share of links whose true error is at most the stated one.
-    ratio
-        Median of stated over true error.
+    ratio, visible
+        Median of stated over true error, and that of links where one of them is above `VISIBLE`.
     true, largest
         Median and largest true error.
     wrong, unflagged
@@ -52,6 +57,7 @@ class Summary:
     links: int
     within: float
     ratio: float
+    visible: float
     true: float
     largest: float
     wrong: int
@@ -65,7 +71,7 @@ class Summary:
         """Bars that are missed."""
         reached = {
             "within": self.within >= BARS["within"],
-            "ratio": self.ratio <= BARS["ratio"],
+            "ratio": not self.visible > BARS["ratio"],
             "unflagged": self.unflagged <= BARS["unflagged"],
             "nuisance": self.nuisance < BARS["nuisance"],
         }
@@ -104,11 +110,12 @@ def summarise(links: pd.DataFrame, family: str) -> Summary:
         links=len(kept),
         within=float(kept["within"].mean()),
         ratio=float(ratio.median()),
+        visible=float(ratio[kept[["true_error", "stated_error"]].max(axis=1) > VISIBLE].median()),
         true=float(kept["true_error"].median()),
         largest=float(kept["true_error"].max()),
         wrong=int(kept["wrong"].sum()),
         unflagged=int((kept["wrong"] & ~kept["flagged"]).sum()),
-        nuisance=float((~kept["wrong"] & kept["flagged"]).mean()),
+        nuisance=float(((kept["true_error"] <= WRONG) & kept["flagged"]).mean()),
         refused=float((~links["accepted"]).mean()),
         alarmed=float(kept["alarmed"].mean()),
     )
@@ -133,9 +140,11 @@ def by_stream(links: pd.DataFrame) -> list[dict[str, Any]]:
                 "family": last["family"],
                 "model": last["model"],
                 "links": found.links,
+                "refits": int((kept["kind"] == "rebase").sum()),
                 "rows": last["rows"],
                 "within": found.within,
                 "ratio": found.ratio,
+                "visible": found.visible,
                 "true_last": last["true_error"],
                 "stated_last": last["stated_error"],
                 "true_largest": found.largest,
@@ -157,16 +166,16 @@ def by_stream(links: pd.DataFrame) -> list[dict[str, Any]]:
 def markdown(found: Sequence[Summary]) -> str:
     """Return the table of families as Markdown."""
     head = (
-        "| family | streams | links | true ≤ stated | stated / true | true, median | true, largest | wrong "
-        "| wrong, unflagged | right, flagged | refused | data alarms |"
+        "| family | streams | links | true ≤ stated | stated / true | above 0.001 | true, median "
+        "| true, largest | wrong | wrong, unflagged | right, flagged | refused | data alarms |"
     )
-    lines = [head, "| --- |" + " ---: |" * 11]
+    lines = [head, "| --- |" + " ---: |" * 12]
     for row in found:
-        ratio = f"{row.ratio:.1f}" if np.isfinite(row.ratio) else "-"
+        ratio, visible = (f"{x:.1f}" if np.isfinite(x) else "-" for x in (row.ratio, row.visible))
         lines.append(
-            f"| {row.family} | {row.streams} | {row.links} | {row.within:.1%} | {ratio} | {row.true:.4f} "
-            f"| {row.largest:.3f} | {row.wrong} | {row.unflagged} | {row.nuisance:.1%} | {row.refused:.1%} "
-            f"| {row.alarmed:.2%} |"
+            f"| {row.family} | {row.streams} | {row.links} | {row.within:.1%} | {ratio} | {visible} "
+            f"| {row.true:.4f} | {row.largest:.3f} | {row.wrong} | {row.unflagged} "
+            f"| {row.nuisance:.1%} | {row.refused:.1%} | {row.alarmed:.2%} |"
         )
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ def made(**changed: object) -> pd.DataFrame:
         "family": "static",
         "model": "line",
         "link": 1,
+        "kind": "update",
         "rows": 10,
         "true_error": 0.01,
         "stated_error": 0.02,
@@ -64,18 +65,23 @@ class TestAssessment:
                 made(true_error=0.5),
                 made(true_error=0.5, flags="drift"),
                 made(flags="doubt conflict"),
+                # Neither right nor wrong: no nuisance.
+                made(true_error=0.11, stated_error=0.22, flags="drift"),
                 made(true_error=0.9, refused="R-hat 1.2"),
             ]
         )
         found = table.summarise(table.assessed(links), "static")
-        assert (found.links, found.wrong, found.unflagged, found.largest) == (4, 2, 1, 0.5)
-        assert (found.within, found.nuisance, found.refused, found.alarmed) == (0.5, 0.25, 0.2, 0.25)
-        assert found.ratio == pytest.approx((2 + 0.04) / 2)
+        assert (found.links, found.wrong, found.unflagged, found.largest) == (5, 2, 1, 0.5)
+        assert (found.within, found.nuisance, found.refused, found.alarmed) == (0.6, 0.2, 1 / 6, 0.2)
+        assert (found.ratio, found.visible) == pytest.approx((2, 2))
         assert set(found.missed) == {"within", "unflagged", "nuisance"}
 
     def test_all_bars_can_be_met_and_missed(self) -> None:
         assert table.summarise(table.assessed(made()), "static").missed == ()
         assert table.summarise(table.assessed(made(stated_error=0.031)), "static").missed == ("ratio",)
+        # What has no effect on a report misses no bar, however far the two are apart.
+        found = table.summarise(table.assessed(made(true_error=1e-5, stated_error=1e-4)), "static")
+        assert (found.ratio, found.missed) == (pytest.approx(10), ())
 
     def test_every_warning_of_the_gate_has_a_kind(self) -> None:
         bad = dict.fromkeys(("budget", "doubt", "drift", "sd_error", "k_hat"), 2.0)
@@ -93,7 +99,7 @@ class TestAssessment:
             table.write_page(page, text)
         assert page.read_text().startswith("before\n")
         assert page.read_text().endswith("\nafter\n")
-        assert page.read_text().count("| static | 1 | 1 | 100.0% | 2.0 |") == 1
+        assert page.read_text().count("| static | 1 | 1 | 100.0% | 2.0 | 2.0 |") == 1
         page.write_text(table.MARKS[0])
         with pytest.raises(ValueError, match="once"):
             table.write_page(page, text)

@@ -159,8 +159,8 @@ def test_monte_carlo_errors_are_those_of_replicates(order):
     assert (ratio > 0.6).all(), ratio
     assert (ratio < 1.3).all(), ratio
     bounds = [stated_error(None, (np.array([a]), np.array([b]))) for a, b in errors]
-    # The residuals of a calibration have heavier tails than normals.
-    assert np.mean(np.abs(found).max(axis=1) <= bounds) > 0.93
+    # 99% with the draws of a fit; few draws calibrated to third degree leave residuals with heavy tails.
+    assert np.mean(np.abs(found).max(axis=1) <= bounds) > 0.97
 
 
 def test_what_does_not_vary_has_no_error():
