@@ -79,12 +79,13 @@ def amendments_of(view: LinkView) -> list[str]:
 
 
 def _fit(view: LinkView) -> str:
-    """Return the log predictive of the batch and the worst diagnostics."""
+    """Return the log predictive of the batch, the stated error and the worst diagnostics."""
     metrics = view.metrics
     ess = [metrics[name] for name in ("ess_bulk_min", "ess_tail_min") if name in metrics]
     parts = {
         "log predictive": format_number(metrics.get("log_predictive")),
         "in all": format_number(metrics.get("log_score"), digits=5),
+        "stated error": format_number(metrics.get("stated_error"), digits=2),
         "R-hat": format_number(metrics.get("r_hat_max")),
         "ESS": format_number(min(ess, default=None), digits=3),
     }

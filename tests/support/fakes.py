@@ -115,6 +115,7 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         "trusted": 1.0,
         "doubt": 0.0,
         "drift": 0.0,
+        "stated_error": 0.05,
         "replayed": float(len(plan.batches) - 1),
         "log_score": (scored or 0.0) - 7.25 - plan.link,
     }

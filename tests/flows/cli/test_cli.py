@@ -216,7 +216,7 @@ def test_log_is_newest_first():
     heads = [line for line in result.stdout.splitlines() if line.startswith("link")]
     assert [line.split()[1] for line in heads] == ["3", "2", "1"]
     assert "coins-009.csv, 4 rows" in result.stdout
-    assert "log predictive -10.25  in all -27.75  R-hat 1.002  ESS 900" in result.stdout
+    assert "log predictive -10.25  in all -27.75  stated error 0.05  R-hat 1.002  ESS 900" in result.stdout
 
 
 @pytest.mark.usefixtures("three_links")

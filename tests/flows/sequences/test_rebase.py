@@ -23,7 +23,7 @@ POLICY = """
 import dataclasses
 from lindley import Policy
 
-declaration = dataclasses.replace(declaration, policy=Policy({}))
+declaration = dataclasses.replace(declaration, policy=Policy(refit_rows=1, {}))
 """
 
 
@@ -157,7 +157,9 @@ class TestFollowUp:
     def declared(workspace, ledger, policy: str, links: int = 3) -> Declaration:
         return grown(ledger, fakes.declare(workspace.models, code=POLICY.format(policy)), links)
 
-    def test_without_a_policy_nothing_is_read_or_fitted(self, steps, workspace, ledger, chain) -> None:
+    def test_without_a_policy_nothing_is_read_or_fitted(self, steps, workspace, ledger) -> None:
+        self.declared(workspace, ledger, "rebase_at_drift=None")
+
         def fails(_):
             raise AssertionError("the ledger was opened")
 
@@ -169,7 +171,8 @@ class TestFollowUp:
         assert found is not None
         assert (found.status, found.link) == ("accepted", 4)
         assert said == [
-            "A pooled refit is due: 3 links since the last pooled refit, the policy allows 3",
+            "A pooled refit is due: 3 links since the last pooled refit, the policy allows 3; "
+            "it fits 3 batches, 12 rows",
             found.message,
         ]
         assert kinds(ledger) == ["update"] * 3 + ["rebase"]
