@@ -56,14 +56,15 @@ KINDS = {
     "budget": r"^budget ",
     "doubt": r"earlier match(es)? could not be trusted",
     "drift": r"earlier matches moved the result",
-    "conflict": r"conflicts with its prior",
+    "conflict": r"the batch conflicts with its prior",
+    "monitor": r"of static chains of .* are flagged",
     "sd": r"Monte Carlo error of",
     "unassessable": r"cannot be assessed",
 }
 #: Warnings that say that the reported belief may be wrong. The others concern the data or the next link.
 ERROR_KINDS = frozenset({"budget", "doubt", "drift", "sd", "unassessable", "other"})
 #: Warnings about the data: the batch, or the stream, contradicts the belief or the model.
-DATA_KINDS = frozenset({"conflict"})
+DATA_KINDS = frozenset({"conflict", "monitor"})
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.drift import chains, run, table
 from benchmarks.drift.streams import Stream, batches, every_stream
 from lindley.inference.diagnostics.gate import Thresholds, cautions
+from lindley.inference.diagnostics.monitor import Alarm
 
 
 def made(**changed: object) -> pd.DataFrame:
@@ -88,6 +89,12 @@ class TestAssessment:
         bad |= {"divergence_rate": 0.001, "match_efficiency": 0.1, "conflict_p": 1e-9}
         found = {chains.kind(text) for text in cautions(bad, Thresholds(), assessable=True, least_known="a")}
         assert found == {"budget", "doubt", "drift", "sd", "match", "divergences", "conflict"}
+        alarms = [
+            Alarm(name, kind, 1, 9).text
+            for name in ("fit", "conflict", "pull of a")
+            for kind in ("jump", "slope")
+        ]
+        assert {chains.kind(text) for text in alarms} == {"monitor"}
         assert chains.kind("a warning that is new") == "other"
         assert "other" in chains.ERROR_KINDS
 
