@@ -16,7 +16,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 
-from lindley import Declaration
+from lindley import Declaration, Policy
 from lindley.errors import BatchRefused
 
 STEPS_PER_DAY = 2
@@ -103,5 +103,7 @@ declaration = Declaration(
     row_key=("batch", "day"),
     observed=("infected_fraction",),
     split=split,
+    # As in the article, the posterior of one outbreak is the prior of the next: no outbreak is fitted again.
+    policy=Policy(refit_rows=1),
     description="SIR with Normal noise on the infected fraction; each batch starts from its own known i0.",
 )

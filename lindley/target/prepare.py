@@ -216,10 +216,14 @@ class _Setting:
         """Return the problem of all rows in one table; None where that is another model.
 
         It is the same model when the log likelihoods add up, which is tried once for each build function.
+        A build function may refuse rows of several batches in one table: it takes them one by one.
         """
         prior, seen = self.prior, self.seen
         with self.phases("build"):
-            every = self.graph(*batches)
+            try:
+                every = self.graph(*batches)
+            except LindleyError:
+                return None
             # Missing values of an earlier batch are local variables of that batch alone.
             if every.coordinates != newest.coordinates or every.local:
                 return None

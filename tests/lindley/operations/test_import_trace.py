@@ -256,7 +256,8 @@ def test_the_match_is_of_the_family_that_the_policy_asks_for(
     family: str, reason: str, tmp_path: Path
 ) -> None:
     skewed = np.random.default_rng(11).gamma(2, size=(4, 1000, 6))
-    text = MODEL.replace("refit_rows=1", f"refit_rows=1, family={family!r}")
+    text = MODEL.replace("schema=", f"policy=Policy(family={family!r}), schema=")
+    text = text.replace("import Declaration", "import Declaration\nfrom lindley import Policy")
     held = imported(tmp_path, thousands(skewed), text)["posterior"]
     assert held["reason"].startswith(reason)
     assert (held["family"] == "normal") == (family != "auto")

@@ -131,3 +131,36 @@ def test_local_variables_of_whole_batches_are_not_those_of_rows() -> None:
     assert prepare._sizes_add_up(of(effect=5), [of(effect=2), of(effect=3)])
     assert prepare._sizes_add_up(of(y_unobserved=1), [of(), of(y_unobserved=1)])
     assert not prepare._sizes_add_up(of(effect=1), [of(effect=1), of(effect=1)])
+
+
+ONE_SENSOR = """
+import pandas as pd, pyarrow as pa, pymc as pm
+from lindley import Declaration
+from lindley.errors import BatchRefused
+
+def build(batch):
+    if batch["sensor"].nunique() > 1:
+        raise BatchRefused("The batch mixes sensors", expected="one", found="several", todo="split it")
+    with pm.Model() as model:
+        b = pm.Normal("b", 0, 1)
+        pm.Normal("y", b, 1, observed=pm.Data("values", batch["y"].to_numpy()))
+    return model
+
+declaration = Declaration(
+    name="one_sensor", build=build, row_key=("sensor",), observed=("y",),
+    schema=pa.schema([("sensor", pa.int64()), ("y", pa.float64())]),
+)
+"""
+
+
+def test_batches_that_a_build_function_refuses_together_are_fitted_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "one_sensor.py").write_text(ONE_SENSOR)
+    declaration = load_file(tmp_path / "one_sensor.py")
+    frames = [pd.DataFrame({"sensor": [place], "y": [float(place)]}) for place in (1, 2)]
+    batches = [batch_from_frame(frame, declaration) for frame in frames]
+    problem = prepare.prepare(None, batches, declaration, ("b",), Phases())
+    assert problem.pooled == "terms"
+    b = np.array([[0.3], [-0.4]])
+    exact = -0.5 * np.log(2 * np.pi) * 3 - 0.5 * b[:, 0] ** 2
+    exact = exact - 0.5 * ((np.array([1.0, 2.0]) - b) ** 2).sum(axis=1)
+    np.testing.assert_allclose(problem.bound.log_densities(b)[0], exact, rtol=1e-12)
