@@ -60,7 +60,7 @@ def observed_data(model: Any) -> xr.Dataset:
 def draws_dataset(
     model: Any, values: dict[str, np.ndarray], sample_dims: tuple[str, ...] = ("chain", "draw")
 ) -> xr.Dataset:
-    """Attach the model's dims and labels to arrays [*sample_dims, ...]."""
+    """Attach the model's dims and labels to arrays whose first dims are `sample_dims`."""
     variables, coords = {}, {}
     for name, value in values.items():
         shape = value.shape[len(sample_dims) :]
