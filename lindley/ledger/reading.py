@@ -237,3 +237,12 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
         forgetting=record["forgetting"],
         monitor=record["monitor"] or {},
     )
+
+
+def read_signature(ledger: Ledger, link: ChainLink) -> bytes | None:
+    """Return the signature of a link as stored; None where there is none."""
+    try:
+        with downloaded(ledger, link.version.run_id, Artifact.SIGNATURE) as path:
+            return path.read_bytes()
+    except (LedgerCorrupt, OSError):
+        return None

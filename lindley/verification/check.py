@@ -146,7 +146,7 @@ def check(
         from lindley.ledger.signing import public_key  # only checking signatures waits for the cryptography
 
         keys = [public_key(path) for path in checks.keys]
-    witnesses = [_witness(path) for path in checks.witnesses]
+    witnesses = [read_witness(path) for path in checks.witnesses]
     report = verify_chain(ledger, chain)
     if keys or witnesses:
         from lindley.verification.signature_rules import with_signatures, with_witness  # the cryptography
@@ -168,7 +168,14 @@ def check(
     return Checked(with_reproduced(report, reproduced), tuple(reproduced))
 
 
-def _witness(path: Path) -> bytes:
+def read_witness(path: Path) -> bytes:
+    """Return the head statement in a file.
+
+    Raises
+    ------
+    WitnessRefused
+        If it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

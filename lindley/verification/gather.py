@@ -15,7 +15,7 @@ from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.chain import Version
 from lindley.ledger.netcdf import draws_digest, file_digests, read_matched_prior, read_trace, weighted
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import downloaded, find_chain, genesis_of
+from lindley.ledger.reading import find_chain, genesis_of, read_signature
 from lindley.ledger.record import Artifact, digest, parse
 from lindley.model.declaration import source_digest
 from lindley.prior.matched import rematch
@@ -74,15 +74,7 @@ def envelopes(ledger: Ledger, chain: str) -> dict[int, bytes | None]:
 
     Not by version: those of a branch and of the chain that it continues have the same numbers.
     """
-    found = dict[int, bytes | None]()
-    for link in find_chain(ledger, chain).links:
-        found[link.number] = None
-        with (
-            contextlib.suppress(LedgerCorrupt, OSError),
-            downloaded(ledger, link.version.run_id, Artifact.SIGNATURE) as path,
-        ):
-            found[link.number] = path.read_bytes()
-    return found
+    return {link.number: read_signature(ledger, link) for link in find_chain(ledger, chain).links}
 
 
 def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from lindley.atomic import write_over
-from lindley.errors import LedgerCorrupt, WitnessRefused
+from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.history import Link, find_link
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import downloaded, find_chain
-from lindley.ledger.record import Artifact
+from lindley.ledger.reading import find_chain, read_signature
+from lindley.verification.check import read_witness
 from lindley.verification.rules import Report
 
 
@@ -78,10 +78,10 @@ def _check(ledger: Ledger, chain: Chain, link: Link, brought: Brought) -> None:
         own = next(held for held in chain.links if held.number == link.view.number)
         _ = link.record  # the digest that is compared with the signature is that of this record
         one = Report(chain=link.chain, links=(_line(link.chain, own),), rules={}, findings=())
-        report = with_signatures(one, {own.number: _envelope(ledger, own)}, keys)
+        report = with_signatures(one, {own.number: read_signature(ledger, own)}, keys)
     wrong = report.first_error
     for path in brought.witnesses:
-        wrong = wrong or with_witness(whole, _witness(path), keys).first_error
+        wrong = wrong or with_witness(whole, read_witness(path), keys).first_error
     if wrong is not None:
         raise LedgerCorrupt(
             f"{link.chain} link {link.view.number} was not loaded",
@@ -103,28 +103,6 @@ def _line(chain: str, link: ChainLink) -> dict[str, Any]:
         "previous": version.previous,
         "batch": version.batch,
     }
-
-
-def _envelope(ledger: Ledger, link: ChainLink) -> bytes | None:
-    """Read the signature of a link; None where there is none."""
-    try:
-        with downloaded(ledger, link.version.run_id, Artifact.SIGNATURE) as path:
-            return path.read_bytes()
-    except (LedgerCorrupt, OSError):
-        return None
-
-
-def _witness(path: Path) -> bytes:
-    """Read a witness."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WitnessRefused(
-            f"The witness {path.name!r} cannot be read",
-            expected="the file that `lindley head CHAIN` wrote",
-            found=error.strerror or str(error),
-            todo="correct the path",
-        ) from error
 
 
 def _compare(chain: Chain, name: str, folder: Path) -> None:
