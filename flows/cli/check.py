@@ -9,9 +9,9 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Chain, Json, err, notify, out, print_json, table
+from flows.cli.output import Chain, Json, err, make_ready, notify, out, print_json, table
 from flows.cli.sequence import existing
-from lindley.errors import BatchUnreadable, LindleyError
+from lindley.errors import BatchUnreadable
 from lindley.model.declaration import load_declaration
 from lindley.workspace import Workspace
 
@@ -46,7 +46,7 @@ def check(
     declaration = load_declaration(chain, workspace.models)
     path = existing(file) if file is not None else _waiting(workspace, chain)
     if folder is not None:
-        _make_ready(folder)
+        make_ready(folder, PICTURES, "The pictures have no place to go to")
     from lindley.batch.batch import read_batch  # imports the numerical stack
     from lindley.operations.checking.check import check as checked
     from lindley.operations.checking.check import short_fit
@@ -79,19 +79,6 @@ def _waiting(workspace: Workspace, chain: str) -> str:
             todo=f"run `lindley check {chain} FILE`",
         )
     return str(files[0].path)
-
-
-def _make_ready(folder: Path) -> None:
-    """Make the folder of the pictures; nothing there is overwritten."""
-    there = [name for name in PICTURES if (folder / name).exists()]
-    if there:
-        raise LindleyError(
-            "The pictures have no place to go to",
-            expected=f"a folder without {' and '.join(PICTURES)}",
-            found=f"{', '.join(there)} in {folder.name}",
-            todo="name another folder with --out",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _draw(found: Check, fitted: xr.DataTree, folder: Path) -> list[Path]:

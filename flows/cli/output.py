@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -151,3 +152,29 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(task, completed=done, total=total, description=text, draws=draws)
 
         yield move
+
+
+def make_ready(folder: Path, names: Sequence[str], happened: str) -> None:
+    """Make the folder of ``--out``, before the work begins; nothing there is overwritten.
+
+    Parameters
+    ----------
+    names
+        Files that will be written into it.
+    happened
+        The refusal's first sentence.
+
+    Raises
+    ------
+    LindleyError
+        If the folder has one of these files.
+    """
+    there = [name for name in names if (folder / name).exists()]
+    if there:
+        raise LindleyError(
+            happened,
+            expected=f"a folder without {' and '.join(names)}",
+            found=f"{', '.join(there)} in {folder.name}",
+            todo="name another folder with --out",
+        )
+    folder.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows import environment
-from flows.cli.output import FAILURE, Chain, Json, out, print_json, print_result, progress_bar, table
+from flows.cli.output import (
+    FAILURE,
+    Chain,
+    Json,
+    make_ready,
+    out,
+    print_json,
+    print_result,
+    progress_bar,
+    table,
+)
 from flows.cli.sequence import AcceptChange, Direct, How, run
 from flows.sequences import rebase as sequences
-from lindley.errors import LindleyError
 from lindley.model.declaration import load_declaration
 from lindley.report.numbers import format_number
 from lindley.report.tables import audit_rows
@@ -49,25 +58,12 @@ def _refit(how: How, chain: str, accept: bool, as_json: bool, folder: Path | Non
     audit = how.name == "audit"
     if folder is not None:
         load_declaration(chain, Workspace.from_environment().models)  # a wrong name makes no folder
-        _make_ready(folder)
+        make_ready(folder, AUDIT_FILES, "The audit has no place to go to")
     result = run(how, sequences.rebase, chain, audit, accept)
     if folder is not None:
         _write(result.rows, chain, folder)
     rows = audit_rows(_frame(result.rows)) if result.rows else []
     print_result(result, as_json, table(rows, right=("sequential", "pooled", "error", "sd ratio")))
-
-
-def _make_ready(folder: Path) -> None:
-    """Make a folder for an audit, before its fit; nothing there is overwritten."""
-    there = [name for name in AUDIT_FILES if (folder / name).exists()]
-    if there:
-        raise LindleyError(
-            "The audit has no place to go to",
-            expected=f"a folder without {' and '.join(AUDIT_FILES)}",
-            found=f"{', '.join(there)} in {folder.name}",
-            todo="name another folder with --out",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _write(rows: list[dict[str, Any]], chain: str, folder: Path) -> None:
