@@ -73,17 +73,17 @@ def run[**P](
 
 
 def existing(file: Path) -> str:
-    """Return the absolute path of a file.
+    """Return the absolute path of a file, or of a folder of Parquet files.
 
     Raises
     ------
     BatchUnreadable
-        If there is no such file.
+        If there is neither.
     BatchRefused
         If its name cannot be recorded.
     """
     path = Path(os.path.abspath(file))  # noqa: PTH100  (`resolve` would follow a link to the file)
-    if not path.is_file():
+    if not path.is_file() and not path.is_dir():
         raise BatchUnreadable(
             f"There is no file {file.name}",
             expected="a CSV or Parquet file",

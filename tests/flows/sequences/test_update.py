@@ -6,8 +6,10 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from flows.cli.sequence import existing
 from flows.sequences.files import set_aside
 from flows.sequences.steps import MOST_RACES
 from flows.sequences.update import in_order, update_one
@@ -47,6 +49,21 @@ def test_a_file_from_elsewhere_is_copied(steps, workspace, land, tmp_path):
     assert update_one(steps, workspace, "coins", path).status == "accepted"
     assert path.exists()
     assert len(stored(workspace)) == 1
+
+
+def test_a_folder_of_parquet_files_is_one_batch_and_stays(steps, workspace, ledger, land, tmp_path):
+    file, folder = land("a.csv"), tmp_path / "mine"
+    frame = pd.read_csv(file)
+    file.unlink()
+    for place in range(len(frame)):
+        part = folder / f"id={frame['id'][place]}"
+        part.mkdir(parents=True)
+        frame.drop(columns="id").iloc[[place]].to_parquet(part / "part-0.parquet", index=False)
+    result = update_one(steps, workspace, "coins", Path(existing(folder)))
+    (view,) = history(ledger, "coins")
+    assert (result.status, view.rows) == ("accepted", len(frame))
+    assert stored(workspace) == [workspace.store / f"coins/{view.batch_digest}.parquet"]
+    assert len(list(folder.rglob("*.parquet"))) == len(frame)
 
 
 def test_a_link_to_a_file_is_copied_not_moved(steps, workspace, land, tmp_path):
