@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -45,8 +46,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "-m", str(folder / "belief")]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    # MLflow starts `uvicorn` by name.
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, env=os.environ | path
+        )
     try:
         wait_for(f"http://127.0.0.1:{port}/ping", server, folder / "log")
         yield f"http://127.0.0.1:{port}/invocations"

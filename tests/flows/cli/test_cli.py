@@ -108,11 +108,11 @@ def test_an_error_as_json(land):
     assert document(result)["error"]["error"] == "UnknownChain"
 
 
-@pytest.mark.parametrize("name", ["no.csv", "."])
-def test_a_path_that_is_no_file_is_told_at_once(tmp_path, name):
+@pytest.mark.parametrize(("name", "said"), [("no.csv", "There is no file"), (".", "has no Parquet file")])
+def test_a_path_that_is_no_file_is_refused_at_once(tmp_path, name, said):
     result = run("update", "coins", tmp_path / name)
     assert result.exit_code == USER_ERROR
-    assert "There is no file" in result.stderr
+    assert said in result.stderr
 
 
 def test_markup_in_names_is_only_text(tmp_path, land):
