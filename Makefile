@@ -26,9 +26,10 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "or your system's python3.12 with its venv package) and run make again."; exit 1; fi; \
 	echo "Setting up $(VENV) with $$python (some minutes the first time)"; \
 	"$$python" -m venv --clear $(VENV)
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
+	  -r requirements.lock
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@# Bytecode once, here: where it is not written at import, every start would compile for seconds.
+	@# Bytecode once, here, on two cores: where it is not written at import, every start would compile for seconds.
 	@$(PYTHON) -m compileall -q -j 2 $(VENV)/lib > /dev/null || true
 	@touch $(STAMP)
 
@@ -46,7 +47,7 @@ demo: setup  ## the 1978 influenza chain, from genesis to head, through Prefect 
 	@$(VENV)/bin/lindley demo
 
 test: setup lint $(BENCHMARKS)  ## lint, all tests, the quick fidelity benchmark
-	@$(PYTHON) -m pytest -n 2 --dist loadfile
+	@$(PYTHON) -m pytest -n 3 --dist loadfile
 	@$(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) --quick
 	@$(MAKE) --no-print-directory docs
 

@@ -20,7 +20,7 @@ posterior would be without the matches.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import logsumexp
@@ -159,9 +159,14 @@ def shift(points: np.ndarray, values: np.ndarray, log_ratio: np.ndarray) -> Shif
     if not np.isfinite(log_ratio).any():
         far = np.full(values.shape[1], FARTHEST)
         return Shift(far, far, np.zeros_like(far), np.zeros_like(far), 0.0)
+    usable, known = _usable(points), _usable(values)
+    if not (usable.all() and known.all()):
+        # What is not finite has moved without limit; the others are measured without it.
+        found = shift(np.where(usable, points, 0.0), np.where(known, values, 0.0), log_ratio)
+        return replace(found, mean=np.where(known, found.mean, FARTHEST))
+    sd = values.std(axis=0)
     weights = np.exp(log_ratio - logsumexp(log_ratio))
     count = len(weights)
-    sd = values.std(axis=0)
     z = (values - values.mean(axis=0)) / np.where(sd > 0, sd, 1.0)
     moved = weights @ z
     spread = np.sqrt(np.maximum(weights @ (z - moved) ** 2, 0.0))
@@ -184,6 +189,12 @@ def shift(points: np.ndarray, values: np.ndarray, log_ratio: np.ndarray) -> Shif
     moved, log_sd = (np.clip(part, -FARTHEST, FARTHEST) for part in (moved / narrower, log_sd))
     mean_error, log_sd_error = (np.minimum(error, FARTHEST) for error in (errors[0] / narrower, errors[1]))
     return Shift(moved, log_sd, mean_error, log_sd_error, efficiency)
+
+
+def _usable(values: np.ndarray) -> np.ndarray:
+    """Whether values [draw, value] have a finite sd [value]."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.isfinite(values.std(axis=0))
 
 
 def _extrapolated(points: np.ndarray, z: np.ndarray, log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -64,11 +64,16 @@ def match_distances(
     tuple
         Array [coordinate] of Wasserstein-1 distances between the posterior's margins and the map's, in sds;
         and the largest third moment, or excess kurtosis / 4, of the draws whitened by the map: the error
-        that the margins do not show. Both are 0 where the map is the posterior.
+        that the margins do not show. Both are 0 where the map is the posterior, and infinite where draws
+        or map do not move or are not finite.
     """
-    share = np.maximum(weights, 0.0)
-    share = share / share.sum()
-    sample = matched.sample(rng, _SAMPLE)
-    pairs = zip(draws.T, sample.T, strict=True)
-    margins = np.array([wasserstein_distance(exact, found, u_weights=share) for exact, found in pairs])
-    return margins / draws.std(axis=0), max(moments(matched.inverse(draws)[0], share))
+    share = np.maximum(np.nan_to_num(weights), 0.0)
+    share = share / share.sum() if share.any() else np.full(len(draws), 1 / len(draws))
+    with np.errstate(all="ignore"):
+        sample, spread = matched.sample(rng, _SAMPLE), draws.std(axis=0)
+        usable = (spread > 0) & np.isfinite(spread) & np.isfinite(sample).all(axis=0)
+        margins = np.full(len(spread), np.inf)
+        for i in np.flatnonzero(usable):
+            margins[i] = wasserstein_distance(draws[:, i], sample[:, i], u_weights=share) / spread[i]
+        moment = max(moments(matched.inverse(draws)[0], share))
+    return np.nan_to_num(margins, nan=np.inf, posinf=np.inf), moment if np.isfinite(moment) else np.inf

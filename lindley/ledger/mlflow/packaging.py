@@ -27,6 +27,7 @@ logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 #: What a serving environment needs beside what the model file imports, pinned to what made the belief.
 #: Lindley is not among it: its code is in the model.
 _REQUIREMENTS = ("pymc", "pytensor", "numba", "numpy", "pandas", "pyarrow", "xarray", "h5netcdf")
+_NO_BYTECODE = "This file keeps Python from writing bytecode beside belief_model.py.\n"
 _OUTPUTS = ("mean", "sd", *QUANTILES)
 
 
@@ -67,6 +68,9 @@ def save_belief(
             metadata={"chain": declaration.name, "columns": columns},
         )
     _forget_paths(folder / "belief")
+    # Loaded from a local store, the code is imported where it lies. A file takes the place of the folder that
+    # Python would write bytecode to: what is in the ledger stays as it was registered.
+    (folder / "belief" / "__pycache__").write_text(_NO_BYTECODE, encoding="utf-8")
 
 
 def _forget_paths(belief: Path) -> None:

@@ -51,8 +51,14 @@ def belief(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "belief"
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_belief_predicts_in_a_process_without_lindley(belief: Path, tmp_path: Path) -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    unset = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    environment = {k: v for k, v in os.environ.items() if k not in unset}
+    before = contents(belief)
     done = subprocess.run(
         [sys.executable, "-P", "-c", ALONE, str(belief)],
         cwd=tmp_path,
@@ -64,6 +70,10 @@ def test_a_belief_predicts_in_a_process_without_lindley(belief: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
     assert answer["from"].startswith(str(belief / "artifacts" / "lindley.zip"))
+    # MLflow writes one file of its own; Python writes no bytecode.
+    after = contents(belief)
+    assert set(after) - set(before) <= {"registered_model_meta"}
+    assert {path: after[path] for path in before} == before
     here = load_model(str(belief))
     assert here.input_example.to_dict("list") == {"id": [1, 2], "n": [10, 20]}
     assert answer["mean"] == here.predict(here.input_example)["mean"].tolist()
