@@ -380,4 +380,4 @@ def _conflict(sampled: Sampled, before: Belief, seed: int, ess: float) -> tuple[
 def _simulated(problem: Problem, before: Belief, seed: int, size: int) -> dict[str, np.ndarray]:
     """Draw so many batches, with the inputs of the newest one, from a belief: arrays [batch, ...] by name."""
     values = prior_draws(problem, before.matched, seed=seed, size=size)
-    return predictive_draws(problem.graph.model, values or {}, rng=np.random.default_rng(seed))
+    return predictive_draws(problem.graph.compilable.model, values or {}, rng=np.random.default_rng(seed))

@@ -38,8 +38,7 @@ class Provenance:
     graph
         Sha256 of the target's structure; empty for an imported trace.
     inlined_constants
-        Number of arrays that the model holds as constants: pm.Data would let batches of other sizes reuse
-        the compiled function.
+        Number of arrays that tie the target to this batch's shape (see `lindley.model.free_lengths`).
     pooled
         How several batches were fitted together: ``rows``, ``terms``, or empty for one batch.
     started_from

@@ -147,7 +147,7 @@ def _require_a_density(problem: Problem) -> None:
 
 def _predictable(problem: Problem) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the observed variables that can be drawn, and why the others cannot, each tried once."""
-    model, rng = problem.graph.model, np.random.default_rng(0)
+    model, rng = problem.graph.compilable.model, np.random.default_rng(0)
     values = problem.bound.evaluate(problem.start(rng)[None]).values
     names = tuple(rv.name for rv in model.observed_RVs)
     why: dict[str, str] = {}

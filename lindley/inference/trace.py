@@ -184,7 +184,7 @@ def _predicted(problem: Problem, draws: Draws, names: Sequence[str], *, seed: in
 
     There are none where the batch has so many values that they would not fit `PREDICTIVE_NUMBERS`.
     """
-    model = problem.graph.model
+    model = problem.graph.compilable.model
     observed = [rv for rv in model.observed_RVs if rv.name in names]
     values = draws.quantities.values
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in values.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
+from lindley.model.free_lengths import GROWING
 from lindley.model.graph import ModelGraph, is_data
 
 
@@ -44,12 +45,12 @@ def advice(graph: ModelGraph, *, inlined: int, compiled_before: bool, seconds: f
     seconds
         Time that compilation took.
     """
-    if not inlined or compiled_before:
+    if not inlined or compiled_before or graph.sized == GROWING:
         return ()
     arrays = data_held_as_constants(graph)
     what = ", ".join(arrays[:5]) + (f" and {len(arrays) - 5} more" if len(arrays) > 5 else "")
     return (
-        f"The model holds data as constants ({what or f'{inlined} arrays'}), so that a batch of another "
-        f"length needs a new compilation, which took {seconds:.1f} s here. With pm.Data one compilation "
-        f"serves all batches",
+        f"The model holds data as constants ({what or f'{inlined} arrays'}), and {graph.sized}, so that a "
+        f"batch of another length needs a new compilation, which took {seconds:.1f} s here. With pm.Data one "
+        f"compilation serves all batches",
     )

@@ -60,12 +60,24 @@ class ModelGraph:
         The user's model, unmodified.
     carried, local
         Free variables, in the model's order.
+    unsized
+        The same model with data of any length for the arrays that it holds as constants; None where there
+        is none. Targets are made of it, so that one compilation serves batches of all lengths.
+    sized
+        Why there is none; empty where none is needed.
     """
 
     declaration: Declaration
     model: Any
     carried: tuple[FreeVariable, ...]
     local: tuple[FreeVariable, ...]
+    unsized: ModelGraph | None = None
+    sized: str = ""
+
+    @property
+    def compilable(self) -> ModelGraph:
+        """The model that targets are made of."""
+        return self.unsized or self
 
     @property
     def coordinates(self) -> Coordinates:

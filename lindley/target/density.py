@@ -70,7 +70,7 @@ def target(graph: ModelGraph, *, genesis: bool, robust: bool = False) -> Target:
         Whether the prior is a mixture of the matched one and the model's own, whose weight is then the
         last of the prior's inputs.
     """
-    kind = f"target {genesis} {robust}"
+    graph, kind = graph.compilable, f"target {genesis} {robust}"
     with deriving(graph.declaration):
         return reused(graph, kind, lambda: _derived(graph, genesis=genesis, robust=robust))
 

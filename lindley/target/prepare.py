@@ -18,6 +18,7 @@ from lindley.errors import LindleyError, ModelRefused
 from lindley.model import graph as model_graph
 from lindley.model.coordinates import Layout, align
 from lindley.model.declaration import Declaration
+from lindley.model.free_lengths import freed
 from lindley.model.graph import ModelGraph
 from lindley.model.priors import prior_coordinates, undrawable
 from lindley.prior.matched import MatchedPrior
@@ -140,8 +141,10 @@ class _Setting:
         def built() -> tuple[ModelGraph, int]:
             batch = batches[0] if len(batches) == 1 else joined(batches)
             context = batch.context_frame()
-            model = model_graph.build(declaration, batch.frame(), context=context, constants=self.constants)
-            return model_graph.take_apart(declaration, model, carried), batch.table.nbytes
+            frame = batch.frame()
+            model = model_graph.build(declaration, frame, context=context, constants=self.constants)
+            found = model_graph.take_apart(declaration, model, carried)
+            return freed(found, frame, context, self.constants), batch.table.nbytes
 
         known = all(batch.digest and batch.context is None for batch in batches)
         if declaration.in_memory or not known:  # the code or the rows have no digest
@@ -208,7 +211,7 @@ class _Setting:
             start=_start([newest], layout, newest.size),
             pooled=pooled,
             digest=symbolic.digest,
-            inlined=symbolic.inlined,
+            inlined=symbolic.inlined if fitted.sized else 0,
             compiled_before=before,
         )
 

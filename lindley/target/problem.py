@@ -46,10 +46,11 @@ class Outcomes:
 
         Outcomes that the model also uses otherwise, as lags do, cannot be replaced.
         """
-        model, sources = self.graph.model, list(self.item.sources)
-        if self.graph.local:
+        graph, sources = self.graph.compilable, list(self.item.sources)
+        model = graph.model
+        if graph.local:
             return "the model has local variables"
-        if len(self.graph.likelihood_variables()) > len(model.observed_RVs):
+        if len(graph.likelihood_variables()) > len(model.observed_RVs):
             return "a potential is part of the likelihood"
         named = [*model.free_RVs, *model.observed_RVs, *model.potentials, *model.deterministics]
         # The shape of a distribution may be that of its outcomes, which stays.

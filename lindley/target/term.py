@@ -59,6 +59,7 @@ class Term(Graph):
 
 def term(graph: ModelGraph) -> Term:
     """Return the term of a batch's model; a graph is derived only for a model that is new to the process."""
+    graph = graph.compilable
     with deriving(graph.declaration):
         return reused(graph, "term", lambda: _derived(graph))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pymc as pm
 import pytest
 
 from lindley.model.advice import advice, data_held_as_constants
+from lindley.model.free_lengths import GROWING
 from lindley.model.graph import ModelGraph, build, default_carried, take_apart
 from tests.lindley.inference.test_step import declared, rows
 
@@ -45,13 +47,16 @@ def test_data_that_the_model_holds_are_named_by_their_use() -> None:
     assert data_held_as_constants(taken(wrapped, 30)) == []
 
 
-@pytest.mark.parametrize(("count", "before"), [(0, False), (2, True)])
-def test_nothing_is_said_where_nothing_was_lost(count: int, before: bool) -> None:
-    assert advice(taken(inlined, 30), inlined=count, compiled_before=before, seconds=9.0) == ()
+@pytest.mark.parametrize(("count", "before", "sized"), [(0, False, ""), (2, True, ""), (2, False, GROWING)])
+def test_nothing_is_said_where_nothing_could_be_saved(count: int, before: bool, sized: str) -> None:
+    graph = replace(taken(inlined, 30), sized=sized)
+    assert advice(graph, inlined=count, compiled_before=before, seconds=9.0) == ()
 
 
 def test_the_sentence_says_what_it_cost_and_what_to_do() -> None:
-    (sentence,) = advice(taken(inlined, 30), inlined=2, compiled_before=False, seconds=8.04)
+    graph = replace(taken(inlined, 30), sized="an operation cannot be made for other lengths")
+    (sentence,) = advice(graph, inlined=2, compiled_before=False, seconds=8.04)
     assert "the observed values of y, float64 30 x 2 in line" in sentence
     assert "took 8.0 s" in sentence
+    assert "cannot be made for other lengths, so that" in sentence
     assert "pm.Data" in sentence
