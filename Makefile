@@ -47,7 +47,7 @@ demo: setup  ## the 1978 influenza chain, from genesis to head, through Prefect 
 	@$(VENV)/bin/lindley demo
 
 test: setup lint $(BENCHMARKS)  ## lint, all tests, the quick fidelity benchmark
-	@$(PYTHON) -m pytest -n 3 --dist loadfile
+	@$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 	@$(PYTHON) -m benchmarks.fidelity.run --cases $(CASES) --quick
 	@$(MAKE) --no-print-directory docs
 

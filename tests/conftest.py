@@ -15,6 +15,22 @@ from tests.support.fakes import MemoryLedger, append, coins, declare
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
+#: Files of few and long tests: they come first, so that no process is left alone with one of them at the end.
+LONG = (
+    "tests/e2e/",
+    "tests/scenarios/",
+    "tests/faults/",
+    "tests/flows/",
+    "test_sbc",
+    "test_threads",
+    "test_walk",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files of long tests first; the order is otherwise kept."""
+    items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if name in item.nodeid), len(LONG)))
+
 
 @pytest.fixture(scope="session")
 def declaration(tmp_path_factory: pytest.TempPathFactory) -> Declaration:
