@@ -12,11 +12,10 @@ from prefect.states import Completed, Failed
 from flows.sequences.result import Result, Status
 from lindley.errors import LindleyError
 
-#: Name of the final state by the status of the result.
+#: Name of the final state by the status of the result of a run that succeeded.
 STATE_NAMES = {
     Status.ACCEPTED: "Completed",
     Status.AUDITED: "Completed",
-    Status.QUARANTINED: "Quarantined",
     Status.UNCHANGED: "Unchanged",
     Status.GONE: "Unchanged",
     Status.UNFINISHED: "Unfinished",
@@ -28,8 +27,15 @@ def name_with_chain() -> str:
     return " ".join(filter(None, [str(flow_run.flow_name), flow_run.parameters.get("chain")]))
 
 
-def completed(result: Result) -> State[Any]:
-    """Return the state of a run that succeeded."""
+def ended(result: Result) -> State[Any]:
+    """Return the final state of a run.
+
+    A quarantined fit is a failed state, with Prefect's own name for it, by which automations know failures.
+    """
+    if result.status == Status.QUARANTINED:
+        message = f"Quarantined: {result.message}"
+        get_run_logger().error(message)
+        return Failed(message=message, data=result)
     get_run_logger().info(result.message)
     return Completed(name=STATE_NAMES[result.status], message=result.message, data=result)
 

@@ -8,9 +8,10 @@ from typing import Any, Concatenate
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
+from flows import own_run
 from flows.sequences.result import Result
 from flows.sequences.steps import Steps
-from flows.states import completed, failed
+from flows.states import ended, failed
 from flows.unexpected import unexpected
 from lindley.errors import LindleyError
 from lindley.ledger.backend import open_ledger
@@ -28,14 +29,17 @@ def run_sequence[**P](
     **options: P.kwargs,
 ) -> State[Any]:
     """Run a sequence on a chain with Prefect tasks as its steps; return the flow run's final state."""
+    workspace = Workspace.from_environment()
+    own_run.tag(chain)
     try:
-        result = sequence(task_steps(), Workspace.from_environment(), chain, *given, **options)
+        own_run.leave_if_busy(workspace, chain)
+        result = sequence(task_steps(), workspace, chain, *given, **options)
     except LindleyError as error:
         return failed(error)
     except Exception as error:  # a defect, of Lindley or of a model's own code
         get_run_logger().exception("Unexpected error")
         return failed(unexpected(error, f"{sequence.__name__} {chain}"))
-    return completed(result)
+    return ended(result)
 
 
 def task_steps() -> Steps:

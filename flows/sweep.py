@@ -12,11 +12,12 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
+from flows import own_run
 from flows.sequences import files
 from flows.states import failed, name_with_chain, outcome_of
 from flows.update import update_batch
 from lindley.errors import LindleyError
-from lindley.model.declaration import load_declaration
+from lindley.model.declaration import is_declared, load_declaration
 from lindley.names import shown_name
 from lindley.report.markdown import code, escape
 from lindley.report.text import counted
@@ -59,7 +60,8 @@ def sweep(chain: str | None = None) -> State[Any]:
     """Take every complete file in the landing folder, oldest first in each chain.
 
     An invalid file goes to ``rejected/`` and its chain continues. Any other failure stops that chain, because
-    the next file must not overtake this one; other chains continue, and the next sweep tries again.
+    the next file must not overtake this one; other chains continue, and the next sweep tries again. Files of
+    a chain that is not declared stay and are listed; they fail only a sweep of that chain.
 
     Parameters
     ----------
@@ -73,10 +75,20 @@ def sweep(chain: str | None = None) -> State[Any]:
     except LindleyError as error:
         return failed(error)
     names = sorted({arrival.chain for arrival in listing if chain in (None, arrival.chain)})
+    undeclared = [name for name in names if name != chain and not is_declared(name, workspace.models)]
+    for arrival in listing:
+        if arrival.chain in undeclared:  # its files stay; the run that its event started has failed
+            swept.add(
+                arrival.chain, shown_name(arrival.path), "undeclared", "no chain of this name is declared"
+            )
+    names = [name for name in names if name not in undeclared]
     # Chains that another run is updating come last.
     busy = [name for name in names if not _take(workspace, name, swept, wait=False)]
     for name in busy:
-        _take(workspace, name, swept, wait=True)
+        if own_run.in_worker():  # it would keep a place of the worker from idle chains
+            swept.add(name, "-", "busy", "another run is updating it; the next sweep takes what is left")
+        else:
+            _take(workspace, name, swept, wait=True)
     for entry in listing.ignored:
         swept.add("-", shown_name(entry.path), "ignored", entry.why)
         folder = entry.path if entry.path.parent == workspace.landing else entry.path.parent

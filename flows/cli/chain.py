@@ -161,14 +161,16 @@ def chains(as_json: Json = False) -> None:
 
     A chain that cannot be read is listed with its problem, and hides no other.
     """
+    from lindley.ledger.backend import has_ledger
     from lindley.ledger.history import history  # with the ledger's libraries
     from lindley.model.declaration import declared_chains
 
-    ledger = open_here()
-    names, others = divided(ledger.chains())
+    ledger = open_here() if has_ledger(Workspace.from_environment()) else None
+    names, others = divided(ledger.chains()) if ledger is not None else ([], [])
     views: dict[str, list[LinkView]] = {}
     problems: dict[str, str] = {}
     for name in names:
+        assert ledger is not None  # noqa: S101  (for mypy: there are names)
         try:
             views[name] = history(ledger, name)
         except Exception as error:  # whatever is wrong with this chain, the others are listed

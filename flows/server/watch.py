@@ -22,6 +22,7 @@ from flows.sequences.files import refuse_name
 from lindley.addresses import public
 from lindley.arrivals.landing import Arrival, arrivals, is_complete
 from lindley.errors import LindleyError
+from lindley.model.declaration import is_declared
 from lindley.names import printable, shown_name
 from lindley.workspace import Workspace
 
@@ -107,7 +108,8 @@ class Watcher:
             present.add(identity)
             last = self._announced.get(identity)
             try:
-                if last is None or (arrival.chain not in ahead and self.clock() - last >= REMIND_SECONDS):
+                due = last is None or (arrival.chain not in ahead and self._reminds(arrival, last))
+                if due:
                     if not self.finished(arrival):
                         continue  # the files after it do not wait for it
                     if refuse_name(self.workspace, arrival, self.notify):
@@ -124,6 +126,11 @@ class Watcher:
                 troubles.add(f"{shown} is left out: {type(error).__name__}: {error}")
         self._report(troubles)
         self._announced = {key: when for key, when in self._announced.items() if key in present}
+
+    def _reminds(self, arrival: Arrival, last: float) -> bool:
+        """Return whether a file that stays is announced again: its chain may be declared only later."""
+        waited = self.clock() - last >= REMIND_SECONDS
+        return waited and is_declared(arrival.chain, self.workspace.models)
 
     def _report(self, troubles: set[str]) -> None:
         """Report the troubles that the last look did not report."""

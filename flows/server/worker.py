@@ -100,13 +100,13 @@ class WarmWorker(ProcessWorker):
     ) -> ProcessWorkerResult:
         """Let a run fail without running anything of it."""
         message = (
-            f"This worker does not carry it out: {why}. Expected: a run of Lindley's deployments as they "
-            "are. "
+            f"Refused: this worker does not carry it out: {why}. "
+            "Expected: a run of Lindley's deployments as they are. "
             "To do: start the worker with --foreign-runs if everyone who may create runs may run commands on "
             "its machine."
         )
         self.get_flow_run_logger(flow_run).error(message)
-        state: State[Any] = Failed(name="Refused", message=message)
+        state: State[Any] = Failed(message=message)
         await self.client.set_flow_run_state(flow_run.id, state, force=True)
         task_status.started(0)
         return ProcessWorkerResult(status_code=0, identifier="refused")

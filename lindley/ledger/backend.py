@@ -23,6 +23,14 @@ def open_ledger(workspace: Workspace) -> Ledger:
     return MlflowLedger(workspace.tracking_uri, workspace.root)
 
 
+def has_ledger(workspace: Workspace) -> bool:
+    """Return whether there is a ledger to open: opening an embedded one makes its database."""
+    from lindley.ledger.mlflow import paths  # does not import MLflow
+
+    uri = workspace.tracking_uri
+    return not uri.startswith("sqlite:") or paths.database(uri).exists()
+
+
 def client_state() -> tuple[str, ...]:
     """Return what the ledger's client holds for the whole process: addresses, and an open run.
 

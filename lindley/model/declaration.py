@@ -340,6 +340,12 @@ def load_declaration(name: str, models: Path) -> Declaration:
     return declaration
 
 
+def is_declared(name: str, models: Path) -> bool:
+    """Return whether `load_declaration` finds a file for a chain, without importing it."""
+    own = any((models / f"{stem}.py").is_file() for stem in (name, name.replace("-", "_")))
+    return own or (BRANCH_MARK in name and is_declared(name.rpartition(BRANCH_MARK)[0], models))
+
+
 def declared_chains(models: Path) -> list[str]:
     """Return the names that the files of `models` could declare, without importing them."""
     if not models.is_dir():

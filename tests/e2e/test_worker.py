@@ -165,7 +165,7 @@ def test_a_process_that_has_done_its_runs_is_replaced_and_none_outlives_its_work
     variables = {"command": f"touch {running.root / 'pwned'}"}
     run = running.prefect(f"deployments/{made['id']}/create_flow_run", {"job_variables": variables})
     refused = over(running, run)["state"]
-    assert (refused["type"], refused["name"]) == ("FAILED", "Refused")
+    assert (refused["type"], refused["name"]) == ("FAILED", "Failed")
     assert "it has job variables: command" in refused["message"]
     assert not (running.root / "pwned").exists()
     assert pids[0] != pids[1]

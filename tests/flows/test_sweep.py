@@ -149,14 +149,18 @@ def test_a_folder_that_cannot_be_listed_stops_its_chain_and_no_other(workspace, 
     assert "Permission denied" in (sweep(return_state=True).message or "")
 
 
-def test_an_unknown_chain_is_reported_and_its_files_stay(land):
+def test_an_undeclared_chain_is_reported_and_its_files_stay(land):
     kept = land("x.csv", chain="dice")
     land("a.csv")
     state, done = swept()
+    # It fails no sweep, which would fail every 15 minutes for ever, unless it is asked for.
+    assert state.is_completed()
+    assert state.message == "1 undeclared; 1 accepted"
+    assert statuses(done) == {"x.csv": "undeclared", "a.csv": "accepted"}
+    assert kept.exists()
+    state, done = swept("dice")
     assert state.is_failed()
     assert isinstance(done.failed["dice"], UnknownChain)
-    assert statuses(done) == {"a.csv": "accepted"}
-    assert kept.exists()
 
 
 def test_ignored_files_are_listed(workspace, land):
@@ -169,7 +173,7 @@ def test_ignored_files_are_listed(workspace, land):
 def test_the_results_are_json(land):
     land("a.csv")
     land("x.csv", chain="dice")
-    _, done = swept()
+    _, done = swept("dice")
     assert json.loads(json.dumps(done.as_dict()))["failed"]["dice"]["error"] == "UnknownChain"
 
 

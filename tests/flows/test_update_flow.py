@@ -113,7 +113,9 @@ def test_a_quarantined_fit_ends_as_quarantined_with_the_reason(ledger, land, fit
     fits.passed = False
     land("a.csv")
     state, _ = run("coins", "a.csv")
-    assert (state.name, state.is_completed()) == ("Quarantined", True)
+    # Automations on failures go by the name of the state.
+    assert (state.name, state.is_failed()) == ("Failed", True)
+    assert state.message.startswith("Quarantined: ")
     assert "R-hat 1.3100 of theta" in state.message
     assert history(ledger, "coins") == []
     assert "quarantined" in artifacts(state)["coins-summary"]["data"]

@@ -14,6 +14,7 @@ from flows.cli import output
 from flows.cli.__main__ import app
 from flows.cli.output import FAILURE, Terminal, print_json, table
 from lindley.errors import LedgerCorrupt
+from lindley.ledger import backend
 from lindley.ledger.history import history
 from lindley.names import divided, for_terminal
 from tests.support import fakes
@@ -26,6 +27,7 @@ HOSTILE = "\x1b[2J\x1b]0;title\x07\x1b[31m[bold]ok\x9b31m\u202egpj.exe\udcff\x7f
 def in_memory(monkeypatch, workspace, ledger, fits) -> None:
     monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda _: ledger)
+    monkeypatch.setattr("lindley.ledger.backend.has_ledger", lambda _: True)
 
 
 def run(*arguments: str) -> Result:
@@ -106,6 +108,7 @@ def test_every_command_prints_through_one_console():
 
 # -- one bad chain ------------------------------------------------------------------------------------
 
+HAS_LEDGER = backend.has_ledger
 NAMES = ["bet\u0430_binomial", "..%2f..%2fetc", "Coins", "a\x1b[2J", "x" * 64, "", "coins/../dice", "1coins"]
 
 
@@ -158,3 +161,13 @@ def test_a_chain_that_cannot_be_read_hides_no_other(ledger, monkeypatch, error):
     found = json.loads(run("verify", "--json").stdout)
     assert [(item["chain"], item["ok"]) for item in found["chains"]] == [("bad", False), ("coins", True)]
     assert not found["ok"]
+
+
+def test_chains_in_an_empty_folder_makes_no_database(tmp_path, monkeypatch):
+    monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda _: pytest.fail("it was opened"))
+    monkeypatch.setattr("lindley.ledger.backend.has_ledger", HAS_LEDGER)
+    monkeypatch.setenv("LINDLEY_MODELS", str(tmp_path / "none"))
+    result = run("chains")
+    assert result.exit_code == 0
+    assert "There are no chains" in result.stdout
+    assert not (tmp_path / "mlflow.db").exists()

@@ -17,6 +17,7 @@ from flows.server import watch
 from flows.server.watch import REMIND_SECONDS, NotDelivered, Watcher
 from lindley.arrivals.landing import Arrival
 from tests.e2e.machine import until
+from tests.support import fakes
 
 
 @dataclass
@@ -82,8 +83,23 @@ def test_a_file_that_stays_is_announced_again(watcher, server, land, clock):
     assert server.got == ["coins/a.csv"] * 2
 
 
-def test_only_the_oldest_of_a_chain_is_announced_again(watcher, server, land, clock):
+def test_a_file_of_an_undeclared_chain_is_announced_again_when_it_is_declared(
+    watcher, server, land, clock, workspace
+):
+    """Each announcement would be one more run that fails."""
+    land("x.csv", chain="dice")
+    watcher.look()
+    clock.now += REMIND_SECONDS
+    watcher.look()
+    assert server.got == ["dice/x.csv"]
+    fakes.declare(workspace.models, "dice")
+    watcher.look()
+    assert server.got == ["dice/x.csv"] * 2
+
+
+def test_only_the_oldest_of_a_chain_is_announced_again(watcher, server, land, clock, workspace):
     """The others wait: a run for each of them would fit the oldest again."""
+    fakes.declare(workspace.models, "dice")
     oldest = land("a.csv", minutes=4)
     land("unfinished.csv", minutes=5)
     land("b.csv", minutes=3)
