@@ -144,6 +144,10 @@ class LedgerMoved(LindleyError):
     """A ledger in another folder than the one that its addresses name, which no server can serve."""
 
 
+class HomeRefused(LindleyError):
+    """The place of a chain's runs cannot take another one: it was deleted."""
+
+
 class LedgerUnavailable(LindleyError):
     """The tracking server, registry or artifact store did not answer; it may answer again."""
 

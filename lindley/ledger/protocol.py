@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from lindley.errors import HomeRefused
 from lindley.ledger.chain import Version
 from lindley.model.declaration import Declaration
 
@@ -56,11 +57,55 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True)
 class RunState:
-    """What a run holds, as read back."""
+    """What a run holds, as read back.
+
+    Parameters
+    ----------
+    deleted
+        Whether it was deleted and can still be restored; its files are there until a garbage collection.
+    """
 
     status: RunStatus
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where the runs of a chain are kept: in MLflow an experiment.
+
+    Parameters
+    ----------
+    name
+        As people know it.
+    deleted
+        Whether it was deleted and can still be restored: it takes no new run, and a garbage collection
+        removes the files of its runs.
+    restore
+        How people restore it, after "to".
+    """
+
+    name: str
+    deleted: bool = False
+    restore: str = ""
+
+    def require(self, chain: str) -> None:
+        """Check that it takes another run of a chain.
+
+        Raises
+        ------
+        HomeRefused
+            If it was deleted.
+        """
+        if self.deleted:
+            raise HomeRefused(
+                f"{self.name}, where the runs of {chain} are kept, was deleted",
+                expected="a place that takes the run of a new link",
+                found="one that was deleted with all its runs: the next garbage collection of the server "
+                "removes their files for good",
+                todo=f"restore it ({self.restore}), then run this again",
+            )
 
 
 class Ledger(Protocol):
@@ -68,6 +113,9 @@ class Ledger(Protocol):
 
     def chains(self) -> list[str]:
         """Return the names of all chains, sorted."""
+
+    def home(self, chain: str) -> Home | None:
+        """Return where the runs of a chain are kept, deleted or not; None before the first of them."""
 
     def genesis(self, chain: str) -> bytes | None:
         """Return the bytes of a chain's genesis record; None if there is no such chain.
@@ -146,7 +194,10 @@ class Ledger(Protocol):
         """Return the ids of open runs whose process died on this machine."""
 
     def registered_runs(self, chain: str) -> list[str]:
-        """Return the ids of runs with the state ``accepted`` or ``quarantined``: each has a version."""
+        """Return the ids of runs with the state ``accepted`` or ``quarantined``: each has a version.
+
+        Those of deleted runs are among them.
+        """
 
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
         """Return addresses of the run and version for people; empty where nothing serves pages."""

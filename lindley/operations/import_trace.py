@@ -67,7 +67,7 @@ def plan_import(ledger: Ledger, declaration: Declaration, path: Path) -> Plan:
         )
     frame = neutral_frame(declaration, 2)
     with phases(BUILD):
-        plan = fresh_chain(declaration, Kind.IMPORT, frame, phases)
+        plan = fresh_chain(ledger, declaration, Kind.IMPORT, frame, phases)
         model = model_graph.build(declaration, frame, constants=plan.constants)
         graph = model_graph.take_apart(declaration, model, plan.carried)
     if held is not None and chain is not None:

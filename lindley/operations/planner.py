@@ -15,7 +15,7 @@ from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, 
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_begun, read_belief, record_of
 from lindley.ledger.record import Kind, canonical, digest, genesis_record, parse
-from lindley.ledger.registration import complete
+from lindley.ledger.registration import complete, require_home
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.model.meaning.adding_up import Meaning
@@ -26,7 +26,12 @@ from lindley.timing import FETCH, Phases
 
 
 def fresh_chain(
-    declaration: Declaration, kind: Kind, frame: pd.DataFrame, phases: Phases, batch: Batch | None = None
+    ledger: Ledger,
+    declaration: Declaration,
+    kind: Kind,
+    frame: pd.DataFrame,
+    phases: Phases,
+    batch: Batch | None = None,
 ) -> Plan:
     """Return the beginning of a plan for a chain that does not exist yet.
 
@@ -34,7 +39,13 @@ def fresh_chain(
     ----------
     frame
         Rows from which the model is built and its constants are computed.
+
+    Raises
+    ------
+    HomeRefused
+        If no run can be added to the chain.
     """
+    require_home(ledger, declaration.name)
     constants = declaration.frozen_constants(frame)
     carried = graph.carried_variables(declaration, frame, constants)
     model = {
@@ -67,8 +78,14 @@ def on_chain(
     """Return the beginning of a plan for a chain and its genesis record.
 
     Completes what a killed writer left open, unless the chain is `fresh`: to be claimed.
+
+    Raises
+    ------
+    HomeRefused
+        If no run can be added to the chain.
     """
     chain, genesis = found
+    require_home(ledger, declaration.name)
     if not fresh:
         complete(ledger, declaration.name, chain)
     model: dict[str, Any] = parse(genesis)["model"]

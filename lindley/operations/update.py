@@ -50,7 +50,7 @@ def plan_update(
         genesis = ledger.genesis(declaration.name)
     if genesis is None:
         with phases(BUILD):
-            return _first(declaration, batch, phases)
+            return _first(ledger, declaration, batch, phases)
     with phases(FETCH):
         found = read_chain(ledger, declaration.name, genesis), genesis
         plan = replace(on_chain(ledger, declaration, Kind.UPDATE, found), batch=batch, phases=phases)
@@ -67,11 +67,11 @@ def plan_update(
         return with_fit(ledger, plan, start, head)
 
 
-def _first(declaration: Declaration, batch: Batch, phases: Phases) -> Plan:
+def _first(ledger: Ledger, declaration: Declaration, batch: Batch, phases: Phases) -> Plan:
     """Plan the first link of a chain that does not exist yet."""
     if declaration.context:
         batch = replace(batch, context=batch.table.slice(0, 0))
-    plan = fresh_chain(declaration, Kind.UPDATE, batch.frame(), phases, batch)
+    plan = fresh_chain(ledger, declaration, Kind.UPDATE, batch.frame(), phases, batch)
     return replace(plan, batches=(batch,))
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import Chain, ChainLink, Version, records_of
+from lindley.ledger.protocol import Home
 from lindley.ledger.record import MOVES, Kind, parse
 from lindley.prior.matched import MatchedPrior
 
@@ -39,6 +40,8 @@ class GatheredVersion:
         Digest of the model's code, recomputed.
     run_tags, run_metrics
         What the run holds; None if there is no run.
+    deleted
+        Whether the run was deleted, and can be restored.
     """
 
     version: Version
@@ -53,6 +56,7 @@ class GatheredVersion:
     model_digest: str | None = None
     run_tags: dict[str, str] | None = None
     run_metrics: dict[str, float] | None = None
+    deleted: bool = False
 
     @cached_property
     def _read(self) -> tuple[dict[str, Any] | None, str]:
@@ -89,6 +93,8 @@ class GatheredChain:
         Version that the alias points at.
     registered_runs
         Runs that became versions.
+    home
+        Where its runs are kept; None if there is no such place.
     base
         What was read of the chain that this one branched from; None if this is no branch, or there is no
         such chain.
@@ -100,6 +106,7 @@ class GatheredChain:
     versions: tuple[GatheredVersion, ...]
     head_hint: int | None
     registered_runs: tuple[str, ...] = ()
+    home: Home | None = None
     base: GatheredChain | None = None
 
     def root(self) -> dict[str, Any] | None:

@@ -110,6 +110,28 @@ def no_strays(chain: GatheredChain, walked: Chain) -> Iterator[At]:
 
 
 @rule(
+    "R27",
+    "the place of the chain's runs is there, and neither it nor a run of a version was deleted",
+    "a deleted or renamed experiment, a deleted run",
+    Scope.CHAIN,
+)
+def not_deleted(chain: GatheredChain, walked: Chain) -> Iterator[str | At]:
+    """What was deleted can be restored until a garbage collection removes its files. An experiment that was
+    deleted is one finding: its runs were deleted with it.
+    """
+    if chain.home is None:
+        yield f"the runs of {chain.name} are in no place of its name: it was removed or renamed"
+        return
+    if chain.home.deleted:
+        yield f"{chain.home.name} was deleted: restore it ({chain.home.restore})"
+        return
+    for item in chain.versions:
+        if item.deleted:
+            message = f"run {item.version.run_id} was deleted: restore it before a garbage collection"
+            yield At(message, walked.number_of(item.version), item.version.number)
+
+
+@rule(
     "R24",
     "a branch starts from a link of its source, whose model it has",
     "a lost source, a branch of something else",

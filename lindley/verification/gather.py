@@ -59,6 +59,7 @@ def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> Gathered
         versions=tuple(_gather_version(ledger, version) for version in versions),
         head_hint=ledger.head_hint(chain),
         registered_runs=tuple(ledger.registered_runs(chain)),
+        home=ledger.home(chain),
     )
     origin = gathered.branch()
     # A branch holds its source's links too. One that names itself, or one that continues it, never ends.
@@ -86,6 +87,7 @@ def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:
         artifacts={},
         run_tags=dict(state.tags) if state else None,
         run_metrics=dict(state.metrics) if state else None,
+        deleted=state.deleted if state else False,
     )
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         try:

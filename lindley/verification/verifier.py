@@ -19,6 +19,8 @@ from lindley.verification.rules import ALWAYS, Finding, Report, Scope, findings,
 #: The modules whose rules are always checked; importing them registers the rules.
 RULE_MODULES = (chain_rules, version_rules, counting_rules)
 RULES = sentences(*ALWAYS)
+#: Rules whose findings on a source as a whole concern its branches too: its genesis, and where its runs are.
+_OF_SOURCE = ("R01", "R27")
 
 
 def verify(chain: GatheredChain) -> Report:
@@ -77,7 +79,8 @@ def _inherited(chain: GatheredChain, walked: Chain) -> Iterator[Finding]:
     if origin is None or chain.base is None or not walked.base:
         return
     for finding in verify(chain.base).findings:
-        if finding.rule == "R01" or (finding.link is not None and finding.link <= walked.base):
+        whole = finding.rule in _OF_SOURCE and finding.version is None
+        if whole or (finding.link is not None and finding.link <= walked.base):
             deeper = finding.message.startswith("in ")
             message = finding.message if deeper else f"in {origin['chain']}: {finding.message}"
             yield replace(finding, message=message, version=None)

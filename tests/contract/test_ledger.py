@@ -127,6 +127,16 @@ class TestChains:
             held = set(threads.map(claim, range(4)))
         assert held == {ledger.genesis(chain)}
 
+    def test_the_place_of_a_chain_s_runs_is_there_with_the_first_of_them(
+        self, backend: Backend, chain: str
+    ) -> None:
+        assert backend.ledger.home(chain) is None
+        run_id = backend.ledger.open_run(chain, Run(name="run"))
+        home, state = backend.again().home(chain), backend.again().run_state(run_id)
+        assert home is not None
+        assert state is not None
+        assert (home.deleted, state.deleted) == (False, False)
+
     def test_chains_are_listed_in_order(self, ledger: Ledger, chain: str) -> None:
         names = [f"{chain}-{suffix}" for suffix in ("b", "a", "c")]
         for name in names:

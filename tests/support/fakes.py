@@ -30,7 +30,7 @@ from lindley.inference.fit import Fit, Provenance
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import Info
 from lindley.ledger.chain import Version, read_version
-from lindley.ledger.protocol import Ledger, Run, RunState
+from lindley.ledger.protocol import Home, Ledger, Run, RunState
 from lindley.ledger.record import Kind, digest
 from lindley.ledger.registration import Registered, register_link
 from lindley.ledger.writing import LoggedLink
@@ -255,6 +255,7 @@ class StoredRun:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    deleted: bool = False
 
 
 @dataclass
@@ -284,6 +285,7 @@ class MemoryLedger:
     def __init__(self) -> None:
         self.models: dict[str, StoredChain] = {}
         self.runs: dict[str, StoredRun] = {}
+        self.homes: dict[str, Home] = {}
         self._lock = threading.Lock()
 
     # -- for tests --------------------------------------------------------------------------------------
@@ -292,6 +294,7 @@ class MemoryLedger:
         """Return a copy that can be tampered with alone."""
         other = MemoryLedger()
         other.models, other.runs = copy.deepcopy(self.models), copy.deepcopy(self.runs)
+        other.homes = dict(self.homes)
         return other
 
     def run_of(self, chain: str, number: int) -> StoredRun:
@@ -313,6 +316,9 @@ class MemoryLedger:
 
     def chains(self) -> list[str]:
         return sorted(self.models)
+
+    def home(self, chain: str) -> Home | None:
+        return self.homes.get(chain)
 
     def genesis(self, chain: str) -> bytes | None:
         if chain not in self.models:
@@ -352,6 +358,7 @@ class MemoryLedger:
     def open_run(self, chain: str, run: Run) -> str:
         with self._lock:
             run_id = f"{len(self.runs) + 1:032x}"
+            self.homes.setdefault(chain, Home(f"The place {chain}", restore="by hand"))
             self.runs[run_id] = StoredRun(chain, run, tags=dict(run.tags), metrics=dict(run.metrics))
         return run_id
 
@@ -387,7 +394,7 @@ class MemoryLedger:
 
     def run_state(self, run_id: str) -> RunState | None:
         run = self.runs.get(run_id)
-        return RunState(run.status, dict(run.tags), dict(run.metrics)) if run else None
+        return RunState(run.status, dict(run.tags), dict(run.metrics), run.deleted) if run else None
 
     def run_states(self, chain: str) -> dict[str, RunState]:
         return {

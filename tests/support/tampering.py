@@ -355,6 +355,18 @@ class Tamper(Tools):
         del self._run(SECOND).metrics["k_hat"]
         return {"R18"}, SECOND
 
+    def r27_place_of_the_runs_deleted(self) -> Any:
+        self.ledger.homes[NAME] = dataclasses.replace(self.ledger.homes[NAME], deleted=True)
+        return {"R27"}, None
+
+    def r27_place_of_the_runs_renamed(self) -> Any:
+        self.ledger.homes["another"] = self.ledger.homes.pop(NAME)
+        return {"R27"}, None
+
+    def r27_run_deleted(self) -> Any:
+        self._run(SECOND).deleted = True
+        return {"R27"}, SECOND
+
     def r19_alias_moved(self) -> Any:
         self.model.head = QUARANTINED
         return {"R19"}, HEAD

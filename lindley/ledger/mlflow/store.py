@@ -21,7 +21,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Experiment, LifecycleStage, Metric, Param, RunTag, ViewType
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
 from lindley import failpoints, process
@@ -33,7 +33,7 @@ from lindley.ledger.mlflow.artifacts import Artifacts
 from lindley.ledger.mlflow.client import pages
 from lindley.ledger.mlflow.failures import translated, unless_refused
 from lindley.ledger.mlflow.listing import versions_of
-from lindley.ledger.protocol import Run, RunState, RunStatus
+from lindley.ledger.protocol import Home, Run, RunState, RunStatus
 from lindley.ledger.reading import downloaded
 from lindley.ledger.record import digest, require_digest
 from lindley.model.declaration import Declaration
@@ -93,6 +93,17 @@ class MlflowLedger(Artifacts):
             models = pages(lambda token: search(max_results=200, page_token=token))
             ours = [m.name for m in models if m.name.startswith(prefix) and _GENESIS_TAG in m.tags]
         return sorted(name.removeprefix(prefix) for name in ours)
+
+    def home(self, chain: str) -> Home | None:
+        """Return a chain's experiment; see `Ledger`."""
+        name = self._experiment_prefix + chain
+        with translated(f"look for the experiment {name}"):
+            found = self.client.get_experiment_by_name(name)
+        return None if found is None else self._home(found)
+
+    def _home(self, found: Experiment) -> Home:
+        restore = f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or MLflow's pages"
+        return Home(f"The experiment {found.name}", found.lifecycle_stage == LifecycleStage.DELETED, restore)
 
     def genesis(self, chain: str) -> bytes | None:
         """Return a chain's genesis record; see `Ledger`."""
@@ -220,18 +231,19 @@ class MlflowLedger(Artifacts):
     def registered_runs(self, chain: str) -> list[str]:
         """Return runs that became versions; see `Ledger`."""
         states = (Status.ACCEPTED, Status.QUARANTINED)
-        found = [self._search_runs(chain, f"tags.`{_STATE_TAG}` = '{state}'") for state in states]
+        conditions = [f"tags.`{_STATE_TAG}` = '{state}'" for state in states]
+        found = [self._search_runs(chain, condition, ViewType.ALL) for condition in conditions]
         return sorted(run.info.run_id for runs in found for run in runs)
 
-    def _search_runs(self, chain: str, condition: str) -> list[Any]:
+    def _search_runs(self, chain: str, condition: str, view: int = ViewType.ACTIVE_ONLY) -> list[Any]:
         """Return all runs of a chain's experiment that meet a condition."""
         search = self.client.search_runs
         with translated(f"search the runs of {chain}"):
             experiment = self._known_experiment(chain)
             if experiment is None:
                 return []
-            wanted = ([experiment], condition)
-            return list(pages(lambda token: search(*wanted, max_results=_RUNS_PER_CALL, page_token=token)))
+            wanted = ([experiment], condition, view, _RUNS_PER_CALL, None)
+            return list(pages(lambda token: search(*wanted, token)))
 
     # -- registration ---------------------------------------------------------------------------------
 
@@ -293,6 +305,7 @@ class MlflowLedger(Artifacts):
         name = self._experiment_prefix + chain
         found = self.client.get_experiment_by_name(name)
         if found is not None:
+            self._home(found).require(chain)  # again: it may have come, or gone, during a fit of hours
             return str(found.experiment_id)
         location = (self.root / paths.FOLDER / chain).as_uri() if self.embedded else None
         create = self.client.create_experiment
@@ -321,4 +334,5 @@ def _metrics(values: Mapping[str, float]) -> list[Metric]:
 def _state(run: Any) -> RunState:
     """Read what one run holds."""
     status = RunStatus.__members__.get(run.info.status, RunStatus.KILLED)
-    return RunState(status=status, tags=dict(run.data.tags), metrics=dict(run.data.metrics))
+    deleted = run.info.lifecycle_stage == LifecycleStage.DELETED
+    return RunState(status, dict(run.data.tags), dict(run.data.metrics), deleted)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param
 
 from lindley import process
-from lindley.errors import LedgerCorrupt, LedgerMoved, LedgerUnavailable
+from lindley.errors import HomeRefused, LedgerCorrupt, LedgerMoved, LedgerUnavailable
 from lindley.ledger.backend import embedded_files, require_servable
 from lindley.ledger.history import history
 from lindley.ledger.mlflow import naming, paths
@@ -32,6 +32,7 @@ from lindley.ledger.protocol import Run
 from lindley.ledger.reading import find_chain, read_belief
 from lindley.ledger.record import Artifact, digest
 from lindley.model.declaration import Declaration, load_declaration
+from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
 from tests.support import amendments
@@ -243,6 +244,46 @@ class TestTampering:
         path.write_bytes(bytes(data))
         assert [(f.rule, f.link) for f in verify_chain(ledger, NAME).findings] == [("R06", 2)]
 
+    def test_a_deleted_experiment_is_found_and_refused_before_a_fit(
+        self, ledger: MlflowLedger, declaration: Declaration
+    ) -> None:
+        experiment = ledger.client.get_experiment_by_name(f"lindley/{NAME}").experiment_id
+        ledger.client.delete_experiment(experiment)
+        assert [(f.rule, f.link) for f in verify_chain(ledger, NAME).findings] == [("R27", None)]
+        with pytest.raises(HomeRefused, match="was deleted") as caught:
+            plan_update(ledger, declaration, coins(declaration, 30))
+        assert f"mlflow experiments restore --experiment-id {experiment}" in caught.value.todo
+        ledger.client.restore_experiment(experiment)
+        assert append(ledger, declaration, coins(declaration, 30)).link == 3
+        assert verify_chain(ledger, NAME).ok
+
+    def test_a_chain_is_not_begun_in_a_deleted_experiment(
+        self, declaration: Declaration, tmp_path: Path
+    ) -> None:
+        ledger = MlflowLedger(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+        ledger.client.delete_experiment(ledger.client.create_experiment(f"lindley/{NAME}"))
+        with pytest.raises(HomeRefused):
+            plan_update(ledger, declaration, coins(declaration, 0))
+
+    def test_a_deleted_run_is_found(self, ledger: MlflowLedger) -> None:
+        link, quarantined, _ = ledger.versions(NAME)
+        for version, place in ((link, 1), (quarantined, None)):
+            ledger.client.delete_run(version.run_id)
+            found = [(f.rule, f.link, f.version) for f in verify_chain(ledger, NAME).findings]
+            assert found == [("R27", place, version.number)]
+            ledger.client.restore_run(version.run_id)
+
+    def test_a_version_and_its_run_deleted_together_are_found(self, ledger: MlflowLedger) -> None:
+        newest = ledger.versions(NAME)[-1]
+        ledger.client.delete_run(newest.run_id)
+        ledger.client.delete_model_version(NAME, str(newest.number))
+        assert {f.rule for f in verify_chain(ledger, NAME).findings} == {"R02", "R19"}
+
+    def test_a_renamed_experiment_is_found(self, ledger: MlflowLedger) -> None:
+        experiment = ledger.client.get_experiment_by_name(f"lindley/{NAME}").experiment_id
+        ledger.client.rename_experiment(experiment, "elsewhere")
+        assert [f.rule for f in verify_chain(ledger, NAME).findings] == ["R27"]
+
     def test_a_damaged_genesis_record_is_corruption(self, ledger: MlflowLedger) -> None:
         (path,) = ledger.root.rglob("genesis.json")
         stated = digest(path.read_bytes())
@@ -399,4 +440,8 @@ def test_amendments_and_branches_in_a_real_registry(ledger: MlflowLedger, declar
     assert [link.number for link in find_chain(ledger, declared.name).at_head] == [1, 5, 7]
     assert ledger.head_hint(declared.name) == 2
     assert verify_chain(ledger, declared.name).findings == ()
+    # A branch needs the runs of its source.
+    ledger.client.delete_experiment(ledger.client.get_experiment_by_name(f"lindley/{NAME}").experiment_id)
+    (finding,) = verify_chain(ledger, declared.name).findings
+    assert (finding.rule, finding.message[:9]) == ("R27", "in coins:")
     assert {"coins", "coins--what-if"} <= set(ledger.chains())
