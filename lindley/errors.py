@@ -145,7 +145,7 @@ class LedgerMoved(LindleyError):
 
 
 class HomeRefused(LindleyError):
-    """The place of a chain's runs cannot take another one: it was deleted."""
+    """The place of a chain's runs must not take another one: it was deleted, or its files go elsewhere."""
 
 
 class LedgerUnavailable(LindleyError):

@@ -83,12 +83,18 @@ class Home:
         Whether it was deleted and can still be restored: it takes no new run, and a garbage collection
         removes the files of its runs.
     restore
-        How people restore it, after "to".
+        How people restore it.
+    elsewhere
+        Address to which the files of its runs would go, where that is none that the ledger itself chooses.
+    roots
+        In words, what the ledger chooses.
     """
 
     name: str
     deleted: bool = False
     restore: str = ""
+    elsewhere: str = ""
+    roots: str = ""
 
     def require(self, chain: str) -> None:
         """Check that it takes another run of a chain.
@@ -96,8 +102,16 @@ class Home:
         Raises
         ------
         HomeRefused
-            If it was deleted.
+            If it was deleted, or its files would go elsewhere.
         """
+        if self.elsewhere:
+            raise HomeRefused(
+                f"{self.name} sends the batches and beliefs of {chain} to another place than its server does",
+                expected=f"an address of its own {self.roots}",
+                found=self.elsewhere,
+                todo="find out who created it. If the address is right, set LINDLEY_ARTIFACT_ROOT to it or "
+                "to what it lies below; if not, rename it (`mlflow experiments rename`), and run this again",
+            )
         if self.deleted:
             raise HomeRefused(
                 f"{self.name}, where the runs of {chain} are kept, was deleted",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Experiment, RunInfo, ViewType
 from mlflow.entities import Run as MlflowRun
-from mlflow.entities import RunInfo, ViewType
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST
 
 from lindley import failpoints
+from lindley.addresses import public
 from lindley.cache import Recent
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.ledger.mlflow import paths
+from lindley.ledger.mlflow import paths, roots
 from lindley.ledger.mlflow.client import pages
 from lindley.ledger.mlflow.failures import missing, translated, unless_refused
 
@@ -22,6 +24,8 @@ from lindley.ledger.mlflow.failures import missing, translated, unless_refused
 _infos: Recent[RunInfo] = Recent(2**23, lambda _: 2**11)
 #: MLflow's error codes for a run id that does not exist, and for one that cannot exist.
 _NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
+#: Id of the experiment that every server makes when it starts for the first time.
+_DEFAULT = "0"
 
 
 class Artifacts:
@@ -128,6 +132,27 @@ class Artifacts:
             if own and own.resolve() != path.resolve():
                 return path.parents[1]
         return None
+
+    def elsewhere(self, found: Experiment, chain: str) -> dict[str, str]:
+        """Return, as fields of `Home`, where files of a chain's experiment go if not where they should."""
+        granted = os.environ.get(roots.VARIABLE, "")
+        location, names = str(found.artifact_location), (str(found.experiment_id), chain)
+        local = paths.local(location) if self.embedded else None
+        own = [*roots.of_folder(self.root)] + [roots.DATABRICKS] * self._server.startswith("databricks")
+        # Of a moved ledger, see `folder`. The server is asked only where nothing else answers.
+        if (local and paths.here(local, self.root, 1)) or roots.is_own(location, names, own, granted):
+            return {}
+        own += filter(None, [self._root()])
+        if roots.is_own(location, names, own, granted):
+            return {}
+        shown = " or ".join(filter(None, [*own, granted]))
+        return {"elsewhere": public(location), "roots": f"below {public(shown)}"}
+
+    def _root(self) -> str:
+        """Return where the server puts artifacts, by its default experiment, which it made itself."""
+        refused = (*_NO_RUN, PERMISSION_DENIED)
+        found = unless_refused(lambda: self.client.get_experiment(_DEFAULT), *refused)
+        return roots.root_of(str(found.artifact_location), _DEFAULT) if found is not None else ""
 
     def info(self, run_id: str) -> RunInfo:
         """Return what never changes of a run: its experiment, and where its artifacts are. Requested once.

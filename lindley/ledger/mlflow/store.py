@@ -99,11 +99,15 @@ class MlflowLedger(Artifacts):
         name = self._experiment_prefix + chain
         with translated(f"look for the experiment {name}"):
             found = self.client.get_experiment_by_name(name)
-        return None if found is None else self._home(found)
+        return None if found is None else self._home(chain, found)
 
-    def _home(self, found: Experiment) -> Home:
-        restore = f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or MLflow's pages"
-        return Home(f"The experiment {found.name}", found.lifecycle_stage == LifecycleStage.DELETED, restore)
+    def _home(self, chain: str, found: Experiment) -> Home:
+        return Home(
+            name=f"The experiment {found.name}",
+            deleted=found.lifecycle_stage == LifecycleStage.DELETED,
+            restore=f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or MLflow's pages",
+            **self.elsewhere(found, chain),
+        )
 
     def genesis(self, chain: str) -> bytes | None:
         """Return a chain's genesis record; see `Ledger`."""
@@ -305,12 +309,13 @@ class MlflowLedger(Artifacts):
         name = self._experiment_prefix + chain
         found = self.client.get_experiment_by_name(name)
         if found is not None:
-            self._home(found).require(chain)  # again: it may have come, or gone, during a fit of hours
+            self._home(chain, found).require(chain)  # again: it may have come, or gone, during a fit of hours
             return str(found.experiment_id)
         location = (self.root / paths.FOLDER / chain).as_uri() if self.embedded else None
         create = self.client.create_experiment
-        made = unless_refused(lambda: create(name, location, _EXPERIMENT_TAGS), RESOURCE_ALREADY_EXISTS)
-        return self._experiment(chain) if made is None else str(made)  # None: another writer was first
+        # Refused: another writer was first.
+        unless_refused(lambda: create(name, location, _EXPERIMENT_TAGS), RESOURCE_ALREADY_EXISTS)
+        return self._experiment(chain)
 
 
 def _open_embedded(uri: str) -> MlflowClient:
