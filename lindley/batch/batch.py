@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -265,3 +265,10 @@ def _batch(table: pa.Table, declaration: Declaration, origin: str) -> Batch:
     check_key(table, key)
     table = table.sort_by([(name, "ascending") for name in dict.fromkeys(order)]).combine_chunks()
     return Batch(table=table, digest=content_digest(table), key=key, origin=printable(origin))
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Return the rows of several batches as one table, oldest first, with the oldest one's context."""
+    table = pa.concat_tables([batch.table for batch in batches])
+    first = batches[0]
+    return Batch(table=table, digest="", key=first.key, origin=first.origin, context=first.context)

@@ -74,6 +74,12 @@ class MatchedPrior:
             return replace(self, coordinates=coordinates)
         return replace(self, coordinates=coordinates, map=self.map.permuted(index))
 
+    def condition(self) -> float:
+        """Return the condition number of the correlation matrix of the coordinates, in the map's middle."""
+        slope = self.map.jacobian(np.zeros(self.map.size))
+        slope = slope / np.linalg.norm(slope, axis=1, keepdims=True)
+        return float(np.linalg.cond(slope) ** 2)
+
     def as_joint_normal(self) -> MatchedPrior:
         """Return the joint normal with the distribution's mean and covariance, computed from its draws."""
         if self.map.normal:

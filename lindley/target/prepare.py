@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from lindley.batch.batch import Batch
+from lindley.batch.batch import Batch, joined
 from lindley.cache import Recent
 from lindley.errors import LindleyError, ModelRefused
 from lindley.model import graph as model_graph
@@ -34,6 +33,9 @@ from lindley.target.term import require_divisible, term
 _graphs: Recent[tuple[ModelGraph, int]] = Recent(2**27, lambda held: 2**18 + 4 * held[1])
 #: Points at which the log likelihood of all rows in one table is compared with the sum over batches.
 _CHECK_POINTS = 3
+#: Condition number of the correlations above which a fit from genesis moves in a whitened space, as the steps
+#: of a draw grow with its root. Below it the function of the genesis fit serves all refits.
+_CORRELATED = 25.0
 #: Whether the rows of several batches may be fitted as one table, by the model's code, or by its build
 #: function where it has no file.
 _additive: Recent[bool] = Recent(256, lambda _: 1)
@@ -168,7 +170,7 @@ class _Setting:
                     found="; ".join(f"{name}: {why}" for name, why in undrawable(fitted).items()),
                     todo="give the variable a proper prior, or set policy robust=0",
                 )
-            if prior is None and whitener is not None and _same_names(whitener, layout):
+            if prior is None and _helps(whitener, layout):
                 # A mixture in which the model's own prior has all the weight: the map only whitens.
                 prior, robust = whitener, 1.0
             if prior is not None:
@@ -291,6 +293,11 @@ class _Setting:
         )
 
 
+def _helps(whitener: MatchedPrior | None, layout: Layout) -> bool:
+    """Whether whitening saves more steps of the sampler than its compilation costs."""
+    return whitener is not None and _same_names(whitener, layout) and whitener.condition() > _CORRELATED
+
+
 def _same_names(prior: MatchedPrior, layout: Layout) -> bool:
     """Whether a prior has the coordinates of a layout, in whatever order."""
     return set(prior.coordinates.names) == set(layout.coordinates.names)
@@ -327,13 +334,6 @@ def _adds_up(
         rest = likelihood(before, u[:, [names.index(name) for name in before.coordinates.names]], None)
     some = np.isfinite(apart + rest) | np.isfinite(whole)
     return bool(np.isclose(apart + rest, whole, rtol=1e-9, atol=1e-9)[some].all())
-
-
-def joined(batches: Sequence[Batch]) -> Batch:
-    """Return the rows of several batches as one table, oldest first, with the oldest one's context."""
-    table = pa.concat_tables([batch.table for batch in batches])
-    first = batches[0]
-    return Batch(table=table, digest="", key=first.key, origin=first.origin, context=first.context)
 
 
 def _local_names(graphs: Sequence[ModelGraph]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lindley.batch.batch import Batch, batch_from_frame
+from lindley.batch.batch import Batch, batch_from_frame, joined
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.inference import groups, trace
 from lindley.inference.assessment import Assessment
@@ -41,7 +41,6 @@ from lindley.operations.plan import Outcome, Plan, compared
 from lindley.operations.update import plan_update
 from lindley.prior.belief import Belief
 from lindley.prior.matched import match
-from lindley.target.prepare import joined
 
 CHAINS, DRAWS = 4, 250
 COORDINATES = Coordinates((Block(name="theta", shape=(), value_shape=(), transform="logodds"),))

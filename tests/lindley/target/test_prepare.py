@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pymc as pm
 import pytest
 
 from lindley.batch.batch import Batch, batch_from_frame
@@ -16,7 +18,10 @@ from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration, load_file
 from lindley.model.graph import ModelGraph
 from lindley.model.policy import Policy
+from lindley.prior.matched import MatchedPrior
+from lindley.prior.triangular import joint_normal
 from lindley.target import prepare
+from lindley.target.problem import Problem
 from lindley.timing import Phases
 from tests.support import fakes
 
@@ -164,3 +169,35 @@ def test_batches_that_a_build_function_refuses_together_are_fitted_one_by_one(tm
     exact = -0.5 * np.log(2 * np.pi) * 3 - 0.5 * b[:, 0] ** 2
     exact = exact - 0.5 * ((np.array([1.0, 2.0]) - b) ** 2).sum(axis=1)
     np.testing.assert_allclose(problem.bound.log_densities(b)[0], exact, rtol=1e-12)
+
+
+def test_a_refit_is_whitened_only_where_coordinates_correlate() -> None:
+    """The function of the genesis fit serves the others; the target is the same either way."""
+
+    def line(batch: pd.DataFrame) -> pm.Model:
+        with pm.Model() as model:
+            b = pm.Normal("b", 0, 2, shape=2)
+            pm.Normal("k", b[0] + b[1] * batch["n"].to_numpy(), 1.0, observed=batch["k"].to_numpy())
+        return model
+
+    schema = pa.schema([(name, pa.int64()) for name in ("id", "k", "n")])
+    declaration = Declaration(name="line", build=line, schema=schema, row_key=("id",))
+    batches = [fakes.coins(declaration, 10), fakes.coins(declaration, 20, k=4)]
+
+    def prepared(*correlations: float) -> Problem:
+        near = None
+        if correlations:
+            factor = 0.5 * np.linalg.cholesky([[1.0, correlations[0]], [correlations[0], 1.0]])
+            near = MatchedPrior(first.graph.coordinates, joint_normal(np.array([0.4, -0.3]), factor))
+        return prepare.prepare(None, batches, declaration, ("b",), Phases(), whitener=near)
+
+    first = prepare.prepare(None, batches[:1], declaration, ("b",), Phases())
+    plain, near, correlated = prepared(), prepared(0.5), prepared(0.99)
+    assert near.compiled_before
+    assert near.digest == plain.digest == first.digest
+    assert near.prior is plain.prior is None
+    map_ = correlated.prior
+    assert map_ is not None
+    z = np.random.default_rng(0).normal(size=(5, 2))
+    expected = plain.bound.log_densities(map_.forward(z))[0] + np.linalg.slogdet(map_.jacobian(z[0]))[1]
+    assert correlated.bound.log_densities(z)[0] == pytest.approx(expected, rel=1e-12)
