@@ -36,8 +36,12 @@ def ended(result: Result) -> State[Any]:
         message = f"Quarantined: {result.message}"
         get_run_logger().error(message)
         return Failed(message=message, data=result)
-    get_run_logger().info(result.message)
-    return Completed(name=STATE_NAMES[result.status], message=result.message, data=result)
+    for sentence in (result.message, *result.highlights):
+        get_run_logger().info(sentence)
+    for warning in result.warnings:
+        get_run_logger().warning(warning)
+    message = "; ".join((result.message, *result.warnings))
+    return Completed(name=STATE_NAMES[result.status], message=message, data=result)
 
 
 def failed(error: LindleyError) -> State[Any]:

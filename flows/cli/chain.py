@@ -9,10 +9,11 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Chain, Json, err, out, print_json, table
+from flows.cli.output import Chain, Json, err, fitting, out, print_json, say, table
 from lindley.ledger.chain import Status
 from lindley.names import divided
 from lindley.report.numbers import MISSING, format_number
+from lindley.report.outcome import marked, not_counted
 from lindley.report.text import counted, one_line
 from lindley.workspace import Workspace
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from lindley.ledger.history import Link, LinkView
     from lindley.ledger.protocol import Ledger
 
-_WIDE_ONLY = {"R-hat", "ESS bulk", "ESS tail"}
+#: Columns that are left out, in this order, where a terminal is too narrow for whole cells. The worst
+#: diagnostics are among the metrics.
+_PARAMETERS_OPTIONAL = ("ESS bulk", "ESS tail", "R-hat", "sd ratio", "90% interval", "shift")
+_CHAINS_OPTIONAL = ("version", "head", "created")
 _STYLES = {Status.ACCEPTED: "green", Status.QUARANTINED: "yellow", Status.SUPERSEDED: "dim"}
 
 
@@ -37,13 +41,26 @@ def log(
     as_json: Json = False,
 ) -> None:
     """List the links of a chain, newest first."""
-    from lindley.ledger.history import history  # with the ledger's libraries
+    from lindley.ledger.history import views_of, waiting  # with the ledger's libraries
+    from lindley.ledger.reading import find_chain
 
-    views = history(open_here(), chain, every=every)[::-1]
+    found = find_chain(open_here(), chain)
+    views, left = views_of(found, every=every)[::-1], waiting(found)
     if as_json:
-        print_json({"chain": chain, "links": [asdict(view) for view in views]})
-    else:
-        print_log(chain, views)
+        shown = {"links": [asdict(view) for view in views], "waiting": [asdict(view) for view in left]}
+        print_json({"chain": chain} | shown)
+        return
+    print_waiting(left)
+    print_log(chain, views)
+
+
+def print_waiting(views: list[LinkView]) -> None:
+    """Print which quarantined batches a chain does not count, with the reasons; nothing where none waits."""
+    if not views:
+        return
+    say(f"[yellow]{escape(not_counted([view.origin for view in views]))}[/yellow]")
+    for view in views:
+        say(escape(f"version {view.version}, {view.origin}: {'; '.join(view.reasons)}"), indent=2)
 
 
 def print_log(chain: str, views: list[LinkView]) -> None:
@@ -52,19 +69,20 @@ def print_log(chain: str, views: list[LinkView]) -> None:
         out.print(f"{escape(chain)} has no link yet.")
     for view in views:
         place = f"link {view.number}" if view.number else f"version {view.version}"
-        status = "gate passed" if view.status == Status.ACCEPTED else view.status
-        colour = _STYLES[view.status]
+        passed = view.status == Status.ACCEPTED
+        status = marked("gate passed" if passed else view.status, len(view.warnings))
+        colour = "yellow" if view.warnings else _STYLES[view.status]
         created = view.created[:16].replace("T", " ")
         heading = f"[bold]{place:8}[/bold] [yellow]{view.record_digest[:12]}[/yellow]  {escape(view.kind)}"
         out.print(f"{heading}  [{colour}]{status}[/{colour}]  [dim]{escape(created)}[/dim]", soft_wrap=True)
         batch = (
             f"{view.origin}, {counted(view.rows, 'row')}" if view.batch_digest else view.origin or "no batch"
         )
-        out.print(f"         {escape(batch)}  [dim]{_fit(view)}[/dim]", soft_wrap=True)
+        say(f"{escape(batch)}  [dim]{_fit(view)}[/dim]", indent=9, hang=0)
         for sentence in amendments_of(view):
-            out.print(f"         [cyan]{escape(sentence)}[/cyan]", soft_wrap=True)
+            say(f"[cyan]{escape(sentence)}[/cyan]", indent=9)
         for reason in view.reasons:
-            out.print(f"         [yellow]{escape(reason)}[/yellow]", soft_wrap=True)
+            say(f"[yellow]{escape(reason)}[/yellow]", indent=9)
 
 
 def amendments_of(view: LinkView) -> list[str]:
@@ -112,6 +130,7 @@ def _link_document(link: Link) -> dict[str, Any]:
     return {
         **asdict(link.view),
         "chain": link.chain,
+        "waiting": list(link.waiting),
         "parameters": parameter_values(link.summary()),
         "record": link.record,
         "artifacts": link.artifacts(),
@@ -137,15 +156,16 @@ def _print_link(link: Link) -> None:
         "created": view.created,
     }
     for label, value in lines.items():
-        out.print(f"  {label:9}{escape(str(value))}", soft_wrap=True)
+        say(f"{label:9}{escape(str(value))}", indent=2, hang=9)
     for sentence in amendments_of(view):
-        out.print(f"  {'counts':9}{escape(sentence)}", soft_wrap=True)
+        say(f"{'counts':9}{escape(sentence)}", indent=2, hang=9)
     out.print(f"  {'gate':9}{assessment}")
     for sentence in (*gate["reasons"], *gate["warnings"]):
-        out.print(f"           [yellow]{escape(sentence)}[/yellow]", soft_wrap=True)
+        say(f"[yellow]{escape(sentence)}[/yellow]", indent=11)
+    if link.waiting:
+        say(f"{'head':9}[yellow]{escape(not_counted(link.waiting))}[/yellow]", indent=2, hang=9)
     rows = parameter_rows(link.summary())
-    if out.width < 100:  # whole columns rather than folded ones; the worst of these are below
-        rows = [{key: value for key, value in row.items() if key not in _WIDE_ONLY} for row in rows]
+    rows = fitting(rows, _PARAMETERS_OPTIONAL, out.width)
     out.print()
     out.print(table(rows, right=[name for name in rows[0] if name != "parameter"] if rows else ()))
     out.print()
@@ -162,23 +182,24 @@ def chains(as_json: Json = False) -> None:
     A chain that cannot be read is listed with its problem, and hides no other.
     """
     from lindley.ledger.backend import has_ledger
-    from lindley.ledger.history import history  # with the ledger's libraries
+    from lindley.ledger.history import views_of, waiting  # with the ledger's libraries
+    from lindley.ledger.reading import find_chain
     from lindley.model.declaration import declared_chains
 
     ledger = open_here() if has_ledger(Workspace.from_environment()) else None
     names, others = divided(ledger.chains()) if ledger is not None else ([], [])
-    views: dict[str, list[LinkView]] = {}
+    rows: list[dict[str, Any]] = []
     problems: dict[str, str] = {}
     for name in names:
         assert ledger is not None  # noqa: S101  (for mypy: there are names)
         try:
-            views[name] = history(ledger, name)
+            chain = find_chain(ledger, name)
+            rows.append(_chain_row(name, views_of(chain), len(waiting(chain))))
         except Exception as error:  # whatever is wrong with this chain, the others are listed
             problems[name] = one_line(str(error) or type(error).__name__, 300)
-    known = {*views, *problems, *(name.replace("-", "_") for name in views)}
+    known = {*names, *(name.replace("-", "_") for name in names)}
     declared = declared_chains(Workspace.from_environment().models)
-    views |= {name: [] for name in declared if name not in known}
-    rows = [_chain_row(name, links) for name, links in views.items()]
+    rows += [_chain_row(name, [], 0) for name in declared if name not in known]
     if as_json:
         print_json({"chains": rows, "unreadable": problems, "not_chains": others})
         return
@@ -186,9 +207,8 @@ def chains(as_json: Json = False) -> None:
         err.print(f"[red]{escape(name)} cannot be read: {escape(problem)}[/red]", soft_wrap=True)
     print_others(others)
     if rows:
-        out.print(
-            table([{key: _dash(value) for key, value in row.items()} for row in rows], right=("links",))
-        )
+        shown = [{key: _dash(value) for key, value in row.items()} for row in rows]
+        out.print(table(fitting(shown, _CHAINS_OPTIONAL, out.width), right=("links", "warnings", "waiting")))
     else:
         out.print("There are no chains, and no declarations in the models folder.")
 
@@ -200,11 +220,12 @@ def print_others(names: list[str]) -> None:
         err.print(f"[yellow]{escape(message)}[/yellow]", soft_wrap=True)
 
 
-def _chain_row(name: str, links: list[LinkView]) -> dict[str, Any]:
+def _chain_row(name: str, links: list[LinkView], left: int) -> dict[str, Any]:
     head = links[-1] if links else None
+    numbers = {"links": len(links), "warnings": len(head.warnings) if head else 0, "waiting": left}
     shown = {"head": "record_digest", "version": "version", "batch": "origin", "created": "created"}
     values = {key: getattr(head, attribute, None) for key, attribute in shown.items()}
-    return {"chain": name, "links": len(links)} | values
+    return {"chain": name} | numbers | values
 
 
 def _dash(value: Any) -> str:

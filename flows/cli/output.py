@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from flows.unexpected import Unexpected, unexpected
 from lindley.errors import FitFailed, LedgerCorrupt, LindleyError
@@ -100,22 +101,47 @@ def print_result(result: Result, as_json: bool, below: Table | None = None) -> N
         print_json(result.as_dict())
     else:
         colour = {"accepted": "green", "audited": "green", "quarantined": "yellow"}.get(result.status, "cyan")
-        out.print(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}", soft_wrap=True)
+        say(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}")
+        for warning in result.warnings:
+            say(f"[yellow]warning[/yellow] {escape(warning)}", indent=2)
+        for sentence in result.highlights:
+            say(escape(sentence), indent=2)
         for label, value in (("run", result.run_url or result.run_id), ("version", result.version_url)):
             if value:
-                out.print(f"  {label:8}{escape(value)}", soft_wrap=True)
+                say(f"{label:8}{escape(value)}", indent=2)
         for sentence in result.notes:
-            out.print(f"  [dim]{escape(sentence)}[/dim]", soft_wrap=True)
+            say(f"[dim]{escape(sentence)}[/dim]", indent=2)
         if below is not None:
             out.print(below)
     if result.status == "quarantined":
         raise typer.Exit(QUARANTINED)
 
 
+def say(markup: str, *, indent: int = 0, hang: int = 2, console: Console = out) -> None:
+    """Print a paragraph; on a terminal it is broken between words, elsewhere it stays one line.
+
+    Parameters
+    ----------
+    markup
+        Text in Rich's markup; what is not ours is escaped.
+    indent, hang
+        Columns before the paragraph, and before its further lines in addition.
+    """
+    if not console.is_terminal:
+        console.print(" " * indent + markup, soft_wrap=True)
+        return
+    text = Text.from_markup(markup)
+    width = max(console.width - indent - hang, 20)
+    first, *rest = text.wrap(console, width) or [text]
+    console.print(Text(" " * indent) + first, soft_wrap=True)
+    for line in rest:
+        console.print(Text(" " * (indent + hang)) + line, soft_wrap=True)
+
+
 def notify(sentence: str) -> None:
     """Print a sentence about what goes on, beside the result; a terminal that is gone stops nothing."""
     with suppress(OSError):
-        err.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
+        say(f"[dim]{escape(sentence)}[/dim]", console=err)
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> Table:
@@ -128,6 +154,20 @@ def table(rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> Ta
     for row in rows:
         made.add_row(*(escape(for_terminal(str(value))) for value in row.values()))
     return made
+
+
+def fitting(rows: Sequence[Mapping[str, Any]], optional: Sequence[str], width: int) -> list[dict[str, Any]]:
+    """Return rows without the first optional columns, as many as make a table fit without folding a cell."""
+    kept = [dict(row) for row in rows]
+
+    def needed() -> int:
+        return sum(max(len(name), *(len(str(row[name])) for row in kept)) + 2 for name in kept[0])
+
+    for name in optional:
+        if not kept or needed() <= width:
+            break
+        kept = [{key: value for key, value in row.items() if key != name} for row in kept]
+    return kept
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rich.markup import escape
 from flows.cli.chain import open_here
 from flows.cli.output import Chain, Json, out, print_json, table
 from lindley.report.numbers import format_number
+from lindley.timing import PLOTS
 
 if TYPE_CHECKING:
     from lindley.operations.profile import Profile
@@ -97,8 +98,10 @@ def _shown(found: Profile) -> list[str]:
 
 def _cells(metrics: dict[str, Any], shown: list[str]) -> dict[str, str]:
     seconds = metrics["seconds"]
-    rest = [value for name, value in seconds.items() if name not in shown and value is not None]
     cells = {name: _seconds(seconds.get(name)) for name in shown}
+    # The rest of the total: phases without a column, and what is between the phases.
+    rest = [value for name, value in seconds.items() if name not in (*shown, PLOTS) and value is not None]
+    rest += [metrics["between"]] if metrics["between"] is not None else []
     cells |= {"other": _seconds(sum(rest) if rest else None), "total": _seconds(metrics["total"])}
     return cells | {
         "ESS min": format_number(metrics["ess_min"], digits=3),

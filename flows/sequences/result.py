@@ -45,8 +45,12 @@ class Result:
         Number of the new link in the chain and of the registered version; None where there is none.
     run_id, record_digest, run_url, version_url
         Where the link is; None where there is none.
-    reasons
-        Why the gate refused the fit.
+    reasons, warnings
+        Why the gate refused the fit, and what to watch although it passed.
+    highlights
+        What matters of the fit beside that, in sentences (see `lindley.report.outcome.highlights`).
+    seconds
+        What the link took, up to its registration: the estimate for the next one. None without one.
     fitted
         How many batches were fitted together; 0 where none was, or an earlier belief was taken.
     retracted
@@ -57,9 +61,10 @@ class Result:
         Rows of the file that were left out, because their keys were counted already.
     notes
         What was found out before the first fit of a model, and what limits an audit, in sentences.
-    metrics, rows
-        Of a pooled refit: scalar results of the comparison with the head, and one row per parameter (see
-        `lindley.operations.audit.audit_table`).
+    metrics
+        Scalar results of the fit; of an audit those of the comparison with the head.
+    rows
+        Of a pooled refit: one row per parameter (see `lindley.operations.audit.audit_table`).
     """
 
     status: Status
@@ -74,6 +79,9 @@ class Result:
     run_url: str | None = None
     version_url: str | None = None
     reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    highlights: tuple[str, ...] = ()
+    seconds: float | None = None
     fitted: int = 0
     retracted: tuple[int, ...] = ()
     stored: str | None = None
@@ -84,5 +92,5 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
-        lists = {name: list(getattr(self, name)) for name in ("reasons", "retracted", "notes")}
-        return asdict(self) | lists
+        listed = ("reasons", "warnings", "highlights", "retracted", "notes")
+        return asdict(self) | {name: list(getattr(self, name)) for name in listed}

@@ -16,6 +16,7 @@ from flows.sequences.result import Result, Status
 from lindley.errors import LostRace
 from lindley.ledger.signer import signer_from_environment
 from lindley.model.declaration import load_declaration
+from lindley.report.outcome import highlights
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -99,13 +100,17 @@ def declared(workspace: Workspace, chain: str) -> Declaration:
 
 @dataclass(frozen=True)
 class Made:
-    """What a plan came to: all is None but ledger and plan where nothing was to be done."""
+    """What a plan came to: all is None but ledger and plan where nothing was to be done.
+
+    `seconds` is what it took up to the registration.
+    """
 
     ledger: Ledger
     plan: Plan
     outcome: Outcome | None = None
     logged: LoggedLink | None = None
     registered: Registered | None = None
+    seconds: float | None = None
 
     @property
     def accepted(self) -> bool:
@@ -173,7 +178,7 @@ def make_link(
         except LostRace:
             registered = None
         if registered is not None and registered.status != "superseded":
-            return Made(ledger, plan, outcome, logged, registered)
+            return Made(ledger, plan, outcome, logged, registered, plan.phases.total())
         steps.notify("Another writer moved the head first; this is planned again on the new head")
     raise LostRace(
         f"The race for the head of {declaration.name} was lost {MOST_RACES} times",
@@ -214,6 +219,9 @@ def _result(made: Made, message: Callable[[Made], str], **more: Any) -> Result:
         return Result(status=status, message=plan.noop, **about)
     notes = made.outcome.info.notes if made.outcome is not None else ()
     about = {"notes": notes} | about | {"reasons": made.reasons, "fitted": made.fitted}
+    if made.outcome is not None:
+        about["warnings"] = made.outcome.gate.warnings
+        about.setdefault("metrics", dict(made.outcome.metrics))
     if registered is None:
         return Result(status=Status.AUDITED, message=message(made), **about)
     return Result(
@@ -226,5 +234,14 @@ def _result(made: Made, message: Callable[[Made], str], **more: Any) -> Result:
         run_url=registered.run_url,
         version_url=registered.version_url,
         retracted=tuple(link.number for link in plan.retracted) if made.accepted else (),
+        **_seen(made),
         **about,
     )
+
+
+def _seen(made: Made) -> dict[str, Any]:
+    """Return what matters of a registered fit: sentences and seconds; nothing where none was made."""
+    if made.outcome is None:
+        return {}
+    found = highlights(made.outcome.metrics, made.outcome.info.summary, made.seconds)
+    return {"highlights": found, "seconds": made.seconds}

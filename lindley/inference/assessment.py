@@ -16,6 +16,7 @@ from lindley.inference.diagnostics.importance import Importance, around, importa
 from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.diagnostics.pulls import Pulls, simulate
+from lindley.inference.diagnostics.remedies import with_remedies
 from lindley.inference.diagnostics.stated import monte_carlo_errors, stated_error, values_of
 from lindley.inference.predictive import predictive_draws
 from lindley.inference.rehearsal import prior_draws
@@ -279,19 +280,38 @@ def _gate(
     thresholds: Thresholds,
 ) -> Gate:
     """Return whether the fit passes. An imported trace always does: its draws cannot be made again."""
-    reasons, policy = sampled.sampling.reasons, sampled.graph.declaration.policy
+    sampling, policy = sampled.sampling, sampled.graph.declaration.policy
+    reasons = with_remedies(sampling.reasons, sampled.graph, sampling.names, sampling.convergence)
     if sampled.problem is None:
         untrusted = "the matched prior is not trusted, and there are no batches to fit again"
         flags = (f"{untrusted}: {doubt}" for doubt in doubts)
         return Gate(passed=True, warnings=(*reasons, *warnings, *flags))
     if lineage.start is not None and lineage.view is None and not policy.forget:
         warnings += (
-            "the shift caused by the match that the fit started from cannot be assessed (local variables, "
-            "state, a mixture or new labels): an audit measures it",
+            "the shift caused by the match that the fit started from cannot be assessed "
+            f"({_unassessable(sampled)}): an audit measures it",
         )
     if policy.conflict == "quarantine" and metrics.get("conflict_p", 1.0) < thresholds.conflict_warn:
-        reasons += (f"the batch conflicts with the belief before it (p = {metrics['conflict_p']:.1e})",)
+        reasons += (
+            f"the batch conflicts with the belief before it (p = {metrics['conflict_p']:.1e}): check the "
+            'batch; to count it, set conflict="warn" and update with it again (--accept-model-change)',
+        )
     return Gate(passed=not reasons, reasons=reasons, warnings=warnings)
+
+
+def _unassessable(sampled: Sampled) -> str:
+    """Return why the shift that a match caused cannot be assessed: what the model has, by name."""
+    declaration, problem = sampled.graph.declaration, sampled.problem
+    if sampled.graph.local:
+        return f"local variables: {', '.join(variable.name for variable in sampled.graph.local)}"
+    if declaration.carry:
+        return f"state: {', '.join(declaration.carry)}"
+    if declaration.policy.robust:
+        return "a robust mixture"
+    if problem is not None and len(problem.layout.new_at):
+        names = [problem.coordinates.names[place] for place in problem.layout.new_at]
+        return f"new labels: {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
+    return "the rows of its batches do not add up, or their labels differ"
 
 
 def _map_of(sampled: Sampled, matched: MatchedPrior) -> TriangularMap:

@@ -26,6 +26,7 @@ from lindley.model.graph import ModelGraph
 from lindley.model.meaning.adding_up import Meaning
 from lindley.model.words import genesis_text, likelihood_text
 from lindley.prior.belief import Belief
+from lindley.prior.matched import MatchedPrior
 from lindley.prior.stein import equal_weights
 from lindley.report.omissions import Omissions
 from lindley.target.problem import Problem
@@ -84,9 +85,10 @@ class Info:
         """Return the same with what was found out about the model, which the gate warns of."""
         return replace(self, fit=self.fit.warned(meaning.warnings), meaning=meaning, notes=notes)
 
-    def with_metrics(self, metrics: dict[str, float]) -> Info:
-        """Return the same with further metrics."""
-        assessment = replace(self.fit.assessment, metrics=self.metrics | metrics)
+    def with_findings(self, metrics: dict[str, float], warnings: tuple[str, ...] = ()) -> Info:
+        """Return the same with further metrics and warnings."""
+        warned = self.fit.warned(warnings)
+        assessment = replace(warned.assessment, metrics=self.metrics | metrics)
         return replace(self, fit=replace(self.fit, assessment=assessment))
 
 
@@ -136,11 +138,12 @@ def step(start: Start, data: Data, options: Options) -> tuple[Belief, Info]:
         )
     further = advice(
         problem.graph,
+        data.newest.frame(),
         inlined=problem.inlined,
         compiled_before=problem.compiled_before,
         seconds=phases.seconds.get(COMPILE, 0.0),
     )
-    info = _info(found, tree, phases, rehearsal.omissions)
+    info = _info(found, tree, phases, rehearsal.omissions, before.matched if before is not None else None)
     return found.belief, replace(info, not_drawn=rehearsal.not_drawn, advice=further)
 
 
@@ -190,10 +193,16 @@ def adopt(
     return belief, _info(made, tree, phases, Omissions())
 
 
-def _info(found: Fit, tree: xr.DataTree, phases: Phases, omissions: Omissions) -> Info:
+def _info(
+    found: Fit,
+    tree: xr.DataTree,
+    phases: Phases,
+    omissions: Omissions,
+    before: MatchedPrior | None = None,
+) -> Info:
     graph = found.sampled.graph
     with phases(PREDICT):
-        table = trace.summary(tree, graph, found.sampled.coordinates, omissions)
+        table = trace.summary(tree, graph, found.sampled.coordinates, omissions, before)
     return Info(
         fit=found.warned(tuple(omissions.sentences)),
         trace=tree,

@@ -15,7 +15,9 @@ from lindley.inference.predictive import predictive_draws
 from lindley.inference.sampling import Draws
 from lindley.model.coordinates import Coordinates
 from lindley.model.graph import ModelGraph
-from lindley.model.natural_scale import carried_values, element_labels
+from lindley.model.graph import improper as improper_prior
+from lindley.model.natural_scale import carried_values, element_labels, natural_scale
+from lindley.prior.matched import MatchedPrior
 from lindley.report.numbers import QUANTILES
 from lindley.report.omissions import Omissions
 from lindley.target.problem import Problem
@@ -29,6 +31,8 @@ PREDICTIVE_NUMBERS = 2**21
 _LEAST_PREDICTIVE = 10
 #: Deterministics of more elements than this are in the trace, but not in the summary.
 SUMMARY_SIZE = 20
+#: Draws of the belief before for labels that the newest batch does not have.
+_EARLIER_DRAWS = 1000
 
 
 def build(
@@ -99,6 +103,7 @@ def summary(
     graph: ModelGraph,
     coordinates: Coordinates | None = None,
     omissions: Omissions | None = None,
+    before: MatchedPrior | None = None,
 ) -> pd.DataFrame:
     """Summarise parameters on their natural scale.
 
@@ -110,6 +115,8 @@ def summary(
         The belief's, which may have labels that this batch does not; by default the model's own.
     omissions
         Takes a sentence for each variable that cannot be summarised.
+    before
+        Matched prior of the belief before the newest batch; None where the model's own priors hold.
 
     Returns
     -------
@@ -117,8 +124,8 @@ def summary(
         Index ``parameter`` (label, e.g. ``beta[x1]``); columns mean, sd, q05 to q95 (of the calibrated
         draws, see `lindley.prior.stein`), mcse_mean (of plain ones, an upper bound), r_hat,
         ess_bulk, ess_tail, prior_mean, prior_sd, sd_ratio (posterior/prior), shift ((mean - prior
-        mean)/prior sd) and carried. Prior columns are NaN where the prior is improper, and for labels
-        that the newest batch does not have; these come last.
+        mean)/prior sd) and carried. The sd of an improper prior is infinite; prior columns are NaN where
+        the prior was not drawn. Labels that the newest batch does not have come last.
     """
     posterior = tree["posterior"].dataset
     prior = tree["prior"].dataset if "prior" in tree.children else {}
@@ -126,23 +133,36 @@ def summary(
     weights = group["weight"].values.ravel() if "weight" in group else None
     free = {variable.name for variable in graph.free}
     carried = set(graph.coordinates.variables)
+    improper = {variable.name for variable in graph.free if improper_prior(variable.rv)}
     rows: dict[str, dict[str, float]] = {}
     omissions = omissions or Omissions()
     for name, array in posterior.data_vars.items():
         size = int(np.prod(array.shape[2:], dtype=int))
         if name not in free and size > SUMMARY_SIZE:
             continue
+        unknown = before is None and name in improper
         with omissions.attempt(f"the summary of {name}"):
             values = array.values.reshape(*array.shape[:2], size)
-            before = prior[name].values.reshape(-1, size) if name in prior else None
+            drawn = prior[name].values.reshape(-1, size) if name in prior else None
             for i, label in enumerate(element_labels(array)):
-                row = _summary_row(values[..., i], None if before is None else before[:, i], weights)
-                rows[label] = row | {"carried": name in carried}
+                row = _summary_row(values[..., i], None if drawn is None else drawn[:, i], weights)
+                rows[label] = row | {"carried": name in carried} | ({"prior_sd": np.inf} if unknown else {})
     if coordinates is not None and not set(coordinates.names) <= set(graph.coordinates.names):
         for label, values in carried_values(tree, coordinates, {}).items():
             if label not in rows:
-                rows[label] = _summary_row(values, None, weights) | {"carried": True}
+                earlier = _drawn_before(label, coordinates, before)
+                rows[label] = _summary_row(values, earlier, weights) | {"carried": True}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
+
+
+def _drawn_before(label: str, coordinates: Coordinates, before: MatchedPrior | None) -> np.ndarray | None:
+    """Draw [draw] one element from the belief before; None where it does not have it."""
+    names = [] if before is None else before.coordinates.names
+    if before is None or label not in names:
+        return None
+    transform = next(block.transform for block in coordinates.blocks if label in block.names())
+    u = before.map.forward(np.random.default_rng(1).standard_normal((_EARLIER_DRAWS, len(names))))
+    return natural_scale(transform, u[:, names.index(label)])
 
 
 def weighted_row(values: np.ndarray, weights: np.ndarray | None) -> dict[str, float]:
@@ -161,6 +181,7 @@ def _summary_row(
     values: np.ndarray, before: np.ndarray | None, weights: np.ndarray | None
 ) -> dict[str, float]:
     """Summarise draws [chain, draw] of one scalar beside draws [draw] of its prior."""
+    values = _without_rounding(values)
     row = weighted_row(values.ravel(), weights)
     mean, sd = row["mean"], row["sd"]
     # Constants have no R-hat; a constant quantity is no failure of the sampler.
@@ -177,6 +198,21 @@ def _summary_row(
     row["sd_ratio"] = sd / prior_sd if known else np.nan
     row["shift"] = (mean - prior_mean) / prior_sd if known else np.nan
     return row
+
+
+def _without_rounding(values: np.ndarray) -> np.ndarray:
+    """Return draws [chain, draw]; of a constant the constant, where they differ by rounding only.
+
+    Rounding leaves zeros of a computation among numbers near 1 at multiples of the spacing of doubles there.
+    """
+    largest, eps = float(np.abs(values).max()), float(np.finfo(float).eps)
+    if not np.isfinite(largest):
+        return values
+    if largest < 16 * eps and not np.any((values / eps * 4) % 1):
+        return np.zeros_like(values)
+    if 0 < np.ptp(values) <= 16 * eps * largest:
+        return np.full_like(values, float(f"{values.flat[0]:.14g}"))
+    return values
 
 
 def _predicted(problem: Problem, draws: Draws, names: Sequence[str], *, seed: int) -> dict[str, np.ndarray]:

@@ -64,6 +64,8 @@ class Version:
         Record digests of the links whose batches it takes out (kinds ``retract`` and ``correct``).
     metrics
         Scalar results shown in the log.
+    reasons, warnings
+        Why the gate refused the fit, and what to watch although it passed.
     source
         Address of the servable belief in the registry; empty if the ledger does not state it.
     """
@@ -82,6 +84,7 @@ class Version:
     key_ranges: dict[str, list[str]] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     retracted: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     source: str = ""
@@ -199,6 +202,19 @@ class Chain:
         """Return the link whose batch of this digest the head counts."""
         return next((link for link in self.at_head if link.version.batch == batch), None)
 
+    @cached_property
+    def waiting(self) -> tuple[Version, ...]:
+        """Quarantined updates whose batch the chain has not counted since, one for each batch.
+
+        A batch that was counted later waits no longer, also where an amendment took it out again.
+        """
+        counted = {link.version.batch: link.version.number for link in self.own}
+        at_head = {link.version.batch for link in self.at_head}
+        found = {version.batch: version for version in self.quarantined
+                 if version.kind == Kind.UPDATE and version.batch not in at_head | {""}
+                 and counted.get(version.batch, 0) < version.number}  # fmt: skip
+        return tuple(found.values())
+
     def taken_out(self, link: ChainLink) -> ChainLink | None:
         """Return the newest link that took a link's batch out; None where none did."""
         takers = (other for other in reversed(self.links) if link.version.record in other.version.retracted)
@@ -261,6 +277,7 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
         "lindley.retracted": _text(record["retracted"]),
         "lindley.status": Status.ACCEPTED if record["gate"]["passed"] else Status.QUARANTINED,
         "lindley.reasons": _text(record["gate"]["reasons"]),
+        "lindley.warnings": _text(record["gate"]["warnings"]),
         "lindley.metrics": _text(record["metrics"]),
     }
 
@@ -278,6 +295,7 @@ def read_version(number: int, run_id: str, created: str, tags: Mapping[str, str]
         key_ranges=_pairs(_read(tags, "lindley.key_ranges", {})),
         metrics={k: v for k, v in _read(tags, "lindley.metrics", {}).items() if isinstance(v, int | float)},
         reasons=tuple(map(str, _read(tags, "lindley.reasons", []))),
+        warnings=tuple(map(str, _read(tags, "lindley.warnings", []))),
         retracted=tuple(map(str, _read(tags, "lindley.retracted", []))),
         tags=dict(tags),
     )

@@ -14,6 +14,7 @@ from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import fetch_listed, find_chain, read_table, record_of
 from lindley.ledger.record import Artifact
 from lindley.ledger.references import choose_link
+from lindley.report.text import counted as count_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,8 @@ class LinkView:
         `Status.ACCEPTED`, `Status.QUARANTINED` or `Status.SUPERSEDED`.
     created
         When it was registered, ISO 8601 in UTC, from the registry.
+    reasons, warnings
+        Why the gate refused its fit, and what to watch although it passed.
     counted
         Whether the head counts its own batch.
     retracted
@@ -56,6 +59,7 @@ class LinkView:
     run_id: str
     created: str
     reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     counted: bool = False
     retracted: tuple[int, ...] = ()
@@ -79,7 +83,11 @@ def history(ledger: Ledger, name: str, *, every: bool = False) -> list[LinkView]
     UnknownChain
         If there is no such chain.
     """
-    chain = find_chain(ledger, name)
+    return views_of(find_chain(ledger, name), every=every)
+
+
+def views_of(chain: Chain, *, every: bool = False) -> list[LinkView]:
+    """Return the links of a chain, oldest first; see `history`."""
     counted = {link.number for link in chain.at_head}
     views = [_link_view(chain, link, link.number in counted) for link in chain.links]
     if not every:
@@ -88,6 +96,11 @@ def history(ledger: Ledger, name: str, *, every: bool = False) -> list[LinkView]
     own += [_view(version, Status.SUPERSEDED) for version in chain.superseded]
     # The links that a branch continues are versions of another chain, with numbers of their own.
     return [*views[: chain.base], *sorted([*views[chain.base :], *own], key=lambda view: view.version)]
+
+
+def waiting(chain: Chain) -> list[LinkView]:
+    """Return the quarantined versions whose batches the chain does not count, in version order."""
+    return [_view(version, Status.QUARANTINED) for version in chain.waiting]
 
 
 def _link_view(chain: Chain, link: ChainLink, counted: bool) -> LinkView:
@@ -106,7 +119,9 @@ def _link_view(chain: Chain, link: ChainLink, counted: bool) -> LinkView:
 
 def _view(version: Version, status: Status, *, number: int | None = None, **place: Any) -> LinkView:
     """Return the view of a version; `place` holds what depends on other links."""
-    same = ("kind", "previous", "prior", "origin", "rows", "run_id", "created", "reasons", "metrics")
+    same = (
+        "kind", "previous", "prior", "origin", "rows", "run_id", "created", "reasons", "warnings", "metrics",
+    )  # fmt: skip
     return LinkView(
         number=number,
         version=version.number,
@@ -120,11 +135,27 @@ def _view(version: Version, status: Status, *, number: int | None = None, **plac
 
 @dataclass(frozen=True)
 class Link:
-    """One link of a chain, read from the ledger; every artifact is checked against its digest."""
+    """One link of a chain, read from the ledger; every artifact is checked against its digest.
+
+    Parameters
+    ----------
+    waiting
+        Files of the quarantined batches that the chain's head does not count.
+    """
 
     chain: str
     view: LinkView
     ledger: Ledger
+    waiting: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return one line: which link it is, its batch, its record."""
+        view = self.view
+        warned = f", {count_of(len(view.warnings), 'warning')}" if view.warnings else ""
+        batch = f": {view.origin}, {count_of(view.rows, 'row')}" if view.batch_digest else ""
+        return f"{self.chain}@{view.number} ({view.kind}){batch}, record {view.record_digest[:12]}{warned}"
+
+    __repr__ = __str__
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -250,4 +281,5 @@ def find_link(ledger: Ledger, reference: str) -> Link:
     name, _, place = reference.partition("@")
     chain = find_chain(ledger, name)
     link = choose_link(chain, place)
-    return Link(chain=name, view=_link_view(chain, link, link in chain.at_head), ledger=ledger)
+    view = _link_view(chain, link, link in chain.at_head)
+    return Link(name, view, ledger, tuple(version.origin for version in chain.waiting))

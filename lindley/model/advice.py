@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
 from lindley.model.free_lengths import GROWING
 from lindley.model.graph import ModelGraph, is_data
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def data_held_as_constants(graph: ModelGraph) -> list[str]:
+
+def data_held_as_constants(graph: ModelGraph, frame: pd.DataFrame) -> list[str]:
     """Name the arrays that a model holds as constants, by their use.
 
-    The names are such as ``float64 200 x 3 in y`` and ``the observed values of y``.
+    The names are such as ``float64 200 x 3 in y`` and ``the observed values of y``; where the values are
+    those of a column of the batch, its name and the line of the model file that uses it come first.
+
+    Parameters
+    ----------
+    graph
+        The newest batch's model.
+    frame
+        The batch's rows.
     """
-    model = graph.model
+    model, columns = graph.model, {str(name): frame[name].to_numpy() for name in frame.columns}
     values: dict[Variable, str] = {model.rvs_to_values[rv]: rv.name for rv in model.observed_RVs}
     named = [*model.deterministics, *model.free_RVs, *model.observed_RVs, *model.potentials]
     seen = set(values)
+    source = "" if graph.declaration.in_memory else graph.declaration.source_text
     found = [
-        f"the observed values of {name}" for value, name in values.items() if isinstance(value, Constant)
+        _column(value.data, columns, source) + f"the observed values of {name}"
+        for value, name in values.items()
+        if isinstance(value, Constant)
     ]
     for variable in named:
         others = [other for other in named if other is not variable]
@@ -27,17 +44,34 @@ def data_held_as_constants(graph: ModelGraph) -> list[str]:
             if isinstance(leaf, Constant) and leaf not in seen and is_data(leaf, set()):
                 seen.add(leaf)
                 shape = " x ".join(map(str, leaf.data.shape))
-                found.append(f"{leaf.type.dtype} {shape} in {variable.name}")
+                column = _column(leaf.data, columns, source)
+                found.append(f"{column}{leaf.type.dtype} {shape} in {variable.name}")
     return found
 
 
-def advice(graph: ModelGraph, *, inlined: int, compiled_before: bool, seconds: float) -> tuple[str, ...]:
+def _column(values: np.ndarray, columns: dict[str, np.ndarray], source: str) -> str:
+    """Return the column that holds these values, and its line in the model file; empty without one."""
+    for name, column in columns.items():
+        if values.shape == column.shape and bool(np.all(values == column)):
+            uses = [i for i, line in enumerate(source.splitlines(), 1) if _names(line, name)]
+            return f"column {name}" + (f", line {uses[0]}: " if uses else ": ")
+    return ""
+
+
+def _names(line: str, column: str) -> bool:
+    """Whether a line of code takes a column of the batch."""
+    return f'["{column}"]' in line or f"['{column}']" in line or line.rstrip().endswith(f"batch.{column}")
+
+
+def advice(
+    graph: ModelGraph, frame: pd.DataFrame, *, inlined: int, compiled_before: bool, seconds: float
+) -> tuple[str, ...]:
     """Return sentences about the cost of compilation and how the next batches could avoid it.
 
     Parameters
     ----------
-    graph
-        The newest batch's model.
+    graph, frame
+        The newest batch's model, and its rows.
     inlined
         Number of arrays that the model holds as constants and the compiled target takes as data.
     compiled_before
@@ -47,8 +81,8 @@ def advice(graph: ModelGraph, *, inlined: int, compiled_before: bool, seconds: f
     """
     if not inlined or compiled_before or graph.sized == GROWING:
         return ()
-    arrays = data_held_as_constants(graph)
-    what = ", ".join(arrays[:5]) + (f" and {len(arrays) - 5} more" if len(arrays) > 5 else "")
+    arrays = data_held_as_constants(graph, frame)
+    what = "; ".join(arrays[:5]) + (f" and {len(arrays) - 5} more" if len(arrays) > 5 else "")
     return (
         f"The model holds data as constants ({what or f'{inlined} arrays'}), and {graph.sized}, so that a "
         f"batch of another length needs a new compilation, which took {seconds:.1f} s here. With pm.Data one "

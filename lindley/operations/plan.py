@@ -19,7 +19,7 @@ from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.rehearsal import Rehearsal
 from lindley.inference.sampling import FitSettings, Progress
 from lindley.inference.step import Info, adopt, step
-from lindley.ledger.chain import Chain, ChainLink
+from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, settled
 from lindley.ledger.record import Kind
 from lindley.model import graph
@@ -28,6 +28,7 @@ from lindley.model.meaning.adding_up import Meaning
 from lindley.operations.audit import audit_metrics, audit_table
 from lindley.operations.checking.rehearsed import findings_of, meaning_of
 from lindley.prior.belief import Belief
+from lindley.report.outcome import not_counted
 from lindley.timing import Phases
 
 
@@ -138,6 +139,12 @@ class Plan:
         """Number that the new link will have if it wins."""
         return len(self.chain.links) + 1
 
+    @property
+    def waiting(self) -> tuple[Version, ...]:
+        """Quarantined versions whose batches the new link does not count either."""
+        own = self.batch.digest if self.batch else ""
+        return tuple(version for version in self.chain.waiting if version.batch != own)
+
     def settled(self, undone: int) -> Origin:
         """Return what the fit started from in the end, after so many of `behind` were fitted again."""
         return settled(self.origin, self.behind[:undone])
@@ -199,7 +206,9 @@ def fit_plan(plan: Plan, *, progress: Progress | None = None) -> Outcome | None:
     belief, info = step(plan.start, data, options if plan.meaning else replace(options, rehearsed=first))
     if plan.whole:
         notes.extend(_limits(found, info.fit.provenance.pooled))
-    return compared(plan, belief, info.stating(found, tuple(notes)))
+    if not _other_length(plan):
+        info = replace(info, advice=())
+    return completed(plan, belief, info.stating(found, tuple(notes)))
 
 
 def _limits(found: Meaning, pooled: str) -> tuple[str, ...]:
@@ -212,9 +221,24 @@ def _limits(found: Meaning, pooled: str) -> tuple[str, ...]:
     return (*found.warnings, how)
 
 
-def compared(plan: Plan, belief: Belief, info: Info) -> Outcome:
-    """Return the outcome of a fit, beside the head where the plan is to compare them."""
+def _other_length(plan: Plan) -> bool:
+    """Whether a batch is the first of another length: only then did constants cause a compilation.
+
+    The first link is a form of its own: all later ones have a matched prior.
+    """
+    before = {link.version.rows for link in plan.chain.links[1:] if link.version.batch}
+    return plan.batch is not None and len(before) == 1 and plan.batch.rows not in before
+
+
+def completed(plan: Plan, belief: Belief, info: Info) -> Outcome:
+    """Return the outcome of a fit with what its chain adds.
+
+    That is the quarantined batches that the new link does not count, and for a pooled refit the comparison
+    with the head.
+    """
+    files = [version.origin for version in plan.waiting]
+    info = info.with_findings({"quarantined": float(len(files))}, (not_counted(files),) if files else ())
     if plan.compared is None:
         return Outcome(belief, info)
     table = audit_table(plan.compared, info.summary)
-    return Outcome(belief, info.with_metrics(audit_metrics(table)), table)
+    return Outcome(belief, info.with_findings(audit_metrics(table)), table)

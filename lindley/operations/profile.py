@@ -10,7 +10,7 @@ from typing import Any
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain
-from lindley.timing import PHASES, SAMPLE, TOTAL, metric
+from lindley.timing import PHASES, PLOTS, SAMPLE, TOTAL, metric
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class Line:
     ess: float | None = None
 
     @property
+    def between(self) -> float | None:
+        """The part of the total that no phase states; None without a total."""
+        stated = sum(value for name, value in self.seconds.items() if name != PLOTS)
+        return None if self.total is None else max(self.total - stated, 0.0)
+
+    @property
     def ess_per_second(self) -> float | None:
         """The smallest ESS per second of sampling; None where nothing was sampled."""
         sampled = self.seconds.get(SAMPLE, 0.0)
@@ -50,6 +56,7 @@ class Line:
         """Return everything of it that is measured."""
         return {
             "seconds": dict(self.seconds),
+            "between": self.between,
             "total": self.total,
             "ess_min": self.ess,
             "ess_per_second": self.ess_per_second,
@@ -73,6 +80,7 @@ class Profile:
         lines = self.lines
         return {
             "seconds": {name: _median([line.seconds.get(name) for line in lines]) for name in self.phases()},
+            "between": _median([line.between for line in lines]),
             "total": _median([line.total for line in lines]),
             "ess_min": _median([line.ess for line in lines]),
             "ess_per_second": _median([line.ess_per_second for line in lines]),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from lindley.report.markdown import code, escape, table
 from lindley.report.markdown import link as markdown_link
 from lindley.report.numbers import format_interval, format_pair, format_ratio, format_shift
+from lindley.report.outcome import most_moved
 from lindley.report.tables import prior_text, summary_values
 from lindley.report.text import counted
 
@@ -190,14 +191,15 @@ def _dropped(link: NotedLink) -> str:
 
 def _movement(values: list[tuple[str, dict[str, float]]]) -> str:
     """Name the parameter that moved most, in prior standard deviations."""
-    moved = [(label, v) for label, v in values if math.isfinite(v["shift"])]
-    if not moved:
+    found = most_moved(values)
+    if found is None:
         return "The prior has no finite mean and sd, so movement is not measured." if values else ""
-    label, most = max(moved, key=lambda item: abs(item[1]["shift"]))
+    label, most = found
     if most["shift"] == 0:
         return "No parameter moved."
     direction = "up" if most["shift"] > 0 else "down"
-    manner = f"moved most, {direction}" if len(moved) > 1 else f"moved {direction}"
+    several = sum(math.isfinite(v["shift"]) for _, v in values) > 1
+    manner = f"moved most, {direction}" if several else f"moved {direction}"
     distance = format_shift(abs(most["shift"])).lstrip("+").removesuffix(" sd")
     return (
         f"{code(label)} {manner} by {distance} prior sd, "

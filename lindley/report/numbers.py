@@ -65,6 +65,8 @@ def format_pair(mean: float | None, sd: float | None) -> str:
     mean, sd = _float(mean), _float(sd)
     if math.isnan(mean) and math.isnan(sd):
         return MISSING
+    if sd == 0:  # a constant
+        return format_number(mean)
     if not (math.isfinite(mean) and _positive(sd)) or _plain(max(abs(mean), sd)):
         return f"{format_number(mean, sd)} ± {format_number(sd, sd)}"
     exponent = _exponent(max(abs(mean), sd))
@@ -81,6 +83,8 @@ def format_interval(low: float | None, high: float | None, sd: float | None = No
     low, high = _float(low), _float(high)
     if math.isnan(low) and math.isnan(high):
         return MISSING
+    if low == high and sd == 0:  # a constant
+        return format_number(low)
     return f"{format_number(low, sd)} to {format_number(high, sd)}"
 
 

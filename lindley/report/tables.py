@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lindley.report.numbers import (
-    MISSING,
     finite_or_none,
     format_interval,
     format_number,
@@ -105,9 +104,10 @@ def summary_values(summary: pd.DataFrame) -> list[tuple[str, dict[str, float]]]:
 
 
 def prior_text(values: Mapping[str, float]) -> str:
-    """Return ``mean ± sd`` of the prior; ``improper`` when it has neither."""
-    text = format_pair(values["prior_mean"], values["prior_sd"])
-    return "improper" if text == MISSING else text
+    """Return ``mean ± sd`` of the prior; ``improper`` where its sd is infinite, ``n/a`` where not drawn."""
+    if math.isinf(values["prior_sd"]):
+        return "improper"
+    return format_pair(values["prior_mean"], values["prior_sd"])
 
 
 def parameter_values(summary: pd.DataFrame) -> list[dict[str, Any]]:

@@ -182,9 +182,9 @@ class _Before:
     def __init__(self, ledger: Ledger, name: str, chain: Chain, link: ChainLink) -> None:
         self._ledger = ledger
         self._name = name
-        # Planning takes a batch that was quarantined on this head for one that was fitted already.
-        refused = {version.number for version in chain.quarantined}
-        last = link.version.number
+        # Planning takes what was quarantined on this head for something that was tried already.
+        tried, last = (link.version.previous, link.version.batch), link.version.number
+        refused = {v.number for v in chain.quarantined if (v.previous, v.batch) == tried}
         self._versions = [
             version
             for version in ledger.versions(name)

@@ -37,7 +37,7 @@ from lindley.ledger.writing import LoggedLink
 from lindley.model.coordinates import Block, Coordinates
 from lindley.model.declaration import Declaration, load_file
 from lindley.operations.log import log_plan
-from lindley.operations.plan import Outcome, Plan, compared
+from lindley.operations.plan import Outcome, Plan, completed
 from lindley.operations.update import plan_update
 from lindley.prior.belief import Belief
 from lindley.prior.matched import match
@@ -152,7 +152,7 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         genesis={"genesis_prior": {"theta": "Beta(2, 3)"}, "genesis_hyperprior": {}},
         seconds={"sample": 0.25},
     )
-    return compared(plan, belief, info)
+    return completed(plan, belief, info)
 
 
 def logged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from flows import environment
@@ -225,6 +227,52 @@ def test_log_of_everything_shows_the_quarantined_with_the_reason():
     result = run("log", "coins", "--all")
     assert "version 4" in result.stdout
     assert "R-hat 1.3100 of theta" in result.stdout
+
+
+@pytest.mark.usefixtures("three_links")
+def test_batches_that_are_not_counted_are_seen_everywhere():
+    sentence = "1 quarantined batch is not counted: coins-013.csv"
+    assert run("log", "coins").stdout.startswith(sentence)
+    assert sentence in run("show", "coins@2").stdout
+    assert [view["origin"] for view in document(run("log", "coins", "--json"))["waiting"]] == [
+        "coins-013.csv"
+    ]
+    assert document(run("show", "coins", "--json"))["waiting"] == ["coins-013.csv"]
+    (row,) = document(run("chains", "--json"))["chains"]
+    assert (row["links"], row["warnings"], row["waiting"]) == (3, 0, 1)
+
+
+@pytest.mark.usefixtures("three_links")
+def test_an_update_prints_what_matters_and_marks_links_with_warnings(land):
+    result = run("update", "coins", land("later.csv", start=40), "--direct")
+    assert "warning 1 quarantined batch is not counted: coins-013.csv" in result.stdout
+    assert "moved most: theta by " in result.stdout
+    assert "error of earlier matches: drift 0.000 sds" in result.stdout
+    assert "; expect about as much for the next one" in result.stdout
+    assert "gate passed, 1 warning" in run("log", "coins").stdout
+    found = document(run("update", "coins", land("next.csv", start=90), "--direct", "--json"))
+    assert found["warnings"] == ["1 quarantined batch is not counted: coins-013.csv"]
+    assert found["metrics"]["quarantined"] == 1
+    assert len(found["highlights"]) == 3
+    assert found["seconds"] > 0
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_lines_break_between_words_on_a_terminal(width):
+    words = "a sentence of words that are not broken anywhere " * 5
+    for indent in (0, 9):
+        console = Console(force_terminal=True, width=width, file=io.StringIO(), color_system=None)
+        output.say(words, indent=indent, console=console)
+        lines = console.file.getvalue().splitlines()
+        assert " ".join(" ".join(lines).split()) == words.strip()
+        assert max(map(len, lines)) <= width
+
+
+def test_a_narrow_table_leaves_columns_out_instead_of_folding_cells():
+    rows = [{"parameter": "theta", "posterior": "0.0823 ± 0.0075", "sd ratio": "0.82"}]
+    assert output.fitting(rows, ["sd ratio"], 40) == rows
+    assert output.fitting(rows, ["sd ratio"], 30) == [{"parameter": "theta", "posterior": "0.0823 ± 0.0075"}]
+    assert output.fitting([], ["sd ratio"], 30) == []
 
 
 @pytest.mark.usefixtures("three_links")

@@ -179,7 +179,9 @@ class TestTags:
         long = {f"key{i}": [f"string:{'x' * 100}", f"string:{'y' * 100}"] for i in range(100)}
         tags = version_tags(record | {"batch": record["batch"] | {"key_ranges": long}}, "d" * 64)
         assert tags["lindley.key_ranges"] == "{}"
-        many = version_tags(record | {"gate": {"passed": False, "reasons": ["because"] * 1000}}, "d" * 64)
+        many = version_tags(
+            record | {"gate": {"passed": False, "reasons": ["because"] * 1000, "warnings": []}}, "d" * 64
+        )
         assert many["lindley.reasons"] == "[]"
         assert max(map(len, (tags | many).values())) <= TAG_CHARACTERS
 

@@ -7,9 +7,11 @@ import dataclasses
 import pytest
 
 from lindley.errors import NameRefused, UnknownChain
-from lindley.ledger.history import LinkView, history
+from lindley.ledger.history import LinkView, find_link, history, waiting
+from lindley.ledger.reading import find_chain
 from lindley.model.declaration import Declaration
-from tests.support.fakes import MemoryLedger, append, coins
+from lindley.operations.retract import plan_retract
+from tests.support.fakes import MemoryLedger, append, coins, done
 from tests.support.forging import record_of
 
 NAME = "coins"
@@ -72,3 +74,37 @@ def test_views_cannot_be_changed(coins_chain: MemoryLedger) -> None:
     view: LinkView = history(coins_chain, NAME)[0]
     with pytest.raises(dataclasses.FrozenInstanceError):
         view.status = "quarantined"  # type: ignore[misc]
+
+
+def test_a_link_prints_as_one_line(coins_chain: MemoryLedger) -> None:
+    link = find_link(coins_chain, "coins@2")
+    assert (
+        str(link)
+        == repr(link)
+        == f"coins@2 (update): coins-010.csv, 4 rows, record {link.view.record_digest[:12]}"
+    )
+
+
+def test_batches_that_the_head_does_not_count_are_known_from_every_view(coins_chain: MemoryLedger) -> None:
+    """The quarantined version 3 came before link 3, which states it: record, warning, and its marked view."""
+    assert [view.version for view in waiting(find_chain(coins_chain, NAME))] == [3]
+    link = find_link(coins_chain, "coins@1")
+    assert link.waiting == ("coins-020.csv",)
+    record = record_of(coins_chain, NAME, 5)
+    assert record["metrics"]["quarantined"] == 1
+    assert record["gate"]["warnings"] == ["1 quarantined batch is not counted: coins-020.csv"]
+    assert history(coins_chain, NAME)[2].warnings == tuple(record["gate"]["warnings"])
+    assert "1 warning" in str(find_link(coins_chain, "coins@3"))
+    assert record_of(coins_chain, NAME, 2)["metrics"]["quarantined"] == 0
+
+
+def test_a_batch_that_was_counted_since_waits_no_longer(
+    coins_chain: MemoryLedger, declaration: Declaration
+) -> None:
+    ledger = coins_chain.clone()
+    append(ledger, declaration, coins(declaration, 20, k=9, origin="again.csv"))
+    assert waiting(find_chain(ledger, NAME)) == []
+    done(ledger, plan_retract(ledger, declaration, ["again.csv"]))
+    assert waiting(find_chain(ledger, NAME)) == []
+    append(ledger, declaration, coins(declaration, 20, k=9), passed=False)
+    assert [view.version for view in waiting(find_chain(ledger, NAME))] == [8]

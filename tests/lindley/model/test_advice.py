@@ -15,6 +15,8 @@ from lindley.model.free_lengths import GROWING
 from lindley.model.graph import ModelGraph, build, default_carried, take_apart
 from tests.lindley.inference.test_step import declared, rows
 
+FRAME = rows(np.arange(30.0))
+
 
 def wrapped(batch: pd.DataFrame) -> pm.Model:
     with pm.Model() as model:
@@ -40,23 +42,23 @@ def taken(model: Callable[[pd.DataFrame], pm.Model], count: int) -> ModelGraph:
 
 
 def test_data_that_the_model_holds_are_named_by_their_use() -> None:
-    assert data_held_as_constants(taken(inlined, 30)) == [
-        "the observed values of y",
+    assert data_held_as_constants(taken(inlined, 30), FRAME) == [
+        "column y: the observed values of y",
         "float64 30 x 2 in line",
     ]
-    assert data_held_as_constants(taken(wrapped, 30)) == []
+    assert data_held_as_constants(taken(wrapped, 30), FRAME) == []
 
 
 @pytest.mark.parametrize(("count", "before", "sized"), [(0, False, ""), (2, True, ""), (2, False, GROWING)])
 def test_nothing_is_said_where_nothing_could_be_saved(count: int, before: bool, sized: str) -> None:
     graph = replace(taken(inlined, 30), sized=sized)
-    assert advice(graph, inlined=count, compiled_before=before, seconds=9.0) == ()
+    assert advice(graph, FRAME, inlined=count, compiled_before=before, seconds=9.0) == ()
 
 
 def test_the_sentence_says_what_it_cost_and_what_to_do() -> None:
     graph = replace(taken(inlined, 30), sized="an operation cannot be made for other lengths")
-    (sentence,) = advice(graph, inlined=2, compiled_before=False, seconds=8.04)
-    assert "the observed values of y, float64 30 x 2 in line" in sentence
+    (sentence,) = advice(graph, FRAME, inlined=2, compiled_before=False, seconds=8.04)
+    assert "column y: the observed values of y; float64 30 x 2 in line" in sentence
     assert "took 8.0 s" in sentence
     assert "cannot be made for other lengths, so that" in sentence
     assert "pm.Data" in sentence

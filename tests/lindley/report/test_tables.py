@@ -31,8 +31,18 @@ def test_a_parameter_row_is_readable(make_summary: Make) -> None:
 def test_missing_numbers_are_shown_as_missing(make_summary: Make) -> None:
     summary = make_summary(["R0"], r_hat=[np.nan], ess_bulk=[np.nan], prior_mean=[np.nan], prior_sd=[np.nan])
     row = parameter_rows(summary.drop(columns=["ess_tail", "shift", "q05", "q95"]))[0]
-    assert (row["prior"], row["R-hat"], row["ESS bulk"], row["ESS tail"]) == ("improper", "n/a", "n/a", "n/a")
+    assert (row["prior"], row["R-hat"], row["ESS bulk"], row["ESS tail"]) == ("n/a", "n/a", "n/a", "n/a")
     assert (row["shift"], row["90% interval"]) == ("n/a", "n/a")
+
+
+def test_only_a_prior_without_a_finite_sd_is_improper(make_summary: Make) -> None:
+    row = parameter_rows(make_summary(["R0"], prior_mean=[np.nan], prior_sd=[np.inf]))[0]
+    assert row["prior"] == "improper"
+
+
+def test_a_constant_is_one_number(make_summary: Make) -> None:
+    row = parameter_rows(make_summary(["one"], mean=[1.0], sd=[0.0], q05=[1.0], q95=[1.0]))[0]
+    assert (row["posterior"], row["90% interval"]) == ("1", "1")
 
 
 def test_rows_keep_the_order_and_duplicates_of_the_summary(make_summary: Make) -> None:
