@@ -94,6 +94,10 @@ class OverlapRefused(BatchRefused):
     """Rows of the batch are already in the chain under the same row key."""
 
 
+class GapRefused(LindleyError):
+    """A batch that continues from another one, which does not count yet."""
+
+
 class DeclarationRefused(LindleyError):
     """A model declaration that is missing, ambiguous or inconsistent."""
 

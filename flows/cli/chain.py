@@ -13,7 +13,7 @@ from flows.cli.output import Chain, Json, err, fitting, out, print_json, say, ta
 from lindley.ledger.chain import Status
 from lindley.names import divided
 from lindley.report.numbers import MISSING, format_number
-from lindley.report.outcome import marked, not_counted
+from lindley.report.tables import marked, not_counted
 from lindley.report.text import counted, one_line
 from lindley.workspace import Workspace
 
@@ -87,7 +87,7 @@ def print_log(chain: str, views: list[LinkView]) -> None:
 
 def amendments_of(view: LinkView) -> list[str]:
     """Return sentences on what a link takes out, and on whether its own batch still counts."""
-    found = []
+    found = [f"also counts {', '.join(view.joined)}, quarantined before"] if view.joined else []
     if view.retracted:
         found.append(f"takes out {', '.join(f'link {number}' for number in view.retracted)}")
     if view.batch_digest and view.number and not view.counted:

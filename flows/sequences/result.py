@@ -48,13 +48,15 @@ class Result:
     reasons, warnings
         Why the gate refused the fit, and what to watch although it passed.
     highlights
-        What matters of the fit beside that, in sentences (see `lindley.report.outcome.highlights`).
+        What matters of the fit beside that, in sentences (see `lindley.report.tables.highlights`).
     seconds
         What the link took, up to its registration: the estimate for the next one. None without one.
     fitted
         How many batches were fitted together; 0 where none was, or an earlier belief was taken.
     retracted
         Numbers of the links whose batches no longer count.
+    joined
+        Files of the quarantined batches that count from the new link on.
     stored
         Where the file was archived; None when it was not.
     dropped
@@ -84,6 +86,7 @@ class Result:
     seconds: float | None = None
     fitted: int = 0
     retracted: tuple[int, ...] = ()
+    joined: tuple[str, ...] = ()
     stored: str | None = None
     dropped: int = 0
     notes: tuple[str, ...] = ()
@@ -92,5 +95,5 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
-        listed = ("reasons", "warnings", "highlights", "retracted", "notes")
+        listed = ("reasons", "warnings", "highlights", "retracted", "joined", "notes")
         return asdict(self) | {name: list(getattr(self, name)) for name in listed}

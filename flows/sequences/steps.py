@@ -16,7 +16,8 @@ from flows.sequences.result import Result, Status
 from lindley.errors import LostRace
 from lindley.ledger.signer import signer_from_environment
 from lindley.model.declaration import load_declaration
-from lindley.report.outcome import highlights
+from lindley.report.tables import highlights
+from lindley.report.text import counted
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -168,6 +169,11 @@ def make_link(
         if plan.noop is not None:
             return Made(ledger, plan)
         outcome = steps.fit(plan)
+        if plan.joined and not plan.in_order and outcome is not None and not outcome.gate.passed:
+            steps.notify(f"With {counted(len(plan.joined), 'quarantined batch', 'quarantined batches')} the "
+                         "fit fails the gate; this is fitted without")  # fmt: skip
+            plan = steps.plan(planner, ledger, declaration, *given, **options, join=())
+            outcome = steps.fit(plan)
         for sentence in outcome.info.advice if outcome is not None else ():
             steps.notify(sentence)
         if not register:
@@ -233,7 +239,8 @@ def _result(made: Made, message: Callable[[Made], str], **more: Any) -> Result:
         record_digest=registered.record_digest,
         run_url=registered.run_url,
         version_url=registered.version_url,
-        retracted=tuple(link.number for link in plan.retracted) if made.accepted else (),
+        retracted=tuple(i.number for i in plan.retracted if i.number) if made.accepted else (),
+        joined=tuple(i.version.origin for i in plan.joined) if made.accepted else (),
         **_seen(made),
         **about,
     )

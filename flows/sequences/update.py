@@ -188,7 +188,10 @@ def _update(
 
     def message(made: Made) -> str:
         left_out = f"; {dropped} row{' was' if dropped == 1 else 's were'} left out, counted already"
-        return f"{shown_name(path)} is {made.place}" + (left_out if dropped else "")
+        joined = made.plan.joined if made.accepted else ()
+        files = ", ".join(link.version.origin for link in joined)
+        also = f"; it also counts {files}, quarantined before" if joined else ""
+        return f"{shown_name(path)} is {made.place}" + also + (left_out if dropped else "")
 
     return finish(steps, made, message, file=path.name, dropped=dropped, stored=stored)
 

@@ -259,10 +259,11 @@ def _undone(
 
 
 def _evidence_before(data: Data, head: Belief | None) -> float | None:
-    """Return the log evidence of the batches before the newest one, from the same start."""
-    if len(data.batches) == 1:
+    """Return the log evidence of the batches that the head counts, from the same start."""
+    counted = len(data.batches) - data.fresh
+    if counted == 0:
         return 0.0
-    return head.log_evidence if head is not None and head.covered == len(data.batches) - 1 else None
+    return head.log_evidence if head is not None and head.covered == counted else None
 
 
 def _calibrated(problem: Problem, sampling: Sampling) -> Sampled:

@@ -65,6 +65,8 @@ class Data:
         Frozen constants, where the declaration has some; None to compute them from the batches.
     whole
         Fit all rows as one model, where that can be, although its rows may not add up.
+    fresh
+        How many of the batches, the newest ones, the belief before does not count.
     """
 
     declaration: Declaration
@@ -72,6 +74,7 @@ class Data:
     carried: tuple[str, ...]
     constants: dict[str, float] | None = None
     whole: bool = False
+    fresh: int = 1
 
     @property
     def newest(self) -> Batch:

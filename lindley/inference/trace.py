@@ -15,8 +15,8 @@ from lindley.inference.predictive import predictive_draws
 from lindley.inference.sampling import Draws
 from lindley.model.coordinates import Coordinates
 from lindley.model.graph import ModelGraph
-from lindley.model.graph import improper as improper_prior
 from lindley.model.natural_scale import carried_values, element_labels, natural_scale
+from lindley.model.priors import improper as improper_prior
 from lindley.prior.matched import MatchedPrior
 from lindley.report.numbers import QUANTILES
 from lindley.report.omissions import Omissions

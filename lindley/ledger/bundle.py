@@ -56,8 +56,8 @@ class Content:
         The fit, or the adopted trace, with everything that the record states of it.
     replayed
         Record digests of the links whose batches were fitted again, oldest first.
-    retracted
-        Record digests of the links whose batches are taken out.
+    retracted, joined
+        Record digests of what is taken out, and of the quarantined versions whose batches now count.
     batch
         The batch; None for a link without one of its own.
     newest
@@ -75,6 +75,7 @@ class Content:
     info: Info
     replayed: tuple[str, ...] = ()
     retracted: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
     batch: Batch | None = None
     newest: Batch | None = None
     audit: pd.DataFrame | None = None
@@ -172,6 +173,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         "prior_belief": provenance.started_from,
         "replayed": list(content.replayed),
         "retracted": list(content.retracted),
+        "joined": list(content.joined),
         "model": {
             "digest": declaration.model_digest,
             "graph": provenance.graph,

@@ -61,7 +61,10 @@ class Version:
     key_ranges
         Smallest and largest value of each key column (see `Batch.key_ranges`).
     retracted
-        Record digests of the links whose batches it takes out (kinds ``retract`` and ``correct``).
+        Record digests of what it takes out: links whose batches no longer count, and quarantined versions
+        whose batches are not to join.
+    joined
+        Record digests of the quarantined versions whose batches count from this link on.
     metrics
         Scalar results shown in the log.
     reasons, warnings
@@ -86,16 +89,30 @@ class Version:
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     retracted: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     source: str = ""
 
 
 @dataclass(frozen=True)
 class ChainLink:
-    """A version that is part of the chain, with its place in it (1 is the first)."""
+    """A version that is part of the chain, with its place in it (1 is the first).
+
+    Parameters
+    ----------
+    joined
+        The quarantined versions whose batches count from this link on, before its own batch.
+    """
 
     number: int
     version: Version
+    joined: tuple[Version, ...] = ()
+
+    @cached_property
+    def brought(self) -> tuple[ChainLink, ...]:
+        """What counts from this link on: each batch as the version that holds it, with this link's place."""
+        others = tuple(ChainLink(self.number, version) for version in self.joined)
+        return (*others, self) if self.version.batch else others
 
 
 def records_of(links: Iterable[ChainLink]) -> tuple[str, ...]:
@@ -172,7 +189,7 @@ class Chain:
         None, which is genesis, counts nothing. A batch that replaces another one counts in its place.
         """
         if link is not None and link.number <= self._only_added:
-            return tuple(other for other in self.links[: link.number] if other.version.batch)
+            return tuple(batch for other in self.links[: link.number] for batch in other.brought)
         path: list[ChainLink] = []
         while link is not None:
             path.append(link)
@@ -198,20 +215,28 @@ class Chain:
         """The links whose batches the head counts."""
         return self.counted(self.head)
 
+    @cached_property
+    def brought(self) -> dict[str, ChainLink]:
+        """Every batch that ever counted, by the record of the version that holds it."""
+        return {batch.version.record: batch for link in self.links for batch in link.brought}
+
     def with_batch(self, batch: str) -> ChainLink | None:
         """Return the link whose batch of this digest the head counts."""
         return next((link for link in self.at_head if link.version.batch == batch), None)
 
     @cached_property
     def waiting(self) -> tuple[Version, ...]:
-        """Quarantined updates whose batch the chain has not counted since, one for each batch.
+        """Quarantined updates whose batch the chain has not counted since: one for each batch, in order.
 
-        A batch that was counted later waits no longer, also where an amendment took it out again.
+        A batch that was counted later waits no longer, also where an amendment took it out again; nor does
+        one that a link took out without counting it.
         """
-        counted = {link.version.batch: link.version.number for link in self.own}
+        counted = {batch.version.batch: link.version.number for link in self.own for batch in link.brought}
+        taken_out = {record for link in self.own for record in link.version.retracted}
         at_head = {link.version.batch for link in self.at_head}
         found = {version.batch: version for version in self.quarantined
                  if version.kind == Kind.UPDATE and version.batch not in at_head | {""}
+                 and version.record not in taken_out
                  and counted.get(version.batch, 0) < version.number}  # fmt: skip
         return tuple(found.values())
 
@@ -225,8 +250,7 @@ def _count(counted: list[ChainLink], link: ChainLink) -> None:
     """Turn what the link before counts, or for a move the link that it goes to, into what a link counts."""
     version = link.version
     if version.kind not in (Kind.RETRACT, Kind.CORRECT):
-        if version.batch:
-            counted.append(link)
+        counted += link.brought
         return
     gone = [place for place, other in enumerate(counted) if other.version.record in version.retracted]
     for place in reversed(gone):
@@ -256,12 +280,20 @@ def walk(genesis: str, versions: Iterable[Version], base: Sequence[ChainLink] = 
         if version.status == Status.QUARANTINED:
             quarantined.append(version)
         elif version.previous == head and version.record not in known:
-            links.append(ChainLink(number=len(links) + 1, version=version))
+            links.append(ChainLink(len(links) + 1, version, _joined(version, quarantined)))
             head = version.record
             known.add(head)
         else:
             superseded.append(version)
     return Chain(genesis, tuple(links), tuple(superseded), tuple(quarantined), len(base))
+
+
+def _joined(version: Version, quarantined: Iterable[Version]) -> tuple[Version, ...]:
+    """Return the quarantined updates that a version names; what else it names is reported by the verifier."""
+    if not version.joined or version.kind != Kind.UPDATE:
+        return ()
+    held = {other.record: other for other in quarantined if other.kind == Kind.UPDATE and other.batch}
+    return tuple(held[record] for record in dict.fromkeys(version.joined) if record in held)
 
 
 def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
@@ -275,6 +307,7 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
         "lindley.rows": str(batch.get("rows", 0)),
         "lindley.key_ranges": _text(batch.get("key_ranges", {})),
         "lindley.retracted": _text(record["retracted"]),
+        "lindley.joined": _text(record["joined"]),
         "lindley.status": Status.ACCEPTED if record["gate"]["passed"] else Status.QUARANTINED,
         "lindley.reasons": _text(record["gate"]["reasons"]),
         "lindley.warnings": _text(record["gate"]["warnings"]),
@@ -297,6 +330,7 @@ def read_version(number: int, run_id: str, created: str, tags: Mapping[str, str]
         reasons=tuple(map(str, _read(tags, "lindley.reasons", []))),
         warnings=tuple(map(str, _read(tags, "lindley.warnings", []))),
         retracted=tuple(map(str, _read(tags, "lindley.retracted", []))),
+        joined=tuple(map(str, _read(tags, "lindley.joined", []))),
         tags=dict(tags),
     )
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lindley.ledger.chain import Chain, ChainLink, Status, Version
+from lindley.ledger.chain import Chain, ChainLink, Status, Version, records_of
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import fetch_listed, find_chain, read_table, record_of
 from lindley.ledger.record import Artifact
@@ -42,6 +42,8 @@ class LinkView:
         Whether the head counts its own batch.
     retracted
         Numbers of the links whose batches it takes out.
+    joined
+        Files of the quarantined batches that count from it on.
     taken_out_by
         Number of the link that took its batch out; None where none did.
     """
@@ -63,6 +65,7 @@ class LinkView:
     metrics: dict[str, float] = field(default_factory=dict)
     counted: bool = False
     retracted: tuple[int, ...] = ()
+    joined: tuple[str, ...] = ()
     taken_out_by: int | None = None
 
 
@@ -88,8 +91,8 @@ def history(ledger: Ledger, name: str, *, every: bool = False) -> list[LinkView]
 
 def views_of(chain: Chain, *, every: bool = False) -> list[LinkView]:
     """Return the links of a chain, oldest first; see `history`."""
-    counted = {link.number for link in chain.at_head}
-    views = [_link_view(chain, link, link.number in counted) for link in chain.links]
+    counted = set(records_of(chain.at_head))
+    views = [_link_view(chain, link, link.version.record in counted) for link in chain.links]
     if not every:
         return views
     own = [_view(version, Status.QUARANTINED) for version in chain.quarantined]
@@ -105,7 +108,7 @@ def waiting(chain: Chain) -> list[LinkView]:
 
 def _link_view(chain: Chain, link: ChainLink, counted: bool) -> LinkView:
     """Return the view of a link."""
-    gone = [chain.link_of(record) for record in link.version.retracted]
+    gone = [chain.brought.get(record) for record in link.version.retracted]
     taker = chain.taken_out(link)
     return _view(
         link.version,
@@ -113,6 +116,7 @@ def _link_view(chain: Chain, link: ChainLink, counted: bool) -> LinkView:
         number=link.number,
         counted=counted,
         retracted=tuple(other.number for other in gone if other is not None),
+        joined=tuple(version.origin for version in link.joined),
         taken_out_by=taker.number if taker is not None and not counted else None,
     )
 

@@ -16,7 +16,7 @@ from lindley.cache import Recent
 from lindley.errors import UnknownLink
 from lindley.inference.diagnostics.look_back import Segment
 from lindley.inference.inputs import Data, Step, steps_back
-from lindley.ledger.chain import Chain, ChainLink
+from lindley.ledger.chain import Chain, ChainLink, records_of
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import downloaded, find_begun, read_belief
 from lindley.ledger.record import MOVES, Artifact, Kind, parse, require_digest
@@ -106,8 +106,8 @@ def origin(chain: Chain, link: ChainLink) -> Origin:
     before, counted = chain.counted(prior), chain.counted(maker)
     if counted[: len(before)] == before:  # nearly always, and quick: long chains call this often
         return Origin(prior, counted[len(before) :])
-    known = {other.number for other in before}
-    return Origin(prior, tuple(other for other in counted if other.number not in known))
+    known = set(records_of(before))
+    return Origin(prior, tuple(other for other in counted if other.version.record not in known))
 
 
 def maker_of(chain: Chain, link: ChainLink) -> ChainLink:

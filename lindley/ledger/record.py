@@ -56,6 +56,8 @@ MOVES = (Kind.ROLLBACK, Kind.BRANCH)
 WITH_BATCH = (Kind.UPDATE, Kind.CORRECT)
 #: Links at most that one amendment takes out: their digests must fit into a tag.
 MOST_RETRACTED = 50
+#: Quarantined batches at most that join one link, for the same reason.
+MOST_JOINED = 50
 #: Stands for every name that the dict does not list.
 ANY = "*"
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -100,6 +102,7 @@ LINK_SHAPE = {
     "prior_belief": (DIGEST, None),
     "replayed": [DIGEST],
     "retracted": [DIGEST],
+    "joined": [DIGEST],
     "model": _FIXED_MODEL
     | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "inlined_constants": int}
     | {"not_drawn": _TEXTS, "rows": {"add_up": (bool, None), "why": [str]}},
@@ -146,6 +149,7 @@ LINK_SHAPE = {
         "rebase_rows": int,
         "robust": float,
         "conflict": str,
+        "join_quarantined": bool,
         "forget": {ANY: dict},
     },
     "hindsight": {"in_sight": int, "unseen": {"mean": _NUMBERS, "log_sd": _NUMBERS, "rest": float}},

@@ -14,8 +14,9 @@ _DIGEST = re.compile(rf"[0-9a-f]{{{DIGEST_CHARACTERS},64}}")
 
 
 def shown(link: ChainLink) -> str:
-    """Name a link for people: its number, and its file where it has one."""
-    return f"link {link.number}" + (f" ({link.version.origin})" if link.version.origin else "")
+    """Name a link for people: its number, and its file where it has one; 0 is no link but quarantined."""
+    name = f"link {link.number}" if link.number else f"quarantined version {link.version.number}"
+    return name + (f" ({link.version.origin})" if link.version.origin else "")
 
 
 def choose_link(chain: Chain, word: str) -> ChainLink:
@@ -47,7 +48,8 @@ def choose_link(chain: Chain, word: str) -> ChainLink:
 def choose_batch(chain: Chain, word: str) -> ChainLink:
     """Return the link whose batch a word means: the link's number, the batch's digest or its file's name.
 
-    Batches that the head counts come before those that it does not count any more.
+    Batches that the head counts come first, then quarantined ones that wait (as link 0), then those that do
+    not count any more. A number names a link's own batch, not one that joined with it.
 
     Parameters
     ----------
@@ -61,11 +63,12 @@ def choose_batch(chain: Chain, word: str) -> ChainLink:
     UnknownLink
         If no link has such a batch, or several have.
     """
-    with_batch = [link for link in chain.links if link.version.batch]
+    with_batch = list(chain.brought.values())
+    waiting = [ChainLink(0, version) for version in chain.waiting]
     found = _numbered(chain, word)
     if found is None:
         counted = [link for link in with_batch if link in chain.at_head]
-        for links in (counted, with_batch):
+        for links in (counted, waiting, with_batch):
             named = [link for link in links if link.version.origin == word]
             if not named and _DIGEST.fullmatch(word):
                 named = [link for link in links if link.version.batch.startswith(word)]

@@ -154,6 +154,11 @@ class Declaration:
                     todo=f"write {label}={{'name': 'name'}}, or leave it out",
                 )
 
+    @property
+    def in_order(self) -> bool:
+        """Whether each batch continues from the one before: carried state, or rows of context."""
+        return bool(self.carry or self.context)
+
     def extras(self, frame: pd.DataFrame, context: Any, constants: Any) -> dict[str, Any]:
         """Return the keyword arguments that `build` takes beside the rows."""
         found: dict[str, Any] = {}

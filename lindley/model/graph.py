@@ -31,6 +31,7 @@ from lindley.model.refusals import (
     imputed,
     require_continuous,
     require_declared_potentials,
+    require_each_row_once,
     require_known,
     require_nuts,
 )
@@ -197,6 +198,7 @@ def take_apart(declaration: Declaration, model: Any, carried: tuple[str, ...]) -
     free = {rv.name: _free_variable(model, rv, shapes) for rv in model.free_RVs}
     require_known(declaration, model, carried, free)
     require_declared_potentials(declaration, model)
+    require_each_row_once(declaration, model)
     return ModelGraph(
         declaration=declaration,
         model=model,

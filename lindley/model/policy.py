@@ -143,6 +143,10 @@ class Policy:
         chain's belief can then win (Schmidli et al. 2014, Biometrics 70:1023). 0 is the matched prior alone.
     conflict
         Treatment of a batch that conflicts with the belief before it: ``warn``, or ``quarantine``.
+    join_quarantined
+        Whether a quarantined batch joins the fit of a later update by itself. One that was refused because it
+        conflicts does not. Nor does any where no batch is fitted again (`replay` of 0, forgetting, a robust
+        mixture).
     ess
         Effective draws that every fit should have, of the coordinate that has the fewest: a fit with fewer
         is sampled again with more draws. The gate refuses below its own threshold.
@@ -159,6 +163,7 @@ class Policy:
     rebase_rows: int = 100_000
     robust: float = 0.0
     conflict: Literal["warn", "quarantine"] = "warn"
+    join_quarantined: bool = True
     ess: int = 400
     forget: Mapping[str, Forgetting] = field(default_factory=dict)
 

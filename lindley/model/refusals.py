@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from pymc.variational.minibatch_rv import MinibatchRandomVariable as _Scaled
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import io_toposort
 
@@ -192,3 +193,15 @@ def _without_gradient(cost: Variable, wrt: list[Variable]) -> str:
 
 def _is_float(variable: Variable) -> bool:
     return str(getattr(variable.type, "dtype", "")).startswith("float")
+
+
+def require_each_row_once(declaration: Declaration, model: Any) -> None:
+    """Refuse likelihoods that stand for more rows than the batch has: each batch would count as many."""
+    scaled = [rv.name for rv in (*model.observed_RVs, *model.free_RVs) if isinstance(rv.owner.op, _Scaled)]
+    if scaled:
+        raise ModelRefused(
+            f"The model of {declaration.name} gives {scaled[0]} a total_size",
+            expected="a likelihood that counts each row of its batch once",
+            found=f"total_size= in {', '.join(scaled)}",
+            todo="leave total_size out: the chain adds up the batches",
+        )

@@ -13,7 +13,7 @@ from typing import Any
 
 from lindley.errors import LedgerCorrupt, LostRace
 from lindley.ledger.bundle import Content
-from lindley.ledger.chain import ChainLink
+from lindley.ledger.chain import ChainLink, records_of
 from lindley.ledger.lineage import Origin
 from lindley.ledger.netcdf import file_digests
 from lindley.ledger.protocol import Ledger
@@ -58,6 +58,7 @@ def log_plan(
         prior=origin.prior.number if origin.prior else None,
         batch=plan.batch,
         taken_out=[shown(gone) for gone in plan.retracted],
+        joined=[link.version.origin for link in plan.joined],
     )
     context = context or RunContext()
     if plan.target is not None or outcome is None:
@@ -98,7 +99,8 @@ def _content(plan: Plan, outcome: Outcome, origin: Origin) -> Content:
         constants=plan.constants,
         info=outcome.info,
         replayed=tuple(link.version.record for link in origin.links),
-        retracted=tuple(link.version.record for link in plan.retracted),
+        retracted=records_of(plan.retracted),
+        joined=records_of(plan.joined),
         batch=plan.batch,
         newest=plan.batches[-1] if plan.batches else None,
         audit=outcome.audit,
@@ -152,6 +154,7 @@ def _log_copy(
             "prior_belief": held["posterior"]["matched"],
             "replayed": [],
             "retracted": list(retracted),
+            "joined": [],
             "batch": None,
             "artifacts": artifacts,
         }

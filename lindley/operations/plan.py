@@ -28,7 +28,7 @@ from lindley.model.meaning.adding_up import Meaning
 from lindley.operations.audit import audit_metrics, audit_table
 from lindley.operations.checking.rehearsed import findings_of, meaning_of
 from lindley.prior.belief import Belief
-from lindley.report.outcome import not_counted
+from lindley.report.tables import not_counted
 from lindley.timing import Phases
 
 
@@ -79,7 +79,9 @@ class Plan:
     batch
         The new link's own batch, one of `batches`; None for kinds without one.
     retracted
-        The links whose batches are taken out.
+        What is taken out: batches that the head counts, and quarantined ones that wait (as link 0).
+    joined
+        The quarantined batches that count from the new link on, in order; they are among `batches`.
     target
         The link whose belief the chain has afterwards; None where a fit is needed.
     adopted
@@ -117,6 +119,7 @@ class Plan:
     batches: tuple[Batch, ...] = ()
     batch: Batch | None = None
     retracted: tuple[ChainLink, ...] = ()
+    joined: tuple[ChainLink, ...] = ()
     target: ChainLink | None = None
     adopted: Adopted | None = None
     seed: int = 0
@@ -142,8 +145,14 @@ class Plan:
     @property
     def waiting(self) -> tuple[Version, ...]:
         """Quarantined versions whose batches the new link does not count either."""
+        counted = {link.version.record for link in (*self.joined, *self.retracted)}
         own = self.batch.digest if self.batch else ""
-        return tuple(version for version in self.chain.waiting if version.batch != own)
+        return tuple(v for v in self.chain.waiting if v.batch != own and v.record not in counted)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether each batch continues from the one before, so that none may be left out between two."""
+        return self.declaration.in_order
 
     def settled(self, undone: int) -> Origin:
         """Return what the fit started from in the end, after so many of `behind` were fitted again."""
@@ -193,6 +202,7 @@ def fit_plan(plan: Plan, *, progress: Progress | None = None) -> Outcome | None:
         carried=plan.carried,
         constants=plan.constants,
         whole=plan.whole,
+        fresh=1 + len(plan.joined),
     )
     found, notes = plan.meaning or meaning_of(data), list[str]()
 

@@ -10,7 +10,7 @@ import pandas as pd
 from lindley.batch.batch import Batch
 from lindley.errors import ModelRefused
 from lindley.inference.inputs import Start
-from lindley.ledger.chain import Chain, walk
+from lindley.ledger.chain import Chain, records_of, walk
 from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, segments_behind
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_begun, read_belief, record_of
@@ -224,10 +224,12 @@ def tried_before(ledger: Ledger, plan: Plan, what: str) -> Plan | None:
     LedgerCorrupt
         If a version's record is not the one that was registered.
     """
-    gone = {link.version.record for link in plan.retracted}
+    # What an update takes out follows from its rows.
+    gone = None if plan.kind == Kind.UPDATE else set(records_of(plan.retracted))
     wanted = (plan.kind, plan.previous, plan.batch.digest if plan.batch else "", gone)
     for version in plan.chain.quarantined:
-        if (version.kind, version.previous, version.batch, set(version.retracted)) != wanted:
+        taken = None if gone is None else set(version.retracted)
+        if (version.kind, version.previous, version.batch, taken) != wanted:
             continue
         record = record_of(ledger, version.run_id, version.record, f"version {version.number}")
         if record["model"]["digest"] != plan.declaration.model_digest:

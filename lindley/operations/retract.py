@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from lindley.batch.batch import Batch
 from lindley.errors import AmendmentRefused
-from lindley.ledger.chain import Chain, ChainLink
+from lindley.ledger.chain import Chain, ChainLink, records_of
 from lindley.ledger.lineage import Origin, rows_of, trusted
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.record import MOST_RETRACTED, Kind
@@ -32,6 +32,8 @@ def plan_retract(
     accept_model_change: bool = False,
 ) -> Plan:
     """Plan to retract batches: the chain becomes what it would be if they had never come.
+
+    A quarantined batch that waits can be named too: it then does not join any more.
 
     Parameters
     ----------
@@ -55,13 +57,16 @@ def plan_retract(
     """
     plan = on_begun(ledger, declaration, Kind.RETRACT)
     chain = plan.chain
-    named = list(dict.fromkeys(choose_batch(chain, word).number for word in batches))
-    gone = tuple(link for link in chain.at_head if link.number in named)
-    if not gone:
-        return replace(plan, noop=_not_counted(chain, [chain.links[number - 1] for number in named]))
-    left = tuple(link for link in chain.at_head if link.number not in named)
-    _refuse_too_much(plan, gone, left)
-    plan = replace(plan, retracted=gone)
+    named = {chosen.version.record: chosen for chosen in (choose_batch(chain, word) for word in batches)}
+    waiting = tuple(chosen for chosen in named.values() if not chosen.number)
+    gone = tuple(link for link in chain.at_head if link.version.record in named)
+    if not gone and not waiting:
+        return replace(plan, noop=_not_counted(chain, list(named.values())))
+    left = tuple(link for link in chain.at_head if link.version.record not in named)
+    _refuse_too_much(plan, (*gone, *waiting), left)
+    plan = replace(plan, retracted=(*gone, *waiting))
+    if not gone:  # quarantined batches that are not to join: the belief stays
+        return replace(plan, target=chain.head)
     tried = tried_before(ledger, plan, _TRIED)
     if tried is not None:
         return tried
@@ -127,9 +132,9 @@ _TRIED = "The same was tried"
 
 def _whole(chain: Chain, wanted: Sequence[ChainLink]) -> ChainLink | None:
     """Return the newest link that counts exactly what is wanted; its belief is taken as it is."""
-    numbers = [link.number for link in wanted]
+    wanted_records = records_of(wanted)
     for link in reversed(chain.links):
-        if [other.number for other in chain.counted(link)] == numbers:
+        if records_of(chain.counted(link)) == wanted_records:
             return link
     return None
 
@@ -152,11 +157,11 @@ def _start(
         Number of batches that come later.
     """
     chain, window = plan.chain, plan.declaration.policy.window
-    numbers = [link.number for link in wanted]
+    wanted_records = records_of(wanted)
     found: list[tuple[int, ChainLink | None]] = [(0, imported_link(chain))]
     for link in chain.links:
-        counted = [other.number for other in chain.counted(link)]
-        if counted and counted == numbers[: len(counted)] and trusted(link):
+        counted = records_of(chain.counted(link))
+        if counted and counted == wanted_records[: len(counted)] and trusted(link):
             found.append((len(counted), link))
     found.sort(key=lambda item: item[0])
     for seen, start in found:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from lindley.batch.batch import Batch
 from lindley.errors import ModelRefused
-from lindley.ledger.lineage import starting_point
+from lindley.ledger.lineage import Origin, rows_of, starting_point
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_chain
 from lindley.ledger.record import Kind, parse
 from lindley.model import graph
 from lindley.model.declaration import Declaration
-from lindley.operations.overlap import DROP, REFUSE, refuse_overlap, without_overlap
+from lindley.operations.overlap import DROP, REFUSE, refuse_overlap, with_joined, without_overlap
 from lindley.operations.plan import Plan
 from lindley.operations.planner import as_known, fresh_chain, on_chain, read_head, tried_before, with_fit
 from lindley.timing import BUILD, FETCH, Phases
@@ -26,11 +27,15 @@ def plan_update(
     *,
     accept_model_change: bool = False,
     on_overlap: str = REFUSE,
+    join: Sequence[str] | None = None,
 ) -> Plan:
     """Plan what a batch does to the head of its chain. Completes what a killed writer left open.
 
     Parameters
     ----------
+    join
+        Record digests of the quarantined versions whose batches are fitted and counted too; by default those
+        that the policy lets join now (see `lindley.operations.overlap`).
     accept_model_change
         Go on although the model's code is not the head's.
     on_overlap
@@ -39,7 +44,11 @@ def plan_update(
     Raises
     ------
     OverlapRefused
-        If rows of the batch are in the chain already, in another batch, and are not to be dropped.
+        If rows of the batch are in the chain already, in another batch, and are not to be dropped; or if a
+        quarantined batch that waits has some of them and others.
+    BatchRefused, GapRefused
+        In a chain with state or context: if the batch is older than what counts, or if one before it is
+        quarantined and cannot join.
     ModelRefused
         If the model's code is not the head's and `accept_model_change` is False, or it cannot be handled.
     LedgerCorrupt
@@ -62,9 +71,10 @@ def plan_update(
         if plan.chain.head is None:
             _refuse_other_carried(plan, root)
         record, head = read_head(ledger, plan, accept_model_change=accept_model_change)
-        plan, own = as_known(plan, record), plan.batch or batch
-        start = starting_point(plan.chain, own.rows, declaration.policy.window)
-        return with_fit(ledger, plan, start, head)
+        plan = with_joined(ledger, as_known(plan, record), join)
+        rows = (plan.batch or batch).rows + rows_of(plan.joined)
+        made = starting_point(plan.chain, rows, declaration.policy.window)
+        return with_fit(ledger, plan, Origin(made.prior, (*made.links, *plan.joined)), head)
 
 
 def _first(ledger: Ledger, declaration: Declaration, batch: Batch, phases: Phases) -> Plan:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from lindley.report.markdown import code, escape, table
 from lindley.report.markdown import link as markdown_link
 from lindley.report.numbers import format_interval, format_pair, format_ratio, format_shift
-from lindley.report.outcome import most_moved
-from lindley.report.tables import prior_text, summary_values
+from lindley.report.tables import most_moved, prior_text, summary_values
 from lindley.report.text import counted
 
 if TYPE_CHECKING:
@@ -88,7 +87,9 @@ class NotedLink:
     batch
         The link's own batch; None for a link without one.
     taken_out
-        The links whose batches no longer count, in words.
+        What is taken out, in words: links whose batches no longer count, quarantined versions.
+    joined
+        Files of the quarantined batches that count from this link on.
     """
 
     chain: str
@@ -98,6 +99,7 @@ class NotedLink:
     status: str = "accepted"
     batch: BatchSource | None = None
     taken_out: Sequence[str] = ()
+    joined: Sequence[str] = ()
 
 
 def link_note(
@@ -174,8 +176,10 @@ def _opening(link: NotedLink) -> str:
 
 
 def _taken_out(link: NotedLink) -> str:
-    """Name the batches that no longer count."""
-    return f"Taken out: {_list(link.taken_out, 100)}." if link.taken_out else ""
+    """Name the quarantined batches that now count, and what is taken out."""
+    found = [f"Counted from here on, quarantined before: {_list(link.joined, 100)}."] if link.joined else []
+    found += [f"Taken out: {_list(link.taken_out, 100)}."] if link.taken_out else []
+    return " ".join(found)
 
 
 def _dropped(link: NotedLink) -> str:

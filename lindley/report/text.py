@@ -6,9 +6,9 @@ from __future__ import annotations
 UNNAMED = "(unnamed)"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a count with its noun: ``1 row``, ``1,200 rows``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: ``1 row``, ``1,200 rows``; `plural` where that has no plain s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def one_line(text: object, limit: int = 80) -> str:

@@ -136,6 +136,8 @@ class Case:
         The chain.
     earlier
         The earlier links by record digest, oldest first; None where a record cannot be read.
+    refused
+        The quarantined versions whose batches a link up to this one counts, by record digest, likewise.
     """
 
     gathered: GatheredVersion
@@ -143,6 +145,7 @@ class Case:
     place: ChainLink | None
     walked: Chain
     earlier: Mapping[str, Case | None]
+    refused: Mapping[str, Case | None]
 
     @property
     def link(self) -> int | None:
@@ -163,6 +166,13 @@ class Case:
     def counted_prior(self) -> tuple[str, ...]:
         """Those that its prior counts."""
         return records_of(self.walked.counted(self.place and self.walked.prior(self.place)))
+
+    @cached_property
+    def waiting_before(self) -> frozenset[str]:
+        """Records of the quarantined updates with lower numbers that the head before it does not count."""
+        number, counted = self.gathered.version.number, set(self.counted_before)
+        refused = (v for v in self.walked.quarantined if v.number < number and v.kind == Kind.UPDATE)
+        return frozenset(v.record for v in refused if v.record not in counted)
 
     @property
     def copied(self) -> bool:
@@ -187,9 +197,21 @@ class Case:
         found = self.earlier.get(self.record["previous"])
         return found.record if found else None
 
+    def known(self, record: str) -> Case | None:
+        """Return the earlier link, or the version that joined, of a record; None if unreadable."""
+        return self.earlier.get(record) or self.refused.get(record)
+
+    def brought(self) -> list[Case]:
+        """Return what counts from this link on and can be read: versions that joined, then itself."""
+        joined = self.place.joined if self.place else ()
+        found = [self.known(version.record) for version in joined]
+        own = [self] if self.record["batch"] else []
+        return [case for case in found if case is not None] + own
+
     def others(self) -> list[Case]:
-        """Return the other links that it counts and that have a readable record."""
-        found = (self.earlier.get(digest) for digest in self.counted)
+        """Return what it counts beside that and can be read."""
+        mine = {case.gathered.version.record for case in self.brought()}
+        found = (self.known(digest) for digest in self.counted if digest not in mine)
         return [other for other in found if other is not None]
 
     def prior_is_readable(self, chain: GatheredChain) -> bool:

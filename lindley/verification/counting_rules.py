@@ -18,7 +18,18 @@ from lindley.verification.rules import rule
 
 #: What a link that goes back to an earlier belief states anew; the rest is as its prior states it.
 _ANEW = frozenset(
-    {"schema", "kind", "chain", "previous", "prior", "prior_belief", "replayed", "retracted", "batch"}
+    {
+        "schema",
+        "kind",
+        "chain",
+        "previous",
+        "prior",
+        "prior_belief",
+        "replayed",
+        "retracted",
+        "joined",
+        "batch",
+    }
 )
 
 
@@ -58,7 +69,7 @@ def _context(case: Case, table: pa.Table, wanted: int) -> Iterator[str]:
     before = case.counted[: case.counted.index(own)] if own in case.counted else case.counted
     tables = list[pa.Table]()
     for record in before if wanted else ():
-        other = case.earlier.get(record)
+        other = case.known(record)
         if other is None or other.gathered.batch is None:
             return  # R03 or R07 reports the one that cannot be read
         tables.append(other.gathered.batch)
@@ -71,26 +82,37 @@ def _context(case: Case, table: pa.Table, wanted: int) -> Iterator[str]:
 
 @rule("R13", "no link counts a batch twice", "a batch counted twice")
 def batch_once(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    """No two links that it counts have one batch digest."""
+    """No two batches that it counts have one digest, those of quarantined versions that joined included."""
     # Batches that some link counts together are also counted together by the link that brought the later one.
-    for other in _other_batches(case):
-        if other.record["batch"]["digest"] == case.record["batch"]["digest"]:
-            mine = case.record["batch"]["digest"]
-            yield f"batch {mine[:12]} is already counted in link {other.link}"
+    for other, mine in _pairs(case):
+        digest = mine.record["batch"]["digest"]
+        if other.record["batch"]["digest"] == digest:
+            yield f"batch {digest[:12]} is already counted in {_named(other)}"
 
 
 @rule("R14", "no link counts two batches with one row key", "rows counted twice")
 def rows_once(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """Key ranges prove most pairs disjoint; the keys of the others are compared."""
-    for other in _other_batches(case):
-        shared = _shared_keys(other, case)
+    for other, mine in _pairs(case):
+        shared = _shared_keys(other, mine)
         if shared:
-            yield f"{shared} row keys are also in link {other.link}"
+            yield f"{shared} row keys of {_named(mine)} are also in {_named(other)}"
 
 
-def _other_batches(case: Case) -> list[Case]:
-    """Return the other links with a batch that a link with a batch counts."""
-    return [other for other in case.others() if other.record["batch"]] if case.record["batch"] else []
+def _pairs(case: Case) -> Iterator[tuple[Case, Case]]:
+    """Give each pair of a batch that a link counts and one that counts from it on."""
+    if not case.link:
+        return
+    earlier = [other for other in case.others() if other.record["batch"]]
+    for mine in case.brought():
+        if mine.record["batch"]:
+            yield from ((other, mine) for other in earlier)
+            earlier.append(mine)
+
+
+def _named(case: Case) -> str:
+    """Name a link, or a quarantined version."""
+    return f"link {case.link}" if case.link else f"version {case.gathered.version.number}"
 
 
 def _shared_keys(one: Case, two: Case) -> int:
@@ -140,15 +162,21 @@ def replayed(case: Case, chain: GatheredChain) -> Iterator[str]:
     "an amendment of what does not count",
 )
 def amendments(case: Case, chain: GatheredChain) -> Iterator[str]:
-    """`retracted` names as many links as its kind allows (section 2.2). The links of `batch.dropped` are
+    """`retracted` names what its kind allows (section 2.2); a quarantined version that it names has a lower
+    number, and its batch is not counted by the head before. The links of `batch.dropped` are
     counted by the head before as well. A rollback goes to an earlier link; a link of kind `branch` starts
     from the one that genesis names.
     """
     if case.link is None:
         return
     record, gone = case.record, case.record["retracted"]
-    kind, stray = record["kind"], set(gone) - set(case.counted_before)
-    fits = {Kind.RETRACT: len(gone) > 0, Kind.CORRECT: len(gone) == 1}.get(kind, not gone)
+    held = case.waiting_before
+    kind, stray = record["kind"], set(gone) - set(case.counted_before) - held
+    fits = {
+        Kind.RETRACT: len(gone) > 0,
+        Kind.CORRECT: len(gone) == 1 and not held & set(gone),
+        Kind.UPDATE: set(gone) <= held,
+    }.get(kind, not gone)
     if not fits or len(set(gone)) != len(gone):
         yield f"a link of kind {kind} takes out {len(gone)} batches"
     for digest in sorted(stray):
@@ -161,6 +189,28 @@ def amendments(case: Case, chain: GatheredChain) -> Iterator[str]:
     start = (chain.branch() or {}).get("record")
     if kind == Kind.BRANCH and (record["prior"] != start or record["previous"] != start):
         yield "a branch starts from the link that its genesis names"
+
+
+@rule(
+    "R26",
+    "what joins a link was quarantined before it and does not count yet",
+    "a version that joins twice, or was never refused",
+)
+def joining(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """`joined` names, each once, quarantined updates with lower numbers whose records the head before it does
+    not count; only an update does. R13 and R14 hold for their batches, R21 for their place in the fit.
+    """
+    named = case.record["joined"]
+    if case.place is None or not named:
+        return
+    if case.record["kind"] != Kind.UPDATE:
+        yield f"a link of kind {case.record['kind']} with quarantined batches"
+    for digest in sorted(set(named) - {version.record for version in case.place.joined}):
+        yield f"no version that was quarantined before it has the record {digest[:12]}"
+    for digest in sorted(set(named) & set(case.counted_before)):
+        yield f"the head before it counts {digest[:12]} already"
+    if len(set(named)) != len(named):
+        yield "a quarantined version is named twice"
 
 
 @rule(

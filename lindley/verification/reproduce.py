@@ -229,12 +229,11 @@ def _planned(
     """Plan a link as it was planned then."""
     kind, settings, thresholds = link.version.kind, _settings(record), _thresholds(record)
     batches = read_batches(view, declaration, [link] if kind in WITH_BATCH else [])
-    links = [chain.link_of(taken) for taken in record["retracted"]]
-    gone = [str(taken.number) for taken in links if taken is not None]
+    gone = [chain.brought[taken].version.batch for taken in record["retracted"] if taken in chain.brought]
     if kind == Kind.REBASE:
         plan = plan_rebase(view, declaration, accept_model_change=True)
     elif kind == Kind.UPDATE:
-        plan = plan_update(view, declaration, *batches, accept_model_change=True)
+        plan = plan_update(view, declaration, *batches, accept_model_change=True, join=record["joined"])
     elif kind == Kind.RETRACT:
         plan = plan_retract(view, declaration, gone, accept_model_change=True)
     else:

@@ -37,9 +37,14 @@ def verify(chain: GatheredChain) -> Report:
     runs = _runs(chain)
     base = [(runs[link.version.run_id][1], link) for link in walked.links[: walked.base]]
     own = [(item, places.get(item.version.number)) for item in chain.versions]
-    earlier = dict[str, Case | None]()
+    earlier, refused = dict[str, Case | None](), dict[str, Case | None]()
+
+    def case_of(item: GatheredVersion, link: ChainLink | None) -> Case | None:
+        return None if item.parsed is None else Case(item, item.parsed, link, walked, earlier, refused)
+
     for position, (item, link) in enumerate([*base, *own]):
-        case = None if item.parsed is None else Case(item, item.parsed, link, walked, earlier)
+        refused |= {v.record: case_of(runs[v.run_id][1], None) for v in (link.joined if link else ())}
+        case = case_of(item, link)
         # The links that a branch continues are verified with their own chain.
         if case is not None and position >= len(base):
             found += findings(Scope.VERSION, case, chain, link=case.link, version=item.version.number)

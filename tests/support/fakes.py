@@ -69,7 +69,7 @@ declaration = Declaration(
     carried=("theta",),
     description="Success probability of repeated trials.",
     # A match for every batch: chains of links that start from one another.
-    policy=Policy(refit_rows=1),
+    policy=Policy(refit_rows=1, join_quarantined=False),
 )
 '''
 

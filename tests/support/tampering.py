@@ -50,6 +50,25 @@ class Tamper(Tools):
         self.model.head = None
         return {"R02", "R19"}, None
 
+    def r26_a_link_joins_again(self) -> Any:
+        joined = [self.model.versions[SECOND].tags["lindley.record"]]
+        forge(self.ledger, NAME, HEAD, lambda record: record.update(joined=joined))
+        return {"R26"}, HEAD
+
+    def r26_a_version_joins_that_does_not_exist(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record.update(joined=["0" * 64]))
+        return {"R26"}, HEAD
+
+    def r21_a_batch_joins_that_was_not_fitted(self) -> Any:
+        joined = [self.model.versions[QUARANTINED].tags["lindley.record"]]
+        forge(self.ledger, NAME, HEAD, lambda record: record.update(joined=joined))
+        return {"R21"}, HEAD
+
+    def r22_an_update_takes_a_link_out(self) -> Any:
+        gone = [self.model.versions[SECOND].tags["lindley.record"]]
+        forge(self.ledger, NAME, HEAD, lambda record: record.update(retracted=gone))
+        return {"R22"}, HEAD
+
     def r03_record_missing(self) -> Any:
         del self._run(HEAD).files[Artifact.RECORD]
         return {"R03"}, HEAD

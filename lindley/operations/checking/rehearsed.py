@@ -52,7 +52,7 @@ def findings_of(rehearsal: Rehearsal, data: Data, found: Meaning) -> Findings:
         carried=_sized(graph.carried),
         local=_sized(graph.local),
         state=dict(graph.declaration.carry),
-        inlined=tuple(data_held_as_constants(graph)),
+        inlined=tuple(data_held_as_constants(graph, data.newest.frame())),
         meaning=found,
         predicted=rehearsal.predicted,
         not_drawn=rehearsal.not_drawn,

@@ -390,3 +390,42 @@ def test_a_file_whose_name_is_not_utf8_is_rejected(steps, workspace, land):
     with pytest.raises(BatchRefused, match=r"bad\\udcff.csv was refused"):
         update_one(steps, workspace, "coins", bad)
     assert (workspace.rejected / "coins" / "bad_xff.csv").exists()
+
+
+# -- quarantined batches that join ----------------------------------------------------------------------
+
+
+def joins(workspace, name="coins"):
+    code = (
+        "\nfrom dataclasses import replace\ndeclaration = replace(declaration, policy=Policy(refit_rows=1))\n"
+    )
+    fakes.declare(workspace.models, name, code=code)
+
+
+def test_a_quarantined_batch_joins_and_the_result_says_so(steps, workspace, ledger, land, fits):
+    joins(workspace)
+    update_one(steps, workspace, "coins", land("a.csv"))
+    fits.passed = False
+    assert update_one(steps, workspace, "coins", land("b.csv", start=10)).status == "quarantined"
+    fits.passed = True
+    result = update_one(steps, workspace, "coins", land("c.csv", start=20))
+    assert (result.link, result.fitted, result.joined) == (2, 2, ("b.csv",))
+    assert result.message.endswith("it also counts b.csv, quarantined before")
+    assert history(ledger, "coins")[1].joined == ("b.csv",)
+
+
+def test_where_the_fit_with_it_fails_the_update_is_fitted_without(steps, workspace, ledger, land, fits, said):
+    joins(workspace)
+    update_one(steps, workspace, "coins", land("a.csv"))
+    fits.passed = False
+    update_one(steps, workspace, "coins", land("b.csv", start=10))
+
+    def fit(plan):
+        fits.passed = not plan.joined
+        return fits(plan)
+
+    result = update_one(replace(steps, fit=fit), workspace, "coins", land("c.csv", start=20))
+    assert (result.link, result.fitted, result.joined) == (2, 1, ())
+    assert result.warnings == ("1 quarantined batch is not counted: b.csv",)
+    assert any("the fit fails the gate; this is fitted without" in sentence for sentence in said)
+    assert [len(plan.batches) for plan in fits.plans[-2:]] == [2, 1]

@@ -205,3 +205,14 @@ def test_a_prior_that_lies_outside_of_its_transform_is_given_up(monkeypatch: pyt
 
     monkeypatch.setattr(priors, "_PRIOR_ROUNDS", 2)
     assert prior_coordinates(graph_of(falling), size=10, seed=1) is None
+
+
+def test_a_total_size_is_refused():
+    def scaled(batch: pd.DataFrame) -> pm.Model:
+        with pm.Model() as model:
+            mu = pm.Normal("mu")
+            pm.Normal("y", mu, 1, observed=batch["y"].to_numpy(), total_size=1000)
+        return model
+
+    with pytest.raises(ModelRefused, match="gives y a total_size"):
+        graph_of(scaled)

@@ -97,7 +97,7 @@ def test_a_superseded_link_is_no_part_of_the_chain(make_summary: Make) -> None:
 
 def test_an_improper_prior_has_no_movement(make_summary: Make) -> None:
     nan = [math.nan]
-    summary = make_summary(["mu"], prior_mean=nan, prior_sd=nan, sd_ratio=nan, shift=nan)
+    summary = make_summary(["mu"], prior_mean=nan, prior_sd=[math.inf], sd_ratio=nan, shift=nan)
     note = note_of(summary, batch=Batch("a.csv", 1))
     assert "Batch `a.csv` (1 row) updated the model's own priors." in note
     assert "movement is not measured" in note

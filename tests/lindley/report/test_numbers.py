@@ -88,7 +88,7 @@ def test_a_number_is_short_and_has_no_negative_zero(value: float, sd: float) -> 
         (1.234567e12, 1.1e10, "(1.235 ± 0.011)e+12"),
         (-2e-6, 3e-5, "(-0.2 ± 3.0)e-05"),
         (0.0, 1e-9, "(0.0 ± 1.0)e-09"),
-        (1.0, 0.0, "1 ± 0"),
+        (1.0, 0.0, "1"),
         (1.0, 1e-12, "1.0000000000000 ± 1.0e-12"),
         (math.nan, math.nan, "n/a"),
         (1.0, math.nan, "1 ± n/a"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lindley.report.outcome import highlights, marked, not_counted
+from lindley.report.tables import highlights, marked, not_counted
 
 
 def test_every_measured_figure_is_a_sentence(make_summary):
