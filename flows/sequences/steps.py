@@ -18,6 +18,7 @@ from lindley.ledger.signer import signer_from_environment
 from lindley.model.declaration import load_declaration
 from lindley.report.tables import highlights
 from lindley.report.text import counted
+from lindley.timing import COMPILE
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -250,5 +251,6 @@ def _seen(made: Made) -> dict[str, Any]:
     """Return what matters of a registered fit: sentences and seconds; nothing where none was made."""
     if made.outcome is None:
         return {}
-    found = highlights(made.outcome.metrics, made.outcome.info.summary, made.seconds)
+    compiling = made.outcome.info.seconds.get(COMPILE, 0.0)
+    found = highlights(made.outcome.metrics, made.outcome.info.summary, made.seconds, compiling)
     return {"highlights": found, "seconds": made.seconds}

@@ -13,6 +13,7 @@ from lindley.inference.diagnostics.convergence import sd_errors
 from lindley.inference.diagnostics.gate import Gate, Thresholds, cautions
 from lindley.inference.diagnostics.hindsight import SATURATED, Lineage, View
 from lindley.inference.diagnostics.importance import Importance, around, importance, log_integral
+from lindley.inference.diagnostics.look_back import why_unmeasured
 from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.diagnostics.pulls import Pulls, simulate
@@ -289,7 +290,7 @@ def _gate(
     if lineage.start is not None and lineage.view is None and not policy.forget:
         warnings += (
             "the shift caused by the match that the fit started from cannot be assessed "
-            f"({_unassessable(sampled)}): an audit measures it",
+            f"({why_unmeasured(sampled.problem)}): an audit measures it",
         )
     if policy.conflict == "quarantine" and metrics.get("conflict_p", 1.0) < thresholds.conflict_warn:
         reasons += (
@@ -297,21 +298,6 @@ def _gate(
             'batch; to count it, set conflict="warn" and update with it again (--accept-model-change)',
         )
     return Gate(passed=not reasons, reasons=reasons, warnings=warnings)
-
-
-def _unassessable(sampled: Sampled) -> str:
-    """Return why the shift that a match caused cannot be assessed: what the model has, by name."""
-    declaration, problem = sampled.graph.declaration, sampled.problem
-    if sampled.graph.local:
-        return f"local variables: {', '.join(variable.name for variable in sampled.graph.local)}"
-    if declaration.carry:
-        return f"state: {', '.join(declaration.carry)}"
-    if declaration.policy.robust:
-        return "a robust mixture"
-    if problem is not None and len(problem.layout.new_at):
-        names = [problem.coordinates.names[place] for place in problem.layout.new_at]
-        return f"new labels: {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
-    return "the rows of its batches do not add up, or their labels differ"
 
 
 def _map_of(sampled: Sampled, matched: MatchedPrior) -> TriangularMap:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,17 +51,23 @@ def data_held_as_constants(graph: ModelGraph, frame: pd.DataFrame) -> list[str]:
 
 
 def _column(values: np.ndarray, columns: dict[str, np.ndarray], source: str) -> str:
-    """Return the column that holds these values, and its line in the model file; empty without one."""
-    for name, column in columns.items():
-        if values.shape == column.shape and bool(np.all(values == column)):
-            uses = [i for i, line in enumerate(source.splitlines(), 1) if _names(line, name)]
-            return f"column {name}" + (f", line {uses[0]}: " if uses else ": ")
-    return ""
+    """Return the column that holds these values, and its line in the model file; empty where it is not clear.
+
+    Of several columns with the same values it is the one that the code takes.
+    """
+    same = [
+        name for name, column in columns.items() if values.shape == column.shape and np.all(values == column)
+    ]
+    uses = [(name, i) for i, line in enumerate(source.splitlines(), 1) for name in same if _names(line, name)]
+    if len({name for name, _ in uses}) == 1:
+        return f"column {uses[0][0]}, line {uses[0][1]}: "
+    return f"column {same[0]}: " if len(same) == 1 else ""
 
 
 def _names(line: str, column: str) -> bool:
     """Whether a line of code takes a column of the batch."""
-    return f'["{column}"]' in line or f"['{column}']" in line or line.rstrip().endswith(f"batch.{column}")
+    name = re.escape(column)
+    return re.search(rf"""\[["']{name}["']\]|\bbatch\.{name}\b""", line) is not None
 
 
 def advice(

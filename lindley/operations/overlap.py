@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from lindley.ledger.chain import ChainLink
 from lindley.ledger.lineage import read_batches
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_rows, record_of
-from lindley.ledger.record import MOST_JOINED
+from lindley.ledger.record import MOST_JOINED, Kind
 from lindley.ledger.references import shown
 from lindley.model.declaration import BY_POSITION, Declaration
 from lindley.operations.plan import Plan
@@ -164,7 +165,7 @@ def _due(ledger: Ledger, plan: Plan, waiting: Sequence[ChainLink]) -> list[Chain
     """Return the waiting batches that join now, oldest first.
 
     Where batches continue from one another all do. Elsewhere all join right after one was quarantined; after
-    that each is tried when 2, 4, 8, ... versions were made since it was quarantined, so that a batch that
+    that each is tried once 2, 4, 8, ... versions were made since it was quarantined, so that a batch that
     never fits costs less and less. One that was refused because it conflicts does not join, nor one with
     rows that count by now, or that does not fit the schema any more.
     """
@@ -173,9 +174,13 @@ def _due(ledger: Ledger, plan: Plan, waiting: Sequence[ChainLink]) -> list[Chain
         return []
     made = [*(link.version for link in chain.own), *chain.quarantined, *chain.superseded]
     coming = 1 + max(version.number for version in made)
+    last = max(version.number for version in made if version.kind == Kind.UPDATE)
     found = list(waiting)
-    if not plan.in_order and coming - found[-1].version.number > 1:
-        found = [link for link in found if (coming - link.version.number).bit_count() == 1]
+    if not plan.in_order and last > found[-1].version.number:
+        # A power of two lies between the update before and this one; other kinds of links take numbers too.
+        ages = [(last - link.version.number, coming - link.version.number) for link in found]
+        due = [now.bit_length() > before.bit_length() for before, now in ages]
+        found = list(compress(found, due))
     found = [link for link in found if _may_join(ledger, plan, link)]
     return found[: min(policy.window.batches, MOST_JOINED)]
 
@@ -245,11 +250,21 @@ def _refuse_late(ledger: Ledger, plan: Plan, batch: Batch) -> None:
 
 
 def _time_column(batch: Batch, declaration: Declaration) -> str | None:
-    """Return the column of `order_by` that orders batches: its only one, or its only time."""
-    order = declaration.order_by or ()
-    times = [name for name in order if pa.types.is_temporal(batch.table[name].type)]
-    chosen = times if len(times) == 1 else order if len(order) == 1 else ()
-    return chosen[0] if chosen else None
+    """Return the column that orders batches: the only time of `order_by`, its only column, or the key's time.
+
+    The only column of a row key orders batches as well, if it holds numbers and there is no `order_by`.
+    """
+    order, key = (
+        declaration.order_by or (),
+        [name for name in declaration.row_key if name in batch.table.column_names],
+    )
+
+    def times(names: Sequence[str]) -> list[str]:
+        return [name for name in names if pa.types.is_temporal(batch.table[name].type)]
+
+    numbers = [name for name in key if not order and pa.types.is_integer(batch.table[name].type)]
+    choices = (times(order), order, times(key), numbers if len(key) == 1 else ())
+    return next((choice[0] for choice in choices if len(choice) == 1), None)
 
 
 def _overlaps(

@@ -124,6 +124,8 @@ def _whole(value: float) -> str:
 
 #: Files that a sentence names; the others are counted.
 _MOST_NAMED = 5
+#: Share of an update from which on the time of compilation is stated.
+_COMPILED = 0.2
 #: What is measured of each link's error, and how it is called.
 _ERRORS = {"drift": "drift", "stated_error": "stated error"}
 
@@ -135,7 +137,10 @@ def most_moved(values: Sequence[tuple[str, dict[str, float]]]) -> tuple[str, dic
 
 
 def highlights(
-    metrics: Mapping[str, float], summary: pd.DataFrame, seconds: float | None = None
+    metrics: Mapping[str, float],
+    summary: pd.DataFrame,
+    seconds: float | None = None,
+    compiling: float = 0.0,
 ) -> tuple[str, ...]:
     """Return what a user wants to know of an update, beside its gate: one sentence each.
 
@@ -146,7 +151,9 @@ def highlights(
     summary
         One row per parameter; see `lindley.report.tables.parameter_rows`.
     seconds
-        What the update took, which is the estimate for the next one.
+        What the update took.
+    compiling
+        The part of it that compiled the model: the next update takes about the rest.
     """
     found = []
     moved = most_moved(summary_values(summary))
@@ -160,9 +167,9 @@ def highlights(
         found.append(f"conflict with the belief before: p = {format_number(metrics['conflict_p'], digits=2)}")
     errors = [f"{words} {metrics[name]:.3f} sds" for name, words in _ERRORS.items() if name in metrics]
     if errors:
-        found.append(f"error of earlier matches: {', '.join(errors)}")
+        found.append(f"error: {', '.join(errors)}")
     if seconds is not None:
-        found.append(f"took {_duration(seconds)}; expect about as much for the next one")
+        found.append(_took(seconds, compiling))
     return tuple(found)
 
 
@@ -179,6 +186,15 @@ def not_counted(files: Sequence[str]) -> str:
 def marked(status: str, warnings: int) -> str:
     """Return the status of a link as a word for lists, with the number of its warnings."""
     return f"{status}, {counted(warnings, 'warning')}" if warnings else status
+
+
+def _took(seconds: float, compiling: float) -> str:
+    if compiling < max(_COMPILED * seconds, 1.0):
+        return f"took {_duration(seconds)}; expect about as much for the next one"
+    return (
+        f"took {_duration(seconds)}, {_duration(compiling)} of it to compile the model; expect about "
+        f"{_duration(max(seconds - compiling, 0.0))} for the next one, unless that compiles again"
+    )
 
 
 def _duration(seconds: float) -> str:

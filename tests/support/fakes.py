@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pymc as pm
 from scipy import stats
 
 from lindley.batch.batch import Batch, batch_from_frame, joined
@@ -126,7 +127,9 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         watching = watched(before.monitor, Observation({"theta": 0.5}, {"theta": 0.25}, -0.4, 0.3, "coins"))
         metrics["moving"] = float(moved(watching) is not None)
     tree = _trace(plan, u, rng)
-    graph: Any = SimpleNamespace(free=(SimpleNamespace(name="theta"),), coordinates=COORDINATES)
+    graph: Any = SimpleNamespace(
+        free=(SimpleNamespace(name="theta", rv=pm.Beta.dist(2, 3)),), coordinates=COORDINATES
+    )
     belief = Belief(matched=matched, budget=budget, log_score=metrics["log_score"], monitor=watching)
     reasons = () if passed else ("R-hat 1.3100 of theta, at most 1.01 allowed",)
     unsampled: Any = None

@@ -72,8 +72,7 @@ def look_back(
         Number of segments, newest first; and the view, None where it cannot be assessed.
     """
     behind = behind[: widened.sight + 1]
-    unknown = problem.local_names or declaration.carry or len(problem.layout.new_at)
-    if not behind or declaration.policy.robust or unknown:
+    if not behind or _unknown(problem):
         return 0, None
     values = values[chosen(len(values))]
     points = values[:, : problem.coordinates.size]
@@ -92,6 +91,25 @@ def look_back(
         return undo, None
     kept = kept_in_sight(rows, window.sight)
     return 0, view(points, values, ratios, problem.coordinates.names, widened, kept)
+
+
+def why_unmeasured(problem: Problem) -> str:
+    """Return why the shift by the match that a fit started from cannot be assessed, by what the model has."""
+    return _unknown(problem) or "the rows of its batches do not add up, or their labels differ"
+
+
+def _unknown(problem: Problem) -> str:
+    """Return what leaves the density of the carried draws, or of the match, unknown; empty if nothing."""
+    declaration, new = problem.graph.declaration, problem.layout.new_at
+    if problem.local_names:
+        names = [variable.name for variable in problem.graph.local] or ["those of earlier batches"]
+        return f"local variables: {', '.join(names)}"
+    if declaration.carry:
+        return f"state: {', '.join(declaration.carry)}"
+    if declaration.policy.robust:
+        return "a robust mixture"
+    names = [problem.coordinates.names[place] for place in new]
+    return f"new labels: {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
 
 
 def _ratios(

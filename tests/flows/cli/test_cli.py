@@ -247,7 +247,7 @@ def test_an_update_prints_what_matters_and_marks_links_with_warnings(land):
     result = run("update", "coins", land("later.csv", start=40), "--direct")
     assert "warning 1 quarantined batch is not counted: coins-013.csv" in result.stdout
     assert "moved most: theta by " in result.stdout
-    assert "error of earlier matches: drift 0.000 sds" in result.stdout
+    assert "error: drift 0.000 sds" in result.stdout
     assert "; expect about as much for the next one" in result.stdout
     assert "gate passed, 1 warning" in run("log", "coins").stdout
     found = document(run("update", "coins", land("next.csv", start=90), "--direct", "--json"))

@@ -10,12 +10,12 @@ import pandas as pd
 import pymc as pm
 import pytest
 
-from lindley.model.advice import advice, data_held_as_constants
+from lindley.model.advice import _column, advice, data_held_as_constants
 from lindley.model.free_lengths import GROWING
 from lindley.model.graph import ModelGraph, build, default_carried, take_apart
 from tests.lindley.inference.test_step import declared, rows
 
-FRAME = rows(np.arange(30.0))
+FRAME = rows(np.arange(30.0) + 0.5)
 
 
 def wrapped(batch: pd.DataFrame) -> pm.Model:
@@ -36,7 +36,7 @@ def inlined(batch: pd.DataFrame) -> pm.Model:
 
 
 def taken(model: Callable[[pd.DataFrame], pm.Model], count: int) -> ModelGraph:
-    frame, declaration = rows(np.arange(float(count))), declared(model)
+    frame, declaration = rows(np.arange(float(count)) + 0.5), declared(model)
     built = build(declaration, frame)
     return take_apart(declaration, built, default_carried(declaration, built, frame))
 
@@ -47,6 +47,21 @@ def test_data_that_the_model_holds_are_named_by_their_use() -> None:
         "float64 30 x 2 in line",
     ]
     assert data_held_as_constants(taken(wrapped, 30), FRAME) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ('x = 1\npm.Normal("y", observed=batch["b"].to_numpy())', "column b, line 2: "),
+        ("batch.a + batch.b", ""),
+        ("a, b = batch.a, batch['b']", ""),
+        ("", ""),
+    ],
+)
+def test_of_equal_columns_the_one_that_the_code_takes_is_named(source: str, wanted: str) -> None:
+    values = np.array([1.0, 2.0])
+    assert _column(values, {"a": values, "b": values, "c": values + 1}, source) == wanted
+    assert _column(values, {"b": values}, "") == "column b: "
 
 
 @pytest.mark.parametrize(("count", "before", "sized"), [(0, False, ""), (2, True, ""), (2, False, GROWING)])

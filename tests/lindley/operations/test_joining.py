@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from lindley.batch.batch import Batch
 from lindley.errors import BatchRefused, GapRefused, OverlapRefused
 from lindley.ledger.chain import Chain
 from lindley.ledger.reading import find_chain
 from lindley.model.declaration import Declaration
+from lindley.operations import overlap
+from lindley.operations.rebase import plan_rebase
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.rollback import plan_rollback
 from lindley.operations.update import plan_update
@@ -187,6 +193,17 @@ def test_one_that_does_not_fit_is_tried_less_and_less(ledger, joining):
     assert ok(ledger)
 
 
+def test_pooled_refits_between_updates_use_up_no_attempt(ledger, joining):
+    tried = []
+    for number in range(1, 6):
+        batch = coins(joining, 10 * (number + 2))
+        tried.append(bool(plan_update(ledger, joining, batch).joined))
+        done(ledger, plan_update(ledger, joining, batch, join=()))
+        done(ledger, plan_rebase(ledger, joining))
+    assert tried == [True, True, True, False, True]  # 1, 3, 5, 7 and 9 versions after it
+    assert ok(ledger)
+
+
 def test_a_batch_with_all_its_rows_takes_its_place(ledger, joining):
     plan = plan_update(ledger, joining, coins(joining, 10, k=5, origin="mended.csv"))
     assert (plan.joined, [link.version.origin for link in plan.retracted]) == ((), ["coins-010.csv"])
@@ -249,6 +266,28 @@ def test_with_context_a_late_batch_is_not_taken_for_the_newest(gap, ordered):
     with pytest.raises(BatchRefused, match="comes late") as caught:
         plan_update(gap, ordered, coins(ordered, 5))
     assert "id of 23 or later, after coins-020.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("order", "key", "expected"),
+    [
+        (None, ("day",), "day"),
+        (None, ("day", "place"), "day"),
+        (None, ("place",), None),
+        (None, ("id",), "id"),
+        (None, ("id", "place"), None),
+        (("place", "day"), ("id",), "day"),
+        (("id",), ("day", "place"), "id"),
+        (("place", "id"), ("day", "place"), "day"),
+        (None, ("day", "seen"), None),
+        (None, ("(content)",), None),
+    ],
+)
+def test_the_time_that_orders_batches(joining, order, key, expected):
+    columns = {"id": [1], "place": ["x"], "day": [date(2026, 1, 1)], "seen": [date(2026, 1, 2)]}
+    batch = Batch(table=pa.table(columns), digest="", key=key, origin="x.csv")
+    declaration = replace(joining, order_by=order, row_key=key)
+    assert overlap._time_column(batch, declaration) == expected
 
 
 # -- tampering ----------------------------------------------------------------------------------------

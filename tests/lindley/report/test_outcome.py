@@ -11,8 +11,15 @@ def test_every_measured_figure_is_a_sentence(make_summary):
     moved, conflict, error, time = highlights(metrics, summary, 3.21)
     assert moved.startswith("moved most: b by -2.50 sd, ")
     assert conflict == "conflict with the belief before: p = 0.041"
-    assert error == "error of earlier matches: drift 0.012 sds, stated error 0.020 sds"
-    assert time.startswith("took 3.2 s")
+    assert error == "error: drift 0.012 sds, stated error 0.020 sds"
+    assert time == "took 3.2 s; expect about as much for the next one"
+
+
+def test_compilation_is_not_expected_again(make_summary):
+    (time,) = highlights({}, make_summary(["a"], shift=[float("nan")]), 28.0, 25.5)
+    assert time.startswith("took 28 s, 26 s of it to compile the model; expect about 2.5 s for the next one")
+    (time,) = highlights({}, make_summary(["a"], shift=[float("nan")]), 28.0, 0.5)
+    assert time == "took 28 s; expect about as much for the next one"
 
 
 def test_what_is_not_measured_is_left_out(make_summary):

@@ -30,6 +30,7 @@ REWRITABLE = {
     "hindsight.unseen",
     "metrics.ess_bulk_min",  # where the tail's is smaller; the budget follows from the smaller one
     "metrics.k_hat",
+    "metrics.quarantined",
     "forgetting",
     "gate.warnings",
     "libraries",
