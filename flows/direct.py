@@ -11,7 +11,6 @@ from lindley.ledger.protocol import Ledger
 from lindley.ledger.registration import register_link
 from lindley.operations.log import log_plan
 from lindley.operations.plan import fit_plan
-from lindley.operations.plots import draw_missing
 
 Progress = Callable[[int, int], None]
 Notify = Callable[[str], object]
@@ -34,6 +33,8 @@ def core_steps(
     """
 
     def draw(ledger: Ledger, runs: Mapping[str, str]) -> None:
+        from lindley.operations.plots import draw_missing  # to save start-up time: many updates draw nothing
+
         try:
             draw_missing(ledger, runs)
         except Exception as error:  # whatever the drawing raises, the link stands

@@ -97,19 +97,6 @@ def _version_of(chain: Chain, logged: LoggedLink) -> tuple[Status, int | None, i
     return next(((status, link, version.number) for status, link, version in own), None)
 
 
-def require_home(ledger: Ledger, chain: str) -> None:
-    """Check, before a fit, that the place of a chain's runs takes another one. A chain may have none yet.
-
-    Raises
-    ------
-    HomeRefused
-        If it does not; see `Home.require`.
-    """
-    home = ledger.home(chain)
-    if home is not None:
-        home.require(chain)
-
-
 def complete(ledger: Ledger, name: str, chain: Chain) -> None:
     """Finish what a killed writer left: the head hint, and runs whose process is dead.
 

@@ -15,7 +15,7 @@ from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, 
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_begun, read_belief, record_of
 from lindley.ledger.record import Kind, canonical, digest, genesis_record, parse
-from lindley.ledger.registration import complete, require_home
+from lindley.ledger.registration import complete
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.model.meaning.adding_up import Meaning
@@ -45,7 +45,7 @@ def fresh_chain(
     HomeRefused
         If no run can be added to the chain.
     """
-    require_home(ledger, declaration.name)
+    _require_home(ledger, declaration.name)
     constants = declaration.frozen_constants(frame)
     carried = graph.carried_variables(declaration, frame, constants)
     model = {
@@ -85,7 +85,7 @@ def on_chain(
         If no run can be added to the chain.
     """
     chain, genesis = found
-    require_home(ledger, declaration.name)
+    _require_home(ledger, declaration.name)
     if not fresh:
         complete(ledger, declaration.name, chain)
     model: dict[str, Any] = parse(genesis)["model"]
@@ -242,3 +242,16 @@ def tried_before(ledger: Ledger, plan: Plan, what: str) -> Plan | None:
         )
         return replace(plan, noop=noop, quarantined=True)
     return None
+
+
+def _require_home(ledger: Ledger, chain: str) -> None:
+    """Check, before a fit, that the place of a chain's runs takes another one. A chain may have none yet.
+
+    Raises
+    ------
+    HomeRefused
+        If it does not; see `Home.require`.
+    """
+    home = ledger.home(chain)
+    if home is not None:
+        home.require(chain)
