@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,12 @@ from tasks.verify import publish_report, verify_chain
 
 
 @flow(name="verify", flow_run_name=name_with_chain, persist_result=False, validate_parameters=True)
-def verify(chain: str | None = None, reproduce: int = 0, keys: list[str] | None = None) -> State[Any]:
+def verify(
+    chain: str | None = None,
+    reproduce: int = 0,
+    keys: list[str] | None = None,
+    known: dict[str, str] | None = None,
+) -> State[Any]:
     """Recompute every digest and check every rule; the run fails with the first finding.
 
     All chains are verified, whatever is found in one of them.
@@ -34,6 +40,8 @@ def verify(chain: str | None = None, reproduce: int = 0, keys: list[str] | None 
         beside them.
     keys
         Files of public keys on the worker: every link must be signed by one of them.
+    known
+        By chain: the file of an acknowledgement, on the worker. Its findings are no errors.
     """
     checks = Checks(keys=tuple(map(Path, keys or ())), reproduce=reproduce > 0, newest=max(reproduce, 0))
     found: dict[str, Checked | LindleyError] = {}
@@ -46,7 +54,9 @@ def verify(chain: str | None = None, reproduce: int = 0, keys: list[str] | None 
         get_run_logger().warning("The registered model '%s' is no chain: no chain can have this name", name)
     for name in names:
         try:
-            checked = verify_chain(ledger, name, checks)
+            file = (known or {}).get(name)
+            of_chain = checks if file is None else replace(checks, known=(Path(file),))
+            checked = verify_chain(ledger, name, of_chain)
             publish_report(checked)
             found[name] = checked
         except Exception as error:  # whatever is wrong with this chain, the others are verified

@@ -122,6 +122,10 @@ class WitnessRefused(LindleyError):
     """A file that does not state a chain's head."""
 
 
+class AcknowledgementRefused(LindleyError):
+    """A file that does not state which findings of a chain a person knows."""
+
+
 class NotAsRecorded(LindleyError):
     """A chain with findings of the verifier."""
 

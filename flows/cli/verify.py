@@ -1,7 +1,8 @@
-"""Commands on the integrity of chains: verify, head, sign, keygen."""
+"""Commands on the integrity of chains: verify, acknowledge, head, sign, keygen."""
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lindley.ledger.protocol import Ledger
     from lindley.verification.rules import Report
 
+_SEVERITIES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.KNOWN: "cyan"}
 _COLOURS = {"identical": "green", "within Monte Carlo error": "green", "differs": "red"}
 
 
@@ -35,6 +37,10 @@ def verify(
     witness: Annotated[
         list[Path] | None,
         typer.Option("--witness", help="What `lindley head` wrote: the chain must still have that history."),
+    ] = None,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option("--known", help="What `lindley acknowledge` wrote: its findings are no errors."),
     ] = None,
     reproduce: Annotated[
         bool,
@@ -62,6 +68,7 @@ def verify(
     checks = Checks(
         keys=tuple(key or ()),
         witnesses=tuple(witness or ()),
+        known=tuple(known or ()),
         reproduce=reproduce,
         links=tuple(link or ()),
         bitwise=not monte_carlo,
@@ -108,10 +115,10 @@ def _print_unread(item: Unread) -> None:
 
 def _refuse_unfit(chain: str | None, checks: Checks) -> None:
     """Refuse options that do not go together, before anything is read."""
-    if chain is None and (checks.witnesses or checks.links):
+    if chain is None and (checks.witnesses or checks.links or checks.known):
         raise UnknownChain(
-            "A witness and a link's number belong to one chain",
-            expected="the chain's name beside --witness or --link",
+            "A witness, an acknowledgement and a link's number belong to one chain",
+            expected="the chain's name beside --witness, --known or --link",
             found="no chain",
             todo="run `lindley verify CHAIN ...`",
         )
@@ -149,7 +156,7 @@ def print_report(report: Report) -> None:
     result = "[green]verified[/green]" if report.ok else "[red]not as recorded[/red]"
     out.print(f"[bold]{escape(report.chain)}[/bold]: {result} ({rules})")
     for finding in report.findings:
-        colour = "red" if finding.severity == Severity.ERROR else "yellow"
+        colour = _SEVERITIES[finding.severity]
         where = f"link {finding.link}" if finding.link else f"version {finding.version or '-'}"
         title = report.rules.get(finding.rule, "")
         out.print(
@@ -178,6 +185,29 @@ def head(
     if sign_it and signer is None:
         raise no_key()
     print(head_of(open_here(), chain, signer).decode())
+
+
+def acknowledge(
+    chain: Chain,
+    why: Annotated[str, typer.Option("--why", help="Why the findings are no reason for alarm.")],
+    who: Annotated[str, typer.Option("--who", help="Your name; by default that of your account.")] = "",
+    sign_it: Annotated[bool, typer.Option("--sign", help="In an envelope, signed by your key.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The statement is JSON anyway; errors are too.")
+    ] = False,
+) -> None:
+    """Print a statement that you know the errors that `lindley verify` finds in a chain now.
+
+    Keep it where writers of the ledger cannot change it. `lindley verify CHAIN --known FILE` then reports
+    these findings as known; a new one, or another change of the same version, is an error.
+    """
+    from lindley.ledger.signer import signer_from_environment
+    from lindley.verification.signatures import known_of, no_key
+
+    signer = signer_from_environment() if sign_it else None
+    if sign_it and signer is None:
+        raise no_key()
+    print(known_of(open_here(), chain, who=who or getpass.getuser(), why=why, signer=signer).decode())
 
 
 def sign(chain: Chain, as_json: Json = False) -> None:

@@ -38,6 +38,8 @@ class Status(StrEnum):
 
 #: Characters of a tag's value at most: registries cut or refuse longer ones. The record has it all.
 TAG_CHARACTERS = 4000
+#: How the names of Lindley's tags begin.
+TAGS = "lindley."
 #: Fields of a version that its tags hold as they are.
 _TEXT_TAGS = ("kind", "record", "previous", "prior", "batch", "origin")
 

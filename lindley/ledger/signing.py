@@ -28,13 +28,14 @@ from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from lindley.atomic import write_new
 from lindley.errors import KeyRefused
-from lindley.ledger.record import canonical
+from lindley.ledger.record import canonical, digest
 from lindley.names import KEY_VARIABLE
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 LINK_TYPE = "urn:lindley:link:v1"
 HEAD_TYPE = "urn:lindley:head:v1"
+KNOWN_TYPE = "urn:lindley:known:v1"
 #: A PEM text begins so, a path never does.
 _PEM = "-----BEGIN"
 #: Bytes of a key file, and of an envelope, that are read at most.
@@ -213,10 +214,19 @@ def head_statement(*, chain: str, genesis: str, records: Sequence[str]) -> dict[
     return _statement(f"{chain}/{len(records)}", (records or [genesis])[-1], HEAD_TYPE, predicate)
 
 
-def _statement(name: str, digest: str, kind: str, predicate: dict[str, Any]) -> dict[str, Any]:
+def known_statement(
+    *, chain: str, who: str, why: str, findings: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the statement that a person knows findings: their digest as the subject."""
+    held = [dict(finding) for finding in findings]
+    predicate = {"chain": chain, "who": who, "why": why, "findings": held}
+    return _statement(chain, digest(canonical(held)), KNOWN_TYPE, predicate)
+
+
+def _statement(name: str, sha256: str, kind: str, predicate: dict[str, Any]) -> dict[str, Any]:
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": {"sha256": digest}}],
+        "subject": [{"name": name, "digest": {"sha256": sha256}}],
         "predicateType": kind,
         "predicate": predicate,
     }

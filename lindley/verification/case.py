@@ -10,10 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from lindley.errors import LedgerCorrupt
-from lindley.ledger.chain import Chain, ChainLink, Version, records_of
+from lindley.ledger.chain import TAGS, Chain, ChainLink, Version, records_of
 from lindley.ledger.protocol import Home
-from lindley.ledger.record import MOVES, Kind, parse
+from lindley.ledger.record import MOVES, Artifact, Kind, digest, parse
 from lindley.prior.matched import MatchedPrior
+
+#: Files that may come after a link was made.
+_LATER = (Artifact.PLOTS, Artifact.SIGNATURE, "belief/registered_model_meta")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class GatheredVersion:
         What the run holds; None if there is no run.
     deleted
         Whether the run was deleted, and can be restored.
+    elsewhere
+        Whether the run, if there is one, is none of the chain's runs.
     """
 
     version: Version
@@ -57,6 +62,7 @@ class GatheredVersion:
     run_tags: dict[str, str] | None = None
     run_metrics: dict[str, float] | None = None
     deleted: bool = False
+    elsewhere: bool = False
 
     @cached_property
     def _read(self) -> tuple[dict[str, Any] | None, str]:
@@ -69,6 +75,23 @@ class GatheredVersion:
         if record["kind"] == Kind.GENESIS:
             return None, "the record of a link is a genesis record"
         return record, ""
+
+    @cached_property
+    def foreign(self) -> bool:
+        """Whether it was registered by other means, from elsewhere, with nothing of Lindley's."""
+        tags = {**self.version.tags, **(self.run_tags or {})}
+        return self.elsewhere and self.record is None and not any(name.startswith(TAGS) for name in tags)
+
+    @cached_property
+    def state(self) -> str:
+        """Digest of what was read of it. Plots and signatures, which may come later, are left out."""
+        files = {path: held for path, held in self.artifacts.items() if not path.startswith(_LATER)}
+        found = self.version
+        record = digest(self.record or b"")
+        parts: list[object] = [found.number, found.run_id, found.source, self.deleted, record]
+        maps = (found.tags, files, self.run_tags or {}, self.run_metrics or {})
+        parts += [sorted(held.items()) for held in maps]
+        return digest(repr(parts).encode("utf-8", "backslashreplace"))
 
     @property
     def parsed(self) -> dict[str, Any] | None:

@@ -50,9 +50,15 @@ def no_gaps(chain: GatheredChain, _walked: Chain) -> Iterator[At]:
 
 @rule("R03", "the record is readable, canonical and complete", "lost or rewritten `record.json`", Scope.CHAIN)
 def records_readable(chain: GatheredChain, walked: Chain) -> Iterator[At]:
-    """It has the known schema, the kind of a link, and exactly the fields of section 2.2 with their types."""
+    """It has the known schema, the kind of a link, and exactly the fields of section 2.2 with their types. A
+    version that was registered by other means (no tag of Lindley's on it or its run, which is none of the
+    chain's) is a *warning*: it is no link.
+    """
     for item in chain.versions:
-        if item.unreadable:
+        if item.foreign:
+            message = "it was registered by other means, from elsewhere, and is no link"
+            yield At(message, None, item.version.number, Severity.WARNING)
+        elif item.unreadable:
             yield At(item.unreadable, walked.number_of(item.version), item.version.number)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lindley.errors import LedgerCorrupt, LindleyError, WitnessRefused
+from lindley.errors import AcknowledgementRefused, LedgerCorrupt, LindleyError, WitnessRefused
 from lindley.report.text import one_line
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Checks:
         Files of public keys; every link must be signed by one of them. Empty: signatures are not checked.
     witnesses
         Files of head statements whose history the chain must still have.
+    known
+        Files of acknowledgements; the findings in them are no errors.
     reproduce
         Whether to fit links again; executes the code that is stored beside them.
     links
@@ -39,6 +41,7 @@ class Checks:
 
     keys: tuple[Path, ...] = ()
     witnesses: tuple[Path, ...] = ()
+    known: tuple[Path, ...] = ()
     reproduce: bool = False
     links: tuple[int, ...] = ()
     newest: int = 0
@@ -147,6 +150,7 @@ def check(
 
         keys = [public_key(path) for path in checks.keys]
     witnesses = [read_witness(path) for path in checks.witnesses]
+    known = [read_known(path) for path in checks.known]
     report = verify_chain(ledger, chain)
     if keys or witnesses:
         from lindley.verification.signature_rules import with_signatures, with_witness  # the cryptography
@@ -156,7 +160,7 @@ def check(
         for witness in witnesses:
             report = with_witness(report, witness, keys)
     if not checks.reproduce:
-        return Checked(report)
+        return Checked(_acknowledged(report, known, keys))
     from lindley.verification.reproduce import reproduce_links, with_reproduced  # imports the sampler
 
     reproduced, links = [], checks.links
@@ -165,7 +169,36 @@ def check(
     for item in reproduce_links(ledger, chain, links, bitwise=checks.bitwise, progress=progress):
         reproduced.append(item)
         notify(f"{chain} link {item.link}: {item.result} {item.detail}".rstrip())
-    return Checked(with_reproduced(report, reproduced), tuple(reproduced))
+    return Checked(_acknowledged(with_reproduced(report, reproduced), known, keys), tuple(reproduced))
+
+
+def _acknowledged(report: Report, known: list[bytes], keys: list[Any]) -> Report:
+    """Return a report with what people know of its findings."""
+    if known:
+        from lindley.verification.signature_rules import with_known  # the cryptography
+
+        for data in known:
+            report = with_known(report, data, keys)
+    return report
+
+
+def read_known(path: Path) -> bytes:
+    """Return the acknowledgement in a file.
+
+    Raises
+    ------
+    AcknowledgementRefused
+        If it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise AcknowledgementRefused(
+            f"The acknowledgement {path.name!r} cannot be read",
+            expected="the file that `lindley acknowledge CHAIN` wrote",
+            found=error.strerror or str(error),
+            todo="correct the path",
+        ) from error
 
 
 def read_witness(path: Path) -> bytes:

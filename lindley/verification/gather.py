@@ -51,12 +51,15 @@ def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> Gathered
         stated = digest(genesis)
     except LedgerCorrupt as error:
         stated = error.expected.removeprefix("sha256 ") if error.expected.startswith("sha256 ") else ""
-    versions = ledger.versions(chain)
+    versions = [_gather_version(ledger, version) for version in ledger.versions(chain)]
+    if any(item.record is None for item in versions):  # some may not be the chain's at all
+        own = ledger.run_states(chain)
+        versions = [replace(item, elsewhere=item.version.run_id not in own) for item in versions]
     gathered = GatheredChain(
         name=chain,
         genesis=genesis,
         genesis_digest=stated,
-        versions=tuple(_gather_version(ledger, version) for version in versions),
+        versions=tuple(versions),
         head_hint=ledger.head_hint(chain),
         registered_runs=tuple(ledger.registered_runs(chain)),
         home=ledger.home(chain),

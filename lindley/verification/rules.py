@@ -39,11 +39,13 @@ ALWAYS = (Scope.CHAIN, Scope.VERSION)
 class Severity(StrEnum):
     """How bad a finding is.
 
-    ``ERROR``: do not trust the chain as it is. ``WARNING``: the next writer repairs it.
+    ``ERROR``: do not trust the chain as it is. ``WARNING``: the next writer repairs it, or it concerns no
+    link. ``KNOWN``: an error that a person has acknowledged.
     """
 
     ERROR = "error"
     WARNING = "warning"
+    KNOWN = "known"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Finding:
         Place in the chain and version number; None where there is none.
     message
         What was expected and what was found.
+    state
+        Digest of everything that was read of the version: another change of it gives another one. Empty where
+        there is no version.
     """
 
     rule: str
@@ -65,6 +70,7 @@ class Finding:
     version: int | None
     message: str
     severity: Severity = Severity.ERROR
+    state: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from securesystemslib.signer import Key
 
-from lindley.errors import WitnessRefused
+from lindley.errors import AcknowledgementRefused, WitnessRefused
 from lindley.ledger import signing
 from lindley.ledger.record import ANY, Artifact, misfits
-from lindley.verification.rules import At, Finding, Report, Scope, findings, rule, sentences
+from lindley.verification.rules import At, Finding, Report, Scope, Severity, findings, rule, sentences
 
+#: What makes a finding the one that was acknowledged.
+_IDENTITY = ("rule", "link", "version", "message", "state")
+_KNOWN_SHAPE = {
+    "predicateType": re.compile(re.escape(signing.KNOWN_TYPE)),
+    "predicate": {
+        "chain": str,
+        "who": str,
+        "why": str,
+        "findings": [{"rule": str, "message": str, ANY: object}],
+    },
+    ANY: object,
+}
 _LINE = ("chain", "link", "record", "kind", "previous", "batch")
 _HEAD_SHAPE = {
     "predicateType": re.compile(re.escape(signing.HEAD_TYPE)),
@@ -69,6 +81,54 @@ def with_signatures(report: Report, held: Mapping[int, bytes | None], keys: Sequ
         case = SignedLink(line, None if data is None else signing.opened(data, keys))
         found += findings(Scope.SIGNATURE, case, link=line["link"], version=line["version"])
     return report.extended(sentences(Scope.SIGNATURE), found)
+
+
+def identity_of(finding: Finding) -> dict[str, Any]:
+    """Return what makes a finding the one that was acknowledged."""
+    return {name: getattr(finding, name) for name in _IDENTITY}
+
+
+def with_known(report: Report, data: bytes, keys: Sequence[Key]) -> Report:
+    """Return a report whose acknowledged errors are known; all others stay errors.
+
+    Parameters
+    ----------
+    report
+        What was found.
+    data
+        The statement of a person (`lindley acknowledge`), alone or in an envelope.
+    keys
+        If there are any, one of them must have signed it.
+
+    Raises
+    ------
+    AcknowledgementRefused
+        If it is no such statement of this chain, or is not signed by one of the keys.
+    """
+    document, problem = _document(data, keys)
+    if document is None or any(misfits(document, _KNOWN_SHAPE)):
+        document, problem = None, "something else"
+    elif (chain := document["predicate"]["chain"]) != report.chain:
+        document, problem = None, f"one on {chain[:80]!r}"
+    if document is None or (keys and problem):
+        raise AcknowledgementRefused(
+            "The acknowledgement cannot be used",
+            expected=f"a statement on {report.chain}, as `lindley acknowledge` prints it"
+            + (", signed by one of the keys given" if keys else ""),
+            found=problem,
+            todo="give the file that `lindley acknowledge CHAIN` wrote, with --sign where keys are checked",
+        )
+    predicate = document["predicate"]
+
+    def known(finding: Finding) -> bool:
+        return finding.severity == Severity.ERROR and identity_of(finding) in predicate["findings"]
+
+    by = f" (known to {predicate['who'][:80]}: {predicate['why'][:300]})"
+    found = [
+        replace(finding, severity=Severity.KNOWN, message=finding.message + by) if known(finding) else finding
+        for finding in report.findings
+    ]
+    return replace(report, findings=tuple(found))
 
 
 def with_witness(report: Report, witness: bytes, keys: Sequence[Key]) -> Report:
@@ -174,18 +234,23 @@ def _subject(statement: Any) -> str:
         return "one without a subject"
 
 
-def _head(data: bytes, keys: Sequence[Key], chain: str) -> tuple[dict[str, Any], str]:
-    """Return the predicate of a witness, and what is wrong with its signature."""
+def _document(data: bytes, keys: Sequence[Key]) -> tuple[dict[str, Any] | None, str]:
+    """Return a statement, alone or in an envelope, and what is wrong with its signature."""
     try:
         document = json.loads(data) if len(data) <= signing.MOST_BYTES else None
     except (ValueError, RecursionError):
         document = None
-    problem = "the witness is not signed"
     if isinstance(document, dict) and "payload" in document:
         found = signing.opened(data, keys)
-        document, problem = found.statement, found.detail
+        return found.statement, found.detail
+    return document if isinstance(document, dict) else None, "it is not signed"
+
+
+def _head(data: bytes, keys: Sequence[Key], chain: str) -> tuple[dict[str, Any], str]:
+    """Return the predicate of a witness, and what is wrong with its signature."""
+    document, problem = _document(data, keys)
     if document is None or any(misfits(document, _HEAD_SHAPE)):
-        is_statement = isinstance(document, dict) and document.get("predicate") is not None
+        is_statement = document is not None and document.get("predicate") is not None
         raise WitnessRefused(
             "The witness cannot be used",
             expected="the statement of a head, as `lindley head` prints it",

@@ -6,10 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lindley.errors import KeyRefused, LedgerCorrupt
+from lindley.errors import AcknowledgementRefused, KeyRefused, LedgerCorrupt
 from lindley.ledger.reading import find_chain
 from lindley.ledger.signer import sign_record
 from lindley.names import KEY_VARIABLE
+from lindley.verification.rules import Severity
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -34,6 +35,33 @@ def head_of(ledger: Ledger, chain: str, signer: CryptoSigner | None) -> bytes:
     genesis = report.links[0]["previous"] if report.links else digest(ledger.genesis(chain) or b"")
     records = [str(line["record"]) for line in report.links]
     statement = signing.head_statement(chain=chain, genesis=genesis, records=records)
+    return canonical(statement) if signer is None else signing.sealed(statement, signer)
+
+
+def known_of(ledger: Ledger, chain: str, *, who: str, why: str, signer: CryptoSigner | None) -> bytes:
+    """Return the statement that a person knows the errors of a chain; in an envelope if there is a signer.
+
+    Raises
+    ------
+    AcknowledgementRefused
+        If there is no reason, or no error.
+    """
+    from lindley.ledger import signing  # imports the cryptography
+    from lindley.ledger.record import canonical
+    from lindley.verification.gather import verify_chain  # imports the numerical stack
+    from lindley.verification.signature_rules import identity_of
+
+    report = verify_chain(ledger, chain)
+    found = [identity_of(finding) for finding in report.findings if finding.severity == Severity.ERROR]
+    reason = bool(why.strip())
+    if not found or not reason:
+        raise AcknowledgementRefused(
+            f"There is nothing to acknowledge in {chain}" if reason else "An acknowledgement states why",
+            expected="a chain with findings of severity error, and why they are no reason for alarm",
+            found="no such finding" if reason else "an empty reason",
+            todo=f"run `lindley verify {chain}`",
+        )
+    statement = signing.known_statement(chain=chain, who=who, why=why, findings=found)
     return canonical(statement) if signer is None else signing.sealed(statement, signer)
 
 

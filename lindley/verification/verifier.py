@@ -50,6 +50,8 @@ def verify(chain: GatheredChain) -> Report:
             found += findings(Scope.VERSION, case, chain, link=case.link, version=item.version.number)
         if link:
             earlier[link.version.record] = case
+    states = {item.version.number: item.state for item in chain.versions}
+    found = [item if item.state else replace(item, state=states.get(item.version or 0, "")) for item in found]
     links = tuple(_line(link, runs[link.version.run_id][0]) for link in walked.links)
     return Report(chain=chain.name, links=links, findings=in_order(found))
 

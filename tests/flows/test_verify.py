@@ -104,6 +104,18 @@ class TestKeys:
         assert "nothing" in run("sign", "coins").stdout
         assert run("verify", "coins", "--key", signed).exit_code == 0
 
+    def test_what_a_person_acknowledged_is_known_and_no_error(self, signed, ledger, tmp_path) -> None:
+        ledger.flip("coins", 2, "summary.csv")
+        made = run("acknowledge", "coins", "--who", "Ana", "--why", "ticket 4711", "--sign")
+        (tmp_path / "known.json").write_text(made.stdout)
+        assert run("verify", "coins").exit_code == FAILURE
+        result = run("verify", "coins", "--known", tmp_path / "known.json", "--key", signed)
+        assert result.exit_code == 0, result.output
+        assert "known R06 link 2" in result.stdout
+        assert "(known to Ana: ticket 4711)" in result.stdout
+        assert run("verify", "--known", tmp_path / "known.json").exit_code == USER_ERROR  # of which chain?
+        assert run("verify", "coins", "--known", tmp_path / "none.json").exit_code == USER_ERROR
+
     @pytest.mark.parametrize("name", ["nowhere.pub", "key.pem"])
     def test_a_file_that_is_no_public_key_is_wrong_input(self, signed, key, name) -> None:
         result = run("verify", "coins", "--key", key.with_name(name))
@@ -113,7 +125,8 @@ class TestKeys:
 
     def test_signing_needs_a_key(self, signed, monkeypatch) -> None:
         monkeypatch.delenv(KEY_VARIABLE)
-        for command in (("sign", "coins"), ("head", "coins", "--sign")):
+        acknowledge = ("acknowledge", "coins", "--why", "x", "--sign")
+        for command in (("sign", "coins"), ("head", "coins", "--sign"), acknowledge):
             result = run(*command)
             assert result.exit_code == USER_ERROR
             assert "keygen" in result.stderr
@@ -245,7 +258,7 @@ def tables(state) -> dict[str, list[dict[str, str]]]:
 
 
 def test_a_flow_run_verifies_every_chain_and_fails_with_the_first_finding(
-    flow, signed, workspace, ledger, results
+    flow, signed, workspace, ledger, results, tmp_path
 ) -> None:
     dice = fakes.declare(workspace.models, "dice")
     fakes.append(ledger, dice, fakes.coins(dice, 1))
@@ -272,6 +285,12 @@ def test_a_flow_run_verifies_every_chain_and_fails_with_the_first_finding(
     left = tables(state)
     assert left["coins-verify"][0]["rule"] == "R06"
     assert left["dice-verify"][0]["what"] == "verified"
+
+    known = tmp_path / "known.json"
+    known.write_text(run("acknowledge", "coins", "--why", "ticket 4711").stdout)
+    assert flow(known={"coins": str(known)}).is_completed()
+    ledger.flip("coins", 1, "summary.csv")
+    assert "R06 link 1" in flow(known={"coins": str(known)}).message
 
 
 def test_a_flow_run_that_cannot_verify_fails(flow, signed, tmp_path) -> None:

@@ -359,6 +359,7 @@ ARGUMENTS = {
     "branch": ("coins", "b"),
     "diff": ("coins@1", "coins"),
     "keygen": (os.devnull,),
+    "acknowledge": ("coins", "--why", "x"),
 }
 
 
