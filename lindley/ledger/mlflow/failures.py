@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,44 @@ from sqlalchemy.exc import SQLAlchemyError
 from lindley.addresses import public
 from lindley.errors import AccessRefused, LedgerCorrupt, LedgerUnavailable, LindleyError
 
+#: MLflow would log each error of a database with its traceback; here it is raised as one sentence.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+_FULL = (
+    "free some space on the disk of the ledger, then run this again: no link was registered, and files stay"
+)
+_LOCKED_AWAY = "to write, use a ledger that you may write to; commands that read need only to read"
+_DAMAGED = "restore the database from a backup; until then write nothing to this ledger"
+
 #: What a tracking server's client raises.
 _OF_SERVERS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
+
+
+#: What databases and disks say, and what to do; the first that a text contains holds.
+_ADVICE = {
+    "disk is full": _FULL,
+    "No space left": _FULL,
+    "quota exceeded": _FULL,
+    "readonly database": _LOCKED_AWAY,
+    "read-only": _LOCKED_AWAY,
+    "Permission denied": _LOCKED_AWAY,
+    "unable to open database": _LOCKED_AWAY,
+    "database is locked": "run this again: other processes write to the ledger now. If that happens often, "
+    "put a server with PostgreSQL before it",
+    "is not a database": _DAMAGED,
+    "malformed": _DAMAGED,
+    "disk I/O error": "check the disk and the kernel's log, then run this again; restore the ledger from a "
+    "backup if `lindley verify` finds something",
+    "out-of-date database schema": "back up the database, then run `mlflow db upgrade` on it",
+    "Can't locate revision": "a newer MLflow has used this database: upgrade MLflow here",
+}
+
+
+def _advice(text: str) -> str:
+    """Return what to do about an error of a database, a disk or a server."""
+    lower = text.lower()
+    known = (todo for part, todo in _ADVICE.items() if part.lower() in lower)
+    return next(known, "check MLFLOW_TRACKING_URI, your permissions there, and that the server is up")
 
 
 @contextmanager
@@ -50,7 +87,7 @@ def translated(what: str, *, store: bool = False) -> Iterator[None]:
         raise LedgerUnavailable(
             f"MLflow refused or failed to {what}",
             found=found,
-            todo="check MLFLOW_TRACKING_URI, your permissions there, and that the server is up",
+            todo=_advice(text),
         ) from cause
 
 

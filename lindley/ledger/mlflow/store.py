@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 import tempfile
@@ -40,9 +39,6 @@ from lindley.model.declaration import Declaration
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# MLflow would log the migrations of each new embedded ledger to the terminal.
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
 #: The alias that points at the newest accepted link.
 HEAD = "head"
