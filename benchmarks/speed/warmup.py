@@ -81,7 +81,7 @@ def measure(case: str, problem: Problem, tune: int, fits: int) -> Row:
         begun = time.process_time()
         draws = sample(
             problem.bound,
-            start=problem.start,
+            start=problem.starts.dispersed,
             settings=settings,
             seed=derive_seed(case, str(tune), str(number)),
         )

@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lindley.inference.diagnostics.conflict import Conflict, conflict, information_conflict
+from lindley.inference.diagnostics.conflict import (
+    Conflict,
+    conflict,
+    information_conflict,
+    information_conflict_of_parts,
+)
 from lindley.inference.diagnostics.convergence import sd_errors
 from lindley.inference.diagnostics.gate import Gate, Thresholds, cautions
 from lindley.inference.diagnostics.hindsight import SATURATED, Lineage, View
@@ -19,81 +24,20 @@ from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.diagnostics.pulls import Pulls, simulate
 from lindley.inference.diagnostics.remedies import with_remedies
 from lindley.inference.diagnostics.stated import monte_carlo_errors, stated_error, values_of
+from lindley.inference.modes.sampled import Sampled
 from lindley.inference.predictive import predictive_draws
 from lindley.inference.rehearsal import prior_draws
-from lindley.inference.sampling import Draws, Sampling
+from lindley.inference.sampling import Draws
 from lindley.inference.trace import SUMMARY_SIZE
-from lindley.model.coordinates import Coordinates
 from lindley.model.graph import ModelGraph
 from lindley.model.priors import undrawable
 from lindley.prior.belief import Belief, Harm
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.matching import match_map
-from lindley.prior.stein import CalibratedWeights
+from lindley.prior.mixture import Map, Mixture
 from lindley.prior.triangular import TriangularMap
 from lindley.seeds import derive_seed
 from lindley.target.problem import Problem
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampled:
-    """Draws of a posterior with their model and diagnostics: of a fit, or of a trace sampled elsewhere.
-
-    Parameters
-    ----------
-    graph
-        Model of the newest batch.
-    sampling
-        The draws, and how well the sampler did.
-    calibration, halves
-        Weights of the draws, chain after chain, and those of their first and second half by themselves.
-    problem
-        The target that was sampled; None for a trace from elsewhere, whose target cannot be evaluated.
-    """
-
-    graph: ModelGraph
-    sampling: Sampling
-    calibration: CalibratedWeights
-    halves: tuple[CalibratedWeights, CalibratedWeights] | None = None
-    problem: Problem | None = None
-
-    @property
-    def draws(self) -> Draws:
-        """The draws, with every quantity of the model."""
-        return self.sampling.draws
-
-    @property
-    def coordinates(self) -> Coordinates:
-        """Coordinates of the belief after."""
-        return self.problem.coordinates if self.problem else self.graph.coordinates
-
-    @property
-    def carried(self) -> np.ndarray:
-        """Draws [draw, coordinate] that the next link's prior is matched to, chain after chain."""
-        return self.draws.quantities.carried.reshape(-1, self.coordinates.size)
-
-    @property
-    def keeps_coordinates(self) -> bool:
-        """Whether the carried draws are of the coordinates that the fit started from."""
-        new = self.problem is not None and len(self.problem.layout.new_at)
-        return not self.graph.declaration.carry and not new
-
-    @property
-    def assessable(self) -> bool:
-        """Whether importance weights assess the match.
-
-        With local variables or state they assess mostly those, and without a target there are none.
-        """
-        return self.problem is not None and not self.problem.local_names and not self.graph.declaration.carry
-
-    def ess(self, moment: float) -> float:
-        """Return the effective sample size of the calibrated draws, of the coordinate that has the smallest.
-
-        Where draws have a third moment that their match lacks, it moves a mean by about a sixth of it, in
-        sds: calibration cannot make the match better than as many draws as have that error.
-        """
-        plain = self.sampling.convergence.ess_min
-        return min(plain * self.calibration.gain, max(plain, (6 / max(moment, 1e-6)) ** 2))
 
 
 @dataclass(frozen=True)
@@ -135,6 +79,7 @@ class Assessment:
             budget=metrics["budget"],
             trusted=not self.doubts,
             doubt=int(metrics["doubt"]),
+            modes_lost=int(metrics.get("modes_lost", 0)),
             drift=metrics["drift"],
             sight=self.view.sight if self.view is not None else 0,
             unseen=self.view.unseen if self.view is not None else Harm(rest=metrics["drift"]),
@@ -205,9 +150,15 @@ def assess(
         alarm = moved(watching)
         metrics["moving"] = float(alarm is not None)
         warned = () if alarm is None else (alarm.text,)
+    modes_lost = (start.modes_lost if start else 0) + bool(sampled.lost)
+    metrics |= {
+        "modes": float(len(sampled.modes.each) if sampled.modes else 1),
+        "modes_lost": float(modes_lost),
+    }
     warnings = cautions(
         metrics, thresholds, assessable=sampled.assessable, least_known=least_known, conflict_by=by
     )
+    warnings += (sampled.lost,) if sampled.lost else ()
     return Assessment(
         gate=_gate(sampled, lineage, metrics, (*warnings, *warned), doubts, thresholds),
         metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
@@ -300,10 +251,13 @@ def _gate(
     return Gate(passed=not reasons, reasons=reasons, warnings=warnings)
 
 
-def _map_of(sampled: Sampled, matched: MatchedPrior) -> TriangularMap:
+def _map_of(sampled: Sampled, matched: MatchedPrior) -> Map:
     """Return the map matched to the target's own draws: the carried ones, unless state or locals differ."""
     if sampled.assessable:
         return matched.map
+    if sampled.modes is not None:
+        maps = (_map_of(mode, matched) for mode in sampled.modes.each)
+        return Mixture(sampled.modes.shares, tuple(one for one in maps if isinstance(one, TriangularMap)))
     sampling = sampled.sampling
     points = sampling.points.reshape(-1, sampling.points.shape[-1])
     return match_map(points, sampling.names, calibration=sampled.calibration).map
@@ -370,20 +324,26 @@ def _conflict(sampled: Sampled, before: Belief, seed: int, ess: float) -> tuple[
     setting = " ".join([model, *sorted(declaration.policy.forget)])
     pulls: Pulls | str = "there is no target"
     if problem is not None:
-        pulls = simulate(problem, before.matched, partial(_simulated, problem, before), seed)
+        pulls = simulate(problem, before.matched, partial(_simulated, problem), seed)
     if not isinstance(pulls, str):
         found = conflict(pulls.observed, pulls.simulated)
         return found, pulls.observation(found, setting)
     names = sampled.coordinates.names
     where = [names.index(name) for name in before.matched.coordinates.names]
     u = sampled.draws.quantities.u
-    flat = u.reshape(-1, u.shape[-1])[:, where]
-    z = before.matched.map.inverse(flat)[0]
-    found = information_conflict(z, sampled.calibration.weights, ess, reason=pulls)
+    flat, weights, prior = (
+        u.reshape(-1, u.shape[-1])[:, where],
+        sampled.calibration.weights,
+        before.matched.map,
+    )
+    if isinstance(prior, Mixture):
+        of_parts = information_conflict_of_parts(prior, flat, weights, ess, reason=pulls)
+        return of_parts, Observation(setting=setting)
+    found = information_conflict(prior.inverse(flat)[0], weights, ess, reason=pulls)
     return found, Observation(conflict=found.score, setting=setting)
 
 
-def _simulated(problem: Problem, before: Belief, seed: int, size: int) -> dict[str, np.ndarray]:
+def _simulated(problem: Problem, before: MatchedPrior, seed: int, size: int) -> dict[str, np.ndarray]:
     """Draw so many batches, with the inputs of the newest one, from a belief: arrays [batch, ...] by name."""
-    values = prior_draws(problem, before.matched, seed=seed, size=size)
+    values = prior_draws(problem, before, seed=seed, size=size)
     return predictive_draws(problem.graph.compilable.model, values or {}, rng=np.random.default_rng(seed))

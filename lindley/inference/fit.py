@@ -10,20 +10,21 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from lindley.inference import forgetting
-from lindley.inference.assessment import Assessment, Sampled, assess
+from lindley.inference.assessment import Assessment, assess
 from lindley.inference.diagnostics.hindsight import Lineage
 from lindley.inference.diagnostics.look_back import look_back
 from lindley.inference.diagnostics.stated import values_of
 from lindley.inference.inputs import Data, Options, Start, require_memory
-from lindley.inference.sampling import Draws, FitSettings, Sampling, assess_sampling, sample
+from lindley.inference.modes.carrying import matched_to, weighted
+from lindley.inference.modes.parts import sample_parts
+from lindley.inference.modes.sampled import Sampled
+from lindley.inference.sampling import Draws, FitSettings
 from lindley.prior.belief import Belief
-from lindley.prior.information import information_map
-from lindley.prior.matched import MatchedPrior, match
-from lindley.prior.stein import calibrate, equal_weights
+from lindley.prior.matched import MatchedPrior
 from lindley.seeds import derive_seed
 from lindley.target.prepare import prepare, prepare_whole
 from lindley.target.problem import Problem
-from lindley.timing import DIAGNOSE, HINDSIGHT, MATCH, SAMPLE, Phases
+from lindley.timing import DIAGNOSE, HINDSIGHT, MATCH, Phases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,12 @@ def fit(
         )
         if prepared is not None:
             prepared(problem)
-        sampling, sampler = _sampled(problem, data, options, phases)
+        first = options.settings or FitSettings.of(data.declaration.policy)
+        require_memory(problem.bound.size, first)
+        parts = sample_parts(problem, first, options, phases)
+        with phases(MATCH):
+            sampled = weighted(problem, parts, options.seed)
+        sampling = sampled.sampling
         undo, view = 0, None
         if widened is not None and not sampling.reasons and not discounts:
             with phases(HINDSIGHT):
@@ -176,7 +182,6 @@ def fit(
             break
         start, data, evidence = _undone(start, data, evidence, undo)
     with phases(MATCH):
-        sampled = _calibrated(problem, sampling)
         matched = matched_to(sampled)
     lineage = Lineage(
         start=widened,
@@ -193,7 +198,7 @@ def fit(
         sampled=sampled,
         assessment=assessment,
         provenance=Provenance(
-            sampler=sampler,
+            sampler=parts.stated(first, options.seed),
             graph=problem.digest,
             inlined_constants=problem.inlined,
             pooled=problem.pooled,
@@ -210,39 +215,6 @@ def _widened(prior: Belief | None, discounts: dict[str, float]) -> Belief | None
         return None
     caps = prior.forgetting.get("prior_sd_caps", {})
     return replace(prior, matched=forgetting.widened(prior.matched, discounts, caps))
-
-
-def _sampled(
-    problem: Problem, data: Data, options: Options, phases: Phases
-) -> tuple[Sampling, dict[str, Any]]:
-    """Sample until the gate passes and the requested ESS is reached, or the attempts are used up.
-
-    Returns
-    -------
-    tuple
-        The last attempt, and the settings as the record states them.
-    """
-    first = options.settings or FitSettings.of(data.declaration.policy)
-    chosen, attempt = first, 1
-    require_memory(problem.bound.size, first)
-    while True:
-        with phases(SAMPLE):
-            draws = sample(
-                problem.bound,
-                start=problem.start,
-                settings=chosen,
-                seed=derive_seed(str(options.seed), str(attempt)),
-                progress=options.progress,
-            )
-        with phases(DIAGNOSE):
-            sampling = assess_sampling(problem.names, problem.points(draws.x), draws, options.thresholds)
-        ess = sampling.convergence.ess_min
-        if attempt == first.attempts or (not sampling.reasons and ess >= chosen.ess):
-            break
-        chosen, attempt = chosen.harder() if sampling.reasons else chosen.longer(ess), attempt + 1
-    # As text: a 63-bit integer has no exact form in canonical JSON.
-    stated = {"seed": str(options.seed), "attempt": attempt}
-    return sampling, chosen.as_dict() | first.as_first() | stated
 
 
 def _undone(
@@ -264,49 +236,6 @@ def _evidence_before(data: Data, head: Belief | None) -> float | None:
     if counted == 0:
         return 0.0
     return head.log_evidence if head is not None and head.covered == counted else None
-
-
-def _calibrated(problem: Problem, sampling: Sampling) -> Sampled:
-    """Weight the draws so that they fulfil Stein's identities; equally where the gate refuses them."""
-    x = sampling.draws.x.reshape(-1, sampling.draws.x.shape[-1])
-    half, ess = len(x) // 2, sampling.convergence.ess_min
-    parts = ((slice(None), ess), (slice(half), ess / 2), (slice(half, None), ess / 2))
-    if sampling.reasons:
-        weights = [equal_weights(len(x[part])) for part, _ in parts]
-    else:
-        points = sampling.points.reshape(len(x), -1)[:, : problem.coordinates.size]
-        scores = problem.scores(x)
-        weights = [calibrate(points[part], scores[part], of_part) for part, of_part in parts]
-    whole, first, second = weights
-    return Sampled(
-        graph=problem.graph, sampling=sampling, calibration=whole, halves=(first, second), problem=problem
-    )
-
-
-def matched_to(sampled: Sampled) -> MatchedPrior:
-    """Return the prior matched to the carried draws, of the family that the policy sets."""
-    problem, declaration = sampled.problem, sampled.graph.declaration
-    family = declaration.policy.family
-    if (
-        family == "information"
-        and problem is not None
-        and problem.prior is not None
-        and sampled.keeps_coordinates
-    ):
-        x = sampled.draws.x.reshape(len(sampled.carried), -1)
-        scores = problem.scores(x)
-        added = information_map(sampled.carried, scores, problem.prior, problem.coordinates.names)
-        if added is not None:
-            return MatchedPrior(problem.coordinates, added, "information asked for", "information")
-    return match(
-        sampled.carried,
-        sampled.coordinates,
-        calibration=sampled.calibration,
-        halves=sampled.halves,
-        ess=sampled.sampling.convergence.ess_min,
-        state=frozenset(declaration.carry),
-        family=family,
-    )
 
 
 def _forgotten(

@@ -16,6 +16,7 @@ import xarray as xr
 from pytensor.graph.replace import graph_replace
 
 from lindley.errors import ModelRefused
+from lindley.inference.modes.circular import recentred
 from lindley.model.graph import ModelGraph
 from lindley.model.relabelling import in_order
 from lindley.model.tensors import placeholder
@@ -72,6 +73,8 @@ def quantities_of(found: xr.DataTree, graph: ModelGraph) -> tuple[Quantities[np.
             f"{moved} of {u.shape[0] * u.shape[1]:,} draws lay on the edge of the support by rounding and "
             "were moved inside by one unit in the last place",
         )
+    angles = graph.coordinates.circular
+    u[..., angles] = recentred(u[..., angles])[0]
     unknown = np.full(u.shape[:2], np.nan)
     found_quantities = Quantities(
         u=u, carried=u, values=values, deterministics=scalars, log_likelihood=unknown

@@ -111,7 +111,7 @@ def widened(
     by_coordinate = [found.get(b.name, rest) for b in matched.coordinates.blocks for _ in range(b.size)]
     factors = 1 / np.sqrt(np.array(by_coordinate))
     if prior_sd_caps and not np.all(factors == 1):
-        sds = np.linalg.norm(matched.as_joint_normal().map.jacobian(np.zeros(len(factors))), axis=-1)
+        sds = np.linalg.norm(matched.as_joint_normal().first.jacobian(np.zeros(len(factors))), axis=-1)
         caps = np.array([prior_sd_caps.get(name, np.inf) for name in matched.coordinates.names])
         factors = np.minimum(factors, np.maximum(caps / sds, 1.0))
     return matched if np.all(factors == 1) else matched.widened(factors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -98,3 +99,33 @@ def _plain(labels: np.ndarray) -> np.ndarray:
     if labels.ndim > 1:  # labels of several levels
         return np.array([str(label) for label in labels.tolist()])
     return labels.astype(str) if labels.dtype.kind in "OUS" else labels
+
+
+def add_modes(tree: xr.DataTree, mode_of: np.ndarray, each: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Add to a trace which mode each draw belongs to, and the draws that each mode's match was made of.
+
+    Parameters
+    ----------
+    tree
+        The trace; changed.
+    mode_of
+        Array [chain, draw] of the numbers of the modes.
+    each
+        Draws [chain, draw, coordinate] of each mode, and their weights [draw], chains one after the other.
+        Modes with fewer draws than others are filled up with missing ones.
+    """
+    group = tree["coordinates"].dataset.assign(mode=(("chain", "draw"), mode_of))
+    tree["coordinates"] = xr.DataTree(group)
+    chains, longest = each[0][0].shape[0], max(u.shape[1] for u, _ in each)
+    filled = np.full((len(each), chains, longest, each[0][0].shape[2]), np.nan)
+    weights = np.full((len(each), chains, longest), np.nan)
+    for number, (u, weight) in enumerate(each):
+        filled[number, :, : u.shape[1]] = u
+        weights[number, :, : u.shape[1]] = weight.reshape(chains, -1)
+    dims = ("mode", "chain", "draw")
+    tree["modes"] = xr.DataTree(
+        xr.Dataset(
+            {"u": ((*dims, "coordinate"), filled), "weight": (dims, weights)},
+            coords={"coordinate": group["coordinate"].values},
+        )
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -119,23 +120,24 @@ def predictive_blocks(
         sizes = [*(array.size for array in data), *(array[0].size for array in points)]
         step = max(1, _MOST_NUMBERS // max(1, *sizes))
     evaluate = _in_numpy(results, wanted) if many is not None else None
+    compiled = cache(partial(_compiled, results, wanted))
     for start in range(0, count, step):
         some = [array[start : start + step] for array in points]
         # Each random variable of the graph has its own generator input, with its own stream.
         streams = [np.random.default_rng(s) for s in rng.integers(2**63, size=generators)]
         if many is None:
             some = [np.asarray(array[0]) for array in some]
-        drawn = _drawn(evaluate, (results, wanted), [*some, *streams, *data], strict)
+        drawn = _drawn(evaluate, compiled, [*some, *streams, *data], strict)
         yield {rv.name: v[None] if many is None else v for rv, v in zip(observed, drawn, strict=True)}
 
 
 def _drawn(
     evaluate: Callable[..., Any] | None,
-    graph: tuple[list[Variable], list[Variable]],
+    compiled: Callable[[], Callable[..., Any]],
     arguments: list[Any],
     strict: bool,
 ) -> list[np.ndarray]:
-    """Return a graph's outputs, with NumPy where `evaluate` can."""
+    """Return a graph's outputs, with NumPy where `evaluate` can, else with the function that is compiled."""
     if evaluate is not None:
         try:
             return [np.asarray(value) for value in evaluate(*arguments)]
@@ -144,7 +146,7 @@ def _drawn(
         except Exception:
             if strict:
                 raise
-    return [np.array(value) for value in _compiled(*graph)(*arguments)]
+    return [np.array(value) for value in compiled()(*arguments)]
 
 
 def _in_numpy(outputs: list[Variable], inputs: list[Variable]) -> Callable[..., Any] | None:

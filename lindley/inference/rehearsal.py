@@ -107,7 +107,7 @@ def prior_draws(
     else:
         u = np.zeros((size, len(names)))
         place = [known.index(name) for name in np.array(names)[~new]]
-        u[:, ~new] = before.map.forward(rng.standard_normal((size, len(known))))[:, place]
+        u[:, ~new] = before.map.sample(rng, size)[:, place]
     drawn = problem.quantities(u[:, : len(names)])
     found = {variable.name: drawn.values[variable.name] for variable in graph.carried}
     if not graph.local and not new.any():
@@ -134,7 +134,8 @@ def _with_new_elements(
 def _require_a_density(problem: Problem) -> None:
     """Refuse variables that the target's gradient never moves: nothing is known of them."""
     rng = np.random.default_rng(0)
-    gradients = problem.bound.log_densities(np.array([problem.start(rng) for _ in range(_POINTS)]))[1]
+    points = np.array([problem.starts.central(rng) for _ in range(_POINTS)])
+    gradients = problem.bound.log_densities(points)[1]
     for variable, place in slices(problem.graph.free):
         if variable.block.size and not gradients[:, place].any():
             raise ModelRefused(
@@ -148,7 +149,7 @@ def _require_a_density(problem: Problem) -> None:
 def _predictable(problem: Problem) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the observed variables that can be drawn, and why the others cannot, each tried once."""
     model, rng = problem.graph.compilable.model, np.random.default_rng(0)
-    values = problem.bound.evaluate(problem.start(rng)[None]).values
+    values = problem.bound.evaluate(problem.starts.central(rng)[None]).values
     names = tuple(rv.name for rv in model.observed_RVs)
     why: dict[str, str] = {}
     try:

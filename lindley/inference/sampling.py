@@ -22,8 +22,9 @@ from lindley.target.native_calls import Density
 from lindley.target.quantities import Quantities
 
 Progress = Callable[[int, int], None]
+Start = Callable[[np.random.Generator], np.ndarray]
 
-#: Starting points tried per chain before the fit is given up.
+#: Starting points tried per chain and way to draw them before the fit is given up.
 _START_TRIES = 50
 #: Statistics that are kept: nutpie's names and ArviZ's.
 _STATS = {name: name for name in ("diverging", "energy", "n_steps", "step_size")} | {"depth": "tree_depth"}
@@ -143,9 +144,11 @@ class Sampling:
 def sample(
     bound: Bound,
     *,
-    start: Callable[[np.random.Generator], np.ndarray],
+    start: Start,
     settings: FitSettings,
     seed: int,
+    otherwise: Start | None = None,
+    choices: int = 1,
     progress: Progress | None = None,
 ) -> Draws:
     """Sample the target and evaluate every quantity at every draw.
@@ -154,8 +157,12 @@ def sample(
     ----------
     bound
         The target.
-    start
-        Draws a starting point [x] from a generator.
+    start, otherwise
+        Draw a starting point [x] from a generator; one with a density that is not finite is drawn again, at
+        last by the second.
+    choices
+        Starting points that are drawn for each chain, of which it takes the one with the highest density: a
+        draw of a wide prior may be where a sampler does not find its way.
     settings
         Chains, draws, warm-up.
     seed
@@ -174,7 +181,7 @@ def sample(
         if progress is not None:
             progress(min(total, sum(chain.finished_draws for chain in chains)), total)
 
-    starting_point = partial(_start, bound, start)
+    starting_point = partial(_start, bound, start, otherwise or start, choices)
     starting_point(seed)  # Raises here, with a clear message, rather than in a sampler thread.
     density = bound.density
     model = _interpreted(bound, starting_point) if density is None else _native(density, starting_point)
@@ -208,6 +215,13 @@ def sample(
         progress(total, total)
     x, stats = _collected(trace, bound.size)
     return Draws(x=x, quantities=bound.evaluate(x), stats=stats)
+
+
+def picked(draws: Draws, choose: Callable[[np.ndarray], np.ndarray]) -> Draws:
+    """Return what `choose` takes of every array [chain, draw, ...] of some draws."""
+    quantities = draws.quantities.filled([choose(values) for values in draws.quantities.flat()])
+    stats = {name: choose(values) for name, values in draws.stats.items()}
+    return Draws(x=choose(draws.x), quantities=quantities, stats=stats)
 
 
 def assess_sampling(names: list[str], points: np.ndarray, draws: Draws, thresholds: Thresholds) -> Sampling:
@@ -267,20 +281,23 @@ def _interpreted(bound: Bound, starting_point: Callable[[int], np.ndarray]) -> A
     )
 
 
-def _start(bound: Bound, start: Callable[[np.random.Generator], np.ndarray], chain_seed: int) -> np.ndarray:
+def _start(bound: Bound, start: Start, otherwise: Start, choices: int, chain_seed: int) -> np.ndarray:
     """Return a starting point with a finite density and gradient.
 
     It follows from the chain's own seed: chains start in threads, in no fixed order.
     """
     value, rng = np.nan, np.random.default_rng(chain_seed)
-    for _ in range(_START_TRIES):
-        point = start(rng)
+    found: list[tuple[float, np.ndarray]] = []
+    for tried in range(2 * _START_TRIES):
+        point = start(rng) if tried < _START_TRIES else otherwise(rng)
         value, gradient = bound.log_density(np.array(point))
         if np.isfinite(value) and np.isfinite(gradient).all():
-            return point
+            found.append((float(value), point))
+        if len(found) == choices or (found and tried >= _START_TRIES - 1):
+            return max(found, key=lambda one: one[0])[1]
     raise FitFailed(
         "No starting point has a finite log density",
-        expected=f"one among {_START_TRIES} points drawn around the prior",
+        expected=f"one among {2 * _START_TRIES} points drawn around the prior",
         found=f"log density {float(value)} at the last one",
         todo="check that the batch is possible under the model, e.g. counts within their bounds",
     )

@@ -13,12 +13,15 @@ import pandas as pd
 import xarray as xr
 
 from lindley.inference import groups, trace
-from lindley.inference.assessment import Sampled, assess
+from lindley.inference.assessment import assess
 from lindley.inference.diagnostics.gate import Gate
 from lindley.inference.diagnostics.hindsight import Lineage
-from lindley.inference.fit import Fit, Provenance, fit, matched_to
+from lindley.inference.fit import Fit, Provenance, fit
 from lindley.inference.foreign_trace import quantities_of
+from lindley.inference.groups import add_modes
 from lindley.inference.inputs import Data, Options, Start
+from lindley.inference.modes.carrying import matched_to
+from lindley.inference.modes.sampled import Sampled
 from lindley.inference.rehearsal import Rehearsal, rehearse
 from lindley.inference.sampling import Draws, assess_sampling
 from lindley.model.advice import advice
@@ -136,6 +139,10 @@ def step(start: Start, data: Data, options: Options) -> tuple[Belief, Info]:
             omissions=rehearsal.omissions,
             seed=options.seed,
         )
+        if found.sampled.modes is not None:
+            modes = found.sampled.modes
+            each = [(mode.draws.quantities.carried, mode.calibration.weights) for mode in modes.each]
+            add_modes(tree, modes.mode_of, each)
     further = advice(
         problem.graph,
         data.newest.frame(),

@@ -161,7 +161,7 @@ def _drawn_before(label: str, coordinates: Coordinates, before: MatchedPrior | N
     if before is None or label not in names:
         return None
     transform = next(block.transform for block in coordinates.blocks if label in block.names())
-    u = before.map.forward(np.random.default_rng(1).standard_normal((_EARLIER_DRAWS, len(names))))
+    u = before.map.sample(np.random.default_rng(1), _EARLIER_DRAWS)
     return natural_scale(transform, u[:, names.index(label)])
 
 

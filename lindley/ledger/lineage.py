@@ -27,7 +27,7 @@ from lindley.prior.belief import Belief
 
 def _size(belief: Belief | None) -> int:
     """Return the bytes of a belief's arrays."""
-    return 0 if belief is None else sum(array.nbytes for array in belief.matched.arrays())
+    return 0 if belief is None else sum(array.nbytes for array in belief.matched.arrays().values())
 
 
 _beliefs: Recent[Belief | None] = Recent(2**26, _size)

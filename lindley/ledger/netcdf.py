@@ -18,7 +18,8 @@ import xarray as xr
 from lindley.errors import LedgerCorrupt
 from lindley.model.coordinates import Coordinates
 from lindley.prior.matched import MatchedPrior, array_bytes
-from lindley.prior.triangular import ARRAYS, TriangularMap
+from lindley.prior.mixture import map_of
+from lindley.prior.triangular import ARRAYS
 
 #: Files are written with the C library, several times faster than h5netcdf, and read with h5netcdf, which
 #: has less native code between a damaged file and the process.
@@ -34,6 +35,8 @@ _CODECS = {
 }
 #: Bytes of a file's arrays in memory at most, as the file states their shapes: a few kB can state any.
 MOST_BYTES = 8 * 2**30
+#: Parts of a mixture at most, as its file states them.
+_MOST_PARTS = 64
 
 
 def write_netcdf(data: xr.Dataset | xr.DataTree, path: Path, encoding: dict[str, Any] | None = None) -> None:
@@ -48,8 +51,15 @@ def write_matched_prior(prior: MatchedPrior, path: Path) -> None:
     dims |= {"linear": ("step", "step_before"), "widen": ("step", "bend")}
     dims["quadratic"] = ("step", "bend", "bend_too")
     dims["margins"] = ("margin", "coordinate")
+
+    def named(name: str) -> tuple[str, ...]:
+        """Name the dims of an array; those of bends by part, since a part of a mixture may have none."""
+        kind, _, part = name.rpartition("_") if name not in dims else (name, "", "")
+        own = (f"{dim}_{part}" if part and dim.startswith("bend") else dim for dim in dims.get(kind, ()))
+        return tuple(own) if kind in dims else ("part",)
+
     dataset = xr.Dataset(
-        {name: (dims[name], array) for name, array in zip(ARRAYS, prior.arrays(), strict=True)},
+        {name: (named(name), array) for name, array in prior.arrays().items()},
         attrs={
             "family": prior.family,
             "reason": prior.reason,
@@ -72,22 +82,36 @@ def read_matched_prior(path: Path) -> MatchedPrior:
     with _readable(path):
         # Not through xarray, whose dimensions and coordinates take ten times as long as the arrays.
         with h5py.File(path, "r") as file:
-            held = {name: file[name] for name in ARRAYS}
+            held = {name: file[name] for name in _names_of_arrays(file)}
             _check_size(sum(data.size * data.dtype.itemsize for data in held.values()))
             coordinates = Coordinates.from_list(json.loads(_text(file.attrs["blocks"])))
-            kinds: dict[str, type] = dict.fromkeys(ARRAYS, float) | {"order": int}
             arrays: dict[str, np.ndarray] = {
-                name: np.ascontiguousarray(data[()], kinds[name]) for name, data in held.items()
+                name: np.ascontiguousarray(data[()], int if name.startswith("order") else float)
+                for name, data in held.items()
             }
             reason = _text(file.attrs["reason"])
             moments = _text(file.attrs["moments"])
             shrinkage = float(np.ravel(file.attrs["shrinkage"])[0])
-        sizes = {array.shape[1] if name == "margins" else len(array) for name, array in arrays.items()}
+        sizes = {
+            array.shape[1] if name.startswith("margins") else len(array)
+            for name, array in arrays.items()
+            if name != "weights"
+        }
         if sizes != {coordinates.size}:
             raise ValueError(f"arrays of another size than {coordinates.size} coordinates")
-        prior = MatchedPrior(coordinates, TriangularMap(**arrays), reason, moments, shrinkage)
+        prior = MatchedPrior(coordinates, map_of(arrays), reason, moments, shrinkage)
         prior.digest.encode()  # labels that are no text have none
         return prior
+
+
+def _names_of_arrays(file: h5py.File) -> list[str]:
+    """Return the names of a matched prior's arrays: those of a mixture have the number of a part behind."""
+    if "weights" not in file:
+        return list(ARRAYS)
+    parts = range(file["weights"].size)
+    if len(parts) > _MOST_PARTS:
+        raise ValueError(f"a mixture of {len(parts)} parts, at most {_MOST_PARTS} are read")
+    return ["weights", *(f"{name}_{part}" for part in parts for name in ARRAYS)]
 
 
 def write_trace(tree: xr.DataTree, path: Path) -> None:
@@ -158,7 +182,7 @@ def _codecs(metadata: Any) -> Iterator[str]:
 def draws_digest(tree: xr.DataTree) -> str:
     """Return the sha256 over the named arrays of a trace's posterior and of what is carried forward."""
     sha = hashlib.sha256(b"lindley-draws/1")
-    for group in ("coordinates", "posterior"):
+    for group in ("coordinates", "posterior", *({"modes"} & set(tree.children))):
         dataset = tree[group].dataset
         for name in sorted(map(str, dataset.data_vars)):
             sha.update(array_bytes(f"{group}/{name}", dataset[name].values))
@@ -176,6 +200,28 @@ def weighted(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
         return u, np.asarray(group["weight"].values, float).ravel()
     count = u.shape[0] * u.shape[1]
     return u, np.full(count, 1 / count)
+
+
+def modes_of(tree: xr.DataTree) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """Return what a mixture was matched to.
+
+    Returns
+    -------
+    tuple
+        The draws [draw, coordinate] of each mode with their weights [draw], missing ones left out, and the
+        modes' own weights [mode]: the sums of the weights of the draws that are kept of each.
+
+    Raises
+    ------
+    KeyError
+        If the trace has no modes.
+    """
+    group, kept = tree["modes"].dataset, tree["coordinates"].dataset
+    u, weight = np.asarray(group["u"].values, float), np.asarray(group["weight"].values, float)
+    mode = kept["mode"].values.ravel().astype(int)
+    shares = np.bincount(mode, kept["weight"].values.ravel(), minlength=len(u))
+    held = np.isfinite(weight)
+    return [(of[here], w[here]) for of, w, here in zip(u, weight, held, strict=True)], shares
 
 
 def file_digests(folder: Path) -> dict[str, str]:

@@ -225,6 +225,7 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
         budget=float(metrics.get("budget", 0.0)),
         trusted=metrics.get("trusted", 0.0) > 0,
         doubt=int(metrics.get("doubt", 0)),
+        modes_lost=int(metrics.get("modes_lost", 0)),
         drift=float(metrics.get("drift", 0.0)),
         sight=record["hindsight"]["in_sight"],
         unseen=Harm(**record["hindsight"]["unseen"]),

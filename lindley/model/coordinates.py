@@ -19,6 +19,8 @@ from lindley.errors import CoordinatesMismatch
 
 #: Transforms whose coordinates are differences or ratios of elements although they are as many.
 _MIXING = ("ordered", "sum", "simplex", "stickbreaking", "cholesky")
+#: Transform of an angle: its coordinate is the angle, and whole turns make no difference.
+_CIRCULAR = "circular"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class Block:
     def mixes(self) -> bool:
         """Whether a coordinate depends on several elements, so that labels cannot appear or vanish."""
         return not self.elementwise or any(word in self.transform for word in _MIXING)
+
+    @property
+    def circular(self) -> bool:
+        """Whether the coordinates are angles."""
+        return self.transform == _CIRCULAR
 
     def names(self) -> list[str]:
         """Return the coordinates' names, e.g. ``beta[north]``; positions where no label belongs."""
@@ -113,6 +120,11 @@ class Coordinates:
     def variables(self) -> tuple[str, ...]:
         """Names of the carried variables, in order."""
         return tuple(block.name for block in self.blocks)
+
+    @property
+    def circular(self) -> np.ndarray:
+        """Which coordinates are angles, array [coordinate] of bool."""
+        return np.array([block.circular for block in self.blocks for _ in range(block.size)], dtype=bool)
 
     def as_list(self) -> list[dict[str, Any]]:
         """Return the coordinates as JSON-able values."""

@@ -14,7 +14,7 @@ REST = "*"
 BATCH_COST = 10
 #: Rows that hindsight looks back on at most, as a multiple of those that an update fits.
 SIGHT = 10
-FAMILIES = ("auto", "normal", "sinh-arcsinh", "triangular", "information")
+FAMILIES = ("auto", "normal", "sinh-arcsinh", "triangular", "information", "mixture")
 
 
 @dataclass(frozen=True, kw_only=True)

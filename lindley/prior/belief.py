@@ -41,6 +41,8 @@ class Belief:
         Whether the match is good enough to start from; see `lindley.inference.diagnostics.match_quality`.
     doubt
         Number of matches behind it that were not trusted.
+    modes_lost
+        Number of matches behind it, its own included, that could not carry separated modes or their weights.
     drift
         Estimated shift caused by earlier matches, in posterior sds; a lower bound where not assessable.
     sight
@@ -68,6 +70,7 @@ class Belief:
     budget: float
     trusted: bool = True
     doubt: int = 0
+    modes_lost: int = 0
     drift: float = 0.0
     sight: int = 0
     unseen: Harm = field(default_factory=Harm)

@@ -16,6 +16,8 @@ from lindley.prior.triangular_fit import fit_margins, fit_triangular
 
 #: Families that can be asked for; ``auto`` picks one per link.
 AUTO, NORMAL, SINH_ARCSINH, TRIANGULAR = "auto", "normal", "sinh-arcsinh", "triangular"
+#: One of these for each separated mode; see `lindley.prior.mixture`.
+MIXTURE = "mixture"
 
 #: Coordinates above which ``auto`` tries no triangular map: it has of the order of d^3 numbers.
 MOST_TRIANGULAR = 12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,17 +14,18 @@ from lindley.batch.batch import Batch, joined
 from lindley.cache import Recent
 from lindley.errors import LindleyError, ModelRefused
 from lindley.model import graph as model_graph
-from lindley.model.coordinates import Layout, align
+from lindley.model.coordinates import Coordinates, Layout, align
 from lindley.model.declaration import Declaration
 from lindley.model.free_lengths import freed
 from lindley.model.graph import ModelGraph
-from lindley.model.priors import prior_coordinates, undrawable
+from lindley.model.priors import undrawable
 from lindley.prior.matched import MatchedPrior
+from lindley.prior.mixture import Mixture
 from lindley.prior.triangular import TriangularMap
 from lindley.target.density import target
 from lindley.target.engine import bind, compiled, lazy_table
 from lindley.target.pool import BatchTerm, Pool
-from lindley.target.problem import Outcomes, Problem
+from lindley.target.problem import Outcomes, Problem, Starts, initial_point
 from lindley.target.quantities import Quantities
 from lindley.target.term import require_divisible, term
 
@@ -69,7 +69,18 @@ def prepare(
     seen
         Where the target is only evaluated: a prior of the same coordinates whose functions are compiled
         already. Quantities are then compiled on first use.
+
+    Returns
+    -------
+    Problem
+        With `components` where the prior is a mixture.
     """
+    if prior is not None and len(prior.components) > 1:
+        parts = [
+            (weight, prepare(one, batches, declaration, carried, phases, constants, whitener, seen))
+            for weight, one in prior.components
+        ]
+        return replace(parts[0][1], components=tuple(parts), at=_by_part(prior, [one for _, one in parts]))
     setting = _Setting(prior, declaration, carried, phases, constants, whitener, seen)
     with phases("build"):
         newest = setting.graph(batches[-1])
@@ -124,6 +135,31 @@ def _sizes_add_up(every: ModelGraph, parts: Sequence[ModelGraph]) -> bool:
     return sizes == Counter({variable.name: variable.block.size for variable in every.local})
 
 
+def _by_part(prior: MatchedPrior, problems: Sequence[Problem]) -> Callable[..., Quantities[np.ndarray]]:
+    """Return the quantities of a problem with a mixture as its prior: `Problem.at`.
+
+    A point is whitened by the part that it most likely belongs to: far out, a map may overflow.
+    """
+    first = problems[0]
+    known = prior.coordinates.names
+    here = [known.index(name) for name in first.graph.coordinates.names if name in known]
+    if first.pooled == "terms" or len(here) < len(known) or not isinstance(prior.map, Mixture):
+        return first.at  # it takes no whitened points
+    mixture = prior.map.permuted(np.array(here, dtype=int))
+
+    def at(u: np.ndarray, local: np.ndarray) -> Quantities[np.ndarray]:
+        part_of = mixture.by_part(u).argmax(axis=0)
+        found = {part: problems[part].at(u[part_of == part], local[part_of == part]) for part in set(part_of)}
+        arrays = {part: quantities.flat() for part, quantities in found.items()}
+        joined = [np.empty((len(u), *array.shape[1:]), array.dtype) for array in next(iter(arrays.values()))]
+        for part, values in arrays.items():
+            for whole, some in zip(joined, values, strict=True):
+                whole[part_of == part] = some
+        return next(iter(found.values())).filled(joined)
+
+    return at
+
+
 @dataclass(frozen=True)
 class _Setting:
     """The arguments of `prepare` other than the batches."""
@@ -174,7 +210,7 @@ class _Setting:
                 # A mixture in which the model's own prior has all the weight: the map only whitens.
                 prior, robust = whitener, 1.0
             if prior is not None:
-                aligned = prior.ordered(layout.coordinates).map
+                aligned = prior.ordered(layout.coordinates).first
                 layout = align(layout.coordinates, [fitted.coordinates])
             symbolic = target(fitted, genesis=prior is None, robust=robust > 0)
             shown = symbolic
@@ -207,10 +243,12 @@ class _Setting:
             layout=layout,
             prior=aligned,
             local_names=_local_names([newest]),
+            circular_locals=_circular_locals([newest]),
             bound=bound,
             at=at,
             outcomes=lambda: Outcomes(newest, shown, lambda: quantities["log_density"], arrays, aligned),
-            start=_start([newest], layout, newest.size),
+            starts=Starts((newest,), layout, newest.size),
+            genesis=self.prior is None,
             pooled=pooled,
             digest=symbolic.digest,
             inlined=symbolic.inlined if fitted.sized else 0,
@@ -267,7 +305,7 @@ class _Setting:
                 stop = start + graph.size - graph.coordinates.size
                 batches.append(BatchTerm(item, functions, place, own.astype(float), slice(start, stop)))
                 start = stop
-            map_ = prior.map if prior is not None else None
+            map_ = prior.first if prior is not None else None
             pool, last = Pool(layout, map_, tuple(batches), whitens), batches[-1]
             bound = pool.bound()
             last.functions.describe()
@@ -277,6 +315,7 @@ class _Setting:
             layout=layout,
             prior=map_,
             local_names=_local_names(graphs),
+            circular_locals=_circular_locals(graphs),
             bound=bound,
             at=last.quantities_at,
             outcomes=lambda: Outcomes(
@@ -285,7 +324,8 @@ class _Setting:
                 lambda: last.functions["term"],
                 (np.zeros(0), np.zeros(len(last.own)), np.zeros(len(last.term.state_at))),
             ),
-            start=_start(graphs, layout, pool.size),
+            starts=Starts(tuple(graphs), layout, pool.size),
+            genesis=self.prior is None,
             pooled="terms",
             digest=terms[-1].digest,
             inlined=0,
@@ -314,7 +354,7 @@ def _adds_up(
         map_, u = None, x
     else:
         x = rng.normal(size=(_CHECK_POINTS, newest.size))
-        map_ = prior.ordered(layout.coordinates).map
+        map_ = prior.ordered(layout.coordinates).first
         u = map_.forward(x)
 
     def likelihood(graph: ModelGraph, points: np.ndarray, map_: TriangularMap | None) -> np.ndarray:
@@ -345,54 +385,7 @@ def _local_names(graphs: Sequence[ModelGraph]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def initial_point(graph: ModelGraph) -> np.ndarray:
-    """Return the model's own starting point, array [x]."""
-    point = graph.model.initial_point(random_seed=0)
-    by_variable = [np.ravel(point[variable.value.name]) for variable in graph.free]
-    return np.concatenate(by_variable).astype(float)
-
-
-def _spread(graph: ModelGraph) -> np.ndarray:
-    """Return how far from the model's own point to start, array [x]: the prior's spread, at most 1."""
-    draws = prior_coordinates(graph, size=200, seed=0)
-    if draws is None:  # improper, or its code fails: descriptions say so
-        return np.ones(graph.size)
-    low, high = np.quantile(draws, [0.16, 0.84], axis=0)
-    return np.clip((high - low) / 2, 1e-6, 1.0)
-
-
-def _center(graphs: Sequence[ModelGraph], layout: Layout, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where to start and how far from it, arrays [x]: 0 and 1 for coordinates of the belief."""
-    center, spread = np.zeros(size), np.ones(size)
-    total, belief = layout.coordinates.size, len(layout.belief_at)
-    place = {position: belief + i for i, position in enumerate(layout.new_at)}
-    start = total
-    for graph, at, own in zip(graphs, layout.model_at, layout.first_seen, strict=True):
-        if not graph.local and not own.any():
-            continue  # its own point would take a compilation
-        point, carried = initial_point(graph), graph.coordinates.size
-        width = _spread(graph) if own.any() else np.ones(graph.size)
-        new = [place[position] for position in at[own]]
-        center[new], spread[new] = point[:carried][own], width[:carried][own]
-        stop = start + graph.size - carried
-        center[start:stop], spread[start:stop] = point[carried:], width[carried:]
-        start = stop
-    return center, spread
-
-
-def _start(
-    graphs: Sequence[ModelGraph], layout: Layout, size: int
-) -> Callable[[np.random.Generator], np.ndarray]:
-    """Return how starting points are drawn: from the belief, and around the models' own points.
-
-    The models' own points are computed with the first draw: a target that is only evaluated needs none.
-    """
-    once, belief = functools.cache(lambda: _center(graphs, layout, size)), len(layout.belief_at)
-
-    def start(rng: np.random.Generator) -> np.ndarray:
-        center, spread = once()
-        x = center + spread * rng.uniform(-1, 1, len(center))
-        x[:belief] = rng.standard_normal(belief)
-        return x
-
-    return start
+def _circular_locals(graphs: Sequence[ModelGraph]) -> np.ndarray:
+    """Return which local variables are angles, array [local] of bool."""
+    blocks = [variable.block for graph in graphs for variable in graph.local]
+    return Coordinates(tuple(blocks)).circular

@@ -1,9 +1,10 @@
-"""A prepared step: the target, and where coordinates are in the sampler's vector."""
+"""A prepared step: the target, where coordinates are in the sampler's vector, and where chains start."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from pytensor.graph.basic import Variable
@@ -11,12 +12,108 @@ from pytensor.graph.traversal import ancestors
 from pytensor.scalar.basic import Cast
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.shape import Shape, Shape_i
+from scipy.special import logsumexp
 
 from lindley.model.coordinates import Coordinates, Layout
 from lindley.model.graph import ModelGraph
+from lindley.model.priors import prior_coordinates
 from lindley.prior.triangular import TriangularMap
 from lindley.target.engine import Bound, Function, Graph
 from lindley.target.quantities import Quantities
+
+#: Draws of a model's own prior that chains start from.
+_DRAWS = 256
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Starting points of a target. All is computed on first use: one that is only evaluated needs none.
+
+    Parameters
+    ----------
+    graphs, layout
+        The models of its batches, oldest first, and where their coordinates are.
+    size
+        Length of the sampler's vector x.
+    """
+
+    graphs: tuple[ModelGraph, ...]
+    layout: Layout
+    size: int
+
+    def dispersed(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a starting point [x] from the prior: the belief's, or the model's own where it is proper."""
+        rows = self.own if not len(self.layout.belief_at) else None
+        return self.central(rng) if rows is None else rows[rng.integers(len(rows))].copy()
+
+    def central(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a starting point [x] from the belief, and at most 1 from the models' own starting points."""
+        center, spread = self._center
+        x = center + spread * rng.uniform(-1, 1, self.size)
+        belief = len(self.layout.belief_at)
+        x[:belief] = rng.standard_normal(belief)
+        return x
+
+    @cached_property
+    def own(self) -> np.ndarray | None:
+        """Draws [draw, x] of all coordinates and local variables from the models' own priors.
+
+        A coordinate is drawn from the oldest model that has it. None where a prior is improper.
+        """
+        coordinates = self.layout.coordinates.size
+        rows = np.zeros((_DRAWS, self.size))
+        start, seen = coordinates, np.zeros(coordinates, dtype=bool)
+        for graph, place in zip(self.graphs, self.layout.model_at, strict=True):
+            drawn, carried = _drawn(graph), graph.coordinates.size
+            if drawn is None:
+                return None
+            new = ~seen[place]
+            rows[:, place[new]] = drawn[:, :carried][:, new]
+            seen[place] = True
+            stop = start + graph.size - carried
+            rows[:, start:stop] = drawn[:, carried:]
+            start = stop
+        return rows
+
+    @cached_property
+    def _center(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where to start and how far from it, arrays [x]: 0 and 1 for coordinates of the belief."""
+        center, spread = np.zeros(self.size), np.ones(self.size)
+        start, belief = self.layout.coordinates.size, len(self.layout.belief_at)
+        place = {position: belief + i for i, position in enumerate(self.layout.new_at)}
+        layout = self.layout
+        for graph, at, own in zip(self.graphs, layout.model_at, layout.first_seen, strict=True):
+            if not graph.local and not own.any():
+                continue  # its own point would take a compilation
+            point, carried = initial_point(graph), graph.coordinates.size
+            width = _spread(graph) if own.any() else np.ones(graph.size)
+            new = [place[position] for position in at[own]]
+            center[new], spread[new] = point[:carried][own], width[:carried][own]
+            stop = start + graph.size - carried
+            center[start:stop], spread[start:stop] = point[carried:], width[carried:]
+            start = stop
+        return center, spread
+
+
+def initial_point(graph: ModelGraph) -> np.ndarray:
+    """Return the model's own starting point, array [x]."""
+    point = graph.model.initial_point(random_seed=0)
+    by_variable: Sequence[np.ndarray] = [np.ravel(point[variable.value.name]) for variable in graph.free]
+    return np.concatenate(by_variable).astype(float)
+
+
+def _drawn(graph: ModelGraph) -> np.ndarray | None:
+    """Return draws [draw, x] from a model's own priors; None where one is improper."""
+    return prior_coordinates(graph, size=_DRAWS, seed=0)
+
+
+def _spread(graph: ModelGraph) -> np.ndarray:
+    """Return how far from the model's own point to start, array [x]: the prior's spread, at most 1."""
+    draws = _drawn(graph)
+    if draws is None:
+        return np.ones(graph.size)
+    low, high = np.quantile(draws, [0.16, 0.84], axis=0)
+    return np.clip((high - low) / 2, 1e-6, 1.0)
 
 
 @dataclass(frozen=True)
@@ -123,8 +220,8 @@ class Problem:
         Where coordinates of belief and batches stand.
     prior
         The belief's map, in the order of ``layout.belief_at``; None before the first link.
-    local_names
-        Names of the local variables in the sampler's vector, batch after batch.
+    local_names, circular_locals
+        Names of the local variables in the sampler's vector, batch after batch, and which of them are angles.
     bound
         The target.
     at
@@ -132,27 +229,39 @@ class Problem:
         [point, coordinate] and local variables [point, local].
     outcomes
         Returns the newest batch's target as a function of its outcomes.
-    start
-        Draws a starting point [x] from a generator.
+    starts
+        How starting points are drawn.
     pooled
         How several batches were brought together: ``rows`` in one table, ``terms`` one by one;
         empty for one batch.
     digest, inlined, compiled_before
         Of the target's graph.
+    genesis
+        Whether the model's own priors hold, and `prior` at most whitens.
+    turns
+        Array [x]: the angle within half a turn of which a circular variable lies, NaN where its density is
+        not that of its own prior, which repeats itself after every turn; None without such variables.
+    components
+        The targets of a prior that is a mixture, each behind its weight; empty otherwise. The other fields
+        are then those of the first one, which differ in the prior only.
     """
 
     graph: ModelGraph
     layout: Layout
     prior: TriangularMap | None
     local_names: tuple[str, ...]
+    circular_locals: np.ndarray
     bound: Bound
     at: Callable[[np.ndarray, np.ndarray], Quantities[np.ndarray]]
     outcomes: Callable[[], Outcomes]
-    start: Callable[[np.random.Generator], np.ndarray]
+    starts: Starts
     pooled: str
     digest: str
     inlined: int
     compiled_before: bool
+    genesis: bool = False
+    turns: np.ndarray | None = None
+    components: tuple[tuple[float, Problem], ...] = ()
 
     @property
     def coordinates(self) -> Coordinates:
@@ -195,10 +304,17 @@ class Problem:
     def log_density(self, points: np.ndarray) -> np.ndarray:
         """Return the target's log density [point] at coordinates and local variables [point, x].
 
-        The sampler's target is a density of whitened points; the slope of the whitening takes it over.
+        The sampler's target is a density of whitened points; the slope of the whitening takes it over. A
+        circular variable has all of its density within one turn.
         """
+        if self.components:
+            terms = [np.log(weight) + one.log_density(points) for weight, one in self.components]
+            return np.asarray(logsumexp(np.where(np.isnan(terms), -np.inf, terms), axis=0))
         x, log_slope = self.vectors(points)
         found: np.ndarray = self.bound.log_densities(x)[0] + log_slope
+        if self.turns is not None:
+            beyond = (np.abs(points - self.turns) > np.pi).any(axis=-1)
+            found = np.where(beyond, -np.inf, found)
         return found
 
     def quantities(self, u: np.ndarray) -> Quantities[np.ndarray]:

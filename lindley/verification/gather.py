@@ -13,12 +13,20 @@ from lindley.batch.parquet_format import read_stored
 from lindley.batch.row_keys import key_ranges_of, range_columns
 from lindley.errors import LedgerCorrupt, UnknownChain
 from lindley.ledger.chain import Version
-from lindley.ledger.netcdf import draws_digest, file_digests, read_matched_prior, read_trace, weighted
+from lindley.ledger.netcdf import (
+    draws_digest,
+    file_digests,
+    modes_of,
+    read_matched_prior,
+    read_trace,
+    weighted,
+)
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, genesis_of, read_signature
 from lindley.ledger.record import Artifact, digest, parse
 from lindley.model.declaration import source_digest
-from lindley.prior.matched import rematch
+from lindley.prior.matched import rematch, rematch_modes
+from lindley.prior.matching import MIXTURE
 from lindley.verification.case import GatheredChain, GatheredVersion
 from lindley.verification.rules import Report
 from lindley.verification.verifier import verify
@@ -123,7 +131,11 @@ def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
         found["draws_digest"] = draws_digest(tree)
         u, weight = weighted(tree)
         # A prior of the same family, matched to the draws again.
-        found["rematched"] = rematch(u.reshape(-1, u.shape[-1]), weight, found["matched"])
+        found["rematched"] = (
+            rematch_modes(*modes_of(tree), found["matched"])
+            if found["matched"].family == MIXTURE
+            else rematch(u.reshape(-1, u.shape[-1]), weight, found["matched"])
+        )
     # Code that is nested too deep is a MemoryError to Python's parser.
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         text = (folder / Artifact.MODEL).read_text(encoding="utf-8")

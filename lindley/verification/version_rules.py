@@ -17,7 +17,6 @@ from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.ledger.chain import version_tags
 from lindley.ledger.record import WITH_BATCH, Artifact, Kind, canonical
 from lindley.model.coordinates import Coordinates
-from lindley.prior.triangular import ARRAYS
 from lindley.seeds import derive_seed
 from lindley.verification.case import Case, GatheredChain
 from lindley.verification.rules import rule
@@ -105,11 +104,14 @@ def matching(case: Case, _chain: GatheredChain) -> Iterator[str]:
         return
     if held.moments == "information":
         return  # This needs prior and gradients as well: only reproducing the fit can check it.
-    for name, one, two in zip(ARRAYS, held.arrays(), again.arrays(), strict=True):
+    if held.arrays().keys() != again.arrays().keys():
+        yield "the matched prior is of another family than its draws"
+        return
+    for (name, one), two in zip(held.arrays().items(), again.arrays().values(), strict=True):
         scale = np.abs(two).max(initial=0.0)
         # Another BLAS may sum in another order; a triangular map that is not linear comes from an iteration,
         # which is less exact.
-        exact = 1e-9 if again.map.normal else 1e-3
+        exact = 1e-9 if again.map.normal or name == "weights" else 1e-3
         if one.shape != two.shape or not np.allclose(one, two, rtol=exact, atol=exact * scale):
             yield f"{name} of the matched prior is not that of the draws"
 
@@ -183,12 +185,12 @@ def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
 
 @rule("R16", "what accumulates along the chain is that of the link before plus this fit's", "edited metrics")
 def accumulated(case: Case, chain: GatheredChain) -> Iterator[str]:
-    """`budget` is the prior link's plus (d + 1) over the larger of `match_ess` and ESS; `doubt` is the prior
-    link's plus one if that one was not trusted; `trusted` is 1 if there are no doubts; `replayed` is the
-    number of batches named; `log_score` is that of the head before (in a correct: of the prior link) plus
-    `log_predictive`; hindsight keeps at most one match more in sight than the prior link, none after genesis,
-    and states the harm of the others by coordinate; `stated_error` is at least `drift`. Not checked on
-    imports and copies.
+    """`budget` is the prior link's plus (d + 1) over the larger of `match_ess` and ESS (with several modes
+    over `match_ess`); `doubt` is the prior link's plus one if that one was not trusted; `modes_lost` is the
+    prior link's, or one more; `trusted` is 1 if there are no doubts; `replayed` is the number of batches
+    named; `log_score` is that of the head before (in a correct: of the prior link) plus `log_predictive`;
+    hindsight keeps at most one match more in sight than the prior link, none after genesis, and states the
+    harm of the others by coordinate; `stated_error` is at least `drift`. Not checked on imports and copies.
     """
     if not case.fitted or not case.prior_is_readable(chain):
         return
@@ -203,6 +205,9 @@ def accumulated(case: Case, chain: GatheredChain) -> Iterator[str]:
     for name, wanted in expected.items():
         if metrics.get(name) != wanted:
             yield f"{name} {wanted:.0f} expected, found {metrics.get(name)}"
+    lost, least = metrics.get("modes_lost", 0.0), before.get("modes_lost", 0.0)
+    if not least <= lost <= least + 1:
+        yield f"modes lost {least:.0f} or {least + 1:.0f} times expected, found {lost}"
     wanted = before.get("budget", 0.0) + _budget_of(record)
     if not np.isclose(metrics.get("budget", np.nan), wanted, rtol=1e-9, equal_nan=True):
         yield f"budget {wanted:.6g} expected, found {metrics.get('budget')}"
@@ -270,8 +275,9 @@ def _budget_of(record: dict[str, Any]) -> float:
     size = sum(math.prod(block["value_shape"]) for block in record["posterior"]["coordinates"])
     # A fit that did not move has no ESS, and then no budget either.
     ess = max(min(metrics.get("ess_bulk_min", np.nan), metrics.get("ess_tail_min", np.nan)), 1.0)
-    # Calibration makes draws worth more, never less.
-    return float((size + 1) / max(metrics.get("match_ess", ess), ess))
+    stated = metrics.get("match_ess", ess)
+    # Calibration makes draws worth more, never less; the weights of several modes have an ESS of their own.
+    return float((size + 1) / (max(stated, ess) if metrics.get("modes", 1.0) <= 1 else stated))
 
 
 @rule(

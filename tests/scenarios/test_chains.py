@@ -163,46 +163,27 @@ def test_a_changed_model_is_refused_until_someone_says_that_it_is_meant(ledger, 
     assert plan.link == 21
 
 
-TWO_MODES = """
-import pandas as pd, pyarrow as pa, pymc as pm
-from lindley import Declaration
-
-def build(batch):
-    with pm.Model() as model:
-        mu = pm.Normal("mu", 0, 10)
-        values = pm.Data("values", batch["y"].to_numpy())
-        pm.Normal("y", pm.math.abs(mu), pm.Data("noise", batch["noise"].to_numpy()), observed=values)
-    return model
-
-declaration = Declaration(
-    name="two_modes", build=build, row_key=("id",),
-    schema=pa.schema([("id", pa.int64()), ("y", pa.float64()), ("noise", pa.float64())]),
-)
-"""
-
-
 def test_a_fit_that_fails_the_gate_is_kept_and_the_head_stays(ledger, tmp_path):
-    (tmp_path / "two_modes.py").write_text(TWO_MODES, encoding="utf-8")
-    declaration = load_file(tmp_path / "two_modes.py")
-    # Twelve chains: that all of them start in one mode has a chance of 1 in 2,000.
-    settings = FitSettings(chains=12, tune=200, draws=200)
-    good = pd.DataFrame({"id": [1, 2], "y": [0.1, -0.2], "noise": 5.0})
-    bad = pd.DataFrame({"id": [3, 4], "y": [8.0, 8.0], "noise": 0.01})
-    assert append(ledger, declaration, good, "good.csv", settings=settings).link == 1
-    registered = append(ledger, declaration, bad, "bad.csv", settings=settings)
+    code = (MODELS / "normal_mean.py").read_text(encoding="utf-8").replace('"normal_mean"', '"few_draws"')
+    (tmp_path / "few_draws.py").write_text(code, encoding="utf-8")
+    declaration = load_file(tmp_path / "few_draws.py")
+    # 200 draws are too few for the gate, whatever the model.
+    few = FitSettings(chains=2, tune=100, draws=100, attempts=1)
+    good, bad, better = (pd.DataFrame({"id": [n, n + 1], "y": [0.1, -0.2]}) for n in (1, 3, 5))
+    assert append(ledger, declaration, good, "good.csv").link == 1
+    registered = append(ledger, declaration, bad, "bad.csv", settings=few)
     assert (registered.status, registered.link, registered.version) == ("quarantined", None, 2)
-    assert ledger.head_hint("two_modes") == 1
-    views = history(ledger, "two_modes", every=True)
+    assert ledger.head_hint("few_draws") == 1
+    views = history(ledger, "few_draws", every=True)
     assert [view.status for view in views] == ["accepted", "quarantined"]
-    assert any("R-hat" in reason for reason in views[1].reasons)
-    assert verify_chain(ledger, "two_modes").findings == ()
+    assert any("ESS" in reason for reason in views[1].reasons)
+    assert verify_chain(ledger, "few_draws").findings == ()
     again = plan_update(ledger, declaration, batch_from_frame(bad, declaration, origin="bad.csv"))
     assert again.quarantined
-    assert "R-hat" in again.noop
-    better = good.assign(id=[5, 6])
-    assert append(ledger, declaration, better, "better.csv", settings=settings).link == 2
-    assert ledger.head_hint("two_modes") == 3
-    assert verify_chain(ledger, "two_modes").findings == ()
+    assert "ESS" in again.noop
+    assert append(ledger, declaration, better, "better.csv").link == 2
+    assert ledger.head_hint("few_draws") == 3
+    assert verify_chain(ledger, "few_draws").findings == ()
 
 
 def test_the_python_api_reads_any_link_without_its_model(workspace, ledger):

@@ -286,6 +286,10 @@ class Tamper(Tools):
         forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(doubt=2))
         return {"R16"}, HEAD
 
+    def r16_modes_lost_too_often(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(modes_lost=2))
+        return {"R16"}, HEAD
+
     def r16_score_improved(self) -> Any:
         forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(log_score=-1.0))
         return {"R16"}, HEAD

@@ -18,6 +18,8 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtri
 
+from lindley.prior.mixture import Mixture
+
 #: Values in a tail from which on it is extrapolated, and how many times as many give its slope.
 _IN_TAIL, _BEHIND = 8, 6
 #: Simulated batches below which there is no comparison.
@@ -204,3 +206,36 @@ def information_conflict(
     with np.errstate(over="ignore"):
         found = [stats.chi2.sf((pull / variance)[part].sum(), int(part.sum())) for part in parts]
     return Conflict(float(min(1.0, len(parts) * min(found))), reason=reason)
+
+
+def information_conflict_of_parts(
+    prior: Mixture, u: np.ndarray, weights: np.ndarray, ess: float, *, reason: str = ""
+) -> Conflict:
+    """Return `information_conflict` with a belief that is a mixture.
+
+    With p_k the p-value against part k, by the draws that came of it, and w_k its weight, s = sum_k w_k p_k
+    is small where the batch is unlike all heavy parts. Given part k, w_k p_k is at most s, and uniform up to
+    w_k; so sum_k min(s, w_k) is a p-value: exact where the parts predict different batches, and otherwise too
+    large. A part that the batch left without draws is as if rejected.
+
+    Parameters
+    ----------
+    prior
+        The belief before the batch.
+    u, weights, ess
+        Posterior draws [draw, coordinate], their weights [draw], and their effective sample size.
+    reason
+        Why batches could not be simulated.
+    """
+    part_of = prior.by_part(u).argmax(axis=0)
+    p = np.zeros(len(prior.parts))
+    for number, part in enumerate(prior.parts):
+        here = part_of == number
+        if here.sum() > 2 * part.size + 2:
+            share = weights[here] / weights[here].sum()
+            of_part = information_conflict(part.inverse(u[here])[0], share, ess * here.mean(), reason=reason)
+            if not np.isfinite(of_part.p):
+                return of_part
+            p[number] = of_part.p
+    least = prior.weights @ p
+    return Conflict(float(np.minimum(least, prior.weights).sum()), reason=reason)

@@ -143,6 +143,12 @@ def cautions(
             f"{doubt:.0f} earlier match{'' if doubt == 1 else 'es'} could not be trusted: a pooled refit "
             "(rebase) measures the error"
         )
+    lost = metrics.get("modes_lost", 0.0)
+    if lost > 0:
+        warnings.append(
+            f"{lost:.0f} match{'' if lost == 1 else 'es'} along the chain could not carry separated modes or "
+            "their weights: a pooled refit (rebase) shows them"
+        )
     if drift > limits.drift_warn:
         most = "at least" if metrics.get("shift_efficiency", 1.0) < SATURATED else "by up to"
         warnings.append(f"earlier matches moved the result {most} {drift:.2f} sds, above {limits.drift_warn}")

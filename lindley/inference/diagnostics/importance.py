@@ -9,10 +9,13 @@ import numpy as np
 from arviz_stats.base import array_stats
 from scipy.special import logsumexp
 
-from lindley.prior.triangular import TriangularMap
+from lindley.prior.mixture import Map
 
 #: Points drawn from a map or around it, and how much wider than it the latter lie.
 _POINTS, _WIDER = 2000, 1.2
+#: Draws at most, and draws of the proposal, from which an integral is estimated by bridge sampling, and
+#: rounds of its iteration.
+_BRIDGE, _BRIDGE_ROUNDS = 4000, 1000
 #: Beyond both the integral of the weights is unknown: no estimate of it is reliable with such a tail
 #: (Vehtari et al. 2024, JMLR 25:72, section 3.2.4), and few of the points carry it.
 _UNKNOWN_K, _UNKNOWN_EFFICIENCY = 0.7, 0.1
@@ -42,7 +45,7 @@ class Importance:
 
 
 def importance(
-    proposal: TriangularMap,
+    proposal: Map,
     target: Callable[[np.ndarray], np.ndarray],
     *,
     rng: np.random.Generator,
@@ -77,7 +80,58 @@ def importance(
     return Importance(k_hat, efficiency, log_evidence=log_integral(log_weights), log_evidence_se=error)
 
 
-def around(matched: TriangularMap, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def bridge(
+    proposal: Map,
+    target: Callable[[np.ndarray], np.ndarray],
+    draws: np.ndarray,
+    *,
+    ess: float,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Return the log of a target's integral by bridge sampling, and its standard error.
+
+    It uses draws of the target and of the proposal, and fails only where these do not overlap: neither has
+    to have the wider tails (Meng & Wong 1996, Statistica Sinica 6:831; the error is that of
+    Frühwirth-Schnatter 2004, Econometrics Journal 7:143).
+
+    Parameters
+    ----------
+    proposal, target
+        A normalised density near the target, and the target's log density at points [point, coordinate].
+    draws, ess
+        Draws [draw, coordinate] of the target, and their effective number.
+    rng
+        Source of the proposal's draws.
+
+    Returns
+    -------
+    tuple
+        NaN and infinity where there is no overlap.
+    """
+    chosen = draws[np.linspace(0, len(draws) - 1, min(_BRIDGE, len(draws))).astype(int)]
+    own, points = max(min(ess, len(chosen)), 1.0), proposal.sample(rng, _BRIDGE)
+    with np.errstate(all="ignore"):
+        of_draws, of_points = (target(at) - proposal.log_density(at) for at in (chosen, points))
+    of_draws, of_points = of_draws[np.isfinite(of_draws)], np.where(np.isnan(of_points), -np.inf, of_points)
+    if not len(of_draws) or not np.isfinite(of_points).any():
+        return np.nan, np.inf
+    log_own, log_other = np.log(own / (own + _BRIDGE)), np.log(_BRIDGE / (own + _BRIDGE))
+    found = float(np.median(of_draws))
+    for _ in range(_BRIDGE_ROUNDS):
+        above = of_points - np.logaddexp(log_own + of_points, log_other + found)
+        below = -np.logaddexp(log_own + of_draws, log_other + found)
+        new = logsumexp(above) - np.log(_BRIDGE) - logsumexp(below) + np.log(len(of_draws))
+        if not np.isfinite(new):
+            return np.nan, np.inf
+        if abs(new - found) < 1e-10:
+            break
+        found = float(new)
+    one, other = np.exp(above - above.max()), np.exp(below - below.max())
+    variance = one.var() / one.mean() ** 2 / _BRIDGE + other.var() / other.mean() ** 2 / own
+    return found, float(np.sqrt(variance))
+
+
+def around(matched: Map, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return points [point, coordinate] around a posterior and the log density [point] they are drawn from.
 
     They are somewhat wider than the map that was matched to it, so that they cover other targets nearby.

@@ -8,7 +8,7 @@ from scipy.stats import wasserstein_distance
 from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.diagnostics.importance import Importance
 from lindley.prior.matching import moments
-from lindley.prior.triangular import TriangularMap
+from lindley.prior.mixture import Map
 
 #: Draws of the map that are compared with the posterior's.
 _SAMPLE = 20_000
@@ -48,7 +48,7 @@ def match_doubts(
 
 
 def match_distances(
-    draws: np.ndarray, weights: np.ndarray, matched: TriangularMap, rng: np.random.Generator
+    draws: np.ndarray, weights: np.ndarray, matched: Map, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
     """Return how far the map is from the draws, per coordinate in sds, and in shape.
 

@@ -76,7 +76,7 @@ def _prediction(rehearsal: Rehearsal, data: Data) -> str:
     problem, declaration, batch = rehearsal.problem, data.declaration, data.newest
     rng = np.random.default_rng(0)
     try:
-        x = np.array([problem.start(rng) for _ in range(_TRIED)])[None]
+        x = np.array([problem.starts.central(rng) for _ in range(_TRIED)])[None]
         drawn = problem.bound.evaluate(x)
         tree = groups.assemble(
             problem.graph, problem.coordinates, drawn.values | drawn.deterministics, drawn.carried

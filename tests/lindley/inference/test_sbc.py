@@ -16,11 +16,11 @@ from scipy import stats
 
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import ModelRefused
-from lindley.inference import fit as fitting
 from lindley.inference import sbc
 from lindley.inference.fit import Fit
 from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance
+from lindley.inference.modes import carrying
 from lindley.inference.sampling import FitSettings
 from lindley.inference.sbc import LEVEL, RANKED, SbcResult, calibrate
 from lindley.model.declaration import Declaration
@@ -139,7 +139,7 @@ def test_a_chain_of_correlated_coefficients_is_calibrated() -> None:
 
 def test_too_narrow_beliefs_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each update counts its prior fourfold: after five, sds are eight times too small."""
-    monkeypatch.setattr(fitting, "match", halved(fitting.match))
+    monkeypatch.setattr(carrying, "match", halved(carrying.match))
     found = run(TRIALS, trials(), simulations=20)
     assert not found.uniform, found.p_values
     # The true value is at the ends of nearly all posteriors.
@@ -148,7 +148,7 @@ def test_too_narrow_beliefs_are_detected(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_beliefs_without_correlations_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Along the weakly identified direction each update counts its prior twofold."""
-    monkeypatch.setattr(fitting, "match", independent(fitting.match))
+    monkeypatch.setattr(carrying, "match", independent(carrying.match))
     found = run(LINE, line(), updates=7, simulations=24)
     assert not found.uniform, found.p_values
 
@@ -156,7 +156,7 @@ def test_beliefs_without_correlations_are_detected(monkeypatch: pytest.MonkeyPat
 def test_replay_corrects_too_narrow_beliefs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too narrow beliefs are not trusted, so that no update starts from them."""
     fits = spied(monkeypatch)
-    monkeypatch.setattr(fitting, "match", halved(fitting.match))
+    monkeypatch.setattr(carrying, "match", halved(carrying.match))
     run(dataclasses.replace(TRIALS, policy=Policy()), trials(), updates=3, simulations=1)
     assert [found.replayed for found in fits] == [0, 1, 2]
     assert all(found.assessment.doubts for found in fits)

@@ -106,13 +106,13 @@ def test_a_later_link_replaces_the_carried_priors_and_nothing_else(graph, later,
     for _ in range(5):
         x = rng.normal(0, 1, graph.size)
         u = np.concatenate([prior.map.forward(x[:size]), x[size:]])
-        value, _ = later.log_density(x, *prior.arrays(), *later.target.data_values)
+        value, _ = later.log_density(x, *prior.first.arrays(), *later.target.data_values)
         standard_normal = -0.5 * (x[:size] ** 2).sum() - 0.5 * size * np.log(2 * np.pi)
         np.testing.assert_allclose(value, standard_normal + oracle(as_point(graph, u)), rtol=1e-10)
 
 
 def test_the_gradient_is_the_slope_of_the_density(graph, later, prior):
-    arguments = (*prior.arrays(), *later.target.data_values)
+    arguments = (*prior.first.arrays(), *later.target.data_values)
     x = np.random.default_rng(4).normal(0, 1, graph.size)
     _, gradient = later.log_density(x, *arguments)
     for i in range(graph.size):
@@ -124,7 +124,7 @@ def test_the_gradient_is_the_slope_of_the_density(graph, later, prior):
 
 def test_natural_scale_values_lie_in_their_support_and_lead_back(graph, later, prior):
     x = np.random.default_rng(5).normal(0, 1, (50, graph.size))
-    quantities = later.bound(*prior.arrays()).evaluate(x)
+    quantities = later.bound(*prior.first.arrays()).evaluate(x)
     value = quantities.values
     assert (value["positive"] > 0).all()
     assert ((value["interval"] > -1) & (value["interval"] < 4)).all()
@@ -137,7 +137,7 @@ def test_natural_scale_values_lie_in_their_support_and_lead_back(graph, later, p
 
 def test_whitened_points_of_the_engine_are_those_of_the_matched_prior(graph, later, prior):
     x = np.random.default_rng(6).normal(0, 1, (20, graph.size))
-    u = later.bound(*prior.arrays()).evaluate(x).u
+    u = later.bound(*prior.first.arrays()).evaluate(x).u
     np.testing.assert_allclose(u, prior.map.forward(x[:, : graph.coordinates.size]), rtol=1e-12, atol=1e-13)
 
 

@@ -117,7 +117,7 @@ def test_both_ways_sample_the_same_draws_bit_by_bit(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(pool.BatchTerm, "is_native", False)
     settings = FitSettings(chains=2, tune=100, draws=100)
     one, two = (
-        sample(problem.bound, start=problem.start, settings=settings, seed=7)
+        sample(problem.bound, start=problem.starts.central, settings=settings, seed=7)
         for problem in (native, prepared(declaration, batches))
     )
     np.testing.assert_array_equal(one.x, two.x)

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lindley.inference.diagnostics.conflict import among, conflict, information_conflict, normal_scores
+from lindley.inference.diagnostics.conflict import (
+    among,
+    conflict,
+    information_conflict,
+    information_conflict_of_parts,
+    normal_scores,
+)
+from lindley.prior.mixture import Mixture
+from lindley.prior.triangular import joint_normal
 
 DRAWS = 4000
 SIMULATIONS = 2000
@@ -206,6 +214,30 @@ def test_a_batch_that_says_less_than_expected_does_not_seem_to_pull_far() -> Non
     expected = information_conflict(z, weights, 1e9, expected=3 / 403)
     assert observed.p < 1e-6
     assert expected.p == pytest.approx(stats.chi2.sf(0.13**2 * 403 / 3, 1))
+
+
+@pytest.mark.parametrize(("apart", "exact"), [(60.0, True), (0.0, False)])
+def test_the_false_alarms_of_a_mixture_are_at_most_those_of_the_level(apart: float, exact: bool) -> None:
+    """One value about theta, whose belief has two parts: far apart, or the same."""
+    rng, weights = np.random.default_rng(6), np.array([0.3, 0.7])
+    middles = np.array([0.0, apart])
+    prior = Mixture(weights, tuple(joint_normal(np.array([m]), np.eye(1)) for m in middles))
+    draws, equal = rng.standard_normal((1000, 1)), np.full(1000, 1e-3)
+    draws = (draws - draws.mean()) / draws.std()
+    chosen = middles[(rng.random(600) < weights[1]).astype(int)]
+    values = chosen + np.sqrt(2) * rng.standard_normal(600)
+    p = np.array(
+        [
+            information_conflict_of_parts(prior, (m + y) / 2 + np.sqrt(0.5) * draws, equal, 1e9).p
+            for m, y in zip(chosen, values, strict=True)
+        ]
+    )
+    for level in (0.05, 0.3):
+        found, error = (p < level).mean(), 3 * np.sqrt(level * (1 - level) / 600)
+        assert found <= level + error
+        assert found >= level - error or not exact
+    # A batch that is unlike both.
+    assert information_conflict_of_parts(prior, 8.0 + np.sqrt(0.5) * draws, equal, 1e9).p < 1e-6
 
 
 def test_an_impossible_batch_is_as_surprising_as_that_is() -> None:

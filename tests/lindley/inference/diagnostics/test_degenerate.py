@@ -119,7 +119,7 @@ def test_conflict_has_a_p_value_or_a_reason(given_: tuple[str, int, int, float])
     kind, size, seed, log_width = given_
     draws = draws_of(kind, size, seed).reshape(-1, size)
     with np.errstate(all="ignore"):
-        pulls, share = _pulls(draws, map_of(size, log_width).jacobian(np.zeros(size)))
+        pulls, share = _pulls(draws, draws[1:], map_of(size, log_width).jacobian(np.zeros(size)))
     assert np.isfinite(share).all()
     for observed, simulated in ((draws[0], draws[1:]), (pulls[0], pulls[1:]), (np.full(size, 1e9), draws)):
         found = conflict(observed, simulated)

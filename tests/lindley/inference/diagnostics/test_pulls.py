@@ -12,15 +12,17 @@ import pandas as pd
 import pyarrow as pa
 import pymc as pm
 import pytest
+from scipy import stats
 
 from lindley.batch.batch import batch_from_frame
 from lindley.inference.assessment import _simulated
+from lindley.inference.diagnostics import pulls
 from lindley.inference.diagnostics.conflict import conflict
 from lindley.inference.diagnostics.pulls import Pulls, simulate
 from lindley.model.declaration import Declaration
 from lindley.model.graph import build, take_apart
-from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
+from lindley.prior.mixture import Mixture
 from lindley.prior.triangular import joint_normal
 from lindley.target.density import target
 from lindley.target.prepare import prepare
@@ -62,7 +64,7 @@ def problem_of(before: MatchedPrior, y: np.ndarray) -> Problem:
 
 
 def simulated(problem: Problem, before: MatchedPrior, seed: int) -> Pulls | str:
-    return simulate(problem, before, partial(_simulated, problem, Belief(before, budget=0.0)), seed)
+    return simulate(problem, before, partial(_simulated, problem), seed)
 
 
 def pulls_of(before: MatchedPrior, y: np.ndarray) -> Pulls:
@@ -111,6 +113,43 @@ def test_a_simulation_is_seeded_and_large_batches_have_fewer(belief: MatchedPrio
     np.testing.assert_array_equal(problem.outcomes().item.data_values[0], np.zeros(ROWS))
     many = pulls_of(belief, np.random.default_rng(1).normal(MEAN, 1, 40_000))
     assert len(many.simulated) == 250
+
+
+@pytest.fixture(scope="module")
+def two_modes(belief: MatchedPrior) -> MatchedPrior:
+    """The same belief, and a wider one a hundred of its sds away."""
+    other = joint_normal(np.array([MEAN - 30.0, 0.5]), np.diag([1.5, 2 * LOG_SD]))
+    return replace(belief, map=Mixture(np.array([0.3, 0.7]), (belief.first, other)))
+
+
+def test_batches_of_either_mode_do_not_conflict_and_others_do(two_modes: MatchedPrior) -> None:
+    rng = np.random.default_rng(5)
+    noise = rng.standard_normal(ROWS)
+    noise = (noise - noise.mean()) / noise.std()
+    problem = problem_of(two_modes, np.zeros(ROWS))
+    assert len(problem.components) == 2
+    near = [pulls_of(two_modes, MEAN + noise), pulls_of(two_modes, MEAN - 30.0 + 1.6 * noise)]
+    for found in near:
+        assert conflict(found.observed, found.simulated).p > 0.2
+        np.testing.assert_allclose(found.observed, 0.0, atol=1.0)
+    # Beside one mode; between both, where each of them alone would see a batch of the other one too.
+    for middle in (MEAN + 4.0, MEAN - 10.0):
+        found = pulls_of(two_modes, middle + noise)
+        assert conflict(found.observed, found.simulated).p < 1e-4
+
+
+def test_p_is_uniform_over_batches_of_a_mixture(
+    two_modes: MatchedPrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulls, "_MOST", 250)
+    rng, p, signed = np.random.default_rng(8), [], []
+    for mu, log_sd in two_modes.map.sample(rng, 40):
+        found = pulls_of(two_modes, rng.normal(mu, np.exp(log_sd), ROWS))
+        compared = conflict(found.observed, found.simulated)
+        p.append(compared.p)
+        signed.append(compared.pulls)
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+    assert all(stats.kstest(column, "norm").pvalue > 0.01 for column in np.array(signed).T)
 
 
 def potential(frame: pd.DataFrame) -> pm.Model:
@@ -168,7 +207,7 @@ def test_outcomes_that_cannot_be_replaced_are_said(function: Callable[..., pm.Mo
 def test_outcomes_that_cannot_be_drawn_are_said(
     belief: MatchedPrior,
 ) -> None:
-    def none(_seed: int, _size: int) -> dict[str, np.ndarray]:
+    def none(_belief: MatchedPrior, _seed: int, _size: int) -> dict[str, np.ndarray]:
         raise NotImplementedError("this distribution has no random function")
 
     found = simulate(problem_of(belief, np.zeros(ROWS)), belief, none, 1)

@@ -1,0 +1,1 @@
+"""Posteriors that are no single hump on the line: separated modes, each sampled apart; and angles."""
