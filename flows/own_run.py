@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
-from prefect.events import emit_event
-from prefect.exceptions import Pause
 from prefect.logging import get_run_logger
-from prefect.states import Scheduled
+from prefect.states import Completed, Scheduled
 
 from flows.sequences import files
 from lindley.arrivals.landing import arrivals
@@ -20,9 +19,10 @@ from lindley.workspace import Workspace
 
 #: Name of the state of a run that waits for its chain outside of the worker.
 AWAITING = "AwaitingTurn"
-#: Event of such a run. The automation that looks for dead runs waits for it: the event of the state itself
-#: may reach the server before the run's last heartbeat, after which nothing more comes for a while.
-LEFT = "lindley.flow-run.left"
+#: Name of the final state of the run in whose place it is.
+POSTPONED = "Postponed"
+#: Begins the tag with the time since when it waits.
+_SINCE = "waiting-since:"
 #: Seconds after which it comes again, at least.
 AGAIN_SECONDS = 20
 #: And for each file of its chain that waits: a run that comes and leaves keeps a place for about two seconds,
@@ -74,33 +74,53 @@ def again_after(workspace: Workspace, chain: str) -> int:
     return max(AGAIN_SECONDS, EACH_SECONDS * waiting)
 
 
-def leave_if_busy(workspace: Workspace, chain: str) -> None:
+def leave_if_busy(workspace: Workspace, chain: str) -> State[Any] | None:
     """Give the run's place in the worker to others while another run of this machine updates its chain.
 
-    The run is scheduled again and its process ends. After `LEAVE_SECONDS` it waits in its place, as a run of
-    a command line does.
+    The run ends, and a new one with its parameters is scheduled. Not this one again: the automation that
+    looks for dead runs would take a run that sent heartbeats and waits for dead. After `LEAVE_SECONDS` it
+    waits in its place, as a run of a command line does.
 
-    Raises
-    ------
-    Pause
-        If the chain is busy: Prefect's engine ends this process.
+    Returns
+    -------
+    State or None
+        The final state of the run; None where it goes on.
     """
-    if not in_worker():
-        return
-    if _free(workspace, chain):
-        return
+    if not in_worker() or _free(workspace, chain):
+        return None
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
     now = datetime.now(UTC)
-    if run is None or (run.created is not None and (now - run.created).total_seconds() > LEAVE_SECONDS):
-        return
+    if run is None or (now - _since(run, now)).total_seconds() > LEAVE_SECONDS:
+        return None
     seconds = again_after(workspace, chain)
-    message = f"Another run is updating {chain}; this one comes again in {seconds} s"
+    message = f"Another run is updating {chain}; a new run of this comes in {seconds} s"
+    due = now + timedelta(seconds=seconds)
+    later: State[Any] = Scheduled(name=AWAITING, scheduled_time=due, message=message)
+    try:
+        _schedule(run, later, _since(run, now))
+    except Exception as error:  # whatever it is, the run can wait in its place
+        get_run_logger().warning("It waits in its place: %s", error)
+        return None
     get_run_logger().info(message)
-    later = now + timedelta(seconds=seconds)
-    state: State[Any] = Scheduled(name=AWAITING, scheduled_time=later, message=message)
+    return Completed(name=POSTPONED, message=message)
+
+
+def _since(run: FlowRun, now: datetime) -> datetime:
+    """Return since when a run, or the first one in whose place it is, has waited."""
+    given = [tag.removeprefix(_SINCE) for tag in run.tags if tag.startswith(_SINCE)]
+    return datetime.fromisoformat(given[0]) if given else run.created or now
+
+
+def _schedule(run: FlowRun, state: State[Any], since: datetime) -> None:
+    """Schedule a run in the place of another one; called twice, it does so once."""
+    tags = {*run.tags, f"{_SINCE}{since.isoformat()}"}
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run.id, state, force=True)
-    # By the way of the heartbeats, and so after them.
-    emit_event(LEFT, {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name})
-    raise Pause(message, state=state)
+        client.create_flow_run_from_deployment(
+            cast("UUID", run.deployment_id),
+            parameters=run.parameters,
+            state=state,
+            name=run.name,
+            tags=sorted(tags),
+            idempotency_key=f"in place of {run.id}",
+        )

@@ -32,7 +32,9 @@ def run_sequence[**P](
     workspace = Workspace.from_environment()
     own_run.tag(chain)
     try:
-        own_run.leave_if_busy(workspace, chain)
+        left = own_run.leave_if_busy(workspace, chain)
+        if left is not None:
+            return left
         result = sequence(task_steps(), workspace, chain, *given, **options)
     except LindleyError as error:
         return failed(error)

@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 
-from flows.own_run import AWAITING, LEFT
+from flows.own_run import POSTPONED
 from flows.states import STATE_NAMES
 from lindley.errors import LindleyError
 
@@ -31,7 +31,7 @@ SILENT_SECONDS = 90
 
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 #: Names of final states, which are what the events of runs are called.
-_ENDED = {"Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Verified", AWAITING}
+_ENDED = {"Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Verified", POSTPONED}
 _ENDED |= set(STATE_NAMES.values())
 
 
@@ -63,7 +63,7 @@ def automation(pool: str) -> AutomationCore:
         description="Marks a flow run whose process was killed; its file is taken again.",
         trigger=EventTrigger(
             after={_HEARTBEAT},
-            expect={_HEARTBEAT, LEFT} | {f"prefect.flow-run.{name}" for name in _ENDED},
+            expect={_HEARTBEAT} | {f"prefect.flow-run.{name}" for name in _ENDED},
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={"prefect.resource.role": "work-pool", "prefect.resource.name": pool},
             for_each={"prefect.resource.id"},

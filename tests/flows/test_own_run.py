@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import Pause, PrefectHTTPStatusError
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.states import Scheduled
 
 from flows import own_run
-from flows.own_run import AWAITING
+from flows.own_run import AWAITING, POSTPONED
 from flows.sequences import files
 from flows.server import deploy
 from flows.states import STATE_NAMES
@@ -39,28 +41,49 @@ def newest_run(name: str) -> FlowRun:
 
 
 @pytest.mark.usefixtures("in_worker")
-def test_a_run_of_a_busy_chain_gives_up_its_place_and_comes_again(workspace, ledger, land, monkeypatch):
+def test_a_run_of_a_busy_chain_gives_up_its_place_to_a_later_one(workspace, ledger, land, monkeypatch):
     land("busy.csv")
-    emitted: list[tuple[str, str]] = []
-    monkeypatch.setattr(
-        own_run,
-        "emit_event",
-        lambda event, resource: emitted.append((event, resource["prefect.resource.id"])),
-    )
+    scheduled: list[tuple[FlowRun, State[Any]]] = []
+    monkeypatch.setattr(own_run, "_schedule", lambda run, state, since: scheduled.append((run, state)))
     with files.turn(workspace, "coins") as held:
         assert held
-        with pytest.raises(Pause):
-            update("coins", "busy.csv")
-    run = newest_run("coins <- busy.csv")
+        state = update("coins", "busy.csv", return_state=True)
+    # A final state: the automation that looks for dead runs cannot take it for one.
+    assert (state.is_completed(), state.name) == (True, POSTPONED)
+    assert "Another run is updating coins" in str(state.message)
+    ((run, later),) = scheduled
+    assert run.parameters["file"] == "busy.csv"
+    assert (later.type.value, later.name) == ("SCHEDULED", AWAITING)
+    assert ledger.chains() == []
+    # Its chain is free.
+    assert update("coins", "busy.csv", return_state=True).name == "Completed"
+
+
+def test_the_later_run_does_what_the_first_one_was_to_do():
+    since = datetime(2026, 11, 30, tzinfo=UTC)
+    due: State[Any] = Scheduled(name=AWAITING, scheduled_time=datetime(2100, 1, 1, tzinfo=UTC))
+    with get_client(sync_client=True) as client:
+        made = client.create_deployment(client.create_flow(update), name="update")
+        first = client.create_flow_run_from_deployment(
+            made, parameters={"chain": "coins", "file": "x.csv"}, name="coins <- x.csv", tags=["mine"]
+        )
+        for _ in range(2):
+            own_run._schedule(first, due, since)
+        runs = [run for run in client.read_flow_runs() if run.deployment_id == made and run.id != first.id]
+    (run,) = runs
+    assert (run.name, run.parameters) == (first.name, first.parameters)
     assert run.state is not None
     assert (run.state.type.value, run.state.name) == ("SCHEDULED", AWAITING)
-    assert "Another run is updating coins" in str(run.state.message)
-    assert ledger.chains() == []
-    # The automation does not take it for dead: it left after its last heartbeat.
-    assert emitted == [(own_run.LEFT, f"prefect.flow-run.{run.id}")]
-    assert own_run.LEFT in deploy.automation("pool").trigger.expect
-    # Its chain is free: the same run goes on.
-    assert update("coins", "busy.csv", return_state=True).is_completed()
+    assert "mine" in run.tags
+    assert own_run._since(run, datetime.now(UTC)) == since
+    assert own_run._since(first, datetime.now(UTC)) == first.created
+
+
+@pytest.mark.usefixtures("in_worker")
+def test_one_whose_successor_cannot_be_scheduled_waits_in_its_place(workspace, land, monkeypatch):
+    land("here.csv")
+    monkeypatch.setattr(own_run, "_free", lambda *_: False)  # and no deployment: the server refuses
+    assert update("coins", "here.csv", return_state=True).name == "Completed"
 
 
 def test_the_more_files_wait_the_later_each_run_comes_again(workspace, land):
@@ -126,6 +149,6 @@ def test_the_server_refuses_runs_with_a_command_in_lindleys_pool(monkeypatch, tm
 def test_every_final_state_ends_the_wait_for_a_heartbeat():
     """Else a run that ended as Unchanged would be marked as crashed: events carry the name of the state."""
     trigger = deploy.automation("lindley").trigger
-    for name in {*STATE_NAMES.values(), AWAITING, "Failed", "Cancelled", "Crashed", "Verified"}:
+    for name in {*STATE_NAMES.values(), POSTPONED, "Failed", "Cancelled", "Crashed", "Verified"}:
         assert f"prefect.flow-run.{name}" in trigger.expect
     assert deploy.automation("lindley").actions[0].force is False
