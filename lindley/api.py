@@ -89,4 +89,4 @@ def verify(chain: str, *, workspace: Workspace | None = None) -> Report:
 def _ledger(workspace: Workspace | None) -> Ledger:
     from lindley.ledger.backend import open_ledger  # imports the registry's client
 
-    return open_ledger(workspace or Workspace.from_environment())
+    return open_ledger(workspace or Workspace.from_environment(), create=False)

@@ -80,7 +80,7 @@ def diff(
     from lindley.ledger.backend import open_ledger
     from lindley.operations.diff import diff as compare  # imports the numerical stack
 
-    found = compare(open_ledger(workspace), a, b).as_dict()
+    found = compare(open_ledger(workspace, create=False), a, b).as_dict()
     if as_json:
         print_json(found)
         return

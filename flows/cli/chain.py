@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Chain, Json, err, fitting, out, print_json, say, table
+from flows.cli.output import Chain, Json, err, fitting, notify, out, print_json, say, table
 from lindley.ledger.chain import Status
 from lindley.names import divided
 from lindley.report.numbers import MISSING, format_number
@@ -29,10 +29,18 @@ _STYLES = {Status.ACCEPTED: "green", Status.QUARANTINED: "yellow", Status.SUPERS
 
 
 def open_here() -> Ledger:
-    """Open the ledger of the working folder."""
-    from lindley.ledger.backend import open_ledger  # imports MLflow
+    """Open the ledger of the working folder, which a command only reads: none is made."""
+    from lindley.ledger.backend import living_origin, open_ledger  # imports MLflow
 
-    return open_ledger(environment.prepare(Workspace.from_environment(), quiet=True, prefect=False))
+    workspace = environment.prepare(Workspace.from_environment(), quiet=True, prefect=False)
+    ledger = open_ledger(workspace, create=False)
+    origin = living_origin(ledger)
+    if origin is not None:
+        notify(
+            f"This ledger is a copy of the one in {origin}. MLflow's own commands here act on those files "
+            "(`mlflow gc` would delete them); Lindley's do not."
+        )
+    return ledger
 
 
 def log(

@@ -104,7 +104,7 @@ def calibrate(
         from lindley.ledger.backend import open_ledger
         from lindley.ledger.lineage import newest_data
 
-        belief, data = newest_data(open_ledger(workspace), declaration)
+        belief, data = newest_data(open_ledger(workspace, create=False), declaration)
         options = Options(seed=seed, progress=progress)
         found = sbc.calibrate(belief, data, options, updates=updates, simulations=simulations)
     if as_json:

@@ -5,19 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lindley.errors import LedgerMoved
+from lindley.errors import LedgerMoved, UnknownChain
 from lindley.ledger.protocol import Ledger
 from lindley.workspace import Workspace
 
 
-def open_ledger(workspace: Workspace) -> Ledger:
+def open_ledger(workspace: Workspace, *, create: bool = True) -> Ledger:
     """Open the ledger of a workspace.
+
+    Parameters
+    ----------
+    create
+        Make the database of an embedded ledger where there is none. What only reads creates nothing.
 
     Raises
     ------
     LedgerUnavailable
         If the tracking server does not answer or its database cannot be used.
+    UnknownChain
+        If there is no database and none is to be made.
     """
+    if not create and not has_ledger(workspace):
+        raise UnknownChain(
+            "There is no ledger in this working folder, and so no chain",
+            expected=f"the database {embedded_files(workspace).database}",
+            found="no such file",
+            todo="run this in the working folder, or name it in LINDLEY_HOME: an update makes a ledger",
+        )
     from lindley.ledger.mlflow.store import MlflowLedger  # MLflow takes seconds to import
 
     return MlflowLedger(workspace.tracking_uri, workspace.root)
@@ -29,6 +43,17 @@ def has_ledger(workspace: Workspace) -> bool:
 
     uri = workspace.tracking_uri
     return not uri.startswith("sqlite:") or paths.database(uri).exists()
+
+
+def living_origin(ledger: Ledger) -> Path | None:
+    """Return the folder from which an embedded ledger was copied, if files are left there; None otherwise.
+
+    MLflow's own commands, such as ``mlflow gc``, act on those files; Lindley's do not.
+    """
+    from lindley.ledger.mlflow import paths, store  # MLflow takes seconds to import
+
+    origin = ledger.moved_from() if isinstance(ledger, store.MlflowLedger) else None
+    return origin if origin is not None and (origin / paths.FOLDER).is_dir() else None
 
 
 def client_state() -> tuple[str, ...]:

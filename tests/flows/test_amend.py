@@ -172,7 +172,7 @@ class TestAmending:
 def command(monkeypatch, workspace, ledger, fits) -> Callable[..., Ran]:
     monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     for module in ("flows.direct", "lindley.ledger.backend"):
-        monkeypatch.setattr(f"{module}.open_ledger", lambda _: ledger)
+        monkeypatch.setattr(f"{module}.open_ledger", lambda *_, **__: ledger)
     monkeypatch.setattr("flows.direct.fit_plan", fits)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 

@@ -31,7 +31,7 @@ SIGNED_RULES, WITNESS_RULES, REPRODUCE_RULES = 4, 1, 2
 def in_memory(monkeypatch, workspace, ledger) -> None:
     # Prefect may be imported in this process already; what `prepare` sets is tested in test_running.
     monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
-    monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda _: ledger)
+    monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda *_, **__: ledger)
 
 
 @pytest.fixture

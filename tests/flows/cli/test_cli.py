@@ -30,7 +30,7 @@ def in_memory(monkeypatch, workspace, ledger, fits) -> None:
     monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     monkeypatch.setattr("flows.direct.open_ledger", lambda _: ledger)
     monkeypatch.setattr("flows.direct.fit_plan", fits)
-    monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda _: ledger)
+    monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda *_, **__: ledger)
     monkeypatch.setattr("lindley.ledger.backend.has_ledger", lambda _: True)
 
 

@@ -26,7 +26,7 @@ HOSTILE = "\x1b[2J\x1b]0;title\x07\x1b[31m[bold]ok\x9b31m\u202egpj.exe\udcff\x7f
 @pytest.fixture(autouse=True)
 def in_memory(monkeypatch, workspace, ledger, fits) -> None:
     monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
-    monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda _: ledger)
+    monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda *_, **__: ledger)
     monkeypatch.setattr("lindley.ledger.backend.has_ledger", lambda _: True)
 
 
@@ -164,7 +164,7 @@ def test_a_chain_that_cannot_be_read_hides_no_other(ledger, monkeypatch, error):
 
 
 def test_chains_in_an_empty_folder_makes_no_database(tmp_path, monkeypatch):
-    monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda _: pytest.fail("it was opened"))
+    monkeypatch.setattr("lindley.ledger.backend.open_ledger", lambda *_, **__: pytest.fail("it was opened"))
     monkeypatch.setattr("lindley.ledger.backend.has_ledger", HAS_LEDGER)
     monkeypatch.setenv("LINDLEY_MODELS", str(tmp_path / "none"))
     result = run("chains")

@@ -40,7 +40,7 @@ def kinds(ledger) -> list[str]:
 def command(monkeypatch, workspace, ledger, fits) -> Callable[..., Result]:
     monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     for module in ("flows.direct", "lindley.ledger.backend"):
-        monkeypatch.setattr(f"{module}.open_ledger", lambda _: ledger)
+        monkeypatch.setattr(f"{module}.open_ledger", lambda *_, **__: ledger)
     monkeypatch.setattr("flows.direct.fit_plan", fits)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 

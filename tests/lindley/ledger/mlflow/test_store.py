@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,8 +24,8 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param
 
 from lindley import process
-from lindley.errors import HomeRefused, LedgerCorrupt, LedgerMoved, LedgerUnavailable
-from lindley.ledger.backend import embedded_files, require_servable
+from lindley.errors import HomeRefused, LedgerCorrupt, LedgerMoved, LedgerUnavailable, UnknownChain
+from lindley.ledger.backend import embedded_files, living_origin, open_ledger, require_servable
 from lindley.ledger.history import history
 from lindley.ledger.mlflow import naming, paths
 from lindley.ledger.mlflow.store import HEAD, MlflowLedger
@@ -138,6 +139,38 @@ class TestMovedLedger:
         report = verify_chain(ledger, NAME)
         assert report.findings == ()
         assert len(report.links) == 3
+
+    def test_reading_a_copy_takes_no_lock_and_creates_nothing(
+        self, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It may be on a disk that cannot be written."""
+        root = tmp_path / "image"
+        shutil.copytree(template, root)
+        (root / "mlflow.db.lock").unlink()
+
+        def refused(*_: object) -> None:
+            raise PermissionError(13, "Read-only file system")
+
+        monkeypatch.setattr("lindley.ledger.mlflow.store.FileLock", refused)
+        held = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+        workspace = replace(Workspace.from_environment(root), tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
+        ledger = open_ledger(workspace, create=False)
+        assert ledger.chains() == [NAME]
+        assert len(history(ledger, NAME)) == 2
+        assert living_origin(ledger) == template  # `mlflow gc` would act on the files there
+        head = find_chain(ledger, NAME).head
+        assert head is not None
+        read_belief(ledger, head)
+        assert verify_chain(ledger, NAME).findings == ()
+        assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == held
+
+    def test_where_there_is_no_ledger_reading_makes_none(self, tmp_path: Path) -> None:
+        workspace = replace(
+            Workspace.from_environment(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"
+        )
+        with pytest.raises(UnknownChain, match="no ledger in this working folder"):
+            open_ledger(workspace, create=False)
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_copy_without_its_artifacts_reads_and_writes_nothing_of_the_original(
         self, ledger: MlflowLedger, template: Path, tmp_path: Path
