@@ -32,6 +32,11 @@ MARGINS = {"center": 0.0, "spread": 1.0, "skew": 0.0, "tail": 1.0}
 _NODES = 60
 
 
+#: Points so far out that a number overflows get coordinates and densities that are not finite, as any point
+#: without density does; warnings would reach users whose chains did not mix.
+_QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
 @dataclass(frozen=True)
 class TriangularMap:
     """A triangular map; arrays in map order, see the module.
@@ -92,6 +97,7 @@ class TriangularMap:
         """Return the arrays in the order of `ARRAYS`."""
         return tuple(getattr(self, name) for name in ARRAYS)
 
+    @_QUIET
     def forward(self, z: np.ndarray) -> np.ndarray:
         """Map whitened points z [..., step] to coordinates u [..., coordinate]."""
         middle, width = self._given(z)
@@ -102,6 +108,7 @@ class TriangularMap:
         center, spread, skew, tail = self.margins
         return center + spread * sinh_arcsinh(u, skew, tail)
 
+    @_QUIET
     def inverse(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map coordinates u [..., coordinate] to z [..., step] and log|det dz/du| [...]."""
         log_slope = np.zeros(u.shape[:-1])

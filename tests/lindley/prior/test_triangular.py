@@ -1,5 +1,7 @@
 """Triangular maps: exact where they are normal, invertible and normalised where they are nonlinear."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -159,3 +161,15 @@ def test_a_target_without_support_under_the_map_is_as_bad_as_can_be():
     )
     assert found.k_hat == np.inf
     assert found.log_evidence == -np.inf
+
+
+def test_points_too_far_out_are_not_finite_and_do_not_warn():
+    far = joint_normal(np.zeros(2), np.eye(2))
+    far.log_width[:] = [-800.0, 800.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        z, log_slope = far.inverse(np.array([[1.0, 1.0], [1e300, -1e300]]))
+        u = far.forward(np.array([[1.0, 1.0]]))
+    assert not np.isfinite(z[:, 0]).any()
+    assert not np.isfinite(log_slope).all()
+    assert not np.isfinite(u[0, 1])
