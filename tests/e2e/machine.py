@@ -44,7 +44,7 @@ def ask(url: str, body: Any = None, **headers: str) -> Any:
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=20) as response:
+        with opener.open(request, timeout=90) as response:
             return json.loads(response.read())
     except (urllib.error.HTTPError, TimeoutError):
         return None

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pymc as pm
 import pytest
 import xarray as xr
 
@@ -146,7 +147,8 @@ def test_a_hostile_file_name_is_only_text(declaration: Declaration, origin: str)
 
 
 GRAPH: Any = SimpleNamespace(
-    free=(SimpleNamespace(name="beta"),), coordinates=SimpleNamespace(variables=("beta",))
+    free=(SimpleNamespace(name="beta", rv=pm.Normal.dist()),),
+    coordinates=SimpleNamespace(variables=("beta",)),
 )
 
 

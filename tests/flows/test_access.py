@@ -156,6 +156,6 @@ def test_runs_without_heartbeat_are_marked_in_one_pool_only():
     }  # fmt: skip
     assert made.actions[0].state.value == "CRASHED"
     # Events carry the name of a state: a run that ended as Unchanged is not to be marked as crashed.
-    for name in {*STATE_NAMES.values(), "Failed", "Cancelled", "Crashed", "Verified", "Refused"}:
+    for name in {*STATE_NAMES.values(), "Failed", "Cancelled", "Crashed", "Verified"}:
         assert f"prefect.flow-run.{name}" in made.trigger.expect
     assert made.actions[0].force is False

@@ -118,7 +118,7 @@ def test_the_chains_verify(ledger):
 
 def test_the_head_is_served_by_mlflow_without_pickle(workspace, ledger, monkeypatch):
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", None, raising=False)
-    mlflow.set_tracking_uri(workspace.tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", workspace.tracking_uri)
     belief = mlflow.pyfunc.load_model("models:/beta_binomial@head")
     table = belief.predict(pd.DataFrame({"id": [1, 2], "n": [20, 1000]}), params={"seed": 5})
     theta = find_link(ledger, "beta_binomial").summary().loc["theta", "mean"]

@@ -26,10 +26,11 @@ def test_seven_updates_agree_with_the_pooled_fit_and_the_published_value():
     def data(batch):
         return Data(declaration=declaration, batches=(batch,), carried=carried)
 
-    _, pooled = step(Start(), data(whole), Options(seed=1, settings=FitSettings(draws=3000)))
+    settings = FitSettings(tune=300, draws=800)
+    _, pooled = step(Start(), data(whole), Options(seed=1, settings=settings))
     belief = None
     for seed, batch in enumerate(batches):
-        belief, info = step(Start(prior=belief), data(batch), Options(seed=seed))
+        belief, info = step(Start(prior=belief), data(batch), Options(seed=seed, settings=settings))
         assert info.gate.passed, info.gate.reasons
     for name in ("beta", "gamma", "R0"):
         ours, reference = info.summary.loc[name], pooled.summary.loc[name]

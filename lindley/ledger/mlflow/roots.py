@@ -69,10 +69,13 @@ def _below(place: _Place, root: _Place | None) -> tuple[str, ...] | None:
 
 
 def _place(address: str) -> _Place | None:
-    """Return what an address names; None for one that may name anything, with ``..`` or a query in it."""
+    """Return what an address names; None for one that may name anything, with ``..`` or a query in it.
+
+    Links are followed: a ledger that was moved may be served through a link in its old place.
+    """
     local = paths.local(address)
     if local is not None:
-        return None if ".." in local.parts else ("file", "", local.absolute().parts)
+        return None if ".." in local.parts else ("file", "", local.resolve().parts)
     parts = urlsplit(address)
     path = parts.path
     while unquote(path) != path:

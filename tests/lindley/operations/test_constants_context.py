@@ -181,7 +181,7 @@ class TestConstants:
         self, standardised: Standardised, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", None, raising=False)
-        mlflow.set_tracking_uri(standardised.workspace.tracking_uri)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", standardised.workspace.tracking_uri)
         belief = mlflow.pyfunc.load_model("models:/standardised@head")
         inputs = pd.DataFrame({"id": [100, 101], "x": [18.0, 22.0]})
         table = belief.predict(inputs, params={"seed": 1})

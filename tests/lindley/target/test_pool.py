@@ -208,7 +208,7 @@ def test_a_whitener_changes_the_space_and_not_the_target():
     batches = batches_of(declaration, ["aab", "bb"], rng)
     plain = prepared(declaration, batches)
     whitener = MatchedPrior(
-        plain.coordinates, joint_normal(np.array([1.0, -1.0]), np.array([[2, 0], [1, 0.5]]))
+        plain.coordinates, joint_normal(np.array([1.0, -1.0]), np.array([[2, 0], [8, 0.5]]))
     )
     near = prepared(declaration, batches, whitener=whitener)
     for x in rng.normal(0, 1, (5, 2)):

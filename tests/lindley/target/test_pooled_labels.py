@@ -118,7 +118,10 @@ def test_the_summary_has_the_labels_that_left_and_so_has_the_audit() -> None:
     second, info = run(first, 2, newer)
     _, pooled = run(None, 3, older, newer)
     assert list(info.summary.index) == ["top", "theta[b]", "theta[c]", "theta[a]"]
-    assert np.isnan(info.summary.loc["theta[a]", "prior_sd"])
+    # Its prior is the belief before, which has it.
+    place = first.matched.coordinates.names.index("theta[a]")
+    exact = first.matched.map.sample(np.random.default_rng(0), 100_000)[:, place].std()
+    assert info.summary.loc["theta[a]", "prior_sd"] == pytest.approx(exact, rel=5 / np.sqrt(2 * 1000))
     table = audit_table(info.summary, pooled.summary)
     assert set(table.index) == {"top", "theta[a]", "theta[b]", "theta[c]"}
     # Normal matches of a normal posterior: what is left is the Monte Carlo error of two fits' plain draws.

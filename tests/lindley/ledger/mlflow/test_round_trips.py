@@ -76,8 +76,13 @@ def test_a_warm_update_asks_for_nothing_twice(folder: Path, declaration: Declara
     counted.since()
 
     plan = plan_update(ledger, declaration, coins(declaration, 30))
-    # The genesis record's tags, the versions, the alias, and runs that someone left open.
-    assert counted.since() == {"get_registered_model": 2, "search_model_versions": 1, "search_runs": 1}
+    # The genesis record's tags, the versions, the alias, runs that someone left open, and where artifacts go.
+    assert counted.since() == {
+        "get_registered_model": 2,
+        "search_model_versions": 1,
+        "search_runs": 1,
+        "get_experiment_by_name": 1,
+    }
 
     logged = log_plan(ledger, plan, fit(plan))
     assert counted.since() == {"get_experiment_by_name": 1, "create_run": 1, "log_batch": 1, "log_inputs": 1}
@@ -105,11 +110,11 @@ def test_a_first_plan_of_a_process_asks_where_each_run_is_once(
 ) -> None:
     ledger, counted = opened(folder)
     plan_update(ledger, declaration, coins(declaration, 990))
-    # The runs of the genesis record and of the head.
+    # The runs of the genesis record and of the head, and where the next one's artifacts go.
     assert counted.since() == {
         "get_registered_model": 2,
         "search_model_versions": 1,
-        "get_experiment_by_name": 1,
+        "get_experiment_by_name": 2,
         "search_runs": 1,
         "get_run": 2,
     }

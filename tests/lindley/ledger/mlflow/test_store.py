@@ -188,9 +188,10 @@ class TestMovedLedger:
         assert {path: path.stat().st_mtime_ns for path in template.rglob("*")} == held
 
     def test_it_is_not_served_before_its_old_folder_leads_here(
-        self, ledger: MlflowLedger, template: Path, tmp_path: Path
+        self, ledger: MlflowLedger, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """MLflow's server hands out absolute addresses: of a copy they are those of the original."""
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         workspace = Workspace.from_environment(ledger.root)
         with pytest.raises(LedgerMoved, match="moved or copied here") as caught:
             require_servable(workspace)
