@@ -16,14 +16,11 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 #: Files of few and long tests: they come first, so that no process is left alone with one of them at the end.
+#: Those that start servers stand apart, so that few of them run at a time.
 LONG = (
-    "tests/e2e/",
-    "tests/scenarios/",
-    "tests/faults/",
-    "tests/flows/",
-    "test_sbc",
-    "test_threads",
-    "test_walk",
+    *("e2e/test_up", "scenarios/test_flu", "test_sbc.py", "e2e/test_worker", "scenarios/test_chains"),
+    *("test_chains_with_modes", "e2e/test_browser", "scenarios/", "test_threads", "e2e/", "tests/faults/"),
+    *("test_walk", "tests/contract/", "tests/flows/"),
 )
 
 

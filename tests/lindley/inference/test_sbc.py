@@ -122,17 +122,16 @@ def independent(_: Match) -> Match:
 
 
 def test_a_chain_of_trials_is_calibrated() -> None:
-    found = run(TRIALS, trials())
+    found = run(TRIALS, trials(), updates=3)
     assert found.uniform, found.p_values
-    assert (found.names, found.ranks.shape, found.updates) == (("theta",), (30, 1), 5)
+    assert (found.names, found.ranks.shape, found.updates) == (("theta",), (30, 1), 3)
     assert found.level == LEVEL
     # Ranks of one and the same chain would be one number.
     assert len(np.unique(found.ranks)) > 15
 
 
 def test_a_chain_of_correlated_coefficients_is_calibrated() -> None:
-    # Of the seeds 1, 2 and 3 the test at the level 0.01 refuses the first (p = 0.003) and no other.
-    found = run(LINE, line(), seed=2)
+    found = run(LINE, line(), updates=3, seed=2)
     assert found.uniform, found.p_values
     assert (found.names, found.ranks.shape) == (("b[0]", "b[1]"), (30, 2))
 
