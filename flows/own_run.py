@@ -34,9 +34,14 @@ LEAVE_SECONDS = 6 * 3600.0
 
 def in_worker() -> bool:
     """Return whether this is a run that a worker carries out, not one of a command line or within another."""
+    return _of_worker() is not None
+
+
+def _of_worker() -> FlowRun | None:
+    """Return this run where a worker carries it out."""
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
-    return run is not None and run.parent_task_run_id is None and _deployed(run)
+    return run if run is not None and run.parent_task_run_id is None and _deployed(run) else None
 
 
 def _deployed(run: FlowRun) -> bool:
@@ -86,19 +91,18 @@ def leave_if_busy(workspace: Workspace, chain: str) -> State[Any] | None:
     State or None
         The final state of the run; None where it goes on.
     """
-    if not in_worker() or _free(workspace, chain):
+    run, now = _of_worker(), datetime.now(UTC)
+    if run is None or _free(workspace, chain):
         return None
-    context = FlowRunContext.get()
-    run = context.flow_run if context is not None else None
-    now = datetime.now(UTC)
-    if run is None or (now - _since(run, now)).total_seconds() > LEAVE_SECONDS:
+    since = _since(run, now)
+    if (now - since).total_seconds() > LEAVE_SECONDS:
         return None
     seconds = again_after(workspace, chain)
     message = f"Another run is updating {chain}; a new run of this comes in {seconds} s"
     due = now + timedelta(seconds=seconds)
     later: State[Any] = Scheduled(name=AWAITING, scheduled_time=due, message=message)
     try:
-        _schedule(run, later, _since(run, now))
+        _schedule(run, later, since)
     except Exception as error:  # whatever it is, the run can wait in its place
         get_run_logger().warning("It waits in its place: %s", error)
         return None

@@ -45,6 +45,11 @@ class Following:
     axes: tuple[bool, ...]
     lengths: tuple[tuple[int, int, int], ...] = ()
 
+    @property
+    def kind(self) -> tuple[str, int]:
+        """Type and number of axes: those of the same constant in the model of any rows."""
+        return self.dtype, len(self.axes)
+
 
 #: How the constants of models follow the rows, in the order of their graph, or why that is unknown; by the
 #: model's code, or by its build function.
@@ -81,7 +86,7 @@ def freed(graph: ModelGraph, frame: pd.DataFrame, context: Any, constants: Any) 
             return f"it cannot be built from its rows twice over ({type(error).__name__})"
         try:
             how = following(graph.model, larger)
-            if any(any(each.axes) for each in how):
+            if _any_follows(how):
                 _require_same_density(graph, with_free_lengths(graph, how))
         except Unfreed as error:
             return str(error)
@@ -90,7 +95,7 @@ def freed(graph: ModelGraph, frame: pd.DataFrame, context: Any, constants: Any) 
     how = _known.get(declaration.build if declaration.in_memory else declaration.model_digest, found)
     if isinstance(how, str):
         return replace(graph, sized=how)
-    if not any(any(each.axes) for each in how):
+    if not _any_follows(how):
         return graph
     try:
         return replace(graph, unsized=with_free_lengths(graph, how))
@@ -153,7 +158,7 @@ def with_free_lengths(graph: ModelGraph, how: Sequence[Following]) -> ModelGraph
     """
     inside = _copied(graph.model)
     leaves = _leaves(inside.outputs)
-    if [(str(leaf.data.dtype), leaf.data.ndim) for leaf in leaves] != [(h.dtype, len(h.axes)) for h in how]:
+    if [_kind(leaf.data) for leaf in leaves] != [each.kind for each in how]:
         raise Unfreed("its graph depends on the rows")
     data = {
         place: pytensor.shared(
@@ -224,6 +229,10 @@ def _rebuilt(outputs: Sequence[Variable], new: dict[Variable, Variable]) -> list
             again.name = old.name
             found[old] = again
     return [found.get(v, v) for v in outputs]
+
+
+def _any_follows(how: Sequence[Following]) -> bool:
+    return any(any(each.axes) for each in how)
 
 
 def _copied(model: Any) -> FunctionGraph:

@@ -150,7 +150,8 @@ def check(
 
         keys = [public_key(path) for path in checks.keys]
     witnesses = [read_witness(path) for path in checks.witnesses]
-    known = [read_known(path) for path in checks.known]
+    written = ("acknowledgement", "lindley acknowledge", AcknowledgementRefused)
+    known = [_read(path, *written) for path in checks.known]
     report = verify_chain(ledger, chain)
     if keys or witnesses:
         from lindley.verification.signature_rules import with_signatures, with_witness  # the cryptography
@@ -182,25 +183,6 @@ def _acknowledged(report: Report, known: list[bytes], keys: list[Any]) -> Report
     return report
 
 
-def read_known(path: Path) -> bytes:
-    """Return the acknowledgement in a file.
-
-    Raises
-    ------
-    AcknowledgementRefused
-        If it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise AcknowledgementRefused(
-            f"The acknowledgement {path.name!r} cannot be read",
-            expected="the file that `lindley acknowledge CHAIN` wrote",
-            found=error.strerror or str(error),
-            todo="correct the path",
-        ) from error
-
-
 def read_witness(path: Path) -> bytes:
     """Return the head statement in a file.
 
@@ -209,12 +191,17 @@ def read_witness(path: Path) -> bytes:
     WitnessRefused
         If it cannot be read.
     """
+    return _read(path, "witness", "lindley head", WitnessRefused)
+
+
+def _read(path: Path, what: str, command: str, refused: type[LindleyError]) -> bytes:
+    """Return a statement that a command wrote to a file; `refused` is raised where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise WitnessRefused(
-            f"The witness {path.name!r} cannot be read",
-            expected="the file that `lindley head CHAIN` wrote",
+        raise refused(
+            f"The {what} {path.name!r} cannot be read",
+            expected=f"the file that `{command} CHAIN` wrote",
             found=error.strerror or str(error),
             todo="correct the path",
         ) from error

@@ -34,26 +34,27 @@ def convergence(draws: np.ndarray) -> Convergence:
 
     Both are NaN where a coordinate does not move or is not finite; the gate refuses NaN.
     """
-    ary = np.moveaxis(draws, -1, 0)
-    with np.errstate(all="ignore"):
-        spread = draws.std(axis=(0, 1))
-        usable = (spread > 0) & np.isfinite(draws).all(axis=(0, 1)) & np.isfinite(spread)
-        found = np.full((3, draws.shape[-1]), np.nan)
-        if usable.any():
-            ary = ary[usable]
-            found[0, usable] = array_stats.rhat(ary)
-            found[1, usable] = array_stats.ess(ary, method="bulk")
-            found[2, usable] = array_stats.ess(ary, method="tail", prob=(0.05, 0.95))
+    found, moving = np.full((3, draws.shape[-1]), np.nan), _moving(draws)[1]
+    if moving.any():
+        ary = np.moveaxis(draws[..., moving], -1, 0)
+        with np.errstate(all="ignore"):
+            found[0, moving] = array_stats.rhat(ary)
+            found[1, moving] = array_stats.ess(ary, method="bulk")
+            found[2, moving] = array_stats.ess(ary, method="tail", prob=(0.05, 0.95))
     return Convergence(r_hat=found[0], ess_bulk=found[1], ess_tail=found[2])
 
 
 def sd_errors(draws: np.ndarray) -> np.ndarray:
     """Return each sd's Monte Carlo standard error as a fraction of it [value]; draws [chain, draw, value]."""
-    found = np.zeros(draws.shape[-1])
-    with np.errstate(all="ignore"):
-        sd = np.where(np.isfinite(draws).all(axis=(0, 1)), draws, 0.0).std(axis=(0, 1))
-    moving = np.isfinite(sd) & (sd > 0)
+    found, (sd, moving) = np.zeros(draws.shape[-1]), _moving(draws)
     if moving.any():
         ary = np.moveaxis(draws[..., moving] / sd[moving], -1, 0)
         found[moving] = np.atleast_1d(array_stats.mcse(ary, method="sd"))
     return found
+
+
+def _moving(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return sds [value] of draws [chain, draw, value], and whether each is finite and not 0."""
+    with np.errstate(all="ignore"):  # the sd of what is not finite is not finite
+        sd = draws.std(axis=(0, 1))
+        return sd, np.isfinite(sd) & (sd > 0)

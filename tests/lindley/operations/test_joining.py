@@ -47,13 +47,17 @@ def ordered(tmp_path_factory: pytest.TempPathFactory) -> Declaration:
     return declare(tmp_path_factory.mktemp("ordered"), code=IN_ORDER.format(""))
 
 
+def one_waiting(declaration: Declaration) -> MemoryLedger:
+    made = MemoryLedger()
+    append(made, declaration, coins(declaration, 0))
+    append(made, declaration, coins(declaration, 10), passed=False)
+    return made
+
+
 @pytest.fixture
 def ledger(joining: Declaration) -> MemoryLedger:
     """Link 1 with the ids from 0, and a quarantined version with those from 10."""
-    made = MemoryLedger()
-    append(made, joining, coins(joining, 0))
-    append(made, joining, coins(joining, 10), passed=False)
-    return made
+    return one_waiting(joining)
 
 
 def chain_of(ledger: MemoryLedger) -> Chain:
@@ -233,10 +237,7 @@ def test_one_that_is_taken_out_does_not_join(ledger, joining):
 @pytest.fixture
 def gap(ordered: Declaration) -> MemoryLedger:
     """Link 1 with the ids from 0, and a quarantined version with those from 10: each batch has context."""
-    made = MemoryLedger()
-    append(made, ordered, coins(ordered, 0))
-    append(made, ordered, coins(ordered, 10), passed=False)
-    return made
+    return one_waiting(ordered)
 
 
 def test_with_context_one_joins_in_its_place(gap, ordered):
