@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from flows.sequences.steps import Steps
-from lindley.batch.batch import read_batch
+from lindley.batch.reading import read_batch
 from lindley.ledger.backend import open_ledger
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.registration import register_link

@@ -47,7 +47,7 @@ def check(
     path = existing(file) if file is not None else _waiting(workspace, chain)
     if folder is not None:
         make_ready(folder, PICTURES, "The pictures have no place to go to")
-    from lindley.batch.batch import read_batch  # imports the numerical stack
+    from lindley.batch.reading import read_batch  # imports the numerical stack
     from lindley.operations.checking.check import check as checked
     from lindley.operations.checking.check import short_fit
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,15 @@ import pyarrow.parquet as pq
 
 from lindley.atomic import write_over
 from lindley.batch.digest import FORMAT, content_digest
-from lindley.batch.expected import Expected
 from lindley.batch.frames import frame_from_table, table_from_frame
-from lindley.batch.limits import UNLIMITED, Limits
-from lindley.batch.readers import read_table
 from lindley.batch.row_keys import check_key, key_ranges_of, order_of, range_columns
-from lindley.batch.schema import ArrowSchema, BatchSchema, cast_table, listed
-from lindley.errors import BatchRefused, DeclarationRefused, LedgerCorrupt
+from lindley.batch.schema import ArrowSchema, BatchSchema, listed
+from lindley.errors import BatchRefused, DeclarationRefused
 from lindley.model.declaration import Declaration
-from lindley.names import printable, shown_name
-from lindley.timing import READ, VALIDATE, Phases
+from lindley.names import printable
 
 #: Metadata key of the Parquet files that `write_batch` writes; the value is the batch digest.
-_DIGEST_KEY = FORMAT.encode()
+DIGEST_KEY = FORMAT.encode()
 
 
 @dataclass(frozen=True)
@@ -133,41 +129,6 @@ def as_schema(schema: Any) -> BatchSchema:
     )
 
 
-def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = None) -> Batch:
-    """Read, validate and identify a CSV or Parquet file.
-
-    Parameters
-    ----------
-    path
-        The file; unchanged.
-    declaration
-        The declaration that the file must fit.
-    limits
-        Bounds on file and table, see `lindley.batch.limits.Limits`.
-
-    Raises
-    ------
-    BatchUnreadable
-        If the bytes are not a table.
-    BatchRefused
-        If the table does not fit the schema, is empty or too big, or repeats a row key.
-    FileUnavailable
-        If the operating system does not let Lindley read it.
-    DeclarationRefused
-        If row key or `order_by` name columns that the schema does not declare.
-    """
-    path = Path(path)
-    schema = as_schema(declaration.schema)
-    phases = Phases()
-    with _naming(shown_name(path)):
-        with phases(READ):
-            expected = Expected(schema=schema, limits=limits or Limits(), missing=declaration.missing)
-            table = read_table(path, expected)
-        with phases(VALIDATE):
-            batch = _batch(schema.conform(table), declaration, path.name)
-    return replace(batch, seconds=phases.seconds)
-
-
 def batch_from_frame(frame: pd.DataFrame, declaration: Declaration, origin: str = "memory") -> Batch:
     """Validate and identify a pandas frame.
 
@@ -182,44 +143,12 @@ def batch_from_frame(frame: pd.DataFrame, declaration: Declaration, origin: str 
         If row key or `order_by` name columns that the schema does not declare.
     """
     schema = as_schema(declaration.schema)
-    with _naming(origin):
+    with naming(origin):
         named = any(name is not None for name in frame.index.names)
         table = table_from_frame(frame.reset_index() if named else frame)
         if table.num_rows == 0:
             raise BatchRefused("the frame has no rows", expected="at least one row")
-        return _batch(schema.conform(table), declaration, origin)
-
-
-def load_batch(path: Path, declaration: Declaration) -> Batch:
-    """Read a batch that was archived or logged, and check its digest.
-
-    A Parquet file of `write_batch` states its digest and contains the conformed rows: they are cast to the
-    declared types but not parsed or checked again, because the belief that they led to stands. Any other
-    file is read as by `read_batch`, without limits.
-
-    Raises
-    ------
-    LedgerCorrupt
-        If the digest that the file states is not that of its content.
-    BatchRefused
-        If it is not a batch of this declaration.
-    """
-    path = Path(path)
-    schema = as_schema(declaration.schema)
-    with _naming(shown_name(path)):
-        table = read_table(path, Expected(schema=schema, limits=UNLIMITED, missing=declaration.missing))
-        stated = (table.schema.metadata or {}).get(_DIGEST_KEY)
-        if stated is None:
-            return _batch(schema.conform(table), declaration, path.name)
-        batch = _batch(cast_table(table, schema.columns(table.column_names)), declaration, path.name)
-    if batch.digest != stated.decode("ascii", "replace"):
-        raise LedgerCorrupt(
-            f"The batch in {shown_name(path)} changed since it was written",
-            expected=f"content digest {stated.decode('ascii', 'backslashreplace')[:80]}",
-            found=batch.digest,
-            todo="restore the file from a backup, and run lindley verify",
-        )
-    return batch
+        return conformed(schema.conform(table), declaration, origin)
 
 
 def write_batch(batch: Batch, path: Path) -> None:
@@ -228,7 +157,7 @@ def write_batch(batch: Batch, path: Path) -> None:
     The file appears whole or not at all, and replaces one of the same name.
     """
     path = Path(path)
-    table = batch.table.replace_schema_metadata({_DIGEST_KEY: batch.digest.encode()})
+    table = batch.table.replace_schema_metadata({DIGEST_KEY: batch.digest.encode()})
     buffer = pa.BufferOutputStream()
     pq.write_table(
         table, buffer, compression="zstd", row_group_size=2**20, version="2.6", write_page_checksum=True
@@ -237,7 +166,7 @@ def write_batch(batch: Batch, path: Path) -> None:
 
 
 @contextmanager
-def _naming(origin: str) -> Iterator[None]:
+def naming(origin: str) -> Iterator[None]:
     """Put the origin in front of refusals that do not name it."""
     try:
         yield
@@ -250,7 +179,7 @@ def _naming(origin: str) -> Iterator[None]:
         ) from error
 
 
-def _batch(table: pa.Table, declaration: Declaration, origin: str) -> Batch:
+def conformed(table: pa.Table, declaration: Declaration, origin: str) -> Batch:
     """Return the batch of a table that already conforms to the schema."""
     key = tuple(declaration.row_key)
     order = (*(declaration.order_by or ()), *order_of(table, key))

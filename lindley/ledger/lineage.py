@@ -11,7 +11,8 @@ from functools import cache
 
 import pyarrow as pa
 
-from lindley.batch.batch import Batch, load_batch
+from lindley.batch.batch import Batch
+from lindley.batch.reading import load_batch
 from lindley.cache import Recent
 from lindley.errors import UnknownLink
 from lindley.inference.diagnostics.look_back import Segment

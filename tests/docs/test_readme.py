@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from lindley.batch.batch import read_batch
+from lindley.batch.reading import read_batch
 from lindley.model.declaration import load_declaration
 
 ROOT = Path(__file__).parents[2]

@@ -91,7 +91,7 @@ def _table() -> Any:
 
 def _files(extension: str, seeds: list[bytes]) -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     """Bytes of files that become batches of the chain ``coins``."""
-    from lindley.batch.batch import read_batch
+    from lindley.batch.reading import read_batch
 
     declaration = _declaration()
     path = Path(tempfile.mkdtemp(prefix="lindley-fuzz-")) / f"batch{extension}"
@@ -212,7 +212,7 @@ def rules() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
 
 def declarations() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     """Model files with any values in their declaration, and a batch read by what they declare."""
-    from lindley.batch.batch import read_batch
+    from lindley.batch.reading import read_batch
     from lindley.model.declaration import load_file
 
     folder = Path(tempfile.mkdtemp(prefix="lindley-fuzz-"))

@@ -24,7 +24,8 @@ import pytest
 import xarray as xr
 
 from lindley.addresses import public
-from lindley.batch.batch import batch_from_frame, read_batch
+from lindley.batch.batch import batch_from_frame
+from lindley.batch.reading import read_batch
 from lindley.errors import BatchRefused, KeyRefused, LedgerCorrupt, LedgerUnavailable
 from lindley.inference import trace
 from lindley.inference.diagnostics.gate import Gate
@@ -53,7 +54,7 @@ ROOT = Path(__file__).parents[2]
 _READER = """
 import os, resource, sys
 from pathlib import Path
-from lindley.batch.batch import read_batch
+from lindley.batch.reading import read_batch
 from lindley.model.declaration import load_file
 from lindley.errors import BatchRefused
 declaration = load_file(Path(sys.argv[1]))

@@ -22,7 +22,7 @@ from flows.sequences.files import waiting
 from flows.sequences.steps import Steps
 from flows.sequences.update import update_one
 from lindley import failpoints
-from lindley.batch.batch import read_batch
+from lindley.batch.reading import read_batch
 from lindley.errors import BatchRefused, LedgerUnavailable, LindleyError
 from lindley.ledger.mlflow.store import MlflowLedger
 from lindley.ledger.registration import register_link

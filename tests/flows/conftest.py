@@ -11,7 +11,7 @@ import pytest
 
 from flows import environment
 from flows.sequences.steps import Steps
-from lindley.batch.batch import read_batch
+from lindley.batch.reading import read_batch
 from lindley.ledger.registration import register_link
 from lindley.operations.log import log_plan
 from lindley.operations.plots import draw_missing

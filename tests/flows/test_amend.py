@@ -18,7 +18,7 @@ from flows.cli.output import FAILURE, QUARANTINED, USER_ERROR
 from flows.sequences.amend import correct, retract
 from flows.sequences.result import Result
 from flows.sequences.steps import MOST_RACES
-from lindley.batch.batch import read_batch
+from lindley.batch.reading import read_batch
 from lindley.errors import AmendmentRefused, FitFailed, LostRace, NameRefused, OverlapRefused, UnknownChain
 from lindley.ledger.reading import find_chain
 from lindley.model.declaration import Declaration

@@ -79,7 +79,7 @@ def test_reading_a_chain_imports_the_registry_and_nothing_else(arguments, home):
     assert not mine & {
         "lindley.ledger.netcdf",
         "lindley.prior.matched",
-        "lindley.batch.readers",
+        "lindley.batch.reading",
         "lindley.batch.parquet_format",
         "lindley.operations.plots",
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.sequences.update import update_one
-from lindley.batch.batch import read_batch
+from lindley.batch.reading import read_batch
 from lindley.ledger.history import history
 from tests.support import fakes
 

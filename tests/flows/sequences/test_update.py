@@ -13,7 +13,7 @@ from flows.cli.sequence import existing
 from flows.sequences.files import set_aside
 from flows.sequences.steps import MOST_RACES
 from flows.sequences.update import in_order, update_one
-from lindley.batch.batch import read_batch
+from lindley.batch.reading import read_batch
 from lindley.errors import (
     BatchRefused,
     BatchUnreadable,

@@ -17,15 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lindley.batch.batch import (
-    Batch,
-    batch_from_frame,
-    load_batch,
-    read_batch,
-    write_batch,
-)
+from lindley.batch.batch import Batch, batch_from_frame, write_batch
 from lindley.batch.digest import content_digest
 from lindley.batch.limits import Limits
+from lindley.batch.reading import load_batch, read_batch
 from lindley.batch.row_keys import ranges_disjoint, shared_keys
 from lindley.errors import BatchRefused, BatchUnreadable, DeclarationRefused, LedgerCorrupt
 from lindley.model.declaration import Declaration

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lindley.batch.batch import batch_from_frame, read_batch
+from lindley.batch.batch import batch_from_frame
 from lindley.batch.digest import content_digest
+from lindley.batch.reading import read_batch
 from lindley.model.declaration import Declaration
 from tests.lindley.batch.test_digest import KINDS
 

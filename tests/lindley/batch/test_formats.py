@@ -15,7 +15,7 @@ from lindley.batch.batch import as_schema
 from lindley.batch.expected import Expected
 from lindley.batch.formats import FORMATS, TABLE_BEGIN, TABLE_END, Format, any_of, format_of, markdown_table
 from lindley.batch.limits import Limits
-from lindley.batch.readers import read_table
+from lindley.batch.reading import read_table
 from lindley.errors import BatchRefused, BatchUnreadable
 
 SCHEMA = as_schema(pa.schema([("n", pa.int64())]))

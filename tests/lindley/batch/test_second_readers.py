@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lindley.batch.batch import as_schema
 from lindley.batch.expected import Expected
-from lindley.batch.readers import read_table
+from lindley.batch.reading import read_table
 from lindley.errors import BatchUnreadable
 
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc"), include_characters='\n"\\,;'), max_size=8)

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lindley.batch.batch import Batch, read_batch
+from lindley.batch.batch import Batch
+from lindley.batch.reading import read_batch
 from lindley.errors import BatchRefused, BatchUnreadable
 from lindley.model.declaration import BY_POSITION, Declaration
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lindley.batch.batch import read_batch
+from lindley.batch.reading import read_batch
 from lindley.errors import UnknownChain
 from lindley.ledger.reading import find_chain
 from lindley.ledger.registration import register_link

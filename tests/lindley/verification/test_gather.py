@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lindley.batch.batch import load_batch
+from lindley.batch.reading import load_batch
 from lindley.errors import NameRefused, UnknownChain
 from lindley.ledger.record import Artifact, canonical, digest, parse
 from lindley.model.declaration import Declaration

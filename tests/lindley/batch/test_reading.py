@@ -17,7 +17,7 @@ from lindley.batch.batch import as_schema
 from lindley.batch.expected import Expected
 from lindley.batch.limits import Limits
 from lindley.batch.parquet_format import read_stored
-from lindley.batch.readers import read_table
+from lindley.batch.reading import read_table
 from lindley.errors import BatchRefused, BatchUnreadable, FileUnavailable
 from lindley.names import shown_name
 

@@ -1,4 +1,4 @@
-"""Reading untrusted files of every batch format.
+"""Read untrusted files of every batch format, as tables and as batches.
 
 The extension chooses the format (`lindley.batch.formats`), and the content must agree. Sizes are limited
 before anything is decoded, so a small file that unpacks to a huge table is refused. Every way of being
@@ -9,18 +9,89 @@ it is no fault of the file.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from lindley.batch import formats
+from lindley.batch.batch import DIGEST_KEY, Batch, as_schema, conformed, naming
 from lindley.batch.expected import Expected
 from lindley.batch.formats import ANY_FORMAT, any_of
-from lindley.batch.limits import Limits, too_big
+from lindley.batch.limits import UNLIMITED, Limits, too_big
 from lindley.batch.parquet_format import read_folder
-from lindley.batch.schema import listed
-from lindley.errors import BatchRefused, BatchUnreadable, FileUnavailable
+from lindley.batch.schema import cast_table, listed
+from lindley.errors import BatchRefused, BatchUnreadable, FileUnavailable, LedgerCorrupt
+from lindley.model.declaration import Declaration
 from lindley.names import shown_name
+from lindley.timing import READ, VALIDATE, Phases
+
+
+def read_batch(path: Path, declaration: Declaration, *, limits: Limits | None = None) -> Batch:
+    """Read, validate and identify a CSV or Parquet file.
+
+    Parameters
+    ----------
+    path
+        The file; unchanged.
+    declaration
+        The declaration that the file must fit.
+    limits
+        Bounds on file and table, see `lindley.batch.limits.Limits`.
+
+    Raises
+    ------
+    BatchUnreadable
+        If the bytes are not a table.
+    BatchRefused
+        If the table does not fit the schema, is empty or too big, or repeats a row key.
+    FileUnavailable
+        If the operating system does not let Lindley read it.
+    DeclarationRefused
+        If row key or `order_by` name columns that the schema does not declare.
+    """
+    path = Path(path)
+    schema = as_schema(declaration.schema)
+    phases = Phases()
+    with naming(shown_name(path)):
+        with phases(READ):
+            expected = Expected(schema=schema, limits=limits or Limits(), missing=declaration.missing)
+            table = read_table(path, expected)
+        with phases(VALIDATE):
+            batch = conformed(schema.conform(table), declaration, path.name)
+    return replace(batch, seconds=phases.seconds)
+
+
+def load_batch(path: Path, declaration: Declaration) -> Batch:
+    """Read a batch that was archived or logged, and check its digest.
+
+    A Parquet file of `write_batch` states its digest and contains the conformed rows: they are cast to the
+    declared types but not parsed or checked again, because the belief that they led to stands. Any other
+    file is read as by `read_batch`, without limits.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If the digest that the file states is not that of its content.
+    BatchRefused
+        If it is not a batch of this declaration.
+    """
+    path = Path(path)
+    schema = as_schema(declaration.schema)
+    with naming(shown_name(path)):
+        table = read_table(path, Expected(schema=schema, limits=UNLIMITED, missing=declaration.missing))
+        stated = (table.schema.metadata or {}).get(DIGEST_KEY)
+        if stated is None:
+            return conformed(schema.conform(table), declaration, path.name)
+        batch = conformed(cast_table(table, schema.columns(table.column_names)), declaration, path.name)
+    if batch.digest != stated.decode("ascii", "replace"):
+        raise LedgerCorrupt(
+            f"The batch in {shown_name(path)} changed since it was written",
+            expected=f"content digest {stated.decode('ascii', 'backslashreplace')[:80]}",
+            found=batch.digest,
+            todo="restore the file from a backup, and run lindley verify",
+        )
+    return batch
 
 
 def read_table(path: Path, expected: Expected) -> pa.Table:
