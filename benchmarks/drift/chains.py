@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.drift.streams import Stream, batches
 from benchmarks.drift.truth import exact
 from lindley.batch.batch import batch_from_frame
-from lindley.inference.fit import Fit
+from lindley.inference.info import Fit
 from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance, refit
 from lindley.inference.trace import weighted_row

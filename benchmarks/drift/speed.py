@@ -21,10 +21,10 @@ from benchmarks.drift.chains import MODELS
 from benchmarks.drift.streams import Stream, batches
 from benchmarks.fidelity.cases import CASES, load_cases
 from lindley.batch.batch import batch_from_frame
-from lindley.inference.fit import fit
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings
+from lindley.inference.step import fit
 from lindley.model.declaration import Declaration, load_file
 from lindley.model.graph import carried_variables
 from lindley.seeds import derive_seed

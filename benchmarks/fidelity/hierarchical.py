@@ -20,7 +20,7 @@ from scipy import stats
 
 from benchmarks.fidelity.methods import labelled
 from lindley.batch.batch import Batch, batch_from_frame
-from lindley.inference.fit import Fit
+from lindley.inference.info import Fit
 from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.rehearsal import prior_draws

@@ -25,10 +25,11 @@ from benchmarks.fidelity.cases import Case
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.inference import groups
 from lindley.inference.diagnostics.gate import Thresholds
-from lindley.inference.fit import Fit, fit
+from lindley.inference.info import Fit
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.memory_chain import MemoryChain, advance, refit
 from lindley.inference.sampling import FitSettings
+from lindley.inference.step import fit
 from lindley.model.declaration import Declaration
 from lindley.model.graph import carried_variables
 from lindley.model.natural_scale import element_labels

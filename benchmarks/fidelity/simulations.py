@@ -139,7 +139,7 @@ def _match_margins(mean: np.ndarray, covariance: np.ndarray, rng: np.random.Gene
 
 
 def _matched(draws: np.ndarray, scores: np.ndarray) -> tuple[MatchedPrior, np.ndarray]:
-    """Calibrate and match independent draws as `lindley.inference.fit.fit` does; returns the weights too."""
+    """Calibrate and match independent draws as `lindley.inference.step.fit` does; returns the weights too."""
     half = len(draws) // 2
     calibration = calibrate(draws, scores, len(draws))
     halves = tuple(

@@ -1,4 +1,4 @@
-"""Draws of a trace that was sampled elsewhere, taken to the quantities of a chain's own model.
+"""A trace that was sampled elsewhere becomes a belief of a chain's own model.
 
 Libraries disagree about chains (`sample` in place of chain and draw), names of elements (``theta[1]``),
 labels, and precision: what is only another spelling is read, and what is not is refused with counts.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,16 +17,74 @@ import xarray as xr
 from pytensor.graph.replace import graph_replace
 
 from lindley.errors import ModelRefused
+from lindley.inference import groups
+from lindley.inference.assessment import assess
+from lindley.inference.diagnostics.hindsight import Lineage
+from lindley.inference.info import Fit, Info, Provenance, info_of
+from lindley.inference.inputs import Options
+from lindley.inference.modes.carrying import matched_to
 from lindley.inference.modes.circular import recentred
+from lindley.inference.modes.sampled import Sampled
+from lindley.inference.sampling import Draws, assess_sampling
 from lindley.model.graph import ModelGraph
 from lindley.model.relabelling import in_order
 from lindley.model.tensors import placeholder
+from lindley.prior.belief import Belief
+from lindley.prior.stein import equal_weights
+from lindley.report.omissions import Omissions
 from lindley.target.quantities import Quantities
+from lindley.timing import DIAGNOSE, MATCH, Phases
 
 #: Share of the draws that may lie on the edge of the support by rounding.
 _MOST_ON_EDGE = 0.01
 #: Name of one element as Stan and its readers write it: ``theta[1,2]``, ``theta.1.2``.
 _ELEMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:\[(?P<brackets>\d+(?:, ?\d+)*)\]|\.(?P<dots>\d+(?:\.\d+)*))")
+
+
+def adopt(
+    found: xr.DataTree, graph: ModelGraph, origin: dict[str, str], options: Options
+) -> tuple[Belief, Info]:
+    """Make a belief of a trace that was sampled elsewhere; `step` without a fit.
+
+    Parameters
+    ----------
+    found
+        A trace in ArviZ's schema, with the group posterior.
+    graph
+        The chain's model.
+    origin
+        Where the trace comes from, for the record.
+    options
+        Seed and thresholds. Convergence beyond them and a match that is not trusted are warnings: the draws
+        cannot be made again, and there are no batches to fit again.
+
+    Raises
+    ------
+    ModelRefused
+        If the trace lacks a carried variable, has another shape or other labels of it, has draws that are
+        not numbers, or draws outside its support.
+    FitFailed
+        If there are too few draws for the dimension.
+    """
+    phases = Phases()
+    quantities, notes = quantities_of(found, graph)
+    draws = Draws(x=quantities.u, quantities=quantities, stats={})
+    with phases(DIAGNOSE):
+        sampling = assess_sampling(graph.coordinates.names, quantities.u, draws, options.thresholds)
+    with phases(MATCH):
+        weights = equal_weights(quantities.u.shape[0] * quantities.u.shape[1])
+        sampled = Sampled(graph=graph, sampling=sampling, calibration=weights)
+        matched = matched_to(sampled)
+    with phases(DIAGNOSE):
+        assessment = assess(sampled, matched, Lineage(), seed=options.seed, thresholds=options.thresholds)
+    gate = replace(assessment.gate, warnings=(*notes, *assessment.gate.warnings))
+    assessment = replace(assessment, gate=gate)
+    belief = assessment.belief(matched, 0, {})
+    made = Fit(
+        belief=belief, sampled=sampled, assessment=assessment, provenance=Provenance(sampler=dict(origin))
+    )
+    tree = groups.assemble(graph, graph.coordinates, quantities.named, quantities.carried)
+    return belief, info_of(made, tree, phases, Omissions())
 
 
 def quantities_of(found: xr.DataTree, graph: ModelGraph) -> tuple[Quantities[np.ndarray], tuple[str, ...]]:

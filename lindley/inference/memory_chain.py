@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from lindley.batch.batch import Batch
 from lindley.inference.diagnostics.look_back import Segment
-from lindley.inference.fit import Fit, fit
+from lindley.inference.info import Fit
 from lindley.inference.inputs import Data, Options, Start, Step, steps_back
+from lindley.inference.step import fit
 from lindley.model.policy import Window
 from lindley.prior.belief import Belief
 

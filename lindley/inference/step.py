@@ -1,98 +1,39 @@
 """One update: `step(start, data, options) -> (belief, info)`, pure and seeded.
 
 Frozen inputs, no ledger, no global random state: the same start, data and options give the same posterior,
-bit by bit on the same versions of the libraries. `adopt` gives the same for a trace that was sampled
-elsewhere.
+bit by bit on the same versions of the libraries. `fit` is its first half: sample, look back with hindsight,
+match, assess. `lindley.inference.foreign_trace.adopt` gives the same for a trace that was sampled elsewhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-import pandas as pd
-import xarray as xr
+import numpy as np
+from threadpoolctl import threadpool_limits
 
-from lindley.inference import groups, trace
+from lindley.inference import forgetting, trace
 from lindley.inference.assessment import assess
-from lindley.inference.diagnostics.gate import Gate
 from lindley.inference.diagnostics.hindsight import Lineage
-from lindley.inference.fit import Fit, Provenance, fit
-from lindley.inference.foreign_trace import quantities_of
+from lindley.inference.diagnostics.look_back import look_back
+from lindley.inference.diagnostics.stated import values_of
 from lindley.inference.groups import add_modes
-from lindley.inference.inputs import Data, Options, Start
-from lindley.inference.modes.carrying import matched_to
+from lindley.inference.info import Fit, Info, Provenance, info_of
+from lindley.inference.inputs import Data, Options, Start, require_memory
+from lindley.inference.modes.carrying import matched_to, weighted
+from lindley.inference.modes.parts import sample_parts
 from lindley.inference.modes.sampled import Sampled
 from lindley.inference.rehearsal import Rehearsal, rehearse
-from lindley.inference.sampling import Draws, assess_sampling
+from lindley.inference.sampling import FitSettings
 from lindley.model.advice import advice
-from lindley.model.graph import ModelGraph
-from lindley.model.meaning.adding_up import Meaning
-from lindley.model.words import genesis_text, likelihood_text
 from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
-from lindley.prior.stein import equal_weights
-from lindley.report.omissions import Omissions
+from lindley.seeds import derive_seed
+from lindley.target.prepare import prepare, prepare_whole
 from lindley.target.problem import Problem
-from lindley.timing import COMPILE, DIAGNOSE, MATCH, PREDICT, Phases
-
-
-@dataclass(frozen=True, kw_only=True)
-class Info:
-    """Everything about a step beside the belief itself; a link's record and files are made from it.
-
-    Parameters
-    ----------
-    fit
-        The fit: gate, metrics, doubts, settings and so on.
-    trace
-        DataTree with the groups posterior, sample_stats, observed_data and, where they can be drawn,
-        prior and posterior_predictive (ArviZ's schema), and ``coordinates`` with the carried draws.
-    summary
-        One row per parameter (see `lindley.inference.trace.summary`).
-    likelihood, genesis
-        The model in words: distribution of each observed variable; genesis priors and hyperpriors.
-    not_drawn
-        Why observed variables, or free ones under genesis priors, cannot be drawn, by name.
-    seconds
-        Wall-clock seconds by phase.
-    meaning
-        Whether the rows of two batches add up.
-    advice
-        What would make the next updates cheaper, in sentences; not recorded.
-    notes
-        What was found out before the first fit, in sentences for the result; not recorded.
-    """
-
-    fit: Fit
-    trace: xr.DataTree
-    summary: pd.DataFrame
-    likelihood: dict[str, str]
-    genesis: dict[str, dict[str, str]]
-    not_drawn: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    meaning: Meaning = field(default_factory=Meaning)
-    advice: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def gate(self) -> Gate:
-        """Whether the fit passed, with reasons and warnings."""
-        return self.fit.assessment.gate
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Scalar results by name."""
-        return self.fit.assessment.metrics
-
-    def stating(self, meaning: Meaning, notes: tuple[str, ...]) -> Info:
-        """Return the same with what was found out about the model, which the gate warns of."""
-        return replace(self, fit=self.fit.warned(meaning.warnings), meaning=meaning, notes=notes)
-
-    def with_findings(self, metrics: dict[str, float], warnings: tuple[str, ...] = ()) -> Info:
-        """Return the same with further metrics and warnings."""
-        warned = self.fit.warned(warnings)
-        assessment = replace(warned.assessment, metrics=self.metrics | metrics)
-        return replace(self, fit=replace(self.fit, assessment=assessment))
+from lindley.timing import COMPILE, DIAGNOSE, HINDSIGHT, MATCH, PREDICT, Phases
 
 
 def step(start: Start, data: Data, options: Options) -> tuple[Belief, Info]:
@@ -150,71 +91,157 @@ def step(start: Start, data: Data, options: Options) -> tuple[Belief, Info]:
         compiled_before=problem.compiled_before,
         seconds=phases.seconds.get(COMPILE, 0.0),
     )
-    info = _info(found, tree, phases, rehearsal.omissions, before.matched if before is not None else None)
+    info = info_of(found, tree, phases, rehearsal.omissions, before.matched if before is not None else None)
     return found.belief, replace(info, not_drawn=rehearsal.not_drawn, advice=further)
 
 
-def adopt(
-    found: xr.DataTree, graph: ModelGraph, origin: dict[str, str], options: Options
-) -> tuple[Belief, Info]:
-    """Make a belief of a trace that was sampled elsewhere; `step` without a fit.
+# Matrices here are small: more threads cost more than they bring, most of all beside other work, and
+# another number of them may round differently.
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def fit(
+    start: Start,
+    data: Data,
+    options: Options,
+    phases: Phases | None = None,
+    prepared: Callable[[Problem], object] | None = None,
+) -> Fit:
+    """Fit batches on a belief, match the carried draws and assess fit and match.
 
     Parameters
     ----------
-    found
-        A trace in ArviZ's schema, with the group posterior.
-    graph
-        The chain's model.
-    origin
-        Where the trace comes from, for the record.
-    options
-        Seed and thresholds. Convergence beyond them and a match that is not trusted are warnings: the draws
-        cannot be made again, and there are no batches to fit again.
+    start, data, options
+        Where the fit starts, what is fitted, and how.
+    phases
+        Takes the seconds of each phase.
+    prepared
+        Called with every prepared step before it is sampled; what it raises ends the fit.
 
     Raises
     ------
-    ModelRefused
-        If the trace lacks a carried variable, has another shape or other labels of it, has draws that are
-        not numbers, or draws outside its support.
-    FitFailed
-        If there are too few draws for the dimension.
+    ModelRefused, CoordinatesMismatch, FitFailed
+        If the model cannot be handled, does not match the prior, or cannot be sampled.
     """
-    phases = Phases()
-    quantities, notes = quantities_of(found, graph)
-    draws = Draws(x=quantities.u, quantities=quantities, stats={})
-    with phases(DIAGNOSE):
-        sampling = assess_sampling(graph.coordinates.names, quantities.u, draws, options.thresholds)
+    phases, segments = phases or Phases(), len(start.behind)
+    head = start.before(len(data.batches))
+    start = replace(start, head=head, near=start.near or head)
+    discounts = forgetting.discounts(data.declaration, start.prior, data.newest) if start.prior else {}
+    evidence = _evidence_before(data, head)
+    while True:
+        widened = _widened(start.prior, discounts)
+        problem = (prepare_whole if data.whole else prepare)(
+            widened.matched if widened is not None else None,
+            data.batches,
+            data.declaration,
+            data.carried,
+            phases,
+            data.constants,
+            # A fit from genesis moves in the whitened space of a nearby belief.
+            start.near.matched.as_joint_normal() if widened is None and start.near is not None else None,
+        )
+        if prepared is not None:
+            prepared(problem)
+        first = options.settings or FitSettings.of(data.declaration.policy)
+        require_memory(problem.bound.size, first)
+        parts = sample_parts(problem, first, options, phases)
+        with phases(MATCH):
+            sampled = weighted(problem, parts, options.seed)
+        sampling = sampled.sampling
+        undo, view = 0, None
+        if widened is not None and not sampling.reasons and not discounts:
+            with phases(HINDSIGHT):
+                undo, view = look_back(
+                    problem,
+                    values_of(problem.coordinates, sampling.points, sampling.draws.quantities.values),
+                    widened,
+                    start.behind,
+                    data.declaration,
+                    data.batches,
+                    data.constants,
+                    options.thresholds.shift_trust,
+                )
+        if not undo:
+            break
+        start, data, evidence = _undone(start, data, evidence, undo)
     with phases(MATCH):
-        weights = equal_weights(quantities.u.shape[0] * quantities.u.shape[1])
-        sampled = Sampled(graph=graph, sampling=sampling, calibration=weights)
         matched = matched_to(sampled)
+    lineage = Lineage(
+        start=widened,
+        before=widened if len(data.batches) == 1 else head,
+        evidence_before=evidence,
+        view=view,
+        replayed=len(data.batches) - 1,
+    )
     with phases(DIAGNOSE):
-        assessment = assess(sampled, matched, Lineage(), seed=options.seed, thresholds=options.thresholds)
-    gate = replace(assessment.gate, warnings=(*notes, *assessment.gate.warnings))
-    assessment = replace(assessment, gate=gate)
-    belief = assessment.belief(matched, 0, {})
-    made = Fit(
-        belief=belief, sampled=sampled, assessment=assessment, provenance=Provenance(sampler=dict(origin))
+        assessment = assess(sampled, matched, lineage, seed=options.seed, thresholds=options.thresholds)
+        kept = _forgotten(sampled, matched, start.prior, widened, discounts, data, options.seed)
+    return Fit(
+        belief=assessment.belief(matched, len(data.batches), kept),
+        sampled=sampled,
+        assessment=assessment,
+        provenance=Provenance(
+            sampler=parts.stated(first, options.seed),
+            graph=problem.digest,
+            inlined_constants=problem.inlined,
+            pooled=problem.pooled,
+            started_from=start.prior.matched.digest if start.prior is not None else None,
+        ),
+        start=start.prior,
+        undone=segments - len(start.behind),
     )
-    tree = groups.assemble(graph, graph.coordinates, quantities.named, quantities.carried)
-    return belief, _info(made, tree, phases, Omissions())
 
 
-def _info(
-    found: Fit,
-    tree: xr.DataTree,
-    phases: Phases,
-    omissions: Omissions,
-    before: MatchedPrior | None = None,
-) -> Info:
-    graph = found.sampled.graph
-    with phases(PREDICT):
-        table = trace.summary(tree, graph, found.sampled.coordinates, omissions, before)
-    return Info(
-        fit=found.warned(tuple(omissions.sentences)),
-        trace=tree,
-        summary=table,
-        likelihood=likelihood_text(graph.model),
-        genesis=genesis_text(graph),
-        seconds=phases.seconds,
-    )
+def _widened(prior: Belief | None, discounts: dict[str, float]) -> Belief | None:
+    """Return a belief widened by forgetting; None for genesis."""
+    if prior is None:
+        return None
+    caps = prior.forgetting.get("prior_sd_caps", {})
+    return replace(prior, matched=forgetting.widened(prior.matched, discounts, caps))
+
+
+def _undone(
+    start: Start, data: Data, evidence: float | None, segments: int
+) -> tuple[Start, Data, float | None]:
+    """Return start, data and log evidence before of a fit that fits the newest segments behind it again."""
+    prior, batches = start.prior, data.batches
+    for segment in start.behind[:segments]:
+        undone = prior.log_evidence if prior is not None and prior.covered == segment.count else None
+        evidence = evidence + undone if evidence is not None and undone is not None else None
+        prior, batches = segment.start(), (*segment.batches(), *batches)
+    start = replace(start, prior=prior, behind=start.behind[segments:])
+    return start, replace(data, batches=batches), evidence
+
+
+def _evidence_before(data: Data, head: Belief | None) -> float | None:
+    """Return the log evidence of the batches that the head counts, from the same start."""
+    counted = len(data.batches) - data.fresh
+    if counted == 0:
+        return 0.0
+    return head.log_evidence if head is not None and head.covered == counted else None
+
+
+def _forgotten(
+    sampled: Sampled,
+    matched: MatchedPrior,
+    prior: Belief | None,
+    widened: Belief | None,
+    discounts: dict[str, float],
+    data: Data,
+    seed: int,
+) -> dict[str, Any]:
+    """Return discounts, scores of the grid, and what the next link's discounts depend on."""
+    declaration, problem = data.declaration, sampled.problem
+    if not declaration.policy.forget or problem is None:
+        return {}
+    scores: dict[str, dict[str, float]] = {}
+    if prior is not None and widened is not None and sampled.keeps_coordinates and not problem.local_names:
+        scores = forgetting.grid_scores(
+            prior,
+            widened.matched.ordered(problem.coordinates),
+            discounts,
+            problem,
+            matched,
+            np.random.default_rng(derive_seed(str(seed), "forgetting")),
+        )
+    kept = forgetting.kept_for_next(declaration, prior, data.newest, scores)
+    caps = forgetting.prior_sd_caps(problem.graph, prior, derive_seed(str(seed), "prior_sd_caps") % 2**31)
+    return {"discounts": discounts, "scores": scores} | kept | caps

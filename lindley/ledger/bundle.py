@@ -15,7 +15,7 @@ import pandas as pd
 
 from lindley.batch.batch import Batch, write_batch
 from lindley.batch.digest import content_digest
-from lindley.inference.step import Info
+from lindley.inference.info import Info
 from lindley.ledger.netcdf import draws_digest, file_digests, write_matched_prior, write_netcdf, write_trace
 from lindley.ledger.record import SCHEMA, Artifact, canonical, digest
 from lindley.model.declaration import Declaration

@@ -15,10 +15,12 @@ import xarray as xr
 
 from lindley.batch.batch import Batch
 from lindley.inference.diagnostics.gate import Gate, Thresholds
+from lindley.inference.foreign_trace import adopt
+from lindley.inference.info import Info
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.rehearsal import Rehearsal
 from lindley.inference.sampling import FitSettings, Progress
-from lindley.inference.step import Info, adopt, step
+from lindley.inference.step import step
 from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, settled
 from lindley.ledger.record import Kind
@@ -166,7 +168,7 @@ class Outcome:
     Parameters
     ----------
     belief, info
-        What `lindley.inference.step.step` returned, or `adopt`.
+        What `lindley.inference.step.step` returned, or `lindley.inference.foreign_trace.adopt`.
     audit
         The head beside a pooled refit (see `lindley.operations.audit.audit_table`); None for other kinds.
     """

@@ -27,9 +27,8 @@ from lindley.inference import groups, trace
 from lindley.inference.assessment import Assessment
 from lindley.inference.diagnostics.gate import Gate
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
-from lindley.inference.fit import Fit, Provenance
+from lindley.inference.info import Fit, Info, Provenance
 from lindley.inference.sampling import FitSettings
-from lindley.inference.step import Info
 from lindley.ledger.chain import Version, read_version
 from lindley.ledger.protocol import Home, Ledger, Run, RunState
 from lindley.ledger.record import Kind, digest

@@ -14,7 +14,7 @@ from scipy import stats
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import DeclarationRefused
 from lindley.inference import forgetting
-from lindley.inference.fit import Fit
+from lindley.inference.info import Fit
 from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings

@@ -15,10 +15,10 @@ import pytest
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import ModelRefused
 from lindley.inference import sbc
-from lindley.inference.fit import fit
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings
 from lindley.inference.sbc import SbcResult, calibrate
+from lindley.inference.step import fit
 from lindley.model.declaration import Declaration
 from lindley.model.policy import REST, Forgetting, Policy
 from lindley.prior.belief import Belief

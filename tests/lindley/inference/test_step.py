@@ -13,10 +13,11 @@ from xarray import DataTree
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import CoordinatesMismatch, FitFailed
 from lindley.inference.diagnostics.gate import Thresholds
-from lindley.inference.fit import Provenance
+from lindley.inference.foreign_trace import adopt
+from lindley.inference.info import Provenance
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings
-from lindley.inference.step import adopt, step
+from lindley.inference.step import step
 from lindley.model.declaration import Declaration
 from lindley.model.graph import build, take_apart
 from lindley.prior.belief import Belief

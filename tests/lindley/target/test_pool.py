@@ -10,11 +10,10 @@ from scipy import stats
 from lindley.batch.batch import batch_from_frame
 from lindley.cache import Recent
 from lindley.errors import CoordinatesMismatch, ModelRefused
-from lindley.inference.fit import fit
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.memory_chain import MemoryChain, advance
 from lindley.inference.sampling import FitSettings
-from lindley.inference.step import step
+from lindley.inference.step import fit, step
 from lindley.model.coordinates import Coordinates
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy

@@ -13,9 +13,10 @@ import pytest
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.cache import Recent
 from lindley.errors import CoordinatesMismatch
+from lindley.inference.info import Info
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.sampling import FitSettings
-from lindley.inference.step import Info, step
+from lindley.inference.step import step
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
 from lindley.operations.audit import audit_table
