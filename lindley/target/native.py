@@ -193,11 +193,28 @@ def _shapes(names: list[str], outputs: Sequence[Variable]) -> list[str]:
 
 def _rows(names: list[str], outputs: Sequence[Variable]) -> list[str]:
     """Return source that writes a row of each output."""
-    lines = ["                pass"]
+    lines = ["pass"]
     for name, output, at in zip(names, outputs, starts(outputs), strict=False):
-        found = name if output.type.ndim else f"asarray({name})[()]"
-        lines.append(f"                {_array('outputs', at, output, 'int64(rows), ')}[i] = {found}")
-    return lines
+        lines.append(f"row_{name} = {_array('outputs', at, output, 'int64(rows), ')}")
+        lines += _written(name, output.type.ndim)
+    return [f"{' ' * 16}{line}" for line in lines]
+
+
+def _written(name: str, axes: int) -> list[str]:
+    """Return source that writes an output to row i of its table, and ends where its shape is another one.
+
+    Element by element: of an assignment of arrays numba compiles the text of its error message too, which
+    takes as long as the function.
+    """
+    if not axes:
+        return [f"row_{name}[i] = asarray({name})[()]"]
+    place = ", ".join(f"j{axis}" for axis in range(axes))
+    return [
+        f"if {name}.shape != row_{name}.shape[1:]:",
+        "    return 1",
+        *(f"{'    ' * axis}for j{axis} in range({name}.shape[{axis}]):" for axis in range(axes)),
+        f"{'    ' * axes}row_{name}[i, {place}] = {name}[{place}]",
+    ]
 
 
 def c_function(name: str, lines: list[str], signature: Any, *, inside: str | None, **scope: Any) -> Any:
