@@ -24,6 +24,7 @@ from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.diagnostics.pulls import Pulls, simulate
 from lindley.inference.diagnostics.remedies import with_remedies
 from lindley.inference.diagnostics.stated import monte_carlo_errors, stated_error, values_of
+from lindley.inference.modes.attempts import tried
 from lindley.inference.modes.sampled import Sampled
 from lindley.inference.predictive import predictive_draws
 from lindley.inference.rehearsal import prior_draws
@@ -243,6 +244,11 @@ def _gate(
             "the shift caused by the match that the fit started from cannot be assessed "
             f"({why_unmeasured(sampled.problem)}): an audit measures it",
         )
+    again = tried(sampled.tried)
+    if reasons and again:
+        reasons += (again,)
+    elif sampled.modes is None and not all(one.passed for one in sampled.tried):
+        warnings += (f"the gate refused a fit at first, and it was sampled again: {again}",)
     if policy.conflict == "quarantine" and metrics.get("conflict_p", 1.0) < thresholds.conflict_warn:
         reasons += (
             f"the batch conflicts with the belief before it (p = {metrics['conflict_p']:.1e}): check the "

@@ -31,6 +31,8 @@ class Provenance:
     sampler
         Sampler settings of the last attempt, what further attempts changed as it was in the first
         (``first_...``), the seed and the number of attempts; of an imported trace, its origin.
+    attempts
+        What was tried, in its order (see `lindley.inference.modes.attempts`).
     graph
         Sha256 of the target's structure; empty for an imported trace.
     inlined_constants
@@ -43,6 +45,7 @@ class Provenance:
     """
 
     sampler: dict[str, Any]
+    attempts: tuple[dict[str, Any], ...] = ()
     graph: str = ""
     inlined_constants: int = 0
     pooled: str = ""

@@ -185,7 +185,7 @@ def require_memory(size: int, settings: FitSettings) -> None:
     ModelRefused
         If the draws of all free elements, their natural values and a copy would take more than `MOST_BYTES`.
     """
-    wanted = 3 * 8 * size * settings.chains * settings.draws
+    wanted = _bytes_of_a_draw(size, settings) * settings.draws
     if wanted > MOST_BYTES:
         raise ModelRefused(
             "The draws of this model and batch would not fit into memory",
@@ -193,3 +193,13 @@ def require_memory(size: int, settings: FitSettings) -> None:
             found=f"{wanted / 2**30:.1f} GiB: {settings.chains * settings.draws:,} draws of {size:,} values",
             todo="cut the batch into smaller ones, or integrate variables that each row has out of the model",
         )
+
+
+def most_draws(size: int, settings: FitSettings) -> int:
+    """Return how many draws per chain of x with this length fit into memory."""
+    return MOST_BYTES // _bytes_of_a_draw(size, settings)
+
+
+def _bytes_of_a_draw(size: int, settings: FitSettings) -> int:
+    """Return the bytes of one draw of every chain: free elements, their natural values and a copy."""
+    return 3 * 8 * size * settings.chains

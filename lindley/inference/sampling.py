@@ -30,8 +30,8 @@ _START_TRIES = 50
 _STATS = {name: name for name in ("diverging", "energy", "n_steps", "step_size")} | {"depth": "tree_depth"}
 #: Settings that further attempts change.
 CHANGED = ("tune", "draws", "target_accept")
-#: Largest ratio of an attempt's draws to those of the attempt before.
-_LONGER_AT_MOST = 8.0
+#: Largest ratio of an attempt's draws to those of the attempt before: where that passed, and where not.
+_LONGER_AT_MOST, _RETRY_AT_MOST = 8.0, 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,7 @@ class FitSettings:
     target_accept
         Mean acceptance probability that the step size is tuned for.
     attempts
-        Largest number of attempts. Where the gate refuses one, the next has twice the warm-up and draws
-        and smaller steps; where only effective draws are missing, it has as many draws as give them.
+        Largest number of attempts; see `retried` and `longer`.
     ess
         Effective sample size wanted, of the coordinate that has the smallest (bulk ESS). A smaller one is
         accepted when the attempts are used up; the limits of the gate are in `Thresholds`.
@@ -56,7 +55,7 @@ class FitSettings:
     tune: int = 500
     draws: int = 1500
     target_accept: float = 0.9
-    attempts: int = 2
+    attempts: int = 3
     ess: int = 400
 
     def __post_init__(self) -> None:
@@ -72,7 +71,7 @@ class FitSettings:
     @classmethod
     def of(cls, policy: Policy) -> FitSettings:
         """Return the settings of a chain."""
-        return cls(ess=policy.ess)
+        return cls(ess=policy.ess, attempts=1 + policy.retries)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
@@ -82,10 +81,30 @@ class FitSettings:
         """Return the settings that further attempts change, named ``first_...``."""
         return {f"first_{name}": getattr(self, name) for name in CHANGED}
 
-    def harder(self) -> FitSettings:
-        """Return the settings of the next attempt."""
-        accept = 1 - (1 - self.target_accept) / 4
-        return replace(self, tune=2 * self.tune, draws=2 * self.draws, target_accept=accept)
+    def retried(self, number: int, *, diverged: bool, missing: float = 1.0) -> FitSettings:
+        """Return the settings of an attempt after one that the gate refused.
+
+        The second one has twice the warm-up, at least twice the draws, and smaller steps. Where that did not
+        help, the next ones have twice the warm-up and draws again, and still smaller steps where draws
+        diverged.
+
+        Parameters
+        ----------
+        number
+            Of the attempt, from 2 on.
+        diverged
+            Whether more draws of the attempt before diverged than the gate allows.
+        missing
+            Ratio of the draws that the gate needs to those of the attempt before, as far as it is known.
+        """
+        smaller = 1 - (1 - self.target_accept) / 4
+        factor = min(max(missing, 2.0), _RETRY_AT_MOST)
+        longer = replace(self, tune=2 * self.tune, draws=int(np.ceil(self.draws * factor)))
+        return replace(longer, target_accept=smaller) if number == 2 or diverged else longer
+
+    def at_most(self, draws: int) -> FitSettings:
+        """Return the settings with at most so many draws per chain."""
+        return replace(self, draws=min(self.draws, draws))
 
     def longer(self, ess: float) -> FitSettings:
         """Return the settings of the next attempt after one that reached this effective sample size."""
@@ -139,6 +158,18 @@ class Sampling:
     convergence: Convergence
     divergence_rate: float
     reasons: tuple[str, ...]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What the gate goes by, by the name of the metric; only finite ones."""
+        converged = self.convergence
+        found = {
+            "r_hat_max": float(converged.r_hat.max()),
+            "ess_bulk_min": float(converged.ess_bulk.min()),
+            "ess_tail_min": float(converged.ess_tail.min()),
+            "divergence_rate": self.divergence_rate,
+        }
+        return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
 def sample(

@@ -144,7 +144,7 @@ def fit(
         require_memory(problem.bound.size, first)
         parts = sample_parts(problem, first, options, phases)
         with phases(MATCH):
-            sampled = weighted(problem, parts, options.seed)
+            sampled = replace(weighted(problem, parts, options.seed), tried=parts.tried)
         sampling = sampled.sampling
         undo, view = 0, None
         if widened is not None and not sampling.reasons and not discounts:
@@ -180,6 +180,7 @@ def fit(
         assessment=assessment,
         provenance=Provenance(
             sampler=parts.stated(first, options.seed),
+            attempts=tuple(attempt.as_dict() for attempt in parts.tried),
             graph=problem.digest,
             inlined_constants=problem.inlined,
             pooled=problem.pooled,

@@ -204,6 +204,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         "forgetting": belief.forgetting,
         "monitor": belief.monitor or None,
         "sampler": provenance.sampler,
+        "attempts": list(provenance.attempts),
         "thresholds": assessment.thresholds.as_dict(),
         "metrics": assessment.metrics,
         "gate": assessment.gate.as_dict(),

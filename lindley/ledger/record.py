@@ -64,6 +64,17 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 _TEXTS = {ANY: str}
 _NUMBERS = {ANY: float}
 
+#: An attempt to sample the posterior, or a mode of it.
+_ATTEMPT = {
+    "of": str,
+    "number": int,
+    "start": str,
+    "tune": int,
+    "draws": int,
+    "target_accept": float,
+    "figures": _NUMBERS,
+    "passed": bool,
+}
 #: What a link observed of its batch, and the state of the monitor after it.
 _MONITOR = {
     "observed": {
@@ -156,6 +167,7 @@ LINK_SHAPE = {
     "forgetting": dict,
     "monitor": (_MONITOR, None),
     "sampler": {ANY: (str, float)},
+    "attempts": [_ATTEMPT],
     "thresholds": {"r_hat": float, "ess": float, "divergences": float} | _NUMBERS,
     "metrics": _NUMBERS,
     "gate": {"passed": bool, "reasons": [str], "warnings": [str]},

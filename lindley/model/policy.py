@@ -147,6 +147,9 @@ class Policy:
         Whether a quarantined batch joins the fit of a later update by itself. One that was refused because it
         conflicts does not. Nor does any where no batch is fitted again (`replay` of 0, forgetting, a robust
         mixture).
+    retries
+        How often a fit that the gate refuses is sampled again before its batch is quarantined: longer, with
+        smaller steps, from another start. Also how often one that has too few effective draws is (`ess`).
     ess
         Effective draws that every fit should have, of the coordinate that has the fewest: a fit with fewer
         is sampled again with more draws. The gate refuses below its own threshold.
@@ -164,6 +167,7 @@ class Policy:
     robust: float = 0.0
     conflict: Literal["warn", "quarantine"] = "warn"
     join_quarantined: bool = True
+    retries: int = 2
     ess: int = 400
     forget: Mapping[str, Forgetting] = field(default_factory=dict)
 
@@ -178,6 +182,7 @@ class Policy:
             "rebase_at_drift above 0": self.rebase_at_drift is not None and not self.rebase_at_drift > 0,
             "rebase_rows of at least 0": self.rebase_rows < 0,
             "robust of at least 0 and below 1": not 0 <= self.robust < 1,
+            "retries of at least 0": self.retries < 0,
             "ess of at least 1": self.ess < 1,
             "conflict as warn or quarantine": self.conflict not in ("warn", "quarantine"),
         }
@@ -203,8 +208,8 @@ class Policy:
         return Window(self.refit_rows, 0 if self.forget or self.robust else self.replay)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the policy as JSON-able values; the ESS stands with the sampler's settings."""
-        found = {name: value for name, value in vars(self).items() if name != "ess"}
+        """Return the policy as JSON-able values; retries and ESS stand with the sampler's settings."""
+        found = {name: value for name, value in vars(self).items() if name not in ("retries", "ess")}
         return found | {"forget": {name: group.as_dict() for name, group in self.forget.items()}}
 
 

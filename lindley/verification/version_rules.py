@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
+from lindley.inference.sampling import CHANGED
 from lindley.ledger.chain import version_tags
 from lindley.ledger.record import WITH_BATCH, Artifact, Kind, canonical
 from lindley.model.coordinates import Coordinates
@@ -165,7 +166,10 @@ def seed(case: Case, chain: GatheredChain) -> Iterator[str]:
     "an assessment that was edited, or does not follow",
 )
 def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    """It also follows from the policy on conflicts. Imports and copies: only that links passed."""
+    """It also follows from the policy on conflicts. What is stated of each attempt to sample follows from the
+    thresholds too, and the attempt that was kept has the sampler's settings, and in a posterior of one mode
+    the figures of the metrics. Imports and copies: only that links passed.
+    """
     metrics, limits, found = case.record["metrics"], case.record["thresholds"], case.record["gate"]
     if case.link and not found["passed"]:
         yield "a fit that failed the gate is a link"
@@ -174,13 +178,40 @@ def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
     strict = case.record["policy"]["conflict"] == "quarantine"
     bad = [
         strict and metrics.get("conflict_p", 1.0) < limits.get("conflict_warn", 0.0),
-        metrics.get("r_hat_max", np.inf) > limits["r_hat"],
-        metrics.get("ess_bulk_min", 0) < limits["ess"],
-        metrics.get("ess_tail_min", 0) < limits["ess"],
-        metrics.get("divergence_rate", 1) > limits["divergences"],
+        *_beyond(metrics, limits),
     ]
     if found["passed"] == any(bad) or found["passed"] == bool(found["reasons"]):
         yield f"gate {'passed' if found['passed'] else 'refused'}, but the metrics contradict it"
+    yield from _attempts(case.record)
+
+
+def _attempts(record: dict[str, Any]) -> Iterator[str]:
+    """Compare what was tried with the thresholds, the sampler's settings and the metrics."""
+    sampler, metrics, limits = record["sampler"], record["metrics"], record["thresholds"]
+    tried = record["attempts"]
+    for one in tried:
+        if one["passed"] == any(_beyond(one["figures"], limits)):
+            found = "passed" if one["passed"] else "failed"
+            yield f"attempt {one['number']} {found}, but its figures contradict it"
+        if one["number"] > sampler.get("attempts", 0):
+            yield f"attempt {one['number']} of {sampler.get('attempts')}"
+    kept = [one for one in tried if one["of"] in ("", "part 0") and one["number"] == sampler.get("attempt")]
+    if not kept or any(kept[0][name] != sampler.get(name) for name in CHANGED):
+        yield "the attempt that was kept is not stated, or has other settings than the sampler"
+    elif metrics.get("modes", 1.0) <= 1 and all(one["of"] == "" for one in tried):
+        names = ("r_hat_max", "ess_bulk_min", "ess_tail_min", "divergence_rate")
+        if any(kept[0]["figures"].get(name) != metrics.get(name) for name in names):
+            yield "the attempt that was kept has other figures than the metrics"
+
+
+def _beyond(figures: dict[str, float], limits: dict[str, float]) -> list[bool]:
+    """Return which diagnostics of a fit are beyond the gate's thresholds."""
+    return [
+        figures.get("r_hat_max", np.inf) > limits["r_hat"],
+        figures.get("ess_bulk_min", 0) < limits["ess"],
+        figures.get("ess_tail_min", 0) < limits["ess"],
+        figures.get("divergence_rate", 1) > limits["divergences"],
+    ]
 
 
 @rule("R16", "what accumulates along the chain is that of the link before plus this fit's", "edited metrics")

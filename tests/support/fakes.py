@@ -28,6 +28,7 @@ from lindley.inference.assessment import Assessment
 from lindley.inference.diagnostics.gate import Gate
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.info import Fit, Info, Provenance
+from lindley.inference.modes.attempts import PRIOR, Attempt
 from lindley.inference.sampling import FitSettings
 from lindley.ledger.chain import Version, read_version
 from lindley.ledger.protocol import Home, Ledger, Run, RunState
@@ -95,6 +96,13 @@ def fit_plan(plan: Plan, *, passed: bool = True) -> Outcome | None:
     return None if plan.target is not None else fit(plan, passed=passed)
 
 
+def _attempt(metrics: dict[str, float], *, passed: bool) -> Attempt:
+    figures = {
+        name: metrics[name] for name in ("r_hat_max", "ess_bulk_min", "ess_tail_min", "divergence_rate")
+    }
+    return Attempt("", 1, FitSettings(), PRIOR, figures, passed)
+
+
 def fit(plan: Plan, *, passed: bool = True) -> Outcome:
     """Return what `fit_plan` would for a plan that needs a fit."""
     rng = np.random.default_rng(plan.seed)
@@ -140,6 +148,7 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
             sampler=FitSettings().as_dict()
             | FitSettings().as_first()
             | {"seed": str(plan.seed), "attempt": 1},
+            attempts=(_attempt(metrics, passed=passed).as_dict(),),
             graph=hashlib.sha256(b"later" if prior else b"first").hexdigest(),
             started_from=prior.matched.digest if prior else None,
             pooled="rows" if len(plan.batches) > 1 else "",

@@ -270,6 +270,17 @@ class Tamper(Tools):
         forge(self.ledger, NAME, HEAD, lambda r: r["gate"].update(passed=False, reasons=["I said so"]))
         return {"R15", "R19"}, HEAD
 
+    def r15_failed_attempt_was_edited(self) -> Any:
+        def edit(record: Record) -> None:
+            record["attempts"][0]["figures"]["r_hat_max"] = 1.2
+
+        forge(self.ledger, NAME, HEAD, edit)
+        return {"R15"}, HEAD
+
+    def r15_attempts_left_out(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["attempts"].clear())
+        return {"R15"}, HEAD
+
     def r16_budget_is_another(self) -> Any:
         forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(budget=2 / 900))
         return {"R16"}, HEAD

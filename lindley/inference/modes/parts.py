@@ -13,18 +13,18 @@ and effective sample sizes are those within modes. A mode that no chain and no s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from lindley.inference.inputs import Options
+from lindley.inference.modes.attempts import MIDDLE, MODE, PRIOR, Attempt, settings_after
 from lindley.inference.modes.circular import in_one_piece
 from lindley.inference.modes.detection import Regions, labels_of
 from lindley.inference.modes.scouting import NEGLIGIBLE, ROUGH, tops
-from lindley.inference.sampling import FitSettings, Sampling, assess_sampling, picked, sample
+from lindley.inference.sampling import FitSettings, Sampling, Start, assess_sampling, picked, sample
 from lindley.prior.matching import NORMAL, match_map
 from lindley.prior.mixture import Map
 from lindley.seeds import derive_seed
@@ -46,9 +46,6 @@ _SCOUTS, _FEWER = 16, 6
 _SHORT = FitSettings(chains=2, tune=150, draws=100)
 #: Places that get a short run at most.
 _MOST_SHORT = 2
-
-
-Start = Callable[[np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -94,12 +91,15 @@ class Parts:
         Sampler settings of the last attempt of the first part, and its number.
     left_out
         Modes that were found and got no chains because there were too many.
+    tried
+        All attempts, in their order.
     """
 
     parts: tuple[Part, ...]
     settings: FitSettings
     attempt: int
     left_out: int = 0
+    tried: tuple[Attempt, ...] = ()
 
     def stated(self, first: FitSettings, seed: int) -> dict[str, Any]:
         """Return the settings of the sampler as a record states them; `first` are those of first attempts."""
@@ -126,7 +126,8 @@ def sample_parts(problem: Problem, first: FitSettings, options: Options, phases:
         for number, (weight, component) in enumerate(problem.components)
     ]
     parts = tuple(replace(part, weight=weight) for weight, of in found for part in of.parts)
-    return replace(found[0][1], parts=parts, left_out=sum(of.left_out for _, of in found))
+    tried = tuple(attempt for _, of in found for attempt in of.tried)
+    return replace(found[0][1], parts=parts, left_out=sum(of.left_out for _, of in found), tried=tried)
 
 
 @dataclass(frozen=True)
@@ -163,30 +164,47 @@ class _Run:
     options: Options
     phases: Phases
     words: tuple[str, ...]
+    tried: list[Attempt] = field(default_factory=list)
 
     def by_mode(self) -> Parts:
         """Sample; where the draws fall apart into modes, each by chains of its own."""
-        chosen, attempt = self.first, 1
+        chosen, attempt, best = self.first, 1, None
         start: Start = self.problem.starts.dispersed
         while True:
             problem, sampling = self.attempt(chosen, start, str(attempt))
+            self.state("", attempt, chosen, start, sampling)
             candidates = self.candidates(problem, sampling)
             # Slow chains look like modes: where the whole was refused, a mode has to pass at once.
             tries = 1 if sampling.reasons and attempt < self.first.attempts else self.first.attempts
             parts = self.separated(problem, sampling, candidates, chosen, tries)
             if parts:
-                return Parts(parts, chosen, attempt, max(len(candidates) - MOST_CARRIED, 0))
+                left_out = max(len(candidates) - MOST_CARRIED, 0)
+                return Parts(parts, chosen, attempt, left_out, tuple(self.tried))
             passed, ess = not sampling.reasons, sampling.convergence.ess_min
+            here = (Part(problem, sampling),), chosen, attempt
+            if best is not None and not passed:
+                return Parts(*best, tried=tuple(self.tried))  # more draws were wanted, not needed
             if attempt == self.first.attempts or (passed and ess >= chosen.ess):
-                return Parts((Part(problem, sampling),), chosen, attempt)
+                return Parts(*here, tried=tuple(self.tried))
+            best = here if passed else None
             attempt, start = attempt + 1, self.problem.starts.central
-            if passed:
-                chosen = chosen.longer(ess)
-            elif len(candidates) == 1 and not candidates[0].everything:
+            if not passed and len(candidates) == 1 and not candidates[0].everything:
                 # Other chains ended where there is next to nothing of the posterior.
                 start = partial(_one_of, candidates[0].x)
             else:
-                chosen = chosen.harder()
+                chosen = self.again(chosen, attempt, sampling)
+
+    def state(self, of: str, number: int, settings: FitSettings, start: Start, sampling: Sampling) -> None:
+        """Keep what was tried."""
+        starts = self.problem.starts
+        word = PRIOR if start == starts.dispersed else MIDDLE if start == starts.central else MODE
+        self.tried.append(
+            Attempt.made(" ".join([*self.words[1:], of]).strip(), number, settings, word, sampling)
+        )
+
+    def again(self, settings: FitSettings, number: int, sampling: Sampling) -> FitSettings:
+        """Return the settings of an attempt after one that was refused, or has too few effective draws."""
+        return settings_after(settings, number, sampling, self.options.thresholds, self.problem.bound.size)
 
     def attempt(self, settings: FitSettings, start: Start, word: str) -> tuple[Problem, Sampling]:
         """Sample once; returns the target and the draws as they are judged."""
@@ -265,7 +283,8 @@ class _Run:
         size, candidates = problem.coordinates.size, candidates[:MOST_CARRIED]
         regions = Regions.of([one.points[:, :size] for one in candidates])
         split = [self.crossing(sampling, one) for one in candidates]
-        if not sampling.reasons and all(one is not None for one in split):
+        crossed = not sampling.reasons and all(one is not None for one in split)
+        if crossed:
             found = [one for one in split if one is not None]
         else:
             found = [
@@ -275,7 +294,8 @@ class _Run:
             return ()
         at_home = [(regions.of_points(one.points[..., :size]) == number) for number, one in enumerate(found)]
         stayed = [number for number, here in enumerate(at_home) if here.mean() >= _STAY]
-        if len(stayed) < len(found) and not (stayed and self.reached(regions, found, stayed, size)):
+        # Parts of chains that cross are all of the posterior: none of them may be left out.
+        if len(stayed) < len(found) and (crossed or not self.reached(regions, found, stayed, size)):
             return ()
         kept = [found[number] for number in stayed]
         if len(kept) == 1:
@@ -292,6 +312,8 @@ class _Run:
 
     def reached(self, regions: Regions, found: list[Sampling], stayed: list[int], size: int) -> bool:
         """Whether the chains that left their region went to one whose chains stayed."""
+        if not stayed:
+            return False
         gone = [number for number in range(len(found)) if number not in stayed]
         ends = [regions.of_points(found[number].points[:, -1, :size]) for number in gone]
         return bool(np.isin(np.concatenate(ends), stayed).all())
@@ -311,13 +333,17 @@ class _Run:
         """Sample a mode by chains that start in it, unless all of the first chains were in it and passed."""
         if not sampling.reasons and candidate.everything:
             return sampling
-        attempt, start = 1, partial(_one_of, candidate.x)
+        attempt, start, best = 1, partial(_one_of, candidate.x), None
         while True:
             _, found = self.attempt(settings, start, f"mode {number} {attempt}")
+            self.state(f"mode {number}", attempt, settings, start, found)
             passed, ess = not found.reasons, found.convergence.ess_min
+            if best is not None and not passed:
+                return best
             if attempt == tries or (passed and ess >= settings.ess):
                 return found
-            settings, attempt = settings.longer(ess) if passed else settings.harder(), attempt + 1
+            best, attempt = found if passed else None, attempt + 1
+            settings = self.again(settings, attempt, found)
 
     def rectangular(self, sampling: Sampling, inside: np.ndarray) -> Sampling:
         """Return as many draws of each chain as all have inside [chain, draw], and judge them again."""

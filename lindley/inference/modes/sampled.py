@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lindley.inference.modes.attempts import Attempt
 from lindley.inference.sampling import Draws, Sampling
 from lindley.model.coordinates import Coordinates
 from lindley.model.graph import ModelGraph
@@ -53,6 +54,8 @@ class Sampled:
         The separated modes that the draws are mixed from; None where there is one.
     lost
         Why the match cannot carry modes or their weights; empty where it can.
+    tried
+        The attempts to sample it, in their order.
     """
 
     graph: ModelGraph
@@ -62,6 +65,7 @@ class Sampled:
     problem: Problem | None = None
     modes: Modes | None = None
     lost: str = ""
+    tried: tuple[Attempt, ...] = ()
 
     @property
     def draws(self) -> Draws:

@@ -34,6 +34,8 @@ class Findings:
         Why the registered belief could not predict; empty where it can.
     seconds
         Of compiling; 0 where the process had the functions already.
+    attempts
+        How often a fit is sampled at most until the gate passes it.
     ranges
         By observed variable, the 5%, 50% and 95% quantiles of its prior predictive and of the batch.
     """
@@ -48,6 +50,7 @@ class Findings:
     left_out: tuple[str, ...]
     prediction: str
     seconds: float
+    attempts: int
     ranges: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     @property
@@ -73,6 +76,7 @@ class Findings:
             "predicted": list(self.predicted),
             "not_drawn": self.not_drawn,
             "compile_seconds": self.seconds,
+            "attempts": self.attempts,
             "ranges": self.ranges,
             "later": list(self.later),
         }
@@ -99,7 +103,8 @@ class Findings:
             f"predictive draws of {', '.join(self.predicted)}" if self.predicted else "no predictive draws"
         )
         parts = [compiled, drawn, *(f"none of {name}: {why}" for name, why in self.not_drawn.items())]
-        return "; ".join([*parts, *self.later])
+        sampled = f"sampled at most {counted(self.attempts, 'time')}, until the gate passes"
+        return "; ".join([*parts, sampled, *self.later])
 
 
 def _sizes(variables: dict[str, int]) -> str:

@@ -11,6 +11,7 @@ from lindley.errors import reason
 from lindley.inference import groups
 from lindley.inference.inputs import Data
 from lindley.inference.rehearsal import Rehearsal
+from lindley.inference.sampling import FitSettings
 from lindley.model.advice import data_held_as_constants
 from lindley.model.graph import FreeVariable
 from lindley.model.meaning.adding_up import Meaning, meaning
@@ -59,6 +60,7 @@ def findings_of(rehearsal: Rehearsal, data: Data, found: Meaning) -> Findings:
         left_out=tuple(rehearsal.omissions.sentences),
         prediction=_prediction(rehearsal, data),
         seconds=rehearsal.seconds,
+        attempts=FitSettings.of(graph.declaration.policy).attempts,
     )
 
 

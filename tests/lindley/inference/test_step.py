@@ -12,7 +12,6 @@ from xarray import DataTree
 
 from lindley.batch.batch import batch_from_frame
 from lindley.errors import CoordinatesMismatch, FitFailed
-from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.foreign_trace import adopt
 from lindley.inference.info import Provenance
 from lindley.inference.inputs import Data, Options, Start
@@ -209,17 +208,6 @@ def test_modes_that_no_chain_can_cross_are_carried_with_their_weights():
     np.testing.assert_allclose([weight for weight, _ in belief.matched.components], 0.5, atol=0.01)
     assert info.trace["posterior"]["mu"].mean("draw").std() < 0.5  # each chain has draws of both
     assert info.summary.loc["mu", "mean"] == pytest.approx(0.0, abs=0.2)
-
-
-def test_a_fit_that_does_not_converge_is_tried_harder_and_then_refused():
-    batch = batch_from_frame(rows([8.0, 8.01, 7.99]), declared(known_noise))
-    data = Data(declaration=declared(known_noise), batches=(batch,), carried=("mu",))
-    strict = Thresholds(r_hat=0.9)  # which no chains reach
-    _, info = step(Start(), data, Options(seed=1, settings=SETTINGS, thresholds=strict))
-    assert not info.gate.passed
-    assert any("R-hat" in reason and "mu" in reason for reason in info.gate.reasons)
-    sampler = info.fit.provenance.sampler
-    assert (sampler["attempt"], sampler["draws"]) == (2, 2 * SETTINGS.draws)
 
 
 def impossible(batch: pd.DataFrame) -> pm.Model:

@@ -26,6 +26,7 @@ def findings(**given: Any) -> Findings:
         "left_out": (),
         "prediction": "",
         "seconds": 2.04,
+        "attempts": 3,
     }
     return Findings(**usual | given)
 
@@ -34,7 +35,7 @@ def test_findings_are_three_lines():
     assert findings().lines() == (
         "carried a, b (3), 4 coordinates",
         "rows of two batches add up",
-        "compiled in 2.0 s; predictive draws of y",
+        "compiled in 2.0 s; predictive draws of y; sampled at most 3 times, until the gate passes",
     )
     every = findings(
         local={"effect": 12},

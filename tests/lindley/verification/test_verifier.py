@@ -116,6 +116,7 @@ class TestFitsThatDidNotMove:
         def edit(record: Record) -> None:
             for name in ("r_hat_max", "ess_bulk_min", "ess_tail_min", "budget"):
                 del record["metrics"][name]
+                record["attempts"][0]["figures"].pop(name, None)
 
         forge(ledger, NAME, QUARANTINED, edit)
         assert verify_chain(ledger, NAME).findings == ()
