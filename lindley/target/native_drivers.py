@@ -1,7 +1,7 @@
-"""The functions that call the parts of a pool, the same for all models (see `lindley.target.native_pool`).
+"""The functions that call the parts of a pool or a density, the same for all models.
 
-Everything below `driver` is source for numba. Only `many` and `pool` have an address; what they call is
-compiled into them.
+See `lindley.target.native_pool` and `lindley.target.whitening`. Everything below `driver` is source for
+numba. Only `many`, `pool` and `mapped` have an address; what they call is compiled into them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ carray = numba.carray  # under the name that compiled source uses
 
 @cache
 def driver(function: Callable[..., Any], signature: Any) -> Code:
-    """Return `many` or `pool`, compiled or loaded once, by numba's signature of it."""
+    """Return `many`, `pool` or `mapped`, compiled or loaded once, by numba's signature of it."""
     lines = inspect.getsource(function).splitlines()
     # They call other functions of this file: all of it is in the key of what is kept on disk.
     inside = Path(__file__).read_text(encoding="utf-8")
@@ -42,6 +42,18 @@ def call(_context: Any, code: Any, one: Any, two: Any, three: Any, out: Any, dat
         return builder.call(function, [builder.inttoptr(a, VOID_POINTER) for a in given[1:]])
 
     return types.int64(code, one, two, three, out, data), generate
+
+
+@numba.extending.intrinsic
+def call_density(_context: Any, code: Any, size: Any, x: Any, gradient: Any, value: Any, data: Any) -> Any:
+    """Call a density by its address, with addresses."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64), *[VOID_POINTER] * 4])
+        function = builder.inttoptr(given[0], kind.as_pointer())
+        return builder.call(function, [given[1], *(builder.inttoptr(a, VOID_POINTER) for a in given[2:])])
+
+    return types.int64(code, size, x, gradient, value, data), generate
 
 
 class _Work(NamedTuple):
@@ -195,4 +207,33 @@ def pool(size_, x_, gradient_, value_, data_):  # type: ignore[no-untyped-def]
         # A positive code ends the trajectory as a divergence, not the sampler.
         if not finite:
             found = int64(4)
+    return found
+
+
+def mapped(size_, x_, gradient_, value_, data_):  # type: ignore[no-untyped-def]
+    """Evaluate a density where an affine map takes the first coordinates of rows of x."""
+    words = carray(data_, (7,), uint64)
+    size, count, rows, found = int64(size_), int64(words[5]), int64(words[6]), int64(0)
+    factor = carray(as_pointer(words[2]), (count, count), float64)
+    center = carray(as_pointer(words[3]), (count,), float64)
+    constant = carray(as_pointer(words[4]), (1,), float64)[0]
+    points, gradients = carray(x_, (rows, size)), carray(gradient_, (rows, size))
+    u, slope, value = zeros(size), zeros(size), zeros(1)
+    for row in range(rows):
+        x, gradient = points[row], gradients[row]
+        u[:] = x
+        slope[:] = nan  # where the density raises, it sets nothing
+        value[0] = nan
+        for i in range(count):
+            u[i] = center[i]
+            for j in range(count):
+                u[i] += factor[i, j] * x[j]
+        code = call_density(words[0], uint64(size), _at(u), _at(slope), _at(value), words[1])
+        value_[row] = value[0] + constant
+        gradient[:] = slope
+        for j in range(count):
+            gradient[j] = 0.0
+            for i in range(count):
+                gradient[j] += factor[i, j] * slope[i]
+        found = max(found, code)
     return found

@@ -28,13 +28,14 @@ from lindley.target.pool import BatchTerm, Pool
 from lindley.target.problem import Outcomes, Problem, Starts, initial_point
 from lindley.target.quantities import Quantities
 from lindley.target.term import require_divisible, term
+from lindley.target.whitening import of_whitened
 
 #: The models built last, with the bytes of their rows: hindsight needs the same batches again.
 _graphs: Recent[tuple[ModelGraph, int]] = Recent(2**27, lambda held: 2**18 + 4 * held[1])
 #: Points at which the log likelihood of all rows in one table is compared with the sum over batches.
 _CHECK_POINTS = 3
 #: Condition number of the correlations above which a fit from genesis moves in a whitened space, as the steps
-#: of a draw grow with its root. Below it the function of the genesis fit serves all refits.
+#: of a draw grow with its root. The function of the genesis fit serves both.
 _CORRELATED = 25.0
 #: Whether the rows of several batches may be fitted as one table, by the model's code, or by its build
 #: function where it has no file.
@@ -206,11 +207,10 @@ class _Setting:
                     found="; ".join(f"{name}: {why}" for name, why in undrawable(fitted).items()),
                     todo="give the variable a proper prior, or set policy robust=0",
                 )
-            if prior is None and _helps(whitener, layout):
-                # A mixture in which the model's own prior has all the weight: the map only whitens.
-                prior, robust = whitener, 1.0
-            if prior is not None:
-                aligned = prior.ordered(layout.coordinates).first
+            whitens = prior is None and _helps(whitener, layout)
+            known = whitener if whitens else prior
+            if known is not None:
+                aligned = known.ordered(layout.coordinates).first
                 layout = align(layout.coordinates, [fitted.coordinates])
             symbolic = target(fitted, genesis=prior is None, robust=robust > 0)
             shown = symbolic
@@ -221,7 +221,8 @@ class _Setting:
             quantities = functions if newest is fitted else compiled(shown)[0]
             if self.seen is None:
                 quantities.describe()
-        arrays = aligned.arrays() if aligned is not None else ()
+        inside = None if whitens else aligned
+        arrays = inside.arrays() if inside is not None else ()
         if robust:
             arrays = (*arrays, np.array(robust))
         bound = bind(
@@ -233,6 +234,8 @@ class _Setting:
             (*arrays, *shown.data_values),
             lambda: quantities["essential"],
         )
+        if whitens and aligned is not None:
+            bound = of_whitened(bound, aligned)
 
         def at(u: np.ndarray, local: np.ndarray) -> Quantities[np.ndarray]:
             z = u if aligned is None else aligned.inverse(u)[0]
@@ -246,7 +249,7 @@ class _Setting:
             circular_locals=_circular_locals([newest]),
             bound=bound,
             at=at,
-            outcomes=lambda: Outcomes(newest, shown, lambda: quantities["log_density"], arrays, aligned),
+            outcomes=lambda: Outcomes(newest, shown, lambda: quantities["log_density"], arrays, inside),
             starts=Starts((newest,), layout, newest.size),
             genesis=self.prior is None,
             pooled=pooled,

@@ -1,7 +1,13 @@
-"""The map from whitened points to coordinates as a compiled function, for pools."""
+"""The map from whitened points to coordinates, compiled for pools; and densities of whitened points.
+
+A target that is compiled as a density of coordinates serves whitened points too: an affine map goes around it
+as code that is the same for all models, so that nothing is compiled for it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,8 +15,10 @@ import pytensor.tensor as pt
 
 from lindley.prior.triangular import TriangularMap, joint_normal
 from lindley.target.density import graph_digest, map_inputs, unwhiten
-from lindley.target.engine import Graph, compiled
-from lindley.target.native_calls import Words
+from lindley.target.engine import Bound, Graph, compiled
+from lindley.target.native import DENSITY
+from lindley.target.native_calls import Density, Words
+from lindley.target.native_drivers import driver, mapped
 from lindley.target.native_pool import Part
 
 
@@ -42,3 +50,44 @@ def whitened(map_: TriangularMap) -> tuple[Part, Part]:
     # The first vector is z, the third one `pull`: as for a batch, its coordinates and its state's cotangent.
     forward, back = (Part(functions[name].part({0: 0, 2: 1}), data) for name in ("forward", "back"))
     return forward, back
+
+
+def of_whitened(bound: Bound, map_: TriangularMap) -> Bound:
+    """Return a target of coordinates as one of points that a map whitens.
+
+    Parameters
+    ----------
+    bound
+        The target; its first x are the map's coordinates.
+    map_
+        A joint normal's.
+    """
+    count = map_.size
+    center, factor = map_.forward(np.zeros(count)), map_.jacobian(np.zeros(count))
+    constant = float(map_.log_width.sum())
+
+    def coordinates(points: np.ndarray) -> np.ndarray:
+        return np.concatenate([map_.forward(points[..., :count]), points[..., count:]], axis=-1)
+
+    def log_density(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = bound.log_density(coordinates(x))
+        slope = np.array(slope)
+        return float(value) + constant, np.concatenate([factor.T @ slope[:count], slope[count:]])
+
+    def table(of: Bound) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+        return lambda points: of.table(coordinates(points))
+
+    native = _mapped(bound.density, center, factor, constant) if bound.density is not None else None
+    found = replace(bound, log_density=native or log_density, table=table(bound), density=native)
+    if bound.essential is None:
+        return found
+    essential = replace(found, names=bound.essential.names, table=table(bound.essential), essential=None)
+    return replace(found, essential=essential)
+
+
+def _mapped(inner: Density, center: np.ndarray, factor: np.ndarray, constant: float) -> Density:
+    """Return a density as machine code around that of coordinates."""
+    arrays = [np.ascontiguousarray(array, dtype=float) for array in (factor, center, np.array([constant]))]
+    one = inner.words.array(1)
+    words = [inner.code.address, one.ctypes.data, *(array.ctypes.data for array in arrays), len(center)]
+    return Density(driver(mapped, DENSITY), Words(words, (inner, one, arrays)), inner.size)

@@ -20,6 +20,7 @@ from lindley.model.policy import Policy
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.triangular import joint_normal
 from lindley.target import prepare
+from lindley.target.engine import Function
 from lindley.timing import Phases
 from tests.lindley.inference.test_step import known_noise
 from tests.lindley.prior.test_triangular import random_map
@@ -201,7 +202,7 @@ def test_a_model_that_standardises_by_its_batch_is_fitted_batch_by_batch():
         assert problem.bound.log_density(np.array([slope]))[0] == pytest.approx(exact, abs=1e-7)
 
 
-def test_a_whitener_changes_the_space_and_not_the_target():
+def test_a_whitener_changes_the_space_and_not_the_target(monkeypatch):
     declaration = declared(known_noise, ("mu",))
     rng = np.random.default_rng(4)
     batches = batches_of(declaration, ["aab", "bb"], rng)
@@ -216,6 +217,18 @@ def test_a_whitener_changes_the_space_and_not_the_target():
         # The density of x is that of u times the slope of the whitening, here 2 * 0.5 = 1.
         assert float(near.bound.log_density(x.copy())[0]) == pytest.approx(value, rel=1e-10)
         same_slope(near.bound, x)
+    # The map goes around the function that there is.
+    assert near.digest == plain.digest
+    assert near.compiled_before
+    points = rng.normal(0, 1, (3, 2))
+    values = [p.bound.evaluate(x) for p, x in ((plain, whitener.map.forward(points)), (near, points))]
+    for one, two in zip(*(found.flat() for found in values), strict=True):
+        np.testing.assert_allclose(one, two)
+    monkeypatch.setattr(Function, "is_native", False)
+    python = prepared(declaration, batches, whitener=whitener)
+    assert python.bound.density is None
+    for one, two in zip(near.bound.log_densities(points), python.bound.log_densities(points), strict=True):
+        np.testing.assert_allclose(one, two)
 
 
 # -- exact posteriors ---------------------------------------------------------------------------------
