@@ -133,7 +133,13 @@ def _run(declaration: Any, seed: str, cheap: bool) -> dict[str, Any]:
     if not cheap:
         pymc_fit(declaration, frames[-1:], seed, settings)
     sampled = time.monotonic() - begin
-    compared = compare(head.summary, pooled(declaration, frames, seed, settings), declaration)
+    compared = compare(head, pooled(declaration, frames, seed, settings), declaration)
+    notes = list(dict.fromkeys(reason for link in links for reason in link["reasons"]))
+    if compared["by_quantiles"].any():
+        names = dict.fromkeys(
+            str(label).partition("[")[0] for label in compared.index[compared["by_quantiles"]]
+        )
+        notes.append(f"median and 90% interval of {', '.join(names)}, whose sd is known to more than 5% only")
     return {
         "outcome": outcome(compared, lost, meaning),
         "adds_up": {True: "yes", False: "no", None: "not tried"}[meaning.adds_up],
@@ -143,7 +149,7 @@ def _run(declaration: Any, seed: str, cheap: bool) -> dict[str, Any]:
         "quarantined": lost,
         "update_seconds": " ".join(f"{s:.1f}" for s in seconds),
         "sample_seconds": f"{sampled:.1f}",
-        "notes": "; ".join(dict.fromkeys(reason for link in links for reason in link["reasons"]))[:300],
+        "notes": "; ".join(notes)[:300],
     }
 
 
@@ -197,34 +203,72 @@ def pymc_fit(declaration: Any, frames: list[pd.DataFrame], seed: str, settings: 
 def pooled(
     declaration: Any, frames: list[pd.DataFrame], seed: str, settings: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Return PyMC's pooled draws [draw] by element name, as a summary names them."""
+    """Return PyMC's pooled draws [chain, draw] by element name, as a summary names them."""
     from lindley.model.natural_scale import element_labels
 
     posterior = pymc_fit(declaration, frames, seed, settings)["posterior"]
     found = {}
     for name, array in posterior.data_vars.items():
-        flat = array.to_numpy().reshape(array.shape[0] * array.shape[1], -1)
+        flat = array.to_numpy().reshape(array.shape[0], array.shape[1], -1)
         labelled = array.transpose("chain", "draw", ...)
-        found |= {label: flat[:, i] for i, label in enumerate(element_labels(labelled.rename(name)))}
+        found |= {label: flat[..., i] for i, label in enumerate(element_labels(labelled.rename(name)))}
     return found
 
 
-def compare(summary: pd.DataFrame, draws: dict[str, np.ndarray], declaration: Any) -> pd.DataFrame:
+def compare(info: Any, draws: dict[str, np.ndarray], declaration: Any) -> pd.DataFrame:
     """Compare the head's carried parameters with the pooled fit: errors in pooled sds, ratios of sds.
 
-    Of state the pooled fit has the quantity at the end of all rows.
+    Of state the pooled fit has the quantity at the end of all rows. Where the sd of either is hardly known,
+    as that of a Cauchy's tails, median and 90% interval take the place of mean and sd.
     """
-    rows = {}
+    posterior, summary, rows = info.trace["posterior"], info.summary, {}
+    ours = {
+        label: array.to_numpy().reshape(array.shape[0], array.shape[1], -1)[..., i]
+        for array in posterior.data_vars.values()
+        for i, label in enumerate(_labels(array))
+    }
+    blocks = info.fit.belief.matched.coordinates.blocks
+    circular = {block.name for block in blocks if block.circular}
     for label in map(str, summary.index[summary["carried"]]):
         name = label.partition("[")[0]
         shown = label.replace(name, declaration.carry.get(name, name), 1)
         if shown not in draws or shown not in summary.index:
             continue
-        mean, sd = float(np.mean(draws[shown])), float(np.std(draws[shown], ddof=1))
-        if sd > 0:
-            row = summary.loc[shown]
-            rows[shown] = {"error": (row["mean"] - mean) / sd, "ratio": row["sd"] / sd}
+        row, theirs = summary.loc[shown], draws[shown]
+        if name in circular:
+            theirs = theirs + 2 * np.pi * np.rint((row["mean"] - theirs) / (2 * np.pi))
+        found = deviation(row, theirs, hardly_known(ours.get(shown), theirs))
+        if found is not None:
+            rows[shown] = found
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _labels(array: Any) -> list[str]:
+    from lindley.model.natural_scale import element_labels
+
+    return list(element_labels(array.transpose("chain", "draw", ...)))
+
+
+def hardly_known(*draws: np.ndarray | None) -> bool:
+    """Whether the sd of any draws [chain, draw] has a Monte Carlo error that the gate warns of."""
+    from lindley.inference.diagnostics.convergence import sd_errors
+    from lindley.inference.diagnostics.gate import Thresholds
+
+    return any(sd_errors(one[..., None])[0] > Thresholds().sd_warn for one in draws if one is not None)
+
+
+def deviation(row: Any, theirs: np.ndarray, by_quantiles: bool) -> dict[str, Any] | None:
+    """Return error and ratio of a row of the head's summary against pooled draws; None of a constant."""
+    low, middle, high = np.quantile(theirs, [0.05, 0.5, 0.95])
+    width = (high - low) if by_quantiles else float(np.std(theirs, ddof=1))
+    if not width > 0:
+        return None
+    if by_quantiles:
+        # The 90% interval of a normal is 3.29 sds wide.
+        error, ratio = (row["q50"] - middle) / (width / 3.29), (row["q95"] - row["q05"]) / width
+    else:
+        error, ratio = (row["mean"] - np.mean(theirs)) / width, row["sd"] / width
+    return {"error": error, "ratio": ratio, "by_quantiles": by_quantiles}
 
 
 if __name__ == "__main__":

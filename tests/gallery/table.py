@@ -15,8 +15,9 @@ Models as PyMC users write them, each updated with three batches, against one fi
 `make bench-gallery` fits them (`tests/gallery/models/` has the code) and writes this page.
 
 A model is **right** if the mean of every carried parameter is within 0.2 sds of PyMC's pooled fit and its sd
-within a tenth; **flagged** if Lindley states a reason why it need not be (rows of batches that do not add up,
-batches that the gate quarantined); **refused** by name before sampling; and **off** if it is none of these.
+within a tenth (median and 90% interval, where an sd has a Monte Carlo error above 5%); **flagged** if Lindley
+states a reason why it need not be (rows of batches that do not add up, batches that the gate quarantined);
+**refused** by name before sampling; and **off** if it is none of these.
 Seconds are of the updates one by one, the first of which compiles, and of `pm.sample` on the last batch,
 on the same machine.
 

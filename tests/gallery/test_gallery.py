@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lindley.batch.batch import batch_from_frame
-from tests.gallery.run import Case, cases, run
+from tests.gallery.run import Case, cases, deviation, hardly_known, run
 from tests.gallery.table import PAGE, page
 
 
@@ -32,6 +33,22 @@ def test_cheap_models_are_right(name: str):
     (case,) = (case for case in cases() if case.name == name)
     found = run(case, cheap=True)
     assert found["outcome"] == "right", found
+
+
+def test_sds_that_heavy_tails_leave_unknown_are_not_compared():
+    rng = np.random.default_rng(1)
+    normal, cauchy = rng.normal(size=(4, 1500)), rng.standard_cauchy(size=(4, 1500))
+    assert not hardly_known(normal)
+    assert hardly_known(normal, cauchy)
+    row = {"mean": 7.0, "sd": 40.0, "q05": -6.31, "q50": 0.0, "q95": 6.31}
+    found = deviation(row, cauchy, by_quantiles=True)
+    assert found is not None
+    assert abs(found["error"]) < 0.05
+    assert found["ratio"] == pytest.approx(1, abs=0.1)
+    wrong = deviation(row, normal, by_quantiles=False)
+    assert wrong is not None
+    assert wrong["ratio"] == pytest.approx(40, rel=0.1)
+    assert deviation(row, np.ones((4, 10)), by_quantiles=False) is None
 
 
 def test_the_page_is_that_of_the_results():
