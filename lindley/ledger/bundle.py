@@ -18,6 +18,7 @@ from lindley.batch.digest import content_digest
 from lindley.inference.info import Info
 from lindley.ledger.netcdf import draws_digest, file_digests, write_matched_prior, write_netcdf, write_trace
 from lindley.ledger.record import SCHEMA, Artifact, canonical, digest
+from lindley.model.code.stored import write_modules
 from lindley.model.declaration import Declaration
 from lindley.serving.draws import serving_draws
 from lindley.serving.inputs import example_rows
@@ -60,6 +61,8 @@ class Content:
         Record digests of what is taken out, and of the quarantined versions whose batches now count.
     batch
         The batch; None for a link without one of its own.
+    structure
+        Of the model; see `lindley.model.structure`.
     newest
         The newest batch where that is not the link's own; predictions continue from it.
     audit
@@ -77,6 +80,7 @@ class Content:
     retracted: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     batch: Batch | None = None
+    structure: str = ""
     newest: Batch | None = None
     audit: pd.DataFrame | None = None
 
@@ -102,6 +106,8 @@ def write(
     declaration, info = content.declaration, content.info
     matched = info.fit.belief.matched
     (folder / Artifact.MODEL).write_text(declaration.source_text, encoding="utf-8")
+    if declaration.imports.modules:
+        write_modules(declaration.imports.modules, folder / Artifact.MODULES)
     if content.batch is not None:
         write_batch(content.batch, folder / Artifact.BATCH)
     write_matched_prior(matched, folder / Artifact.MATCHED_PRIOR)
@@ -176,6 +182,8 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         "joined": list(content.joined),
         "model": {
             "digest": declaration.model_digest,
+            "imports": declaration.imports.as_dict(),
+            "structure": content.structure,
             "graph": provenance.graph,
             "carried": list(content.carried),
             "carry": dict(declaration.carry),

@@ -243,6 +243,7 @@ class Link:
         """The draws for predictions, and the declaration from the code stored beside them."""
         import xarray as xr  # see `predict`
 
+        from lindley.model.code.stored import stored_modules
         from lindley.model.declaration import load_file
 
         name = next(path for path in self.record["artifacts"] if path.endswith("/draws.nc"))
@@ -251,7 +252,11 @@ class Link:
             with xr.open_dataset(path, engine="h5netcdf") as draws:
                 return draws.load()
 
-        return self._read(name, loaded), self._read(Artifact.MODEL, load_file)
+        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+            stored = Artifact.MODULES in self.record["artifacts"]
+            modules = self.download(Artifact.MODULES, Path(scratch)) if stored else None
+            with stored_modules(modules):
+                return self._read(name, loaded), self._read(Artifact.MODEL, load_file)
 
     def download_belief(self, folder: Path) -> Path:
         """Fetch the MLflow model into `folder`, every file checked against its digest; return where it is.

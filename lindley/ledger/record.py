@@ -45,6 +45,8 @@ class Artifact(StrEnum):
     MATCHED_PRIOR = "matched_prior.nc"
     MODEL = "model.py"
     AUDIT = "audit.csv"
+    #: The modules that the model imports and that belong to no installed distribution; only if there are any.
+    MODULES = "modules.zip"
     SIGNATURE = "signature.dsse.json"
     #: Folder of the plots, which are drawn from the trace and not part of the record.
     PLOTS = "plots/"
@@ -63,6 +65,7 @@ ANY = "*"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _TEXTS = {ANY: str}
 _NUMBERS = {ANY: float}
+_DIGESTS = {ANY: DIGEST}
 
 #: An attempt to sample the posterior, or a mode of it.
 _ATTEMPT = {
@@ -116,7 +119,12 @@ LINK_SHAPE = {
     "joined": [DIGEST],
     "model": _FIXED_MODEL
     | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "inlined_constants": int}
-    | {"not_drawn": _TEXTS, "rows": {"add_up": (bool, None), "why": [str]}},
+    | {"imports": {"modules": _DIGESTS, "distributions": _TEXTS, "contents": _DIGESTS}}
+    | {
+        "structure": re.compile(r"([0-9a-f]{64})?"),
+        "not_drawn": _TEXTS,
+        "rows": {"add_up": (bool, None), "why": [str]},
+    },
     "batch": (
         {
             "digest": DIGEST,

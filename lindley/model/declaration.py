@@ -6,7 +6,6 @@ priors written as usual; Lindley swaps the priors itself.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.util
 import io
@@ -14,13 +13,14 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lindley.errors import DeclarationRefused, UnknownChain
+from lindley.model.code.digests import model_digest, source_digest
+from lindley.model.code.imports import Imports, forget_changed, imports_of
 from lindley.model.policy import REST, Policy
 from lindley.names import check_chain_name
 
@@ -102,6 +102,8 @@ class Declaration:
     #: The file the declaration was loaded from, and its code as it was executed; set by `load_file`.
     source: Path | None = None
     code: str | None = field(default=None, repr=False)
+    #: What it imports beside what Lindley itself is made with; set by `load_file`.
+    imports: Imports = field(default_factory=Imports, repr=False)
 
     def __post_init__(self) -> None:
         """Check what can be checked without building the model."""
@@ -223,19 +225,8 @@ class Declaration:
 
     @property
     def model_digest(self) -> str:
-        """Sha256 over the code that was executed, comments and layout left out."""
-        return source_digest(self.source_text)
-
-
-@lru_cache(maxsize=64)  # asked for several times in each update
-def source_digest(text: str) -> str:
-    """Return the sha256 of Python source with comments, layout and docstrings left out."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        match getattr(node, "body", None):
-            case [ast.Expr(value=ast.Constant(value=str()) as docstring), *_]:
-                docstring.value = ""
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        """Digest of the code that was executed, modules included; comments and layout are left out."""
+        return model_digest(source_digest(self.source_text), self.imports.digests)
 
 
 class _ReadOnce(SourceFileLoader):
@@ -259,9 +250,9 @@ class _ReadOnce(SourceFileLoader):
 def load_file(path: Path) -> Declaration:
     """Load the one declaration that a Python file defines.
 
-    The file's folder is not put on `sys.path`: a model file stands alone or imports installed
-    packages. Executes the file; load only code that you trust. The file is read once: the declaration
-    keeps the code that was executed.
+    The file's folder is not put on `sys.path`: a model file stands alone or imports what Python finds.
+    Executes the file; load only code that you trust. The file is read once: the declaration keeps the code
+    that was executed. A module that it imports and that was changed since is imported anew.
 
     Raises
     ------
@@ -277,6 +268,11 @@ def load_file(path: Path) -> Declaration:
 
     try:
         module, code = _executed(path, module_name)
+        imports = imports_of(code, module)
+        if forget_changed(imports):
+            module, code = _executed(path, module_name)
+            imports = imports_of(code, module)
+            forget_changed(imports)
     except Exception as error:
         sys.modules.pop(module_name, None)
         raise DeclarationRefused(
@@ -292,7 +288,7 @@ def load_file(path: Path) -> Declaration:
             found=f"{len(found)}",
             todo="keep one chain per file",
         )
-    return replace(found[0], source=path, code=code)
+    return replace(found[0], source=path, code=code, imports=imports)
 
 
 def _executed(path: Path, module_name: str) -> tuple[ModuleType, str]:

@@ -20,6 +20,7 @@ from lindley.ledger.record import Kind
 from lindley.ledger.registration import complete
 from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration
+from lindley.model.structure import structure
 from lindley.names import shown_name
 from lindley.operations.plan import Adopted, Plan
 from lindley.operations.planner import fresh_chain
@@ -75,7 +76,8 @@ def plan_import(ledger: Ledger, declaration: Declaration, path: Path) -> Plan:
             raise _exists(name)
         complete(ledger, name, chain)
     source = {"source": shown_name(path)} | _provenance(found)
-    return replace(plan, fresh=held is None, adopted=Adopted(found, graph, source))
+    adopted = Adopted(found, graph, source)
+    return replace(plan, fresh=held is None, adopted=adopted, structure=structure(graph.model))
 
 
 def _exists(name: str) -> ModelRefused:

@@ -102,6 +102,7 @@ def _content(plan: Plan, outcome: Outcome, origin: Origin) -> Content:
         retracted=records_of(plan.retracted),
         joined=records_of(plan.joined),
         batch=plan.batch,
+        structure=plan.structure,
         newest=plan.batches[-1] if plan.batches else None,
         audit=outcome.audit,
     )

@@ -100,6 +100,10 @@ class Plan:
         Why nothing needs to be done; None when there is something to do.
     meaning
         Whether the rows of two batches add up, as the head's record states it; None where it has to be tried.
+    structure
+        Of the model that the plan's own batch makes, or the newest one (`lindley.model.structure`).
+    warnings
+        What was found out while planning, for the gate.
     whole
         Whether all rows are fitted as one model, where that can be: an audit must not repeat what it checks.
     quarantined
@@ -130,6 +134,8 @@ class Plan:
     compared: pd.DataFrame | None = None
     noop: str | None = None
     meaning: Meaning | None = None
+    structure: str = ""
+    warnings: tuple[str, ...] = ()
     whole: bool = False
     quarantined: bool = False
     phases: Phases = field(default_factory=Phases, compare=False)
@@ -249,7 +255,8 @@ def completed(plan: Plan, belief: Belief, info: Info) -> Outcome:
     with the head.
     """
     files = [version.origin for version in plan.waiting]
-    info = info.with_findings({"quarantined": float(len(files))}, (not_counted(files),) if files else ())
+    warnings = (*plan.warnings, *((not_counted(files),) if files else ()))
+    info = info.with_findings({"quarantined": float(len(files))}, warnings)
     if plan.compared is None:
         return Outcome(belief, info)
     table = audit_table(plan.compared, info.summary)

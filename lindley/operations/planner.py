@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from lindley.batch.batch import Batch
-from lindley.errors import ModelRefused
 from lindley.inference.inputs import Start
 from lindley.ledger.chain import Chain, records_of, walk
 from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, segments_behind
@@ -19,10 +18,11 @@ from lindley.ledger.registration import complete
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.model.meaning.adding_up import Meaning
+from lindley.operations.checking.changes import compared_structure, refuse_model_change
 from lindley.operations.plan import Plan
 from lindley.prior.belief import Belief
 from lindley.seeds import derive_seed
-from lindley.timing import FETCH, Phases
+from lindley.timing import BUILD, FETCH, Phases
 
 
 def fresh_chain(
@@ -133,25 +133,6 @@ def read_head(
     return record, belief
 
 
-def refuse_model_change(declaration: Declaration, record: dict[str, Any], chain: Chain) -> None:
-    """Refuse a model whose code is not that of a record, the head's.
-
-    Raises
-    ------
-    ModelRefused
-        If it is not.
-    """
-    if record["model"]["digest"] == declaration.model_digest:
-        return
-    where = f"link {chain.head.number}" if chain.head else "the chain's genesis"
-    raise ModelRefused(
-        f"The code of the model {declaration.name} changed since {where}",
-        expected=f"model digest {record['model']['digest'][:12]}",
-        found=declaration.model_digest[:12],
-        todo="undo the change, or pass --accept-model-change: the new code is then recorded with the link",
-    )
-
-
 def as_known(plan: Plan, record: dict[str, Any]) -> Plan:
     """Return a plan with what the head's record states of its code, where the plan's code is the same.
 
@@ -207,6 +188,13 @@ def with_fit(
         batch=None if own is None else fitted[place or 0],
         seed=derive_seed(start, own.digest if own else plan.kind, declaration.model_digest),
     )
+
+
+def with_structure(ledger: Ledger, plan: Plan, record: dict[str, Any] | None = None) -> Plan:
+    """Return a plan with the structure of the model that it fits; see `compared_structure`."""
+    with plan.phases(BUILD):
+        structure, warnings = compared_structure(ledger, plan, record)
+    return replace(plan, structure=structure, warnings=(*plan.warnings, *warnings))
 
 
 def tried_before(ledger: Ledger, plan: Plan, what: str) -> Plan | None:

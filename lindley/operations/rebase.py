@@ -17,7 +17,7 @@ from lindley.ledger.record import Kind
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
 from lindley.operations.plan import Plan
-from lindley.operations.planner import as_known, on_begun, read_head, with_fit
+from lindley.operations.planner import as_known, on_begun, read_head, with_fit, with_structure
 from lindley.timing import FETCH
 
 
@@ -61,7 +61,8 @@ def plan_rebase(
         record, head = read_head(ledger, plan, accept_model_change=accept_model_change)
         plan = replace(as_known(plan, record), whole=whole)
         plan = with_fit(ledger, plan, Origin(imported_link(chain), chain.at_head), head)
-        return replace(plan, compared=read_summary(ledger, chain.links[-1], record))
+        plan = replace(plan, compared=read_summary(ledger, chain.links[-1], record))
+    return with_structure(ledger, plan, None if accept_model_change else record)
 
 
 def imported_link(chain: Chain) -> ChainLink | None:

@@ -19,7 +19,7 @@ from lindley.ledger.references import choose_batch, shown
 from lindley.model.declaration import Declaration
 from lindley.operations.overlap import refuse_overlap
 from lindley.operations.plan import Plan
-from lindley.operations.planner import as_known, on_begun, read_head, tried_before, with_fit
+from lindley.operations.planner import as_known, on_begun, read_head, tried_before, with_fit, with_structure
 from lindley.operations.rebase import imported_link
 from lindley.timing import FETCH
 
@@ -191,7 +191,8 @@ def _with_fit(
         plan = as_known(plan, record)
         seen = len(plan.chain.counted(start))
         origin = Origin(start, tuple(left[seen:]))
-        return with_fit(ledger, plan, origin, head, None if place is None else place - seen)
+        plan = with_fit(ledger, plan, origin, head, None if place is None else place - seen)
+    return with_structure(ledger, plan, None if accept_model_change else record)
 
 
 def _refuse_pooling(plan: Plan, start: ChainLink | None) -> None:

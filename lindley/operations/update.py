@@ -16,7 +16,15 @@ from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.operations.overlap import DROP, REFUSE, refuse_overlap, with_joined, without_overlap
 from lindley.operations.plan import Plan
-from lindley.operations.planner import as_known, fresh_chain, on_chain, read_head, tried_before, with_fit
+from lindley.operations.planner import (
+    as_known,
+    fresh_chain,
+    on_chain,
+    read_head,
+    tried_before,
+    with_fit,
+    with_structure,
+)
 from lindley.timing import BUILD, FETCH, Phases
 
 
@@ -58,8 +66,7 @@ def plan_update(
     with phases(FETCH):
         genesis = ledger.genesis(declaration.name)
     if genesis is None:
-        with phases(BUILD):
-            return _first(ledger, declaration, batch, phases)
+        return _first(ledger, declaration, batch, phases)
     with phases(FETCH):
         found = read_chain(ledger, declaration.name, genesis), genesis
         plan = replace(on_chain(ledger, declaration, Kind.UPDATE, found), batch=batch, phases=phases)
@@ -74,15 +81,17 @@ def plan_update(
         plan = with_joined(ledger, as_known(plan, record), join)
         rows = (plan.batch or batch).rows + rows_of(plan.joined)
         made = starting_point(plan.chain, rows, declaration.policy.window)
-        return with_fit(ledger, plan, Origin(made.prior, (*made.links, *plan.joined)), head)
+        plan = with_fit(ledger, plan, Origin(made.prior, (*made.links, *plan.joined)), head)
+    return with_structure(ledger, plan, None if accept_model_change else record)
 
 
 def _first(ledger: Ledger, declaration: Declaration, batch: Batch, phases: Phases) -> Plan:
     """Plan the first link of a chain that does not exist yet."""
     if declaration.context:
         batch = replace(batch, context=batch.table.slice(0, 0))
-    plan = fresh_chain(ledger, declaration, Kind.UPDATE, batch.frame(), phases, batch)
-    return replace(plan, batches=(batch,))
+    with phases(BUILD):
+        plan = fresh_chain(ledger, declaration, Kind.UPDATE, batch.frame(), phases, batch)
+    return with_structure(ledger, replace(plan, batches=(batch,)))
 
 
 def _without_known(ledger: Ledger, plan: Plan, batch: Batch, on_overlap: str) -> Plan:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from sys import stdlib_module_names
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 #: What a stored model imports, and what a model file may.
-_START = ("lindley", "lindley.serving.predict", "lindley.batch.pandera_schema")
+_START = (
+    "lindley",
+    "lindley.serving.predict",
+    "lindley.batch.pandera_schema",
+    "lindley.model.code.stored",
+)
 #: Blocks that are there for type checkers only.
 _TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+.*\n|\n)+", re.MULTILINE)
 _FROM = re.compile(r"^[ \t]*from (lindley[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
 _IMPORT = re.compile(r"^[ \t]*import (lindley[\w.]*)", re.MULTILINE)
-_ANY = re.compile(r"^[ \t]*(?:from|import) (\w+)", re.MULTILINE)
 #: Times in archives have no meaning here, and would differ from link to link.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -46,17 +48,6 @@ def write_source(path: Path) -> None:
     with ZipFile(path, "w") as archive:
         for name, data in serving_source().items():
             archive.writestr(ZipInfo(name, _NO_TIME), data, ZIP_DEFLATED, 9)
-
-
-def imported_distributions(source: str) -> dict[str, str]:
-    """Return the versions of the distributions that a model file imports, as far as they bear its names."""
-    found = {}
-    for name in sorted(set(_ANY.findall(source)) - set(stdlib_module_names) - {"lindley"}):
-        try:
-            found[name.replace("_", "-")] = version(name)
-        except PackageNotFoundError:  # a distribution of another name
-            continue
-    return found
 
 
 def _file(name: str) -> tuple[str, Traversable | None]:

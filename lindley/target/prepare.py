@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lindley.batch.batch import Batch, joined
+from lindley.batch.batch import Batch
 from lindley.cache import Recent
 from lindley.errors import LindleyError, ModelRefused
-from lindley.model import graph as model_graph
 from lindley.model.coordinates import Coordinates, Layout, align
 from lindley.model.declaration import Declaration
-from lindley.model.free_lengths import freed
 from lindley.model.graph import ModelGraph
 from lindley.model.priors import undrawable
 from lindley.prior.matched import MatchedPrior
@@ -27,11 +25,10 @@ from lindley.target.engine import bind, compiled, lazy_table
 from lindley.target.pool import BatchTerm, Pool
 from lindley.target.problem import Outcomes, Problem, Starts, initial_point
 from lindley.target.quantities import Quantities
+from lindley.target.reuse import built
 from lindley.target.term import require_divisible, term
 from lindley.target.whitening import of_whitened
 
-#: The models built last, with the bytes of their rows: hindsight needs the same batches again.
-_graphs: Recent[tuple[ModelGraph, int]] = Recent(2**27, lambda held: 2**18 + 4 * held[1])
 #: Points at which the log likelihood of all rows in one table is compared with the sum over batches.
 _CHECK_POINTS = 3
 #: Condition number of the correlations above which a fit from genesis moves in a whitened space, as the steps
@@ -174,25 +171,8 @@ class _Setting:
     seen: MatchedPrior | None
 
     def graph(self, *batches: Batch) -> ModelGraph:
-        """Return the model of all rows of some batches. A build function is pure, so it is called once."""
-        declaration, carried = self.declaration, self.carried
-
-        def built() -> tuple[ModelGraph, int]:
-            batch = batches[0] if len(batches) == 1 else joined(batches)
-            context = batch.context_frame()
-            frame = batch.frame()
-            model = model_graph.build(declaration, frame, context=context, constants=self.constants)
-            found = model_graph.take_apart(declaration, model, carried)
-            return freed(found, frame, context, self.constants), batch.table.nbytes
-
-        known = all(batch.digest and batch.context is None for batch in batches)
-        if declaration.in_memory or not known:  # the code or the rows have no digest
-            return built()[0]
-        frozen = tuple(sorted((self.constants or {}).items()))
-        digests = (batch.digest for batch in batches)
-        key = (declaration.name, declaration.model_digest, carried, frozen, *digests)
-        graph, _ = _graphs.get(key, built)
-        return graph if graph.declaration is declaration else replace(graph, declaration=declaration)
+        """Return the model of all rows of some batches; see `built`."""
+        return built(self.declaration, self.carried, self.constants, batches)
 
     def plain(self, fitted: ModelGraph, newest: ModelGraph, layout: Layout, pooled: str) -> Problem:
         """Return the problem of one table of rows whose labels are the belief's: one fused function."""

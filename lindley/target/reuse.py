@@ -1,4 +1,4 @@
-"""Reuse of derived targets: the same model on other data needs no new graph.
+"""Reuse of models and derived targets: the same model on other data needs no new graph.
 
 Deriving a target (log densities, gradient, digest) takes the better part of a second, and its outcome
 depends on the batch only through data. Two models whose own graphs are the same computation of their
@@ -8,7 +8,7 @@ data have the same target; only the values of the data differ.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -19,16 +19,59 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
+from lindley.batch.batch import Batch, joined
+from lindley.batch.digest import content_digest
+from lindley.cache import Recent
+from lindley.model import graph as model_graph
+from lindley.model.declaration import Declaration
+from lindley.model.free_lengths import freed
 from lindley.model.graph import ModelGraph, is_data
 from lindley.model.tensors import placeholder
 from lindley.target.engine import Graph, keep, recall, same_computation
 from lindley.target.quantities import kept_deterministics
 
+#: The models built last, with the bytes of their rows: hindsight needs the same batches again.
+_graphs: Recent[tuple[ModelGraph, int]] = Recent(2**27, lambda held: 2**18 + 4 * held[1])
 #: Derived targets kept per process.
 _KEEP = 32
 _known: list[_Known] = []
 _lock = threading.Lock()
 _PLAIN = (bool, int, float, str, type(None))
+
+
+def built(
+    declaration: Declaration,
+    carried: tuple[str, ...],
+    constants: dict[str, float] | None,
+    batches: Sequence[Batch],
+) -> ModelGraph:
+    """Return the model of all rows of some batches. A build function is pure, so it is called once.
+
+    Parameters
+    ----------
+    declaration, carried, constants
+        The chain's.
+    batches
+        Oldest first.
+    """
+
+    def made() -> tuple[ModelGraph, int]:
+        batch = batches[0] if len(batches) == 1 else joined(batches)
+        context = batch.context_frame()
+        frame = batch.frame()
+        model = model_graph.build(declaration, frame, context=context, constants=constants)
+        found = model_graph.take_apart(declaration, model, carried)
+        return freed(found, frame, context, constants), batch.table.nbytes
+
+    known = all(batch.digest for batch in batches)
+    if declaration.in_memory or not known:  # the code or the rows have no digest
+        return made()[0]
+    frozen = tuple(sorted((constants or {}).items()))
+    before = ("" if batch.context is None else content_digest(batch.context) for batch in batches)
+    digests = (*before, *(batch.digest for batch in batches))
+    key = (declaration.name, declaration.model_digest, carried, frozen, *digests)
+    graph, _ = _graphs.get(key, made)
+    return graph if graph.declaration is declaration else replace(graph, declaration=declaration)
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,9 @@ class GatheredVersion:
         The matched prior recomputed from the draws; None if they cannot be read.
     draws_digest
         Digest of the draws, recomputed.
-    model_digest
-        Digest of the model's code, recomputed.
+    source, modules
+        Digests of the model's file, and of the stored modules that it imports by name, recomputed; None where
+        they cannot be read. Without modules there is no archive of them.
     run_tags, run_metrics
         What the run holds; None if there is no run.
     deleted
@@ -58,7 +59,8 @@ class GatheredVersion:
     matched: MatchedPrior | None = None
     rematched: MatchedPrior | None = None
     draws_digest: str | None = None
-    model_digest: str | None = None
+    source: str | None = None
+    modules: dict[str, str] | None = None
     run_tags: dict[str, str] | None = None
     run_metrics: dict[str, float] | None = None
     deleted: bool = False

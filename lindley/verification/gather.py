@@ -24,7 +24,8 @@ from lindley.ledger.netcdf import (
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, genesis_of, read_signature
 from lindley.ledger.record import Artifact, digest, parse
-from lindley.model.declaration import source_digest
+from lindley.model.code.digests import source_digest
+from lindley.model.code.stored import stored_digests
 from lindley.prior.matched import rematch, rematch_modes
 from lindley.prior.matching import MIXTURE
 from lindley.verification.case import GatheredChain, GatheredVersion
@@ -139,5 +140,8 @@ def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
     # Code that is nested too deep is a MemoryError to Python's parser.
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         text = (folder / Artifact.MODEL).read_text(encoding="utf-8")
-        found["model_digest"] = source_digest(text)
+        found["source"] = source_digest(text)
+    with contextlib.suppress(ValueError):
+        archive = folder / Artifact.MODULES
+        found["modules"] = stored_digests(archive) if archive.is_file() else {}
     return replace(gathered, **found)

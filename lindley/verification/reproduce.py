@@ -20,12 +20,13 @@ from lindley.errors import FitFailed, LedgerCorrupt, LindleyError, UnknownLink
 from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.sampling import CHANGED, FitSettings, Progress
 from lindley.ledger.bundle import libraries
-from lindley.ledger.chain import Chain, ChainLink, Version
-from lindley.ledger.lineage import Origin, is_copy, maker_of, read_batches
+from lindley.ledger.chain import Chain, ChainLink, Version, records_of
+from lindley.ledger.lineage import is_copy, maker_of, read_batches
 from lindley.ledger.netcdf import draws_digest, read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import downloaded, fetch_listed, find_chain, read_record
 from lindley.ledger.record import WITH_BATCH, Artifact, Kind, require_digest
+from lindley.model.code.stored import stored_modules
 from lindley.model.declaration import BRANCH_MARK, Declaration, load_file
 from lindley.operations.plan import Outcome, Plan, fit_plan
 from lindley.operations.rebase import plan_rebase
@@ -152,13 +153,15 @@ def _reproduce(
         return Reproduced(number, version, Result.NOT_REPRODUCIBLE, why)
     try:
         record = read_record(ledger, link)
-        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        with (
+            tempfile.TemporaryDirectory(prefix="lindley-") as scratch,
+            stored_modules(_modules(ledger, link, record, Path(scratch))),
+        ):
             declaration = _stored_declaration(ledger, name, link, record, Path(scratch))
             view = cast("Ledger", _Before(ledger, name, chain, link))
             plan = _planned(view, declaration, chain, link, record)
             outcome = cast("Outcome", fit_plan(plan, progress=progress))
-        origin = plan.settled(outcome.info.fit.undone)
-        result, detail = _compare(ledger, link, record, outcome, origin, bitwise)
+        result, detail = _compare(ledger, link, record, outcome, plan, bitwise)
     except LindleyError as error:
         return Reproduced(number, version, Result.NOT_REPRODUCIBLE, str(error), failed=True)
     return Reproduced(number, version, result, detail)
@@ -214,6 +217,7 @@ def _stored_declaration(
     what = f"The model code of link {link.number}"
     run_id = link.version.run_id
     declaration = load_file(fetch_listed(ledger, run_id, record, Artifact.MODEL, folder, what))
+    require_digest(what, record["model"]["digest"], declaration.model_digest, "model digest")
     if name.startswith(declaration.name + BRANCH_MARK):
         declaration = replace(declaration, name=name)
     if declaration.name != name:
@@ -221,6 +225,14 @@ def _stored_declaration(
             f"The model code of link {link.number} is another chain's", expected=name, found=declaration.name
         )
     return declaration
+
+
+def _modules(ledger: Ledger, link: ChainLink, record: dict[str, Any], folder: Path) -> Path | None:
+    """Fetch the modules that a link's model imports; None where it imports none."""
+    if Artifact.MODULES not in record["artifacts"]:
+        return None
+    what = f"The modules of link {link.number}"
+    return fetch_listed(ledger, link.version.run_id, record, Artifact.MODULES, folder, what)
 
 
 def _planned(
@@ -271,14 +283,14 @@ def _compare(
     link: ChainLink,
     record: dict[str, Any],
     outcome: Outcome,
-    origin: Origin,
+    plan: Plan,
     bitwise: bool,
 ) -> tuple[Result, str]:
     """Compare a fit with the recorded one."""
     held = _recorded_trace(ledger, link, record)
     others = {name for name, version in libraries().items() if record["libraries"].get(name) != version}
     if draws_digest(outcome.info.trace) == record["posterior"]["draws"]:
-        wrong = list(_other_results(record, outcome, origin)) if not others else []
+        wrong = [] if others else list(_other_results(record, outcome, plan))
         if wrong:
             return Result.DIFFERS, "the same draws, but another " + ", ".join(wrong)
         return Result.IDENTICAL, ""
@@ -307,14 +319,16 @@ def _recorded_trace(ledger: Ledger, link: ChainLink, record: dict[str, Any]) -> 
     return tree
 
 
-def _other_results(record: dict[str, Any], outcome: Outcome, origin: Origin) -> Iterator[str]:
+def _other_results(record: dict[str, Any], outcome: Outcome, plan: Plan) -> Iterator[str]:
     """Name what differs from the record although it follows from the same draws."""
     if outcome.belief.matched.digest != record["posterior"]["matched"]:
         yield "matched prior"
-    if [link.version.record for link in origin.links] != record["replayed"]:
+    if list(records_of(plan.settled(outcome.info.fit.undone).links)) != record["replayed"]:
         yield "list of batches fitted again"
     if outcome.gate.as_dict() != record["gate"]:
         yield "assessment of the gate"
     differing = sorted({name for name, _ in outcome.metrics.items() ^ record["metrics"].items()})
     if differing:
         yield f"value of {', '.join(differing[:5])}"
+    if plan.structure != record["model"]["structure"]:
+        yield "structure of the model"

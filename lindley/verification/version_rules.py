@@ -17,6 +17,7 @@ from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.sampling import CHANGED
 from lindley.ledger.chain import version_tags
 from lindley.ledger.record import WITH_BATCH, Artifact, Kind, canonical
+from lindley.model.code.digests import model_digest
 from lindley.model.coordinates import Coordinates
 from lindley.seeds import derive_seed
 from lindley.verification.case import Case, GatheredChain
@@ -314,16 +315,21 @@ def _budget_of(record: dict[str, Any]) -> float:
 @rule(
     "R17",
     "the model's code is the code that is recorded, and its constants are those of genesis",
-    "changed `model.py`, changed constants",
+    "changed `model.py`, changed, lost or added modules, changed constants",
 )
 def model(case: Case, chain: GatheredChain) -> Iterator[str]:
-    """The stored code has the digest `model.digest` (section 3.4)."""
-    stated = case.record["model"]["digest"]
+    """The stored code, modules included, has the digest `model.digest` (section 3.4)."""
+    stated, modules = case.record["model"]["digest"], case.record["model"]["imports"]["modules"]
+    held = case.gathered
     root = chain.root()
     if root is not None and case.record["model"]["constants"] != root["model"]["constants"]:
         yield "the frozen constants are not those of genesis"
-    if case.gathered.model_digest != stated:
-        yield f"model {stated[:12]} expected, found {str(case.gathered.model_digest)[:12]}"
+    if held.modules != modules:
+        names = sorted(name for name, _ in set(modules.items()) ^ set((held.modules or {}).items()))
+        yield f"the stored modules are not those of the record: {', '.join(dict.fromkeys(names))[:200]}"
+    found = model_digest(held.source, modules) if held.source is not None else None
+    if found != stated:
+        yield f"model {stated[:12]} expected, found {str(found)[:12]}"
 
 
 @rule(

@@ -373,6 +373,16 @@ class Tamper(Tools):
         forge(self.ledger, NAME, HEAD, files={Artifact.MODEL: code})
         return {"R17"}, HEAD
 
+    def r17_a_module_is_said_to_be_imported(self) -> Any:
+        forge(
+            self.ledger, NAME, HEAD, lambda record: record["model"]["imports"].update(modules={"a": "0" * 64})
+        )
+        return {"R17"}, HEAD
+
+    def r17_an_archive_of_modules_is_there(self) -> Any:
+        forge(self.ledger, NAME, HEAD, files={Artifact.MODULES: b"no archive"})
+        return {"R17"}, HEAD
+
     def r17_code_is_no_python(self) -> Any:
         forge(self.ledger, NAME, HEAD, files={Artifact.MODEL: b"\xff def"})
         return {"R17"}, HEAD

@@ -45,9 +45,15 @@ class BeliefModel(PythonModel):
         """Load the draws and the chain's model file."""
         if find_spec("lindley") is None:
             sys.path.append(context.artifacts["lindley"])
-        from lindley.model.declaration import load_file  # found only now, where it is not installed
+        from lindley.model.code.stored import stored_modules  # found only now, where it is not installed
+        from lindley.model.declaration import load_file
 
-        self.declaration = load_file(Path(context.artifacts["model"]))
+        # Modules that the model imports: as they were stored, whatever is installed here.
+        modules = context.artifacts.get("modules")
+        with stored_modules(Path(modules) if modules else None):
+            self.declaration = load_file(Path(context.artifacts["model"]))
+        if modules:  # what a function of it imports later, and is not installed
+            sys.path.append(modules)
         with xr.open_dataset(context.artifacts["draws"], engine="h5netcdf") as draws:
             self.draws = draws.load()
 

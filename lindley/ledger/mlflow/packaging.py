@@ -16,10 +16,11 @@ from mlflow.types.schema import AnyType, ColSpec, ParamSchema, ParamSpec, Schema
 from lindley.ledger.bundle import version_of
 from lindley.ledger.mlflow._compat import without_requirements_check
 from lindley.ledger.record import Artifact
+from lindley.model.code.distributions import direct_versions
 from lindley.model.declaration import Declaration
 from lindley.report.numbers import QUANTILES
 from lindley.serving.inputs import input_columns
-from lindley.serving.source import imported_distributions, write_source
+from lindley.serving.source import write_source
 
 # It would tell the terminal that the example was compared with the signature.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
@@ -39,7 +40,7 @@ def save_belief(
     Parameters
     ----------
     folder
-        Holds the model file already.
+        Holds the model file already, and the archive of the modules that it imports, if there are any.
     declaration, draws
         The chain's declaration, and the file of draws for predictions.
     example
@@ -47,21 +48,20 @@ def save_belief(
     """
     columns = {column.name: column.type for column in input_columns(declaration) or ()}
     pins = {name: version_of(name) for name in _REQUIREMENTS}
-    pins |= imported_distributions(declaration.source_text)
+    pins |= direct_versions(declaration.imports.distributions)
     if not isinstance(declaration.schema, pa.Schema):
         pins["pandera"] = version_of("pandera")
     archive = draws.with_name("lindley.zip")
     write_source(archive)
+    files = {"draws": draws, "model": folder / Artifact.MODEL, "lindley": archive}
+    if (folder / Artifact.MODULES).is_file():
+        files["modules"] = folder / Artifact.MODULES
     with warnings.catch_warnings(), without_requirements_check():
         warnings.simplefilter("ignore")  # MLflow's advice on signatures
         save_model(
             path=str(folder / "belief"),
             python_model=str(Path(__file__).with_name("belief_model.py")),
-            artifacts={
-                "draws": str(draws),
-                "model": str(folder / Artifact.MODEL),
-                "lindley": str(archive),
-            },
+            artifacts={name: str(path) for name, path in files.items()},
             signature=_signature(declaration),
             input_example=example,
             pip_requirements=[f"{name}=={pins[name]}" for name in sorted(pins)],

@@ -167,7 +167,7 @@ def test_declared_potentials_stay_in_the_likelihood_or_leave_with_the_prior():
 
 
 def test_the_digest_of_a_model_ignores_comments_and_layout(tmp_path: Path):
-    from lindley.model.declaration import source_digest
+    from lindley.model.code.digests import source_digest
 
     one = 'x = 1  # why\ndef f(a):\n    """Say."""\n    return a\n'
     same = "x = 1\n\n\ndef f( a ):\n    '''Say otherwise.'''\n    return a\n"

@@ -20,8 +20,8 @@ from lindley.ledger.record import canonical, digest, parse
 from lindley.ledger.registration import Registered
 from lindley.model.declaration import Declaration, load_declaration
 from lindley.operations.branch import branch_name, plan_branch
+from lindley.operations.checking.changes import refuse_model_change
 from lindley.operations.diff import diff
-from lindley.operations.planner import refuse_model_change
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain

@@ -398,5 +398,5 @@ def test_a_model_may_have_both(tmp_path: Path) -> None:
     plan = plan_update(MemoryLedger(), both, batch)
     assert plan.carried == ("phi",)
     assert plan.constants == {"scale": 3.0}
-    assert seen == [({"scale": 3.0}, [])] * 2
+    assert seen == [({"scale": 3.0}, [])] * 3  # what is carried, and the structure
     assert isinstance(plan.batch.context, pa.Table)

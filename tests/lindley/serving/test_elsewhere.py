@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from mlflow.pyfunc import load_model
 from lindley.batch.batch import batch_from_frame
 from lindley.ledger.mlflow.packaging import save_belief
 from lindley.ledger.netcdf import write_netcdf
+from lindley.ledger.record import Artifact
+from lindley.model.code.stored import write_modules
 from lindley.model.declaration import load_file
 from lindley.serving.inputs import example_rows
-from lindley.serving.source import imported_distributions, serving_source, write_source
+from lindley.serving.source import serving_source, write_source
 
 ROOT = Path(__file__).parents[3]
 #: Loads a belief in a process that cannot find Lindley, and prints what it predicts.
@@ -42,8 +45,16 @@ print(json.dumps({"from": lindley.__file__, "mean": answer["mean"].tolist()}))
 @pytest.fixture(scope="module")
 def belief(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packaged")
-    (folder / "model.py").write_text((ROOT / "models" / "beta_binomial.py").read_text())
-    declaration = load_file(folder / "model.py")
+    text = (ROOT / "models" / "beta_binomial.py").read_text()
+    # Beside a distribution that nothing else needs, a module that is there for this process alone.
+    (folder / "model.py").write_text(f"{text}\nimport filelock\nimport beside\nassert beside.ONE == 1\n")
+    (folder / "path").mkdir()
+    (folder / "path" / "beside.py").write_text("ONE = 1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder / "path")
+        declaration = load_file(folder / "model.py")
+    sys.modules.pop("beside")
+    write_modules(declaration.imports.modules, folder / Artifact.MODULES)
     draws = xr.Dataset({"theta": ("sample", np.random.default_rng(0).beta(4, 6, 100))})
     write_netcdf(draws, folder / "draws.nc")
     batch = batch_from_frame(pd.DataFrame({"id": [1, 2, 3], "n": [10, 20, 30], "k": [1, 2, 3]}), declaration)
@@ -116,8 +127,7 @@ def imports(node: Any) -> set[str]:
     return set().union(*(imports(child) for child in ast.iter_child_nodes(node)))
 
 
-def test_what_a_model_file_imports_is_required_in_its_version() -> None:
-    source = "import numpy as np\nfrom scipy import stats\nimport os\nimport lindley\nimport no_such\n"
-    found = imported_distributions(source)
-    assert set(found) == {"numpy", "scipy"}
-    assert found["numpy"] == np.__version__
+def test_what_a_model_file_imports_is_required_in_its_version(belief: Path) -> None:
+    wanted = (belief / "requirements.txt").read_text().split()
+    assert f"filelock=={version('filelock')}" in wanted
+    assert not any(line.startswith("beside") for line in wanted)

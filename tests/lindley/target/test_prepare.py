@@ -20,7 +20,7 @@ from lindley.model.graph import ModelGraph
 from lindley.model.policy import Policy
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.triangular import joint_normal
-from lindley.target import prepare
+from lindley.target import prepare, reuse
 from lindley.target.problem import Problem
 from lindley.timing import Phases
 from tests.support import fakes
@@ -34,7 +34,7 @@ def declaration(tmp_path: Path) -> Declaration:
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the rows that build functions are called with, from no known model on."""
-    prepare._graphs.clear()
+    reuse._graphs.clear()
     rows: list[int] = []
     build = model_graph.build
 

@@ -46,7 +46,7 @@ class TestGathering:
         assert Artifact.RECORD not in item.artifacts
         assert (item.batch_digest, item.key_ranges) == (record["batch"]["digest"], {"id": ["int:0", "int:3"]})
         assert item.draws_digest == record["posterior"]["draws"]
-        assert item.model_digest == declaration.model_digest
+        assert (item.source, item.modules) == (declaration.model_digest, {})
         assert item.matched is not None
         assert item.rematched is not None
         assert item.matched.digest == item.rematched.digest == record["posterior"]["matched"]

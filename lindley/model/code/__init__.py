@@ -1,0 +1,1 @@
+"""What code a model is: its file, and the modules and distributions that it imports."""
