@@ -59,10 +59,11 @@ KINDS = {
     "conflict": r"the batch conflicts with its prior",
     "monitor": r"of static chains of .* are flagged",
     "sd": r"Monte Carlo error of",
-    "unassessable": r"cannot be assessed",
+    "unmeasured": r"is unknown|are expected to have moved",
+    "again": r"^the gate refused a fit at first",
 }
 #: Warnings that say that the reported belief may be wrong. The others concern the data or the next link.
-ERROR_KINDS = frozenset({"budget", "doubt", "drift", "sd", "unassessable", "other"})
+ERROR_KINDS = frozenset({"budget", "doubt", "drift", "sd", "unmeasured", "other"})
 #: Warnings about the data: the batch, or the stream, contradicts the belief or the model.
 DATA_KINDS = frozenset({"conflict", "monitor"})
 

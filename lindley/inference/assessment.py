@@ -18,12 +18,11 @@ from lindley.inference.diagnostics.convergence import sd_errors
 from lindley.inference.diagnostics.gate import Gate, Thresholds, cautions
 from lindley.inference.diagnostics.hindsight import SATURATED, Lineage, View
 from lindley.inference.diagnostics.importance import Importance, around, importance, log_integral
-from lindley.inference.diagnostics.look_back import why_unmeasured
 from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.diagnostics.pulls import Pulls, simulate
 from lindley.inference.diagnostics.remedies import with_remedies
-from lindley.inference.diagnostics.stated import monte_carlo_errors, stated_error, values_of
+from lindley.inference.diagnostics.stated import error_metrics, monte_carlo_errors, values_of
 from lindley.inference.modes.attempts import tried
 from lindley.inference.modes.sampled import Sampled
 from lindley.inference.predictive import predictive_draws
@@ -32,7 +31,7 @@ from lindley.inference.sampling import Draws
 from lindley.inference.trace import SUMMARY_SIZE
 from lindley.model.graph import ModelGraph
 from lindley.model.priors import undrawable
-from lindley.prior.belief import Belief, Harm
+from lindley.prior.belief import Audited, Belief, Harm
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.matching import match_map
 from lindley.prior.mixture import Map, Mixture
@@ -84,6 +83,8 @@ class Assessment:
             drift=metrics["drift"],
             sight=self.view.sight if self.view is not None else 0,
             unseen=self.view.unseen if self.view is not None else Harm(rest=metrics["drift"]),
+            unmeasured=int(metrics["unmeasured"]),
+            audited=Audited.of(metrics),
             apart=metrics.get("apart", 0.0) > 0,
             inlined=metrics.get("inlined", 0.0) > 0,
             log_evidence=metrics.get("log_evidence"),
@@ -172,18 +173,14 @@ def assess(
 
 
 def _error(sampled: Sampled, lineage: Lineage) -> dict[str, float]:
-    """Return drift, and the stated error where every match behind the fit could be measured.
-
-    Where they cannot be, drift stays as it was last measured.
-    """
-    start, view, problem = lineage.start, lineage.view, sampled.problem
-    if problem is None or (start is not None and view is None):
-        return {"drift": start.drift if start is not None else 0.0}
-    points = sampled.sampling.points
+    """Return what is known of the error of a posterior."""
+    problem, points = sampled.problem, sampled.sampling.points
+    if problem is None:
+        return error_metrics(lineage, None)
     values = values_of(problem.coordinates, points, sampled.draws.quantities.values)
-    errors = monte_carlo_errors(values, sampled.calibration, len(points))
-    drift = view.drift if view is not None else 0.0
-    return {"drift": drift, "stated_error": stated_error(view, errors)}
+    if problem.graph.declaration.carry:
+        values = np.column_stack([values, sampled.carried])
+    return error_metrics(lineage, partial(monte_carlo_errors, values, sampled.calibration, len(points)))
 
 
 def _saturated(view: View | None) -> tuple[str, ...]:
@@ -239,11 +236,10 @@ def _gate(
         untrusted = "the matched prior is not trusted, and there are no batches to fit again"
         flags = (f"{untrusted}: {doubt}" for doubt in doubts)
         return Gate(passed=True, warnings=(*reasons, *warnings, *flags))
-    if lineage.start is not None and lineage.view is None and not policy.forget:
-        warnings += (
-            "the shift caused by the match that the fit started from cannot be assessed "
-            f"({why_unmeasured(sampled.problem)}): an audit measures it",
-        )
+    if lineage.matches and lineage.audited is None:
+        which = "match" if lineage.matches == 1 else f"{lineage.matches} matches"
+        why = lineage.unmeasured or "an earlier link could not measure it"
+        warnings += (f"the error by the earlier {which} is unknown ({why}): a pooled refit measures it",)
     again = tried(sampled.tried)
     if reasons and again:
         reasons += (again,)

@@ -146,10 +146,10 @@ def fit(
         with phases(MATCH):
             sampled = replace(weighted(problem, parts, options.seed), tried=parts.tried)
         sampling = sampled.sampling
-        undo, view = 0, None
+        undo, view, unmeasured = 0, None, ""
         if widened is not None and not sampling.reasons and not discounts:
             with phases(HINDSIGHT):
-                undo, view = look_back(
+                undo, view, unmeasured = look_back(
                     problem,
                     values_of(problem.coordinates, sampling.points, sampling.draws.quantities.values),
                     widened,
@@ -169,6 +169,8 @@ def fit(
         before=widened if len(data.batches) == 1 else head,
         evidence_before=evidence,
         view=view,
+        unmeasured=unmeasured,
+        audited=start.near.audited if start.near is not None else None,
         replayed=len(data.batches) - 1,
     )
     with phases(DIAGNOSE):

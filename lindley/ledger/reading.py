@@ -216,7 +216,7 @@ def read_belief(ledger: Ledger, link: ChainLink) -> tuple[dict[str, Any], Belief
 
 def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
     """Return the belief that a record and its matched prior state."""
-    from lindley.prior.belief import Belief, Harm  # see the module's docstring
+    from lindley.prior.belief import Audited, Belief, Harm  # see the module's docstring
 
     metrics = record["metrics"]
     replayed = metrics.get("replayed")
@@ -229,6 +229,8 @@ def belief_from(record: dict[str, Any], matched: MatchedPrior) -> Belief:
         drift=float(metrics.get("drift", 0.0)),
         sight=record["hindsight"]["in_sight"],
         unseen=Harm(**record["hindsight"]["unseen"]),
+        unmeasured=int(metrics.get("unmeasured", 0)),
+        audited=Audited.of(metrics),
         apart=metrics.get("apart", 0.0) > 0,
         inlined=metrics.get("inlined", 0.0) > 0,
         # Imports have none of these: they cover no batch.

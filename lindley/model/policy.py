@@ -135,7 +135,9 @@ class Policy:
     rebase_at_budget
         Budget above which a pooled refit follows automatically; never by default, the gate warns.
     rebase_at_drift
-        Drift, in sds, from which on one follows; None for never. It has no effect on a chain that forgets.
+        Drift, in sds, from which on one follows, and the error expected of matches that cannot be measured;
+        one also follows at 1, 2, 4, ... such matches, and measures them. None for never. It has no effect on
+        a chain that forgets.
     rebase_rows
         Rows at most that a refit which follows automatically fits; a chain that has more gets a warning.
     robust

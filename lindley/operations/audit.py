@@ -5,6 +5,8 @@ Sequential updating is an approximation; the pooled refit is the answer that it 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -41,6 +43,31 @@ def audit_table(sequential: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFrame:
             "error_q95": (one["q95"] - two["q95"]) / sd,
         }
     ).rename_axis("parameter")
+
+
+def audit_error(table: pd.DataFrame, sequential: pd.DataFrame, state: Collection[str]) -> float:
+    """Return the error that a pooled refit measures: the largest one of a carried variable or of a state.
+
+    Parameters
+    ----------
+    table
+        See `audit_table`.
+    sequential
+        Summary of the chain's head, which states what is carried.
+    state
+        Names of the quantities whose posteriors are carried as state.
+
+    Returns
+    -------
+    float
+        Largest difference of a mean, in sds of the refit, or of the logarithm of an sd; 0 without any.
+    """
+    flags = sequential[~sequential.index.duplicated()]["carried"].astype(bool)
+    chosen = [name for name in table.index if flags[name] or str(name).partition("[")[0] in state]
+    found = table.loc[chosen]
+    ratios = found["sd_ratio"].where(found["sd_ratio"] > 0)
+    errors = np.concatenate([found["error"].abs(), np.log(ratios).abs()])
+    return float(errors[np.isfinite(errors)].max(initial=0.0))
 
 
 def audit_metrics(table: pd.DataFrame) -> dict[str, float]:

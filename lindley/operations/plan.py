@@ -9,6 +9,7 @@ which is there or not.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import hypot
 
 import pandas as pd
 import xarray as xr
@@ -27,9 +28,9 @@ from lindley.ledger.record import Kind
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.model.meaning.adding_up import Meaning
-from lindley.operations.audit import audit_metrics, audit_table
+from lindley.operations.audit import audit_error, audit_metrics, audit_table
 from lindley.operations.checking.rehearsed import findings_of, meaning_of
-from lindley.prior.belief import Belief
+from lindley.prior.belief import Audited, Belief
 from lindley.report.tables import not_counted
 from lindley.timing import Phases
 
@@ -260,4 +261,11 @@ def completed(plan: Plan, belief: Belief, info: Info) -> Outcome:
     if plan.compared is None:
         return Outcome(belief, info)
     table = audit_table(plan.compared, info.summary)
-    return Outcome(belief, info.with_findings(audit_metrics(table)), table)
+    metrics, head = audit_metrics(table), plan.chain.head
+    earlier = head.version.metrics if head is not None else {}
+    if matches := int(earlier.get("unmeasured", 0)):
+        error = audit_error(table, plan.compared, plan.declaration.carry.values())
+        each = (found.get("monte_carlo_error", 0.0) for found in (earlier, info.metrics))
+        audited = Audited.measured(error, hypot(*each), matches, Audited.of(earlier))
+        belief, metrics = replace(belief, audited=audited), metrics | audited.as_metrics()
+    return Outcome(belief, info.with_findings(metrics), table)

@@ -6,6 +6,7 @@ registers it as the new head, `lindley audit` only compares.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from lindley.errors import ModelRefused, UnknownLink
@@ -18,6 +19,8 @@ from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
 from lindley.operations.plan import Plan
 from lindley.operations.planner import as_known, on_begun, read_head, with_fit, with_structure
+from lindley.prior.belief import Audited
+from lindley.report.text import counted as count_of
 from lindley.timing import FETCH
 
 
@@ -82,9 +85,22 @@ def rebase_due(chain: Chain, declaration: Declaration) -> str | None:
     counted = chain.at_head
     rows = rows_of(counted)
     why = None if _pooled(chain, head) else _reason(chain, head, policy)
-    if why is None or rows > policy.rebase_rows:
+    if why is None or rows > policy.rebase_rows or _failed_lately(chain):
         return None
     return f"{why}; it fits {len(counted)} batches, {rows} rows"
+
+
+def _failed_lately(chain: Chain) -> bool:
+    """Whether a pooled refit failed the gate, and not enough updates came since to try it again.
+
+    The first one is tried again with the next update, further ones once twice as many versions were made
+    since the first: a refit that never passes costs less and less.
+    """
+    last = max((link.version.number for link in chain.own if link.version.kind == Kind.REBASE), default=0)
+    failed = [v.number for v in chain.quarantined if v.kind == Kind.REBASE and v.number > last]
+    if not failed or chain.head is None:
+        return False
+    return chain.head.version.number - failed[0] < 2 * (failed[-1] - failed[0])
 
 
 def _reason(chain: Chain, head: ChainLink, policy: Policy) -> str | None:
@@ -98,9 +114,20 @@ def _reason(chain: Chain, head: ChainLink, policy: Policy) -> str | None:
     budget = head.version.metrics.get("budget", 0.0)
     if policy.rebase_at_budget is not None and budget >= policy.rebase_at_budget:
         return f"budget {budget:.2f}, the policy allows {policy.rebase_at_budget}"
-    drift = head.version.metrics.get("drift", 0.0)
-    if policy.rebase_at_drift is not None and drift >= policy.rebase_at_drift:
-        return f"drift {drift:.2f}, the policy allows {policy.rebase_at_drift}"
+    return None if policy.rebase_at_drift is None else _error(head.version.metrics, policy.rebase_at_drift)
+
+
+def _error(metrics: Mapping[str, float], limit: float) -> str | None:
+    """Return which error of matches calls for a pooled refit, measured or not."""
+    drift, unmeasured = metrics.get("drift", 0.0), int(metrics.get("unmeasured", 0))
+    audited = Audited.of(metrics)
+    if drift >= limit:
+        return f"drift {drift:.2f}, the policy allows {limit}"
+    harm = audited.harm(unmeasured) if audited is not None else 0.0
+    if harm >= limit:
+        return f"an expected error of {harm:.2f} sds by matches that cannot be measured"
+    if unmeasured >= (2 * audited.matches if audited is not None else 1):
+        return f"{count_of(unmeasured, 'match', 'matches')} whose error only a pooled refit can measure"
     return None
 
 

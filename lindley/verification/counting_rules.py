@@ -1,18 +1,22 @@
-"""Rules on batches: what a link brings, what it counts and takes out, and in which order."""
+"""Rules on what a link adds to those before it: batches, what it counts and takes out, what accumulates."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lindley.batch.digest import content_digest, row_digests
 from lindley.batch.row_keys import order_of, ranges_disjoint
 from lindley.ledger.lineage import last_rows
 from lindley.ledger.record import WITH_BATCH, Artifact, Kind
+from lindley.model.coordinates import Coordinates
 from lindley.model.declaration import BY_CONTENT, BY_POSITION
+from lindley.prior.belief import Audited
 from lindley.verification.case import Case, GatheredChain
 from lindley.verification.rules import rule
 
@@ -229,3 +233,112 @@ def copied(case: Case, _chain: GatheredChain) -> Iterator[str]:
     files = {path: held for path, held in prior["artifacts"].items() if path != Artifact.BATCH}
     if record["artifacts"] != files:
         yield "the artifacts are not those of the link whose belief it has"
+
+
+@rule("R16", "what accumulates along the chain is that of the link before plus this fit's", "edited metrics")
+def accumulated(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """`budget` is the prior link's plus (d + 1) over the larger of `match_ess` and ESS (with several modes
+    over `match_ess`); `doubt` is the prior link's plus one if that one was not trusted; `modes_lost` is the
+    prior link's, or one more; `trusted` is 1 if there are no doubts; `replayed` is the number of batches
+    named; `log_score` is that of the head before (in a correct: of the prior link) plus `log_predictive`;
+    hindsight keeps at most one match more in sight than the prior link, none after genesis, and states the
+    harm of the others by coordinate; `unmeasured` is the prior link's or one more, 0 after genesis; what the
+    last pooled refit measured of such matches is that of the head before, or this rebase's;
+    `unmeasured_error` and `stated_error` follow from these, `drift` and `monte_carlo_error`. Not checked on
+    imports and copies.
+    """
+    if not case.fitted or not case.prior_is_readable(chain):
+        return
+    record, metrics, prior = case.record, case.record["metrics"], case.prior
+    before = prior["metrics"] if prior else {"trusted": 1.0}
+    own_batch = record["kind"] in WITH_BATCH
+    expected = {
+        "trusted": float(not record["posterior"]["doubts"]),
+        "doubt": before.get("doubt", 0.0) + (before.get("trusted") == 0),
+        "replayed": len(record["replayed"]) - (not own_batch),
+    }
+    for name, wanted in expected.items():
+        if metrics.get(name) != wanted:
+            yield f"{name} {wanted:.0f} expected, found {metrics.get(name)}"
+    lost, least = metrics.get("modes_lost", 0.0), before.get("modes_lost", 0.0)
+    if not least <= lost <= least + 1:
+        yield f"modes lost {least:.0f} or {least + 1:.0f} times expected, found {lost}"
+    wanted = before.get("budget", 0.0) + _budget_of(record)
+    if not np.isclose(metrics.get("budget", np.nan), wanted, rtol=1e-9, equal_nan=True):
+        yield f"budget {wanted:.6g} expected, found {metrics.get('budget')}"
+    yield from _hindsight(record, prior)
+    yield from _unmeasured(record, prior, case.before)
+    base = prior if record["kind"] == Kind.CORRECT else case.before
+    score = base["metrics"].get("log_score") if base else 0.0
+    if record["batch"] and {"log_score", "log_predictive"} <= set(metrics) and score is not None:
+        wanted = score + metrics["log_predictive"]
+        if not np.isclose(metrics["log_score"], wanted, rtol=1e-9, atol=1e-9):
+            yield f"log score {wanted:.6g} expected, found {metrics['log_score']}"
+
+
+def _hindsight(record: dict[str, Any], prior: dict[str, Any] | None) -> Iterator[str]:
+    """Describe what is stated of earlier matches and cannot be."""
+    found = record["hindsight"]
+    most = prior["hindsight"]["in_sight"] + 1 if prior else 0
+    if not 0 <= found["in_sight"] <= most:
+        yield f"at most {most} matches in sight expected, found {found['in_sight']}"
+    names = set(Coordinates.from_list(record["posterior"]["coordinates"]).names)
+    if not {*found["unseen"]["mean"], *found["unseen"]["log_sd"]} <= names:
+        yield "harm of matches out of sight is stated of other coordinates"
+
+
+def _unmeasured(
+    record: dict[str, Any], prior: dict[str, Any] | None, before: dict[str, Any] | None
+) -> Iterator[str]:
+    """Describe what is stated of matches that hindsight could not measure and cannot be."""
+    metrics, base = record["metrics"], prior["metrics"].get("unmeasured", 0.0) if prior else 0.0
+    found = metrics.get("unmeasured")
+    if found not in ({base, base + 1} if prior else {0.0}):
+        yield f"{base:.0f} unmeasured matches expected, or one more after a link, found {found}"
+        return
+    earlier = before["metrics"] if before else {}
+    audited, wanted = Audited.of(metrics), Audited.of(earlier)
+    if record["kind"] == Kind.REBASE and earlier.get("unmeasured"):
+        ratios = (max(metrics.get(f"audit_sd_ratio_{end}", 1.0), 1e-300) for end in ("min", "max"))
+        most = max(metrics.get("audit_error", 0.0), *(abs(np.log(ratio)) for ratio in ratios))
+        noise = np.hypot(*(of.get("monte_carlo_error", 0.0) for of in (earlier, metrics)))
+        least = Audited.measured(0.0, noise, int(earlier["unmeasured"]), wanted).error
+        if audited is None or not (
+            audited.matches == earlier["unmeasured"]
+            and least * (1 - 1e-9) <= audited.error <= max(least, most) * (1 + 1e-9)
+            and np.isclose(audited.monte_carlo, noise, rtol=1e-9)
+        ):
+            yield (
+                f"an error of {least:.6g} to {max(least, most):.6g} by {earlier['unmeasured']:.0f} matches "
+                f"expected, with a Monte Carlo error of {noise:.6g}, found {audited}"
+            )
+    elif audited != wanted:
+        yield f"the last audit's {wanted} expected, found {audited}"
+    yield from _stated(metrics, audited, int(found))
+
+
+def _stated(metrics: dict[str, float], audited: Audited | None, matches: int) -> Iterator[str]:
+    """Describe what does not follow from what was measured of matches, and from Monte Carlo error."""
+    expected = audited.expected(matches) if audited is not None and matches else None
+    if metrics.get("unmeasured_error") != expected:
+        yield f"an unmeasured error of {expected} expected, found {metrics.get('unmeasured_error')}"
+    if "stated_error" not in metrics:
+        return
+    if matches and audited is None:
+        yield "an error is stated, but matches behind the link were never measured"
+        return
+    own = metrics.get("monte_carlo_error", np.nan)
+    wanted = metrics.get("drift", 0.0) + (audited.bound(matches, own) if audited is not None else own)
+    if not np.isclose(metrics["stated_error"], wanted, rtol=1e-9):
+        yield f"a stated error of {wanted:.6g} expected, found {metrics['stated_error']:.6g}"
+
+
+def _budget_of(record: dict[str, Any]) -> float:
+    """Return what one fit adds to the budget: (d + 1)/ESS, NaN without an ESS."""
+    metrics = record["metrics"]
+    size = sum(math.prod(block["value_shape"]) for block in record["posterior"]["coordinates"])
+    # A fit that did not move has no ESS, and then no budget either.
+    ess = max(min(metrics.get("ess_bulk_min", np.nan), metrics.get("ess_tail_min", np.nan)), 1.0)
+    stated = metrics.get("match_ess", ess)
+    # Calibration makes draws worth more, never less; the weights of several modes have an ESS of their own.
+    return float((size + 1) / (max(stated, ess) if metrics.get("modes", 1.0) <= 1 else stated))

@@ -7,7 +7,6 @@ Those on what a link counts are in `lindley.verification.counting_rules`, those 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -215,57 +214,6 @@ def _beyond(figures: dict[str, float], limits: dict[str, float]) -> list[bool]:
     ]
 
 
-@rule("R16", "what accumulates along the chain is that of the link before plus this fit's", "edited metrics")
-def accumulated(case: Case, chain: GatheredChain) -> Iterator[str]:
-    """`budget` is the prior link's plus (d + 1) over the larger of `match_ess` and ESS (with several modes
-    over `match_ess`); `doubt` is the prior link's plus one if that one was not trusted; `modes_lost` is the
-    prior link's, or one more; `trusted` is 1 if there are no doubts; `replayed` is the number of batches
-    named; `log_score` is that of the head before (in a correct: of the prior link) plus `log_predictive`;
-    hindsight keeps at most one match more in sight than the prior link, none after genesis, and states the
-    harm of the others by coordinate; `stated_error` is at least `drift`. Not checked on imports and copies.
-    """
-    if not case.fitted or not case.prior_is_readable(chain):
-        return
-    record, metrics, prior = case.record, case.record["metrics"], case.prior
-    before = prior["metrics"] if prior else {"trusted": 1.0}
-    own_batch = record["kind"] in WITH_BATCH
-    expected = {
-        "trusted": float(not record["posterior"]["doubts"]),
-        "doubt": before.get("doubt", 0.0) + (before.get("trusted") == 0),
-        "replayed": len(record["replayed"]) - (not own_batch),
-    }
-    for name, wanted in expected.items():
-        if metrics.get(name) != wanted:
-            yield f"{name} {wanted:.0f} expected, found {metrics.get(name)}"
-    lost, least = metrics.get("modes_lost", 0.0), before.get("modes_lost", 0.0)
-    if not least <= lost <= least + 1:
-        yield f"modes lost {least:.0f} or {least + 1:.0f} times expected, found {lost}"
-    wanted = before.get("budget", 0.0) + _budget_of(record)
-    if not np.isclose(metrics.get("budget", np.nan), wanted, rtol=1e-9, equal_nan=True):
-        yield f"budget {wanted:.6g} expected, found {metrics.get('budget')}"
-    yield from _hindsight(record, prior)
-    base = prior if record["kind"] == Kind.CORRECT else case.before
-    score = base["metrics"].get("log_score") if base else 0.0
-    if record["batch"] and {"log_score", "log_predictive"} <= set(metrics) and score is not None:
-        wanted = score + metrics["log_predictive"]
-        if not np.isclose(metrics["log_score"], wanted, rtol=1e-9, atol=1e-9):
-            yield f"log score {wanted:.6g} expected, found {metrics['log_score']}"
-
-
-def _hindsight(record: dict[str, Any], prior: dict[str, Any] | None) -> Iterator[str]:
-    """Describe what is stated of earlier matches and cannot be."""
-    found, metrics = record["hindsight"], record["metrics"]
-    most = prior["hindsight"]["in_sight"] + 1 if prior else 0
-    if not 0 <= found["in_sight"] <= most:
-        yield f"at most {most} matches in sight expected, found {found['in_sight']}"
-    names = set(Coordinates.from_list(record["posterior"]["coordinates"]).names)
-    if not {*found["unseen"]["mean"], *found["unseen"]["log_sd"]} <= names:
-        yield "harm of matches out of sight is stated of other coordinates"
-    stated, drift = metrics.get("stated_error", np.inf), metrics.get("drift", 0.0)
-    if stated < drift:
-        yield f"a stated error of at least {drift:.6g} expected, found {stated:.6g}"
-
-
 @rule(
     "R25",
     "the monitor's state follows from the state before and what the link observed",
@@ -299,17 +247,6 @@ def monitored(case: Case, chain: GatheredChain) -> Iterator[str]:
     moving = float(moved(wanted) is not None)
     if record["metrics"].get("moving") != moving:
         yield f"moving {moving:.0f} expected, found {record['metrics'].get('moving')}"
-
-
-def _budget_of(record: dict[str, Any]) -> float:
-    """Return what one fit adds to the budget: (d + 1)/ESS, NaN without an ESS."""
-    metrics = record["metrics"]
-    size = sum(math.prod(block["value_shape"]) for block in record["posterior"]["coordinates"])
-    # A fit that did not move has no ESS, and then no budget either.
-    ess = max(min(metrics.get("ess_bulk_min", np.nan), metrics.get("ess_tail_min", np.nan)), 1.0)
-    stated = metrics.get("match_ess", ess)
-    # Calibration makes draws worth more, never less; the weights of several modes have an ESS of their own.
-    return float((size + 1) / (max(stated, ess) if metrics.get("modes", 1.0) <= 1 else stated))
 
 
 @rule(

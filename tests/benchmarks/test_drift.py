@@ -14,6 +14,8 @@ from benchmarks.drift import chains, run, table
 from benchmarks.drift.streams import Stream, batches, every_stream
 from lindley.inference.diagnostics.gate import Thresholds, cautions
 from lindley.inference.diagnostics.monitor import Alarm
+from lindley.model.declaration import load_file
+from lindley.prior.belief import Audited
 
 
 def made(**changed: object) -> pd.DataFrame:
@@ -87,14 +89,16 @@ class TestAssessment:
     def test_every_warning_of_the_gate_has_a_kind(self) -> None:
         bad = dict.fromkeys(("budget", "doubt", "drift", "sd_error", "k_hat"), 2.0)
         bad |= {"divergence_rate": 0.001, "match_efficiency": 0.1, "conflict_p": 1e-9}
+        bad |= {"unmeasured": 1.0} | Audited(0.3, 0.1, 1).as_metrics()
         found = {chains.kind(text) for text in cautions(bad, Thresholds(), assessable=True, least_known="a")}
-        assert found == {"budget", "doubt", "drift", "sd", "match", "divergences", "conflict"}
+        assert found == {"budget", "doubt", "drift", "sd", "match", "divergences", "conflict", "unmeasured"}
         alarms = [
             Alarm(name, kind, 1, 9).text
             for name in ("fit", "conflict", "pull of a")
             for kind in ("jump", "slope")
         ]
         assert {chains.kind(text) for text in alarms} == {"monitor"}
+        assert chains.kind("the gate refused a fit at first, and it was sampled again: x") == "again"
         assert chains.kind("a warning that is new") == "other"
         assert "other" in chains.ERROR_KINDS
 
@@ -185,3 +189,10 @@ def test_a_stream_that_fails_is_reported(
     assert run.main(["--only", "known-line-0", "--jobs", "1", "--work", str(tmp_path)]) == 1
     assert "known-line-0: failed: RuntimeError: no luck" in capsys.readouterr().out
     assert run.main(["--only", "no such stream", "--work", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize("model", sorted({stream.model for stream in every_stream()}))
+def test_models_can_be_built_from_their_streams(model: str) -> None:
+    stream = next(s for s in every_stream() if s.model == model)
+    built = load_file(chains.MODELS / f"{model}.py").build(batches(stream)[0])
+    assert np.isfinite(sum(built.point_logps().values()))

@@ -40,7 +40,7 @@ from lindley.model.declaration import Declaration, load_file
 from lindley.operations.log import log_plan
 from lindley.operations.plan import Outcome, Plan, completed
 from lindley.operations.update import plan_update
-from lindley.prior.belief import Belief
+from lindley.prior.belief import Audited, Belief
 from lindley.prior.matched import match
 
 CHAINS, DRAWS = 4, 250
@@ -103,6 +103,16 @@ def _attempt(metrics: dict[str, float], *, passed: bool) -> Attempt:
     return Attempt("", 1, FitSettings(), PRIOR, figures, passed)
 
 
+def _errors(matches: int, audited: Audited | None) -> dict[str, float]:
+    """Return what a link states of its error, with so many matches behind it that could not be measured."""
+    found = {"unmeasured": float(matches), **(audited.as_metrics() if audited else {})}
+    if matches and audited:
+        found["unmeasured_error"] = audited.expected(matches)
+    if matches and not audited:
+        return found
+    return found | {"stated_error": audited.bound(matches, 0.05) if audited else 0.05}
+
+
 def fit(plan: Plan, *, passed: bool = True) -> Outcome:
     """Return what `fit_plan` would for a plan that needs a fit."""
     rng = np.random.default_rng(plan.seed)
@@ -122,7 +132,7 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
         "trusted": 1.0,
         "doubt": 0.0,
         "drift": 0.0,
-        "stated_error": 0.05,
+        "monte_carlo_error": 0.05,
         "replayed": float(len(plan.batches) - 1),
         "log_score": (scored or 0.0) - 7.25 - plan.link,
     }
@@ -133,6 +143,8 @@ def fit(plan: Plan, *, passed: bool = True) -> Outcome:
     if before is not None:
         watching = watched(before.monitor, Observation({"theta": 0.5}, {"theta": 0.25}, -0.4, 0.3, "coins"))
         metrics["moving"] = float(moved(watching) is not None)
+    near = plan.start.near or head
+    metrics |= _errors(prior.unmeasured if prior else 0, near.audited if near else None)
     tree = _trace(plan, u, rng)
     graph: Any = SimpleNamespace(
         free=(SimpleNamespace(name="theta", rv=pm.Beta.dist(2, 3)),), coordinates=COORDINATES

@@ -87,6 +87,31 @@ def regression(x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> Exact:
     return Exact((*(f"b[{name}]" for name in names), "sigma"), mean, covariance)
 
 
+def local_level(y: np.ndarray, step: float) -> Exact:
+    """Return the posterior of log sigma and the last level of a random walk observed with noise.
+
+    The level begins at Normal(0, 2) and moves by Normal(0, step) before each observation y ~ Normal(level,
+    sigma), log sigma ~ Normal(0, 1). Given sigma the level is that of the Kalman filter; sigma is integrated
+    on a grid.
+    """
+    grid = np.linspace(-5, 4, 4001)
+    mean, variance = np.zeros_like(grid), np.full_like(grid, 4.0)
+    log_weight = -0.5 * grid**2
+    for value in y:
+        variance = variance + step**2
+        total = variance + np.exp(2 * grid)
+        log_weight -= 0.5 * (np.log(total) + (value - mean) ** 2 / total)
+        gain = variance / total
+        mean, variance = mean + gain * (value - mean), variance * (1 - gain)
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    both = np.array([grid, mean])
+    middle = both @ weight
+    covariance = ((both - middle[:, None]) * weight) @ (both - middle[:, None]).T
+    covariance[1, 1] += variance @ weight
+    return Exact(("log_sigma", "end"), middle, covariance)
+
+
 def boarding_school_flu(cases: np.ndarray) -> Exact:
     """Return the posterior of beta, gamma, R0, phi_inv and log phi given daily counts from day 1.
 

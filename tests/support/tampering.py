@@ -329,6 +329,23 @@ class Tamper(Tools):
         forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(drift=0.2, stated_error=0.1))
         return {"R16"}, HEAD
 
+    def r16_unmeasured_matches_are_others(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(unmeasured=2))
+        return {"R16"}, HEAD
+
+    def r16_unmeasured_match_has_a_stated_error(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(unmeasured=1))
+        return {"R16"}, HEAD
+
+    def r16_audit_that_never_was(self) -> Any:
+        audited = {"audited_error": 0.01, "audited_monte_carlo": 0.02, "audited_matches": 1}
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(audited))
+        return {"R16"}, HEAD
+
+    def r16_monte_carlo_error_is_another(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(monte_carlo_error=0.01))
+        return {"R16"}, HEAD
+
     def r25_alarm_is_edited_away(self) -> Any:
         def edit(record: Record) -> None:
             record["monitor"]["state"]["statistics"]["pull of theta"]["wealth"][0]["0"] = -20_000.0

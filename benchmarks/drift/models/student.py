@@ -15,7 +15,7 @@ def build(batch: pd.DataFrame) -> pm.Model:
         seen = pm.Data("seen", batch["y"].to_numpy())
         mu = pm.Normal("mu", 0, 10)
         sigma = pm.HalfNormal("sigma", 5)
-        pm.StudentT("y", 4, mu, sigma, observed=seen)
+        pm.StudentT("y", nu=4, mu=mu, sigma=sigma, observed=seen)
     return model
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from lindley.inference.diagnostics.convergence import Convergence
 from lindley.inference.diagnostics.hindsight import SATURATED
+from lindley.prior.belief import Audited
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Thresholds:
         Largest shift, in sds, that the matches behind a fit may have caused together (see
         `lindley.inference.diagnostics.hindsight`) before the batches behind them are fitted again.
     drift_warn
-        Largest accumulated shift, in sds.
+        Largest accumulated shift, in sds: measured, or expected of matches that cannot be measured.
     budget_warn, budget_rebase
         Accumulated (d+1)/ESS along the chain (docs/adr/0005-budget.md).
     conflict_warn
@@ -152,6 +153,14 @@ def cautions(
     if drift > limits.drift_warn:
         most = "at least" if metrics.get("shift_efficiency", 1.0) < SATURATED else "by up to"
         warnings.append(f"earlier matches moved the result {most} {drift:.2f} sds, above {limits.drift_warn}")
+    audited, matches = Audited.of(metrics), int(metrics.get("unmeasured", 0))
+    harm = audited.harm(matches) if audited is not None else 0.0
+    if audited is not None and harm > limits.drift_warn:
+        warnings.append(
+            f"earlier matches are expected to have moved the result by {harm:.2f} sds, above "
+            f"{limits.drift_warn}: the last pooled refit found {audited.error:.2f} by {audited.matches}, now "
+            f"they are {matches}"
+        )
     conflict_p, sd_error = metrics.get("conflict_p", 1.0), metrics.get("sd_error", 0.0)
     if conflict_p < limits.conflict_warn:
         by = f", by the posterior's pull, not by simulation: {conflict_by}" if conflict_by else ""

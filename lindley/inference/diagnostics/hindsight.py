@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logsumexp
 
-from lindley.prior.belief import Belief, Harm
+from lindley.prior.belief import Audited, Belief, Harm
 
 #: Draws at which the ratio is evaluated: the error of the shift is the ratio's spread over their root.
 _DRAWS = 2000
@@ -99,6 +99,11 @@ class Lineage:
     view
         What hindsight saw of the matches behind the fit; None where they cannot be assessed, or where there
         are none.
+    unmeasured
+        Why hindsight could not measure what the match did that the fit started from; empty where it could,
+        or where no error is defined.
+    audited
+        What the newest pooled refit measured of such matches along the chain; None where none did.
     replayed
         Number of batches before the newest one that were fitted again.
     """
@@ -107,7 +112,14 @@ class Lineage:
     before: Belief | None = None
     evidence_before: float | None = None
     view: View | None = None
+    unmeasured: str = ""
+    audited: Audited | None = None
     replayed: int = 0
+
+    @property
+    def matches(self) -> int:
+        """Number of matches behind the fit, since the last pooled fit, whose harm could not be measured."""
+        return self.start.unmeasured + bool(self.unmeasured) if self.start is not None else 0
 
 
 @dataclass(frozen=True)

@@ -45,12 +45,12 @@ def look_back(
     batches: Sequence[Batch],
     constants: dict[str, float] | None,
     limit: float,
-) -> tuple[int, View | None]:
+) -> tuple[int, View | None, str]:
     """Return how many segments behind a fit to fit again, and what hindsight sees of the matches there.
 
-    With local variables or state the density of the carried draws is unknown, and in a mixture with the
-    genesis prior the match is only one component. There the shift cannot be assessed, nor behind an imported
-    trace or where nothing may be fitted again.
+    With local variables or state the density of the carried draws is unknown: what the match did that the fit
+    started from cannot be measured, nor where nothing may be fitted again. In a mixture with the genesis
+    prior it has no meaning, and an imported trace has no batches behind it.
 
     Parameters
     ----------
@@ -69,17 +69,19 @@ def look_back(
     Returns
     -------
     tuple
-        Number of segments, newest first; and the view, None where it cannot be assessed.
+        Number of segments, newest first; the view, None where there is nothing to see or it cannot be seen;
+        and why it cannot be, empty otherwise.
     """
-    behind = behind[: widened.sight + 1]
-    if not behind or _unknown(problem):
-        return 0, None
+    policy, behind = declaration.policy, behind[: widened.sight + 1]
+    unknown = _unknown(problem) if behind else "no earlier batches are kept" * (policy.replay == 0)
+    if policy.robust or unknown or not behind:
+        return 0, None, "" if policy.robust else unknown
     values = values[chosen(len(values))]
     points = values[:, : problem.coordinates.size]
     ratios = _ratios(problem, widened, behind, declaration, constants, points)
     if ratios is None:
-        return 0, None
-    window, rows = declaration.policy.window, [segment.rows for segment in behind]
+        return 0, None, "the rows of its batches do not add up, or their labels differ"
+    window, rows = policy.window, [segment.rows for segment in behind]
 
     def holds(again: int) -> bool:
         count = sum(segment.count for segment in behind[:again]) + len(batches) - 1
@@ -88,26 +90,19 @@ def look_back(
 
     undo = to_undo(lambda m: shift(points, values, ratios[m:].sum(axis=0)), len(behind), holds, limit)
     if undo:
-        return undo, None
+        return undo, None, ""
     kept = kept_in_sight(rows, window.sight)
-    return 0, view(points, values, ratios, problem.coordinates.names, widened, kept)
-
-
-def why_unmeasured(problem: Problem) -> str:
-    """Return why the shift by the match that a fit started from cannot be assessed, by what the model has."""
-    return _unknown(problem) or "the rows of its batches do not add up, or their labels differ"
+    return 0, view(points, values, ratios, problem.coordinates.names, widened, kept), ""
 
 
 def _unknown(problem: Problem) -> str:
-    """Return what leaves the density of the carried draws, or of the match, unknown; empty if nothing."""
+    """Return what leaves the density of the carried draws unknown; empty where nothing does."""
     declaration, new = problem.graph.declaration, problem.layout.new_at
     if problem.local_names:
         names = [variable.name for variable in problem.graph.local] or ["those of earlier batches"]
         return f"local variables: {', '.join(names)}"
     if declaration.carry:
         return f"state: {', '.join(declaration.carry)}"
-    if declaration.policy.robust:
-        return "a robust mixture"
     names = [problem.coordinates.names[place] for place in new]
     return f"new labels: {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from arviz_stats.base import array_stats
 from scipy import stats
 
-from lindley.inference.diagnostics.hindsight import View
+from lindley.inference.diagnostics.hindsight import Lineage, View
 from lindley.model.coordinates import Coordinates
 from lindley.prior.stein import CalibratedWeights
 
@@ -104,12 +104,45 @@ def _inefficiency(left: np.ndarray) -> float:
     return left.size / ess if np.isfinite(ess) and ess > 0 else 1.0
 
 
-def stated_error(view: View | None, errors: tuple[np.ndarray, np.ndarray], level: float = LEVEL) -> float:
-    """Return the bound on the error of every mean, in sds, and every log sd, at a level.
+def error_metrics(
+    lineage: Lineage, monte_carlo: Callable[[], tuple[np.ndarray, np.ndarray]] | None
+) -> dict[str, float]:
+    """Return drift, what is known of matches that could not be measured, and the stated error where it is.
 
-    It is the largest drift plus a quantile of the largest of the errors of Monte Carlo, that of hindsight
-    included, as independent normals: as many as carry the sum of their variances (the participation ratio),
-    since the coordinates and their natural scale have the same error twice.
+    Where the newest match cannot be measured, drift stays as it was last measured.
+
+    Parameters
+    ----------
+    lineage
+        The beliefs and matches behind the fit.
+    monte_carlo
+        Returns the standard errors of the draws, see `monte_carlo_errors`; None for an imported trace.
+    """
+    start, view, audited, matches = lineage.start, lineage.view, lineage.audited, lineage.matches
+    drift = view.drift if view is not None else (start.drift if start is not None else 0.0)
+    found = {"drift": drift, "unmeasured": float(matches)}
+    if audited is not None:
+        found |= audited.as_metrics() | ({"unmeasured_error": audited.expected(matches)} if matches else {})
+    if monte_carlo is None:
+        return found
+    own = monte_carlo_error(view, monte_carlo())
+    found["monte_carlo_error"] = own
+    # Nothing can be seen, and nothing is unmeasured: an import is behind it, or its belief forgets.
+    undefined = start is not None and view is None and not lineage.unmeasured
+    if undefined or (matches and audited is None):
+        return found
+    bound = audited.bound(matches, own) if audited is not None else own
+    return found | {"stated_error": drift + bound}
+
+
+def monte_carlo_error(
+    view: View | None, errors: tuple[np.ndarray, np.ndarray], level: float = LEVEL
+) -> float:
+    """Return the bound on the Monte Carlo error of every mean, in sds, and every log sd, at a level.
+
+    It is a quantile of the largest of the errors, that of hindsight included, as independent normals: as many
+    as carry the sum of their variances (the participation ratio), since the coordinates and their natural
+    scale have the same error twice.
 
     Parameters
     ----------
@@ -124,5 +157,4 @@ def stated_error(view: View | None, errors: tuple[np.ndarray, np.ndarray], level
     total = float(variances.sum())
     count = max(1.0, total**2 / float((variances**2).sum()) / 2) if total > 0 else 1.0
     quantile = stats.norm.isf(0.5 * (1 - level ** (1 / count)))
-    drift = view.drift if view is not None else 0.0
-    return drift + float(quantile * np.sqrt(variances.max(initial=0.0)))
+    return float(quantile * np.sqrt(variances.max(initial=0.0)))

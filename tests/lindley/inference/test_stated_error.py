@@ -11,7 +11,7 @@ import pytest
 from scipy import special, stats
 
 from lindley.batch.batch import batch_from_frame
-from lindley.inference.diagnostics.stated import monte_carlo_errors, stated_error
+from lindley.inference.diagnostics.stated import monte_carlo_error, monte_carlo_errors
 from lindley.inference.inputs import Data, Options
 from lindley.inference.memory_chain import MemoryChain, advance, refit
 from lindley.inference.sampling import FitSettings
@@ -158,7 +158,7 @@ def test_monte_carlo_errors_are_those_of_replicates(order):
     # An sd of 200 replicates is known to 5%; calibration to third degree leaves little that is normal.
     assert (ratio > 0.6).all(), ratio
     assert (ratio < 1.3).all(), ratio
-    bounds = [stated_error(None, (np.array([a]), np.array([b]))) for a, b in errors]
+    bounds = [monte_carlo_error(None, (np.array([a]), np.array([b]))) for a, b in errors]
     # 99% with the draws of a fit; few draws calibrated to third degree leave residuals with heavy tails.
     assert np.mean(np.abs(found).max(axis=1) <= bounds) > 0.97
 
@@ -168,4 +168,4 @@ def test_what_does_not_vary_has_no_error():
     mean, log_sd = monte_carlo_errors(values, equal_weights(400), 4)
     assert (mean[1], log_sd[1]) == (0, 0)
     assert mean[0] == pytest.approx(1 / 20, rel=0.3)
-    assert stated_error(None, (np.zeros(1), np.zeros(1))) == 0
+    assert monte_carlo_error(None, (np.zeros(1), np.zeros(1))) == 0

@@ -37,6 +37,7 @@ NAME = "coins"
 MODELS = Path(__file__).parents[3] / "models"
 #: The three links of `coins_chain`, and the version of a refit of them.
 LINKS, REFIT = (1, 2, 5), 6
+AUDITED = ("audited_error", "audited_monte_carlo", "audited_matches")
 ORIGINS = ("coins-000.csv", "coins-010.csv", "coins-030.csv")
 
 
@@ -182,6 +183,30 @@ class TestLinks:
         assert record["replayed"] == records(refitted, *LINKS, 7)
         assert record["prior"] == refitted.models[NAME].genesis
         assert verify_chain(refitted, NAME).findings == ()
+
+    def test_it_measures_matches_that_could_not_be_measured(
+        self, ledger: MemoryLedger, declaration: Declaration
+    ) -> None:
+        """One such match is behind the head; what the refit finds is stated of the links after it."""
+
+        def unknown(record: Record) -> None:
+            record["metrics"].update(unmeasured=1)
+            del record["metrics"]["stated_error"]
+
+        forge(ledger, NAME, 5, unknown)
+        del ledger.run_of(NAME, 5).metrics["stated_error"]
+        refits.rebase(ledger, declaration)
+        metrics = record_of(ledger, NAME, REFIT)["metrics"]
+        assert (metrics["unmeasured"], metrics["audited_matches"]) == (0, 1)
+        ratios = [abs(np.log(metrics[f"audit_sd_ratio_{end}"])) for end in ("min", "max")]
+        assert metrics["audited_error"] == pytest.approx(max(metrics["audit_error"], *ratios))
+        # Both fits have one of 0.05.
+        assert metrics["audited_monte_carlo"] == pytest.approx(0.05 * np.sqrt(2))
+        assert metrics["stated_error"] == metrics["monte_carlo_error"]
+        append(ledger, declaration, coins(declaration, 40, k=6))
+        after = record_of(ledger, NAME, REFIT + 1)["metrics"]
+        assert {name: after[name] for name in AUDITED} == {name: metrics[name] for name in AUDITED}
+        assert verify_chain(ledger, NAME).findings == ()
 
     def test_batches_are_still_counted_once(self, refitted: MemoryLedger, declaration: Declaration) -> None:
         plan = plan_update(refitted, declaration, coins(declaration, 10, k=4))

@@ -25,7 +25,6 @@ from tests.support.tampering import FIRST, HEAD, NAME, QUARANTINED, SECOND, TWIC
 REWRITABLE = {
     "batch.origin",
     "metrics.divergences",
-    "metrics.stated_error",  # not below drift
     "hindsight.in_sight",  # by one match at most
     "hindsight.unseen",
     "metrics.ess_bulk_min",  # where the tail's is smaller; the budget follows from the smaller one
