@@ -1,15 +1,16 @@
-"""Commands that read chains: log, show, chains."""
+"""Commands that read chains: log, show, report, chains."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from flows import environment
-from flows.cli.output import Chain, Json, err, fitting, notify, out, print_json, say, table
+from flows.cli.output import FAILURE, Chain, Json, err, fitting, notify, out, print_json, say, table
 from lindley.ledger.chain import Status
 from lindley.names import divided
 from lindley.report.numbers import MISSING, format_number
@@ -87,21 +88,10 @@ def print_log(chain: str, views: list[LinkView]) -> None:
             f"{view.origin}, {counted(view.rows, 'row')}" if view.batch_digest else view.origin or "no batch"
         )
         say(f"{escape(batch)}  [dim]{_fit(view)}[/dim]", indent=9, hang=0)
-        for sentence in amendments_of(view):
+        for sentence in view.amendments:
             say(f"[cyan]{escape(sentence)}[/cyan]", indent=9)
         for reason in view.reasons:
             say(f"[yellow]{escape(reason)}[/yellow]", indent=9)
-
-
-def amendments_of(view: LinkView) -> list[str]:
-    """Return sentences on what a link takes out, and on whether its own batch still counts."""
-    found = [f"also counts {', '.join(view.joined)}, quarantined before"] if view.joined else []
-    if view.retracted:
-        found.append(f"takes out {', '.join(f'link {number}' for number in view.retracted)}")
-    if view.batch_digest and view.number and not view.counted:
-        by = f", taken out by link {view.taken_out_by}" if view.taken_out_by else ""
-        found.append(f"no longer counted{by}")
-    return found
 
 
 def _fit(view: LinkView) -> str:
@@ -165,7 +155,7 @@ def _print_link(link: Link) -> None:
     }
     for label, value in lines.items():
         say(f"{label:9}{escape(str(value))}", indent=2, hang=9)
-    for sentence in amendments_of(view):
+    for sentence in view.amendments:
         say(f"{'counts':9}{escape(sentence)}", indent=2, hang=9)
     out.print(f"  {'gate':9}{assessment}")
     for sentence in (*gate["reasons"], *gate["warnings"]):
@@ -182,6 +172,37 @@ def _print_link(link: Link) -> None:
     sizes = [{"artifact": path, "bytes": f"{size:,}"} for path, size in link.artifacts().items()]
     out.print()
     out.print(table(sizes, right=("bytes",)))
+
+
+def report(
+    chain: Chain,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="The file, CHAIN.html by default.", show_default=False)
+    ] = None,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Do not verify the chain on the way, which takes longer.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the page of a chain: one HTML file with beliefs, scores, links, warnings and digests.
+
+    The file is complete and opens anywhere. An existing one is replaced. Exit code 1: a rule is violated, and
+    the page says which.
+    """
+    from flows.sequences.report import write_page  # with the ledger's libraries
+
+    path = to or Path(f"{chain}.html")
+    content = write_page(open_here(), chain, path, verify=not unverified)
+    checked = content.verification
+    if as_json:
+        shown = {"chain": chain, "head": content.head.digest, "links": len(content.links), "file": str(path)}
+        print_json(shown | {"ok": None if checked is None else checked.ok})
+    else:
+        state = "not verified" if checked is None else checked.message
+        line = f"{path}: {counted(len(content.links), 'link')}; {state}"
+        out.print(escape(line), soft_wrap=True)
+    if checked is not None and not checked.ok:
+        raise typer.Exit(FAILURE)
 
 
 def chains(as_json: Json = False) -> None:

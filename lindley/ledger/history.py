@@ -68,6 +68,17 @@ class LinkView:
     joined: tuple[str, ...] = ()
     taken_out_by: int | None = None
 
+    @property
+    def amendments(self) -> list[str]:
+        """Sentences on what it takes out or joins, and on whether its own batch still counts."""
+        found = [f"also counts {', '.join(self.joined)}, quarantined before"] if self.joined else []
+        if self.retracted:
+            found.append(f"takes out {', '.join(f'link {number}' for number in self.retracted)}")
+        if self.batch_digest and self.number and not self.counted:
+            by = f", taken out by link {self.taken_out_by}" if self.taken_out_by else ""
+            found.append(f"no longer counted{by}")
+        return found
+
 
 def history(ledger: Ledger, name: str, *, every: bool = False) -> list[LinkView]:
     """Return a chain's links, oldest first.

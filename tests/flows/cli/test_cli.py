@@ -298,6 +298,20 @@ def test_show(reference, number, ledger):
 
 
 @pytest.mark.usefixtures("three_links")
+def test_report_writes_a_page_and_says_whether_the_chain_verifies(ledger, tmp_path):
+    page = tmp_path / "a page.html"
+    result = run("report", "coins", "--out", page)
+    assert result.exit_code == 0
+    assert result.stdout == f"{page}: 3 links; coins: verified (3 links, {len(RULES)} rules)\n"
+    assert "coins-009.csv" in page.read_text(encoding="utf-8")
+    ledger.models["coins"].versions[1].tags["lindley.rows"] = "5"
+    found = run("report", "coins", "--out", page, "--json")
+    assert found.exit_code == FAILURE
+    assert (document(found)["ok"], document(found)["links"]) == (False, 3)
+    assert document(run("report", "coins", "--out", page, "--unverified", "--json"))["ok"] is None
+
+
+@pytest.mark.usefixtures("three_links")
 def test_show_of_no_link():
     result = run("show", "coins@7")
     assert result.exit_code == USER_ERROR

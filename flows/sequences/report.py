@@ -1,0 +1,177 @@
+"""Write the page of a chain: what its ledger holds, each piece checked against its digest."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lindley import __version__
+from lindley.atomic import write_over
+from lindley.errors import LindleyError, UnknownLink
+from lindley.ledger.chain import Chain, ChainLink, Status
+from lindley.ledger.history import Link, LinkView, views_of
+from lindley.ledger.protocol import Ledger
+from lindley.ledger.reading import find_chain, genesis_of
+from lindley.ledger.record import Artifact, digest, parse
+from lindley.names import divided
+from lindley.operations.plots import draw_into
+from lindley.report.page.content import LinkContent, OtherVersion, PageContent, Verification
+from lindley.report.page.render import MOST_DETAILS, render
+from lindley.verification.check import Checks, check
+
+
+def write_page(
+    ledger: Ledger, chain: str, path: Path, *, verify: bool = True, plots: bool = True
+) -> PageContent:
+    """Write the page of a chain; return what it shows.
+
+    Parameters
+    ----------
+    ledger, chain
+        Which chain, and where it is.
+    path
+        The file, overwritten if it exists; it appears whole or not at all.
+    verify
+        Whether the chain is verified on the way.
+    plots
+        Whether the plots of the head are drawn.
+
+    Raises
+    ------
+    UnknownChain, UnknownLink
+        If there is no such chain, or it has no link.
+    LedgerCorrupt
+        If a file is not the one that its record lists.
+    """
+    content = read_page(ledger, chain, datetime.now(UTC).isoformat(), verify=verify, plots=plots)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_over(render(content).encode(), path)
+    return content
+
+
+def read_page(
+    ledger: Ledger, name: str, written: str, *, verify: bool = True, plots: bool = True
+) -> PageContent:
+    """Read what the page of a chain shows; see `write_page`. `written` is when, ISO 8601 in UTC."""
+    chain = find_chain(ledger, name)
+    if chain.head is None:
+        raise UnknownLink(
+            f"{name} has no link to show",
+            expected="a chain with at least one link",
+            found="none",
+            todo="update the chain with its first batch",
+        )
+    genesis = genesis_of(ledger, name)
+    links = tuple(_links(ledger, name, views_of(chain)))
+    head = links[-1]
+    verification = None
+    if verify:
+        checked = check(ledger, name, Checks())
+        verification = Verification(
+            ok=checked.report.ok,
+            message=checked.message,
+            rules=checked.report.rules,
+            findings=tuple(checked.rows()),
+        )
+    origin = parse(genesis)["branch"]
+    return PageContent(
+        chain=name,
+        genesis=digest(genesis),
+        links=links,
+        others=_others(chain),
+        branch_of=(origin["chain"], chain.base) if origin else None,
+        branches=tuple(_branches(ledger, name, chain)),
+        code=_code(_opened(ledger, name, views_of(chain)[-1])),
+        verification=verification,
+        plots=_plots(ledger, head) if plots else {},
+        written=written,
+        lindley=__version__,
+    )
+
+
+def _opened(ledger: Ledger, name: str, view: LinkView) -> Link:
+    return Link(name, view, ledger)
+
+
+def _code(link: Link) -> str:
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        return link.download(Artifact.MODEL, Path(scratch)).read_text(encoding="utf-8", errors="replace")
+
+
+def _links(ledger: Ledger, name: str, views: list[LinkView]) -> Iterator[LinkContent]:
+    before: Link | None = None
+    for view in views:
+        link = _opened(ledger, name, view)
+        shown = len(views) - (view.number or 0) < MOST_DETAILS
+        yield LinkContent(
+            number=view.number or 0,
+            version=view.version,
+            kind=view.kind,
+            created=view.created,
+            run_id=view.run_id,
+            record=link.record,
+            digest=view.record_digest,
+            batch=view.origin if view.batch_digest else "",
+            rows=view.rows,
+            counted=view.counted,
+            sentences=tuple(view.amendments),
+            warnings=view.warnings,
+            summary=link.summary(),
+            change=_change(before, link) if shown and before is not None else (),
+        )
+        before = link
+
+
+def _change(before: Link, link: Link) -> tuple[str, ...]:
+    """Return the difference between the model codes of two links, line by line."""
+    if before.record["model"]["digest"] == link.record["model"]["digest"]:
+        return ()
+    one, other = (_code(each).splitlines() for each in (before, link))
+    names = f"link {before.view.number}", f"link {link.view.number}"
+    return tuple(difflib.unified_diff(one, other, names[0], names[1], lineterm=""))
+
+
+def _others(chain: Chain) -> tuple[OtherVersion, ...]:
+    waiting = {version.record for version in chain.waiting}
+    joined = {version.record for link in chain.links for version in link.joined}
+    return tuple(
+        OtherVersion(
+            version=view.version,
+            status=view.status,
+            created=view.created,
+            batch=view.origin if view.batch_digest else "",
+            rows=view.rows,
+            digest=view.record_digest,
+            waits=view.record_digest in waiting,
+            joined=view.record_digest in joined,
+            reasons=view.reasons,
+        )
+        for view in views_of(chain, every=True)
+        if view.status != Status.ACCEPTED
+    )
+
+
+def _branches(ledger: Ledger, name: str, chain: Chain) -> Iterator[tuple[str, int]]:
+    """Yield the chains that branched from a chain, and the number of the link that each starts from."""
+    for other in divided(ledger.chains())[0]:
+        if other == name:
+            continue
+        with suppress(LindleyError):  # what is wrong with another chain is not this one's
+            origin = parse(genesis_of(ledger, other))["branch"]
+            start: ChainLink | None = chain.link_of(origin["record"]) if origin else None
+            if origin and origin["chain"] == name and start is not None:
+                yield other, start.number
+
+
+def _plots(ledger: Ledger, head: LinkContent) -> dict[str, bytes]:
+    """Return the plots of the head, drawn from its stored trace."""
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        paths = draw_into(ledger, head.run_id, head.digest, Path(scratch))
+        return {
+            Path(path).stem.replace("_", " ").capitalize(): (Path(scratch) / path).read_bytes()
+            for path in paths
+        }

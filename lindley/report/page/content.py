@@ -1,0 +1,156 @@
+"""What the page of a chain shows, as values; `flows.sequences.report` reads them from a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkContent:
+    """One link.
+
+    Parameters
+    ----------
+    number, version, kind, created, run_id
+        Place in the chain, registry's version, kind of link, time of registration, MLflow's run.
+    record
+        The link's record, checked against its digest.
+    digest
+        That digest: it identifies the link.
+    batch, rows
+        File of its own batch and its rows; empty and 0 where it has none.
+    counted
+        Whether the head counts its own batch.
+    sentences
+        What it takes out or joins, and what became of its own batch.
+    warnings
+        What the gate warns of.
+    summary
+        One row per parameter (see `lindley.inference.trace.summary`).
+    change
+        Unified difference to the model code of the link before; empty where that is the same.
+    """
+
+    number: int
+    version: int
+    kind: str
+    created: str
+    run_id: str
+    record: Mapping[str, Any]
+    digest: str
+    batch: str
+    rows: int
+    counted: bool
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+    summary: pd.DataFrame
+    change: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Scalar results, as the record states them."""
+        metrics: Mapping[str, float] = self.record["metrics"]
+        return metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherVersion:
+    """A version that is no link: quarantined or superseded.
+
+    Parameters
+    ----------
+    waits, joined
+        Whether its batch is quarantined and not counted by the head; whether a later link counts it.
+    reasons
+        Why the gate refused the fit.
+    """
+
+    version: int
+    status: str
+    created: str
+    batch: str
+    rows: int
+    digest: str
+    waits: bool
+    joined: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What `lindley verify` found.
+
+    Parameters
+    ----------
+    ok
+        Whether no rule is violated.
+    message
+        The result in one sentence.
+    rules
+        Sentences of the rules that were checked, by their numbers.
+    findings
+        Rows of text: severity, rule, link, version, message.
+    """
+
+    ok: bool
+    message: str
+    rules: Mapping[str, str]
+    findings: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageContent:
+    """A chain as its page shows it.
+
+    Parameters
+    ----------
+    chain
+        Name.
+    genesis
+        Digest of the genesis record.
+    links
+        In order; the last one is the head.
+    others
+        Versions that are no links, in version order.
+    branch_of
+        Chain that this one branched from, and the number of the link; None for a chain that is no branch.
+    branches
+        Chains that branched from this one, with the number of the link.
+    code
+        The head's model code.
+    verification
+        None where it was left out.
+    plots
+        PNG images of the head, by what they show.
+    written
+        When the page was written, ISO 8601 in UTC.
+    lindley
+        Version of Lindley that wrote it.
+    """
+
+    chain: str
+    genesis: str
+    links: tuple[LinkContent, ...]
+    others: tuple[OtherVersion, ...] = ()
+    branch_of: tuple[str, int] | None = None
+    branches: tuple[tuple[str, int], ...] = ()
+    code: str = ""
+    verification: Verification | None = None
+    plots: Mapping[str, bytes] = field(default_factory=dict)
+    written: str
+    lindley: str
+
+    @property
+    def head(self) -> LinkContent:
+        """The newest link."""
+        return self.links[-1]
+
+    @property
+    def waiting(self) -> tuple[OtherVersion, ...]:
+        """Quarantined batches that the head does not count."""
+        return tuple(other for other in self.others if other.waits)
