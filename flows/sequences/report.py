@@ -17,6 +17,7 @@ from lindley.ledger.history import Link, LinkView, views_of
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, genesis_of
 from lindley.ledger.record import Artifact, digest, parse
+from lindley.model.code.stored import stored_files
 from lindley.names import divided
 from lindley.operations.plots import draw_into
 from lindley.report.page.content import LinkContent, OtherVersion, PageContent, Verification
@@ -85,7 +86,7 @@ def read_page(
         others=_others(chain),
         branch_of=(origin["chain"], chain.base) if origin else None,
         branches=tuple(_branches(ledger, name, chain)),
-        code=_code(_opened(ledger, name, views_of(chain)[-1])),
+        code=_sources(_opened(ledger, name, views_of(chain)[-1])),
         verification=verification,
         plots=_plots(ledger, head) if plots else {},
         written=written,
@@ -97,9 +98,14 @@ def _opened(ledger: Ledger, name: str, view: LinkView) -> Link:
     return Link(name, view, ledger)
 
 
-def _code(link: Link) -> str:
+def _sources(link: Link) -> dict[str, str]:
+    """Return the code of a link's model by file: its own, and of the modules stored with it."""
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        return link.download(Artifact.MODEL, Path(scratch)).read_text(encoding="utf-8", errors="replace")
+        folder = Path(scratch)
+        found = {str(Artifact.MODEL): link.download(Artifact.MODEL, folder).read_bytes()}
+        if Artifact.MODULES in link.record["artifacts"]:
+            found |= stored_files(link.download(Artifact.MODULES, folder))
+    return {name: data.decode("utf-8", "replace") for name, data in found.items()}
 
 
 def _links(ledger: Ledger, name: str, views: list[LinkView]) -> Iterator[LinkContent]:
@@ -127,12 +133,16 @@ def _links(ledger: Ledger, name: str, views: list[LinkView]) -> Iterator[LinkCon
 
 
 def _change(before: Link, link: Link) -> tuple[str, ...]:
-    """Return the difference between the model codes of two links, line by line."""
+    """Return the difference between the model codes of two links, file by file and line by line."""
     if before.record["model"]["digest"] == link.record["model"]["digest"]:
         return ()
-    one, other = (_code(each).splitlines() for each in (before, link))
-    names = f"link {before.view.number}", f"link {link.view.number}"
-    return tuple(difflib.unified_diff(one, other, names[0], names[1], lineterm=""))
+    one, other = _sources(before), _sources(link)
+    found: list[str] = []
+    for name in dict.fromkeys([*one, *other]):
+        old, new = (source.get(name, "").splitlines() for source in (one, other))
+        was, now = (f"{name}, link {each.view.number}" for each in (before, link))
+        found += difflib.unified_diff(old, new, was, now, lineterm="")
+    return tuple(found)
 
 
 def _others(chain: Chain) -> tuple[OtherVersion, ...]:

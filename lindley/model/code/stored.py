@@ -26,7 +26,12 @@ def write_modules(modules: Mapping[str, Module], path: Path) -> None:
 
 
 def stored_digests(path: Path) -> dict[str, str]:
-    """Return the digest of each module in an archive by name. Nothing is executed.
+    """Return the digest of each module in an archive by name; see `stored_files`."""
+    return {_name(file): file_digest(data) for file, data in stored_files(path).items()}
+
+
+def stored_files(path: Path) -> dict[str, bytes]:
+    """Return the bytes of each file in an archive of modules. Nothing is executed.
 
     Raises
     ------
@@ -38,7 +43,7 @@ def stored_digests(path: Path) -> dict[str, str]:
             items = archive.infolist()
             if len(items) > _MOST_FILES or sum(item.file_size for item in items) > _MOST_BYTES:
                 raise ValueError(f"{len(items)} files, more than such an archive has")
-            return {_name(item.filename): file_digest(archive.read(item)) for item in items}
+            return {item.filename: archive.read(item) for item in items}
     except (BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
         raise ValueError(f"no archive: {error}") from error
 

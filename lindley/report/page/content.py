@@ -122,7 +122,7 @@ class PageContent:
     branches
         Chains that branched from this one, with the number of the link.
     code
-        The head's model code.
+        The head's model code by file: its own, and of the modules that it imports.
     verification
         None where it was left out.
     plots
@@ -139,7 +139,7 @@ class PageContent:
     others: tuple[OtherVersion, ...] = ()
     branch_of: tuple[str, int] | None = None
     branches: tuple[tuple[str, int], ...] = ()
-    code: str = ""
+    code: Mapping[str, str] = field(default_factory=dict)
     verification: Verification | None = None
     plots: Mapping[str, bytes] = field(default_factory=dict)
     written: str

@@ -21,7 +21,7 @@ from lindley.report.text import one_line
 MOST_CHARTS = 24
 #: Newest links with details at most: a page of a long chain stays readable, and small.
 MOST_DETAILS = 60
-#: Lines of a difference of code at most, and of the head's code.
+#: Lines of each file of the head's code at most.
 MOST_LINES = 400
 #: Quantiles of a standard normal in the order of `QUANTILES`.
 _NORMAL = (-1.6449, -0.6745, 0.0, 0.6745, 1.6449)
@@ -55,7 +55,7 @@ def render(content: PageContent) -> str:
         details=[(link, parameter_rows(link.summary)) for link in reversed(details)],
         head_rows=parameter_rows(head.summary),
         images=[(name, base64.b64encode(data).decode("ascii")) for name, data in content.plots.items()],
-        code=content.code.splitlines()[:MOST_LINES],
+        code={name: text.splitlines()[:MOST_LINES] for name, text in content.code.items()},
         most_lines=MOST_LINES,
     )
 

@@ -145,6 +145,19 @@ def test_a_changed_model_shows_its_difference(tmp_path: Path) -> None:
     assert '+MARKUP = "<b>"' in Elements(render(page)).text
 
 
+def test_a_changed_module_shows_its_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    (tmp_path / "path").mkdir()
+    ledger, code = fakes.MemoryLedger(), "from page_helper import SCALE\n"
+    for number, scale in enumerate(("1", "2")):
+        (tmp_path / "path" / "page_helper.py").write_text(f"SCALE = {scale}\n", encoding="utf-8")
+        coins = fakes.declare(tmp_path, code=code)
+        fakes.append(ledger, coins, fakes.coins(coins, 10 * number), accept=True)
+    page = read_page(ledger, "coins", WHEN, verify=False, plots=False)
+    assert page.code["page_helper.py"] == "SCALE = 2\n"
+    assert page.links[1].change[2:] == ("@@ -1 +1 @@", "-SCALE = 1", "+SCALE = 2")
+
+
 def test_the_page_of_a_broken_chain_says_so(tmp_path: Path) -> None:
     ledger, coins = fakes.MemoryLedger(), fakes.declare(tmp_path)
     for i in range(2):
