@@ -65,7 +65,8 @@ def tag(chain: str) -> None:
         get_run_logger().warning("The run has no tags: %s", error)
 
 
-def _free(workspace: Workspace, chain: str) -> bool:
+def is_free(workspace: Workspace, chain: str) -> bool:
+    """Return whether no run of this machine updates a chain."""
     with files.turn(workspace, chain, 0.0) as came:
         return came
 
@@ -92,7 +93,7 @@ def leave_if_busy(workspace: Workspace, chain: str) -> State[Any] | None:
         The final state of the run; None where it goes on.
     """
     run, now = _of_worker(), datetime.now(UTC)
-    if run is None or _free(workspace, chain):
+    if run is None or is_free(workspace, chain):
         return None
     since = _since(run, now)
     if (now - since).total_seconds() > LEAVE_SECONDS:

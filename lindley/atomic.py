@@ -62,6 +62,14 @@ def identity(path: Path) -> Identity | None:
         return None
 
 
+def without_waiting(path: str, flags: int) -> int:
+    """Open a file for reading, as the `opener` of Python's ``open``: a pipe opens at once, too.
+
+    A name that belonged to a file when it was listed may be that of a pipe without a writer by now.
+    """
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def write_new(data: bytes, target: Path) -> bool:
     """Write a new file; return False, with nothing changed, when the name is taken."""
     return _copy_new(io.BytesIO(data), target)

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from flows.cli.chain import open_here
 from flows.cli.output import Json, out, print_json
+from flows.server.up import MLFLOW_PROTOCOL as PROTOCOL
 from lindley.verification.loading import Brought, checked_link
 
 
@@ -34,7 +35,8 @@ def serve(
 ) -> None:
     """Answer predictions over HTTP, from files that were checked before any of their code runs.
 
-    POST rows as JSON to /invocations, as to `mlflow models serve`, which runs on a private copy.
+    POST rows as JSON to /invocations, as to `mlflow models serve`, which runs on a private copy. Only
+    programs and pages of this machine and user are answered, as by the servers of `lindley up`.
     """
     brought = Brought(keys=tuple(key or ()), witnesses=tuple(witness or ()), seen=seen)
     link = checked_link(open_here(), reference, brought)
@@ -49,8 +51,19 @@ def serve(
         server = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "-m", str(folder)]
         server += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
         try:
-            ended = subprocess.run(server, env=dict(os.environ), check=False).returncode
+            ended = subprocess.run(server, env=guarded_environment(), cwd=scratch, check=False).returncode
         except KeyboardInterrupt:
             ended = 0
     if ended:
         raise typer.Exit(1)
+
+
+def guarded_environment() -> dict[str, str]:
+    """Return the environment in which MLflow's scoring server, which has no check of its own, gets a guard.
+
+    MLflow starts uvicorn by name, whose options may come from the environment. It would also import whatever
+    lies in the current folder under a module's name.
+    """
+    safe = {"UVICORN_HTTP": PROTOCOL, "UVICORN_APP_DIR": sys.prefix, "PYTHONSAFEPATH": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return dict(os.environ) | safe | {"PATH": path}

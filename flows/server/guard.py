@@ -150,6 +150,8 @@ def refusal(headers: Mapping[str, list[str]], method: str, names: Iterable[str])
         # A proxy in front may speak TLS, so only the address is compared, not the scheme.
         if urlsplit(origin).netloc.lower() != hosts[0].lower():
             return f"Pages of {origin} may not use this server"
+    if "content-length" in headers and "transfer-encoding" in headers:
+        return "A request that states its length twice is refused"  # another program may see two requests
     site = _first(headers, "sec-fetch-site")
     opened = method == "GET" and _first(headers, "sec-fetch-dest") == "document"
     if site in {"cross-site", "same-site"} and not opened:
@@ -227,7 +229,8 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, why: str) -> None:
         await receive()
         await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
         return
-    await _answer(send, 403, f"{why}.\n", {b"content-type": b"text/plain; charset=utf-8"} | _HEADERS)
+    headers = {b"content-type": b"text/plain; charset=utf-8", b"connection": b"close"} | _HEADERS
+    await _answer(send, 403, f"{why}.\n", headers)
 
 
 async def _answer(send: Send, status: int, text: str, headers: Mapping[bytes, bytes]) -> None:

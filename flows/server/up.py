@@ -31,7 +31,7 @@ START_SECONDS = 240.0
 
 _LOOPBACK = "127.0.0.1"
 #: What stands before MLflow's application; that module imports uvicorn.
-_MLFLOW_PROTOCOL = "flows.server.mlflow_server:guarded"
+MLFLOW_PROTOCOL = "flows.server.mlflow_server:guarded"
 
 
 class StartFailed(LindleyError):
@@ -179,8 +179,8 @@ class Stack:
     def _start(self, name: str, *command: str) -> Child:
         """Start a Python module; a folder `flows` of the user's does not hide Lindley's."""
         python = [sys.executable, "-P", "-m", *command]
-        # MLflow's server starts another one in turn.
-        safe = {"PYTHONSAFEPATH": "1"} if name == "mlflow" else {}
+        # MLflow's server starts another one in turn, which would import from the current folder first.
+        safe = {"PYTHONSAFEPATH": "1", "UVICORN_APP_DIR": sys.prefix} if name == "mlflow" else {}
         return self.supervisor.start(name, python, self._environment() | safe, self.workspace.root)
 
     def _start_mlflow(self) -> None:
@@ -195,7 +195,7 @@ class Stack:
             "mlflow",
             *("mlflow", "server", "--host", _LOOPBACK, "--port", self.servers.mlflow.rpartition(":")[2]),
             *("--workers", "1", "--backend-store-uri", self.workspace.tracking_uri),
-            *("--uvicorn-opts", f"--http {_MLFLOW_PROTOCOL}", *_allowed_hosts()),
+            *("--uvicorn-opts", f"--http {MLFLOW_PROTOCOL}", *_allowed_hosts()),
             *("--no-serve-artifacts", "--default-artifact-root", files.artifacts.as_uri()),
         )
 

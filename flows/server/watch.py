@@ -18,6 +18,7 @@ from prefect.client.orchestration import get_client
 from prefect.events import Event, Resource
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from flows import own_run
 from flows.sequences.files import refuse_name
 from lindley.addresses import public
 from lindley.arrivals.landing import Arrival, arrivals, is_complete
@@ -67,7 +68,8 @@ def announce(arrival: Arrival) -> None:
 class Watcher:
     """Announces every complete file of a landing folder once, and the oldest of a chain again if it stays.
 
-    The files after it wait: a run for each would take the oldest first, and fail as it did. A file or folder
+    The files after it wait: a run for each would take the oldest first, and fail as it did. While a run
+    updates a chain, its files are on their way and none is announced again. A file or folder
     that cannot be read is reported once, and the others are announced. One whose name is not UTF-8, which no
     event can hold, is set aside.
 
@@ -83,6 +85,8 @@ class Watcher:
         Returns seconds; only differences matter.
     notify
         Takes one sentence for the log.
+    busy
+        Whether a run updates a chain now.
     """
 
     workspace: Workspace
@@ -90,6 +94,7 @@ class Watcher:
     finished: Callable[[Arrival], bool]
     clock: Callable[[], float]
     notify: Callable[[str], object]
+    busy: Callable[[str], bool] = lambda _: False
     _announced: dict[_Identity, float] = field(default_factory=dict)
     _reported: set[str] = field(default_factory=set)
 
@@ -130,7 +135,7 @@ class Watcher:
     def _reminds(self, arrival: Arrival, last: float) -> bool:
         """Return whether a file that stays is announced again: its chain may be declared only later."""
         waited = self.clock() - last >= REMIND_SECONDS
-        return waited and is_declared(arrival.chain, self.workspace.models)
+        return waited and is_declared(arrival.chain, self.workspace.models) and not self.busy(arrival.chain)
 
     def _report(self, troubles: set[str]) -> None:
         """Report the troubles that the last look did not report."""
@@ -153,6 +158,7 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
         finished=lambda arrival: is_complete(arrival.path, clock=time.time, sleep=time.sleep),
         clock=time.monotonic,
         notify=logging.getLogger("lindley.watch").info,
+        busy=lambda chain: not own_run.is_free(workspace, chain),
     )
     watcher.look()
     while not stop.is_set():

@@ -37,8 +37,12 @@ from lindley.workspace import Workspace
 ENGINE = command_to_string([get_sys_executable(), "-m", "prefect.engine"])
 #: The pull step of Lindley's deployments; its only effect is the working folder.
 _PULL_STEPS: list[dict[str, Any]] = [{"flows.environment.enter_workspace": {}}]
-#: Variables that Prefect sets anew for each run.
+#: Variables that Prefect sets anew for each run begin so; these are they. Others choose what is run.
 _OF_RUN = "PREFECT__"
+_SET_BY_PREFECT = {
+    f"{_OF_RUN}{of}_{what}" for of in ("FLOW", "DEPLOYMENT", "WORKER") for what in ("ID", "NAME")
+}
+_RUN_ID, _ENTRYPOINT = "PREFECT__FLOW_RUN_ID", "PREFECT__FLOW_ENTRYPOINT"
 _INSTALL = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
 _PACKAGES = ("flows", "tasks", "lindley")
 _STOP = (signal.SIGINT, signal.SIGTERM)
@@ -82,6 +86,12 @@ class WarmWorker(ProcessWorker):
         deployed = flow_run.deployment_id
         deployment = await self.client.read_deployment(deployed) if deployed else None
         why = foreign(flow_run, deployment, configuration, self.warm.environment)
+        if deployment is not None and not why:
+            # What was checked is what runs: the engine would ask for the deployment again, which may have
+            # another entrypoint by then.
+            configuration.env[_ENTRYPOINT] = deployment.entrypoint
+            configuration.working_dir = self.warm.folder
+        why = why or outside(flow_run, self.warm.folder)
         if why and not self.foreign_runs:
             return await self._refuse(flow_run, why, task_status or anyio.TASK_STATUS_IGNORED)
         why = why or _unfit(self.warm.environment)
@@ -153,11 +163,32 @@ def foreign(
         return "its job has a command"
     if not configuration.stream_output:
         return "its job does not show its output"
-    wanted = {name: value for name, value in configuration.env.items() if not name.startswith(_OF_RUN)}
+    wanted = {name: value for name, value in configuration.env.items() if name not in _SET_BY_PREFECT}
+    if wanted.pop(_RUN_ID, str(flow_run.id)) != str(flow_run.id):
+        return "its job names another run"
     other = sorted(
         name for name in wanted.keys() | environment.keys() if wanted.get(name) != environment.get(name)
     )
     return f"its environment differs in {', '.join(other)}" if other else ""
+
+
+def outside(flow_run: FlowRun, root: Path) -> str:
+    """Return why the file of a run is none that this worker reads; empty if it is.
+
+    Its user may read more than whoever may create runs.
+    """
+    file, workspace = flow_run.parameters.get("file"), Workspace.from_environment(root)
+    if not isinstance(file, str):
+        return ""
+    chain = str(flow_run.parameters.get("chain", ""))
+    places = (workspace.landing, workspace.corrections)
+    try:
+        named = [(place / chain / file).resolve() for place in places]  # an absolute path stays itself
+    except (OSError, RuntimeError, ValueError):  # a loop of links, NUL
+        return "its file cannot be found"
+    data = workspace.landing.parent
+    inside = all(path.is_relative_to(data) for path in named)
+    return "" if inside else f"its file lies outside of {data.name}/"
 
 
 def _unfit(environment: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING
 
-from lindley.atomic import Identity, move_new, remove, write_new
+from lindley.atomic import Identity, move_new, remove, without_waiting, write_new
 from lindley.batch import formats
 from lindley.errors import BatchRefused, FileUnavailable, NameRefused
 from lindley.names import CHAIN_NAME, check_chain_name, shown_name
@@ -198,7 +198,7 @@ def is_complete(
         form = formats.format_of(path)
         if form is None or form.complete is None or age >= patience_seconds:
             return True
-        with path.open("rb") as file:
+        with open(path, "rb", opener=without_waiting) as file:
             return form.complete(file)
     except FileNotFoundError:
         return False

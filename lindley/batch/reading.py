@@ -8,12 +8,15 @@ it is no fault of the file.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 import pyarrow as pa
 
+from lindley.atomic import without_waiting
 from lindley.batch import formats
 from lindley.batch.batch import DIGEST_KEY, Batch, as_schema, conformed, naming
 from lindley.batch.expected import Expected
@@ -153,14 +156,19 @@ def _bytes_of(path: Path, limits: Limits) -> bytes:
     """Return the file's bytes after the checks that need no parsing."""
     name = shown_name(path)
     try:
-        if not path.is_file():
-            raise _no_file(name, "a folder" if path.is_dir() else "no such file")
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > limits.file_bytes:
-                raise too_big(name, "bytes in the file", limits.file_bytes, size)
-            data = file.read()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:  # since the check above
+        # Without waiting: a pipe without a writer may have taken the name.
+        with open(path, "rb", opener=without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not S_ISREG(status.st_mode):
+                raise _no_file(name, "a folder" if S_ISDIR(status.st_mode) else "a pipe or a device")
+            if status.st_size > limits.file_bytes:
+                raise too_big(name, "bytes in the file", limits.file_bytes, status.st_size)
+            data = file.read(status.st_size + 1)
+            if len(data) > status.st_size:
+                raise OSError(errno.EAGAIN, "it grew while it was read")
+    except FileNotFoundError as error:
+        raise _no_file(name, "no such file") from error
+    except (IsADirectoryError, NotADirectoryError) as error:
         raise _no_file(name, error.strerror or str(error)) from error
     except OSError as error:
         raise FileUnavailable(

@@ -151,6 +151,12 @@ class Ledger(Protocol):
         newest version of it; what came since is always there.
         """
 
+    def loaded_from(self, chain: str, number: int) -> str:
+        """Return the address from which the registry loads the belief of a version; empty if it is unknown.
+
+        It need not be the version's `source`.
+        """
+
     def package(
         self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame | None
     ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,6 +41,7 @@ KNOWN_TYPE = "urn:lindley:known:v1"
 _PEM = "-----BEGIN"
 #: Bytes of a key file, and of an envelope, that are read at most.
 _MOST_KEY_BYTES, MOST_BYTES = 100_000, 16 * 2**20
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Problem(StrEnum):
@@ -85,7 +87,8 @@ def signer_from_environment(environment: Mapping[str, str] | None = None) -> Cry
     Raises
     ------
     KeyRefused
-        If it names no Ed25519 private key without a passphrase. The message never holds its value.
+        If it names no Ed25519 private key without a passphrase, or a file that others can read. The message
+        never holds its value.
     """
     given = (os.environ if environment is None else environment).get(KEY_VARIABLE, "").strip()
     if not given:
@@ -94,7 +97,7 @@ def signer_from_environment(environment: Mapping[str, str] | None = None) -> Cry
         # Variables in files and in secret stores often hold the two characters \n for a line's end.
         data = given.replace("\\n", "\n").encode()
     else:
-        data = _read(Path(given), f"the file that {KEY_VARIABLE} names")
+        data = _read(Path(given), f"the file that {KEY_VARIABLE} names", secret=True)
     try:
         key = load_pem_private_key(data, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -173,11 +176,13 @@ def generate(path: Path) -> str:
     return str(signer.public_key.keyid)
 
 
-def _read(path: Path, what: str) -> bytes:
-    """Read a key file, its size limited."""
+def _read(path: Path, what: str, *, secret: bool = False) -> bytes:
+    """Read a key file, its size limited; one with a secret only where no other user can read it."""
     try:
         with path.open("rb") as file:
-            return file.read(_MOST_KEY_BYTES)
+            mode = os.fstat(file.fileno()).st_mode
+            if not (secret and stat.S_ISREG(mode) and mode & _OTHERS):
+                return file.read(_MOST_KEY_BYTES)
     except (OSError, ValueError) as error:
         found = error.strerror if isinstance(error, OSError) else None
         raise KeyRefused(
@@ -186,6 +191,12 @@ def _read(path: Path, what: str) -> bytes:
             found=found or type(error).__name__,
             todo="correct the path; `lindley keygen PATH` makes a key pair",
         ) from None
+    raise KeyRefused(
+        f"Other users can read {what}",
+        expected="a private key that only its owner can read",
+        found=f"mode {stat.filemode(mode)}",
+        todo="run `chmod 600` on it; if others may have read it, make another key with `lindley keygen PATH`",
+    )
 
 
 def _refused(what: str, found: str, kind: str = "private") -> KeyRefused:

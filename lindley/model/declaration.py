@@ -273,7 +273,7 @@ def load_file(path: Path) -> Declaration:
             module, code = _executed(path, module_name)
             imports = imports_of(code, module)
             forget_changed(imports)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end itself; this process goes on
         sys.modules.pop(module_name, None)
         raise DeclarationRefused(
             f"The model file {path.name} cannot be imported",

@@ -44,6 +44,8 @@ class GatheredVersion:
         they cannot be read. Without modules there is no archive of them.
     run_tags, run_metrics
         What the run holds; None if there is no run.
+    loaded_from
+        Address from which the registry loads the belief; empty if it is unknown.
     deleted
         Whether the run was deleted, and can be restored.
     elsewhere
@@ -63,6 +65,7 @@ class GatheredVersion:
     modules: dict[str, str] | None = None
     run_tags: dict[str, str] | None = None
     run_metrics: dict[str, float] | None = None
+    loaded_from: str = ""
     deleted: bool = False
     elsewhere: bool = False
 
@@ -90,7 +93,14 @@ class GatheredVersion:
         files = {path: held for path, held in self.artifacts.items() if not path.startswith(_LATER)}
         found = self.version
         record = digest(self.record or b"")
-        parts: list[object] = [found.number, found.run_id, found.source, self.deleted, record]
+        parts: list[object] = [
+            found.number,
+            found.run_id,
+            found.source,
+            self.loaded_from,
+            self.deleted,
+            record,
+        ]
         maps = (found.tags, files, self.run_tags or {}, self.run_metrics or {})
         parts += [sorted(held.items()) for held in maps]
         return digest(repr(parts).encode("utf-8", "backslashreplace"))

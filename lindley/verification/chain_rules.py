@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import Chain, Status
 from lindley.ledger.record import Kind, digest, parse
 from lindley.verification.case import GatheredChain
 from lindley.verification.rules import At, Scope, Severity, rule
+
+#: Missing versions in a row that each have a finding of their own.
+_MOST_NAMED = 100
 
 
 @rule(
@@ -40,9 +44,13 @@ def genesis_record(chain: GatheredChain, _walked: Chain) -> Iterator[str]:
 )
 def no_gaps(chain: GatheredChain, _walked: Chain) -> Iterator[At]:
     """A run was registered if its state is `accepted` or `quarantined`."""
-    numbers = [item.version.number for item in chain.versions]
-    for missing in sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers)):
-        yield At(f"version {missing} is missing: it was deleted", version=missing)
+    numbers = sorted({item.version.number for item in chain.versions})
+    for before, number in pairwise([0, *numbers]):
+        # A number may be anything that the registry's database holds.
+        for missing in range(before + 1, min(number, before + _MOST_NAMED)):
+            yield At(f"version {missing} is missing: it was deleted", version=missing)
+        if number > before + _MOST_NAMED:
+            yield At(f"versions {before + _MOST_NAMED} to {number - 1} are missing: they were deleted")
     held = {item.version.run_id for item in chain.versions}
     for run_id in sorted(set(chain.registered_runs) - held):
         yield At(f"the version of run {run_id} is missing: it was deleted")

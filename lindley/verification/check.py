@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lindley.verification.reproduce import Reproduced
     from lindley.verification.rules import Report
 
+#: Bytes of a statement at most: a head statement of a million links has 70 MB.
+_MOST_BYTES = 2**27
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checks:
@@ -196,12 +199,19 @@ def read_witness(path: Path) -> bytes:
 
 def _read(path: Path, what: str, command: str, refused: type[LindleyError]) -> bytes:
     """Return a statement that a command wrote to a file; `refused` is raised where it cannot be read."""
+    cause = None
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise refused(
-            f"The {what} {path.name!r} cannot be read",
-            expected=f"the file that `{command} CHAIN` wrote",
-            found=error.strerror or str(error),
-            todo="correct the path",
-        ) from error
+        with path.open("rb") as file:  # which may have no end, as a device
+            data = file.read(_MOST_BYTES + 1)
+        found = f"more than {_MOST_BYTES:,} bytes"
+    except (OSError, ValueError) as error:  # the last: a path that no file can have
+        cause, data = error, b""
+        found = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if cause is None and len(data) <= _MOST_BYTES:
+        return data
+    raise refused(
+        f"The {what} {path.name!r} cannot be read",
+        expected=f"the file that `{command} CHAIN` wrote",
+        found=found,
+        todo="correct the path",
+    ) from cause

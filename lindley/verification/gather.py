@@ -60,7 +60,10 @@ def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> Gathered
         stated = digest(genesis)
     except LedgerCorrupt as error:
         stated = error.expected.removeprefix("sha256 ") if error.expected.startswith("sha256 ") else ""
-    versions = [_gather_version(ledger, version) for version in ledger.versions(chain)]
+    versions = [
+        replace(_gather_version(ledger, version), loaded_from=ledger.loaded_from(chain, version.number))
+        for version in ledger.versions(chain)
+    ]
     if any(item.record is None for item in versions):  # some may not be the chain's at all
         own = ledger.run_states(chain)
         versions = [replace(item, elsewhere=item.version.run_id not in own) for item in versions]

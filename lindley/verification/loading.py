@@ -127,10 +127,12 @@ def _seen(path: Path) -> dict[str, Any] | None:
     """Return the head that was seen last; None where none was."""
     try:
         found = json.loads(path.read_bytes())
-        return {"link": int(found["link"]), "record": str(found["record"])}
+        if not isinstance(found["link"], int) or found["link"] < 1:
+            raise ValueError("the number of a link is 1 or more")
+        return {"link": found["link"], "record": str(found["record"])}
     except FileNotFoundError:
         return None
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise LedgerCorrupt(
             f"The head that was seen last cannot be read from {path.name}",
             expected="what an earlier check wrote",

@@ -275,14 +275,15 @@ def model(case: Case, chain: GatheredChain) -> Iterator[str]:
     "lost run, version pointed elsewhere, changed run tag or metric",
 )
 def run(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    """The version's `source` is the `belief/` of the run."""
+    """The version's `source`, and the place from which MLflow loads it, is the `belief/` of the run."""
     item = case.gathered
     if item.run_tags is None or item.run_metrics is None:
         yield f"run {item.version.run_id or 'none'} is missing"
         return
     place = f"/{item.version.run_id}/artifacts/belief"
-    if item.version.source and not item.version.source.rstrip("/").endswith(place):
-        yield f"the version's source ends with {place} expected, found {item.version.source[-120:]!r}"
+    for what, address in (("source", item.version.source), ("place to load from", item.loaded_from)):
+        if address and not address.rstrip("/").endswith(place):
+            yield f"the version's {what} ends with {place} expected, found {address[-120:]!r}"
     wanted = {k: v for k, v in version_tags(case.record, item.version.record).items() if v}
     yield from _differences("run tag", wanted, item.run_tags)
     for name, value in case.record["metrics"].items():

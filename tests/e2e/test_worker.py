@@ -15,6 +15,9 @@ import psutil
 import pytest
 
 from tests.e2e.machine import ROOT, Machine, until
+from tests.faults.attacks.access import SERVERS
+from tests.faults.attacks.listening import Servers
+from tests.faults.attacks.table import Try, marked, threat_model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -132,6 +135,15 @@ def test_cancelling_a_run_ends_its_process_and_the_next_run_gets_another(
     running.drop("d.csv", 16)
     assert running.flow_run("beta_binomial <- d.csv")["state_type"] == "COMPLETED"
     assert running.head() == 6
+
+
+@pytest.mark.parametrize("one", marked(SERVERS))
+def test_tries_on_all_that_listens(running: Machine, one: Try):
+    """The second attack round; `tests/faults/attacks.csv` has all of it."""
+    assert running.process is not None
+    outcome = one.measured(Servers(running.root, running.addresses, running.process.pid))
+    assert one.as_expected(outcome), f"{one.tried}: {outcome}, not {one.expected}"
+    assert one.reference in threat_model()
 
 
 @pytest.fixture

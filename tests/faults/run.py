@@ -25,12 +25,13 @@ from rich.table import Table
 
 from tests.faults import fuzz, kills, races, tampers
 from tests.faults.assessing import Row, read, replaced, write
+from tests.faults.attacks import rounds
 from tests.faults.writers import Place
 from tests.support import servers
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 RESULTS = Path(__file__).parent / "results.csv"
-PARTS = ["tamper", "fuzz", "races", "kills", "servers"]
+PARTS = ["tamper", "attacks", "fuzz", "races", "kills", "servers"]
 #: How often each race is run, and a process is killed at each place.
 RACES, KILLS = "LINDLEY_FAULT_RACES", "LINDLEY_FAULT_KILLS"
 
@@ -109,6 +110,19 @@ def all_tampers() -> list[Row]:
     return tampers.matrix(changes)
 
 
+def all_attacks() -> list[Row]:
+    """Make every try of the second round, print what is not as expected, and write its table."""
+    rows: dict[str, Row] = {}
+    for as_expected, entry in rounds.main():
+        row = rows.setdefault(entry["surface"], Row("attack", entry["surface"]))
+        row.add(Row("", "", 1, undetected=not as_expected))
+        if not as_expected:
+            console.print(
+                f"[bold red]{entry['tried']}: {entry['measured']}, not {entry['expected']}[/bold red]"
+            )
+    return list(rows.values())
+
+
 def print_rows(rows: list[Row]) -> None:
     table = Table("test", "case", *(["runs", "lost", "doubled", "forked", "undetected", "seconds"]))
     for row in rows:
@@ -147,6 +161,8 @@ def main() -> int:
     before = read(options.out)
     if "tamper" in options.only:
         rows += all_tampers()
+    if "attacks" in options.only:
+        rows += all_attacks()
     if "fuzz" in options.only:
         rows += fuzz.main(options.inputs)
     for name in options.backends:

@@ -82,7 +82,7 @@ def test_the_later_run_does_what_the_first_one_was_to_do():
 @pytest.mark.usefixtures("in_worker")
 def test_one_whose_successor_cannot_be_scheduled_waits_in_its_place(workspace, land, monkeypatch):
     land("here.csv")
-    monkeypatch.setattr(own_run, "_free", lambda *_: False)  # and no deployment: the server refuses
+    monkeypatch.setattr(own_run, "is_free", lambda *_: False)  # and no deployment: the server refuses
     assert update("coins", "here.csv", return_state=True).name == "Completed"
 
 
@@ -100,7 +100,7 @@ def test_the_more_files_wait_the_later_each_run_comes_again(workspace, land):
 def test_one_that_has_waited_long_goes_on_in_its_place(workspace, land, monkeypatch):
     land("late.csv")
     monkeypatch.setattr(own_run, "LEAVE_SECONDS", -1.0)
-    monkeypatch.setattr(own_run, "_free", lambda *_: False)
+    monkeypatch.setattr(own_run, "is_free", lambda *_: False)
     assert update("coins", "late.csv", return_state=True).is_completed()
 
 

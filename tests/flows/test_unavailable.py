@@ -10,7 +10,9 @@ import pytest
 
 from flows.sequences import files
 from flows.sequences.update import in_order, update_one
+from lindley.arrivals import landing
 from lindley.arrivals.landing import Ignored, Listing
+from lindley.batch import reading
 from lindley.errors import FileUnavailable, LindleyError
 from lindley.ledger.history import history
 
@@ -20,7 +22,12 @@ def unreadable(monkeypatch) -> Callable[[Path], None]:
     """Return a function after which a file can be neither opened nor linked, as one of another user."""
 
     def close(path: Path) -> None:
-        real = Path.open
+        real, real_reading = Path.open, reading.without_waiting
+
+        def read(name: Path, flags: int) -> int:
+            if Path(name) == path:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real_reading(name, flags)
 
         def opened(self: Path, *mode: object, **options: object) -> object:
             if self == path:
@@ -31,6 +38,8 @@ def unreadable(monkeypatch) -> Callable[[Path], None]:
             raise PermissionError(errno.EPERM, "Operation not permitted")
 
         monkeypatch.setattr(Path, "open", opened)
+        monkeypatch.setattr(reading, "without_waiting", read)
+        monkeypatch.setattr(landing, "without_waiting", read)
         monkeypatch.setattr("lindley.atomic.os.link", link)
 
     return close

@@ -370,6 +370,9 @@ class MemoryLedger:
             for number, item in sorted(stored.items())
         ]
 
+    def loaded_from(self, chain: str, number: int) -> str:
+        return ""
+
     def package(
         self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame | None
     ) -> None:

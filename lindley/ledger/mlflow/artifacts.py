@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, RunInfo, ViewType
@@ -24,6 +26,8 @@ from lindley.ledger.mlflow.failures import missing, translated, unless_refused
 _infos: Recent[RunInfo] = Recent(2**23, lambda _: 2**11)
 #: MLflow's error codes for a run id that does not exist, and for one that cannot exist.
 _NO_RUN = (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)
+#: Errors that say that a file is not there, rather than that a disk or a permission withholds it.
+_NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 #: Id of the experiment that every server makes when it starts for the first time.
 _DEFAULT = "0"
 
@@ -66,10 +70,12 @@ class Artifacts:
         target = folder / path
         if local is None:
             return self._fetch(run_id, path, target.parent if path else folder)
-        try:
-            return _copied(local / path, target)
-        except OSError as error:
-            raise missing(run_id, path) from error
+        with translated("copy the artifacts"):
+            try:
+                _require_space(local / path, folder)
+                return _copied(_own(local, path), target)
+            except _NOT_THERE as error:
+                raise missing(run_id, path) from error
 
     def _fetch(self, run_id: str, path: str, folder: Path) -> Path:
         """Fetch through the artifact store's client, which reports a missing file like a missing store."""
@@ -86,8 +92,8 @@ class Artifacts:
         """List artifacts with sizes; see `Ledger`."""
         local = self.folder(run_id)
         if local is not None:
-            files = [path for path in sorted(local.rglob("*")) if path.is_file()]
-            return {path.relative_to(local).as_posix(): path.stat().st_size for path in files}
+            files = [path for path in sorted(local.rglob("*")) if not path.is_dir() or path.is_symlink()]
+            return {path.relative_to(local).as_posix(): path.lstat().st_size for path in files}
         with translated("list the artifacts", store=True):
             return dict(self._listed(run_id, None))
 
@@ -180,9 +186,58 @@ class Artifacts:
         _infos.put((self._server, info.run_id), info)
 
 
+def _own(local: Path, path: str) -> Path:
+    """Return the path of an artifact, no part of which may lead elsewhere.
+
+    Raises
+    ------
+    OSError
+        If a part of it is a symbolic link.
+    """
+    found = local
+    for part in Path(path).parts:
+        found = found / part
+        if found.is_symlink():
+            raise FileNotFoundError(errno.ENOENT, "a symbolic link, which is not followed", path)
+    return found
+
+
+def _require_space(source: Path, folder: Path) -> None:
+    """Refuse to copy what does not fit on the disk: a file of holes states any size.
+
+    Raises
+    ------
+    OSError
+        If there is not enough space.
+    """
+    files = [source] if source.is_file() else source.rglob("*")
+    needed = sum(path.lstat().st_size for path in files if not path.is_symlink())
+    folder.mkdir(parents=True, exist_ok=True)
+    if needed > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, f"No space left on the disk for {needed:,} bytes", str(folder))
+
+
 def _copied(source: Path, target: Path) -> Path:
-    """Copy a file or a folder; return where the copy is."""
+    """Copy a file or a folder; return where the copy is.
+
+    Links are not followed, and devices and pipes not read: in place of each stands a file that says so, whose
+    digest no record has.
+
+    Raises
+    ------
+    OSError
+        If the file is none, or the disk refuses.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        return Path(shutil.copytree(source, target, dirs_exist_ok=True))
-    return Path(shutil.copyfile(source, target))
+    if not source.is_dir():
+        if not S_ISREG(source.lstat().st_mode):
+            raise FileNotFoundError(errno.ENOENT, "not a file", source.name)
+        return Path(shutil.copyfile(source, target))
+    target.mkdir(exist_ok=True)
+    for entry in sorted(source.iterdir()):
+        mode = entry.lstat().st_mode
+        if S_ISDIR(mode) or S_ISREG(mode):
+            _copied(entry, target / entry.name)
+        else:
+            (target / entry.name).write_text("In place of a link, a pipe or a device.\n", encoding="utf-8")
+    return target

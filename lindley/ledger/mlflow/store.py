@@ -21,7 +21,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, Metric, Param, RunTag, ViewType
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
 from lindley import failpoints, process
 from lindley.addresses import public
@@ -161,6 +161,13 @@ class MlflowLedger(Artifacts):
         with translated(f"list the versions of {chain}"):
             where = f"{self.uri} {os.environ.get('MLFLOW_REGISTRY_URI', '')}"
             return versions_of(self.client, where, self._model(chain), fresh=fresh)
+
+    def loaded_from(self, chain: str, number: int) -> str:
+        """Return the address from which a version is loaded; see `Ledger`."""
+        get = self.client.get_model_version_download_uri
+        refused = (RESOURCE_DOES_NOT_EXIST, PERMISSION_DENIED)
+        with translated(f"read where version {number} of {chain} is"):
+            return unless_refused(lambda: get(self._model(chain), str(number)), *refused) or ""
 
     # -- runs -----------------------------------------------------------------------------------------
 

@@ -113,6 +113,11 @@ def test_a_form_of_another_page_is_refused():
     assert ask(guard(), connection(method="POST", **headers))[0] == 403
 
 
+def test_a_request_that_states_its_length_twice_is_refused_and_ends_the_connection():
+    status, headers, _ = ask(guard(), connection(content_length="4", transfer_encoding="chunked"))
+    assert (status, headers["connection"]) == (403, "close")
+
+
 def test_two_host_headers_or_none_are_refused():
     assert refusal({"host": ["localhost", "localhost"]}, "GET", NAMES)
     assert refusal({}, "GET", NAMES)

@@ -311,3 +311,17 @@ def test_the_watch_goes_on_after_a_name_that_cannot_be_watched(workspace, monkey
     finally:
         stop.set()
         thread.join()
+
+
+def test_no_file_of_a_busy_chain_is_announced_again(watcher, server, land, clock):
+    land("a.csv", minutes=3)
+    land("b.csv", minutes=2)
+    watcher.look()
+    watcher.busy = lambda chain: chain == "coins"
+    for _ in range(5):
+        clock.now += REMIND_SECONDS
+        watcher.look()
+    assert server.got == ["coins/a.csv", "coins/b.csv"]
+    watcher.busy = lambda _: False
+    watcher.look()
+    assert server.got[2:] == ["coins/a.csv"]

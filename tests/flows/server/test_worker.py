@@ -18,7 +18,7 @@ ENVIRONMENT = {"PATH": "/bin", "LINDLEY_HOME": "/work"}
 
 
 def job(env: dict[str, str] | None = None, **how: Any) -> ProcessJobConfiguration:
-    variables = ENVIRONMENT | {"PREFECT__FLOW_RUN_ID": "1"} | (env or {})
+    variables = ENVIRONMENT | {"PREFECT__FLOW_RUN_ID": "1", "PREFECT__DEPLOYMENT_NAME": "x"} | (env or {})
     return ProcessJobConfiguration(env=variables, **({"command": ENGINE} | how))
 
 
@@ -28,7 +28,7 @@ def deployment(**other: Any) -> Any:
 
 
 def run(**variables: Any) -> Any:
-    return SimpleNamespace(job_variables=variables)
+    return SimpleNamespace(id="1", job_variables=variables, parameters={})
 
 
 def test_a_run_of_lindleys_flows_with_the_usual_job_is_none_of_anyone_elses():

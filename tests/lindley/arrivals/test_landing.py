@@ -269,3 +269,10 @@ def test_drop_refuses_stems_that_are_no_names(tmp_path: Path, stem: str) -> None
 def test_drop_refuses_frames_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(BatchRefused, match="'k'"):
         drop(pd.DataFrame({"k": [1, "a"]}), tmp_path / "landing", "chain", "week-1")
+
+
+def test_a_pipe_that_takes_the_name_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "week.parquet")
+    os.utime(tmp_path / "week.parquet", (0, 0))
+    with pytest.raises(OSError):  # reading it from both ends, or seeking in it
+        is_complete(tmp_path / "week.parquet", clock=lambda: 5.0, sleep=lambda _: None)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lindley.batch import reading
 from lindley.batch.batch import as_schema
 from lindley.batch.expected import Expected
 from lindley.batch.limits import Limits
@@ -96,7 +97,7 @@ def test_bytes_that_are_kept_back_are_no_fault_of_the_file(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(reading, "without_waiting", refuse)
     with pytest.raises(FileUnavailable, match="its chain waits for it") as caught:
         read_table(path, Expected(schema=SCHEMA))
     assert os.strerror(number) in str(caught.value)
@@ -107,14 +108,38 @@ def test_a_file_that_goes_while_it_is_opened_is_unreadable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = _csv(tmp_path, GOOD)
-    real = Path.open
+    real = reading.without_waiting
 
-    def late(self: Path, mode: str) -> object:
-        self.unlink()
-        return real(self, mode)
+    def late(path: str, flags: int) -> int:
+        Path(path).unlink()
+        return real(path, flags)
 
-    monkeypatch.setattr(Path, "open", late)
-    assert "No such file" in _refused(path)
+    monkeypatch.setattr(reading, "without_waiting", late)
+    assert "no such file" in _refused(path)
+
+
+def test_a_pipe_that_takes_the_name_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "week.csv")
+    assert "a pipe or a device" in _refused(tmp_path / "week.csv")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    assert "a pipe or a device" in _refused(tmp_path / "zero.csv")
+
+
+def test_a_file_that_grows_while_it_is_read_is_left_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = _csv(tmp_path, GOOD), os.fstat
+
+    def grown(number: int) -> os.stat_result:
+        found = real(number)
+        with path.open("a") as file:
+            file.write("9,9\n")
+        return found
+
+    monkeypatch.setattr(os, "fstat", grown)
+    with pytest.raises(FileUnavailable, match="it grew while it was read") as caught:
+        read_table(path, Expected(schema=SCHEMA))
+    assert caught.value.transient
 
 
 @pytest.mark.parametrize("name", ["week.xlsx", "week", "week.csv.bz2", "week.json"])

@@ -1,0 +1,71 @@
+"""Make every try and write the table: `python -m tests.faults.run --only attacks`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.faults.attacks.access import SERVERS
+from tests.faults.attacks.documents import DOCUMENTS, documents
+from tests.faults.attacks.files import LANDING, landing
+from tests.faults.attacks.listening import Servers
+from tests.faults.attacks.runs import WORKER, Runs
+from tests.faults.attacks.stored import STORED, Stored, stored
+from tests.faults.attacks.table import Surface, line, write
+from tests.support.fakes import declare
+
+TABLE = Path(__file__).parents[1] / "attacks.csv"
+SURFACES = (DOCUMENTS, LANDING, STORED, WORKER, SERVERS)
+
+
+def attack(folder: Path) -> Iterator[tuple[bool, dict[str, str]]]:
+    """Make every try; give whether its outcome is the expected one, and its line."""
+    (folder / "models").mkdir()
+    declaration = declare(folder / "models")
+    with ExitStack() as stack:
+        signed = stack.enter_context(documents(declaration, folder / "documents"))
+        held = stack.enter_context(stored(declaration, folder))
+
+        def pristine(_: Path) -> Stored:
+            held.restore()
+            return held
+
+        grounds: list[tuple[Surface, Callable[[Path], Any]]] = [
+            (DOCUMENTS, signed), (LANDING, landing), (STORED, pristine), (WORKER, Runs),
+        ]  # fmt: skip
+        for surface, ground in grounds:
+            yield from _tries(surface, ground)
+    yield from _on_servers(folder / "servers")
+
+
+def _on_servers(root: Path) -> Iterator[tuple[bool, dict[str, str]]]:
+    from tests.e2e.machine import ROOT, Machine
+
+    (root / "models").mkdir(parents=True)
+    (root / "models" / "beta_binomial.py").write_bytes((ROOT / "models" / "beta_binomial.py").read_bytes())
+    machine = Machine(root)
+    machine.up()
+    try:
+        assert machine.process is not None
+        servers = Servers(root, machine.addresses, machine.process.pid)
+        yield from _tries(SERVERS, lambda _: servers)
+    finally:
+        machine.down()
+
+
+def _tries(surface: Surface, ground: Callable[[Path], Any]) -> Iterator[tuple[bool, dict[str, str]]]:
+    for one in surface.tries:
+        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+            outcome = one.measured(ground(Path(scratch)))
+        yield one.as_expected(outcome), line(one, outcome)
+
+
+def main() -> list[tuple[bool, dict[str, str]]]:
+    """Make every try and write the table; return what came of each."""
+    with tempfile.TemporaryDirectory(prefix="attacks-", ignore_cleanup_errors=True) as folder:
+        made = list(attack(Path(folder)))
+    write([entry for _, entry in made], TABLE)
+    return made
