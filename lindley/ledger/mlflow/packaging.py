@@ -22,7 +22,7 @@ from lindley.report.numbers import QUANTILES
 from lindley.serving.inputs import input_columns
 from lindley.serving.source import write_source
 
-# It would tell the terminal that the example was compared with the signature.
+# It would log that the example was compared with the signature.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 
 #: What a serving environment needs beside what the model file imports, pinned to what made the belief.

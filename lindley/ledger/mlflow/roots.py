@@ -1,6 +1,6 @@
 """Whether the artifacts of an experiment go where the server itself puts them.
 
-Whoever creates an experiment says where its artifacts go, and clients follow: a stranger who creates the
+The creator of an experiment states where its artifacts go, and clients follow: a stranger who creates the
 experiment of a chain first would get all its batches and traces. Nothing here imports MLflow.
 """
 
