@@ -152,6 +152,10 @@ class LedgerMoved(LindleyError):
     """A ledger in another folder than the one that its addresses name, which no server can serve."""
 
 
+class FolderRefused(LindleyError):
+    """A folder cannot become a working folder, because it has files of the same names."""
+
+
 class HomeRefused(LindleyError):
     """The place of a chain's runs must not take another one: it was deleted, or its files go elsewhere."""
 

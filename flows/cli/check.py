@@ -1,4 +1,4 @@
-"""The command `check`: a model and a batch, before anything is sampled or written."""
+"""Commands before the first link: `init` makes a working folder, `check` tries a model and a batch."""
 
 from __future__ import annotations
 
@@ -22,6 +22,27 @@ if TYPE_CHECKING:
 
 #: Pictures that ``--out`` writes: of the prior predictive, and of a short fit.
 PICTURES = ("prior_predictive.png", "posterior_predictive.png")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="The new working folder.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Make a working folder of your own: an example model with batches, deployments, README, CI file.
+
+    It refuses a folder that has files of the same names, and overwrites nothing.
+    """
+    from flows.project.create import create_project
+
+    written = [str(path) for path in create_project(folder)]
+    if as_json:
+        print_json({"folder": str(folder), "files": written})
+        return
+    for path in written:
+        out.print(escape(path), soft_wrap=True)
+    out.print(
+        f"Next: cd {escape(str(folder))}, then lindley check daily_sales examples/week1.csv", soft_wrap=True
+    )
 
 
 def check(

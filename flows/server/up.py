@@ -260,7 +260,7 @@ def deployments_file(workspace: Workspace) -> Path:
     StartFailed
         If there is neither.
     """
-    for folder in (workspace.root, Path(__file__).resolve().parents[2]):
+    for folder in (workspace.root, Path(__file__).resolve().parents[1]):
         if (folder / "prefect.yaml").is_file():
             return folder / "prefect.yaml"
     raise StartFailed(

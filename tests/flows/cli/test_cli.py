@@ -373,6 +373,7 @@ ARGUMENTS = {
     "branch": ("coins", "b"),
     "diff": ("coins@1", "coins"),
     "keygen": (os.devnull,),
+    "init": (os.devnull,),
     "acknowledge": ("coins", "--why", "x"),
 }
 

@@ -1,0 +1,1 @@
+"""A working folder of one's own: `lindley init`."""
