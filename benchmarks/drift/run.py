@@ -7,6 +7,7 @@ import csv
 import hashlib
 import multiprocessing
 import os
+import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ WORK = ROOT / ".benchmarks" / "drift"
 #: Largest streams of --quick, and how many of each family.
 QUICK_ROWS, QUICK_LINKS, QUICK_STREAMS = 1400, 45, 2
 QUICK_MODELS = ("poisson", "line", "scale", "regression6")
+#: Seed of the order of --sample.
+SAMPLE = 13
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +83,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.drift.run", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="streams whose names contain one of these")
     parser.add_argument("--quick", action="store_true", help="few and short streams; no page")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th of the streams")
+    parser.add_argument("--sample", type=int, metavar="N", help="only the first N streams of a random order")
     parser.add_argument("--refit-rows", type=int, metavar="N", help="another budget of rows than the default")
     parser.add_argument("--jobs", type=int, default=2, help="processes; results do not depend on it")
     parser.add_argument("--minutes", type=float, default=90, help="no stream starts after that")
@@ -92,8 +95,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _chosen(options: argparse.Namespace) -> list[Stream]:
-    """Return the streams to run, those of one model together: a process compiles a model once."""
+    """Return the streams to run, those of one model together: a process compiles a model once.
+
+    A sample is in its random order: what is finished when it is stopped is a sample, too.
+    """
     found = every_stream()
+    if options.sample is not None:
+        random.Random(SAMPLE).shuffle(found)
+        return found[: options.sample]
     if options.quick:
         small = [
             stream
@@ -104,9 +113,7 @@ def _chosen(options: argparse.Namespace) -> list[Stream]:
         found = [s for family in families for s in [s for s in small if s.family == family][:QUICK_STREAMS]]
     if options.only:
         found = [stream for stream in found if any(text in stream.name for text in options.only)]
-    return sorted(
-        found[:: options.every], key=lambda stream: (not stream.name.startswith("known"), stream.model)
-    )
+    return sorted(found, key=lambda stream: (not stream.name.startswith("known"), stream.model))
 
 
 def _finished(folder: Path, stream: Stream, code: str | None) -> bool:
@@ -170,8 +177,11 @@ def _report(chosen: Sequence[Stream], folder: Path, options: argparse.Namespace,
                 f"wrong and unflagged: {row['stream']}, {row['unflagged']} links, largest true error "
                 f"{row['true_largest']:.3f}, stated {row['stated_there']:.3f} (link {row['at_link']})"
             )
-    part = options.quick or options.only or options.every > 1 or options.refit_rows is not None
+    part = options.quick or options.only or options.refit_rows is not None
     whole = not part and len(done) == len(chosen)
+    if options.sample is not None:
+        total = len(every_stream())
+        text = f"{len(done)} of the {total} streams, drawn at random (`--sample {len(done)}`):\n\n{text}"
     out = options.out if whole else folder / "results.csv"
     _write(out, rows)
     if whole:

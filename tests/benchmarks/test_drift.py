@@ -172,6 +172,12 @@ def test_two_tiny_streams_through_the_command(
     with out.open() as file:
         assert [row["stream"] for row in csv.DictReader(file)] == ["tiny-1", "tiny-2"]
 
+    out.unlink()
+    assert run.main([*arguments, "--sample", "1"]) in (0, 1)
+    assert "1 of the 2 streams, drawn at random" in page.read_text()
+    with out.open() as file:
+        assert len(list(csv.DictReader(file))) == 1
+
     asked = itertools.count()
     monkeypatch.setattr(run, "code_digest", lambda: "other")
     monkeypatch.setattr(run, "write_stream", lambda *_: next(asked))

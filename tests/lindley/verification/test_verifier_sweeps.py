@@ -23,11 +23,11 @@ from tests.support.tampering import FIRST, HEAD, NAME, QUARANTINED, SECOND, TWIC
 #: What someone who can write to database and files can change of the newest link with all that vouches for
 #: it, and no rule finds: what is said of a fit and cannot be computed anew from its batch and draws.
 REWRITABLE = {
+    "attempts.0",  # the words about where its chains started
     "batch.origin",
     "metrics.divergences",
     "hindsight.in_sight",  # by one match at most
     "hindsight.unseen",
-    "metrics.ess_bulk_min",  # where the tail's is smaller; the budget follows from the smaller one
     "metrics.k_hat",
     "metrics.quarantined",
     "forgetting",
@@ -38,6 +38,8 @@ REWRITABLE = {
     "model.genesis",
     "model.graph",
     "model.likelihood",
+    "model.imports",
+    "model.structure",
     "model.not_drawn",
     "model.rows",
     "policy",
