@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from flows.sequences.steps import Steps
 from lindley.batch.reading import read_batch
 from lindley.ledger.backend import open_ledger
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.registration import register_link
-from lindley.operations.log import log_plan
 from lindley.operations.plan import fit_plan
+
+if TYPE_CHECKING:
+    from lindley.ledger.writing import LoggedLink
+    from lindley.operations.plan import Outcome, Plan
 
 Progress = Callable[[int, int], None]
 Notify = Callable[[str], object]
@@ -40,12 +44,17 @@ def core_steps(
         except Exception as error:  # whatever the drawing raises, the link stands
             notify(f"The link is registered, but its plots were not drawn: {error}")
 
+    def log(ledger: Ledger, plan: Plan, outcome: Outcome | None) -> LoggedLink:
+        from lindley.operations.log import log_plan  # to save start-up time: a known batch logs nothing
+
+        return log_plan(ledger, plan, outcome)
+
     return Steps(
         open_ledger=open_ledger,
         read=read_batch,
         plan=lambda planner, *given, **options: planner(*given, **options),
         fit=lambda plan: fit_plan(plan, progress=progress),
-        log=log_plan,
+        log=log,
         register=register_link,
         draw=draw if plots else lambda *_: None,
         publish=lambda *_: None,

@@ -15,8 +15,8 @@ from lindley.inference.diagnostics.conflict import (
     information_conflict_of_parts,
 )
 from lindley.inference.diagnostics.convergence import sd_errors
-from lindley.inference.diagnostics.gate import Gate, Thresholds, cautions
-from lindley.inference.diagnostics.hindsight import SATURATED, Lineage, View
+from lindley.inference.diagnostics.gate import SATURATED, Gate, Thresholds, cautions
+from lindley.inference.diagnostics.hindsight import Lineage, View
 from lindley.inference.diagnostics.importance import Importance, around, importance, log_integral
 from lindley.inference.diagnostics.match_quality import match_distances, match_doubts
 from lindley.inference.diagnostics.monitor import Observation, moved, watched

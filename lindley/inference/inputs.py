@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from lindley.batch.batch import Batch
 from lindley.errors import ModelRefused
 from lindley.inference.diagnostics.gate import Thresholds
-from lindley.inference.diagnostics.look_back import Segment
-from lindley.inference.rehearsal import Rehearsal
-from lindley.inference.sampling import FitSettings, Progress
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Window
-from lindley.prior.belief import Belief
+
+if TYPE_CHECKING:
+    from lindley.inference.diagnostics.look_back import Segment
+    from lindley.inference.rehearsal import Rehearsal
+    from lindley.inference.sampling import FitSettings, Progress
+    from lindley.prior.belief import Belief
 
 #: Bytes of draws at most: of each free element the sampler's, the natural scale's, and a copy.
 MOST_BYTES = 4 * 2**30

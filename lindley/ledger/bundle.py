@@ -9,19 +9,21 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from lindley.batch.batch import Batch, write_batch
 from lindley.batch.digest import content_digest
-from lindley.inference.info import Info
 from lindley.ledger.netcdf import draws_digest, file_digests, write_matched_prior, write_netcdf, write_trace
 from lindley.ledger.record import SCHEMA, Artifact, canonical, digest
 from lindley.model.code.stored import write_modules
 from lindley.model.declaration import Declaration
 from lindley.serving.draws import serving_draws
 from lindley.serving.inputs import example_rows
+
+if TYPE_CHECKING:
+    from lindley.inference.info import Info
 
 #: Libraries whose versions can change a fit.
 _LIBRARIES = (

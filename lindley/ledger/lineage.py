@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -15,7 +16,6 @@ from lindley.batch.batch import Batch
 from lindley.batch.reading import load_batch
 from lindley.cache import Recent
 from lindley.errors import UnknownLink
-from lindley.inference.diagnostics.look_back import Segment
 from lindley.inference.inputs import Data, Step, steps_back
 from lindley.ledger.chain import Chain, ChainLink, records_of
 from lindley.ledger.protocol import Ledger
@@ -23,7 +23,10 @@ from lindley.ledger.reading import downloaded, find_begun, read_belief
 from lindley.ledger.record import MOVES, Artifact, Kind, parse, require_digest
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Window
-from lindley.prior.belief import Belief
+
+if TYPE_CHECKING:
+    from lindley.inference.diagnostics.look_back import Segment
+    from lindley.prior.belief import Belief
 
 
 def _size(belief: Belief | None) -> int:
@@ -180,6 +183,8 @@ def segment(ledger: Ledger, declaration: Declaration, chain: Chain, made: Origin
 
     def batches() -> tuple[Batch, ...]:
         return batches_of(ledger, declaration, chain, made, held=True)
+
+    from lindley.inference.diagnostics.look_back import Segment  # saves start-up time: only fits look back
 
     return Segment(cache(start), cache(batches), len(made.links), rows_of(made.links))
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lindley import failpoints
 from lindley.errors import AccessRefused, LedgerCorrupt
 from lindley.ledger.chain import Chain, Status, Version, version_tags
 from lindley.ledger.protocol import Ledger, RunStatus
 from lindley.ledger.reading import read_chain
-from lindley.ledger.writing import LoggedLink
 from lindley.timing import LOG, REGISTER, TOTAL, metric
+
+if TYPE_CHECKING:
+    from lindley.ledger.writing import LoggedLink
 
 
 @dataclass(frozen=True)

@@ -10,29 +10,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import hypot
-
-import pandas as pd
-import xarray as xr
+from typing import TYPE_CHECKING
 
 from lindley.batch.batch import Batch
-from lindley.inference.diagnostics.gate import Gate, Thresholds
-from lindley.inference.foreign_trace import adopt
-from lindley.inference.info import Info
+from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.inputs import Data, Options, Start
-from lindley.inference.rehearsal import Rehearsal
-from lindley.inference.sampling import FitSettings, Progress
-from lindley.inference.step import step
 from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, settled
 from lindley.ledger.record import Kind
-from lindley.model import graph
 from lindley.model.declaration import Declaration
-from lindley.model.meaning.adding_up import Meaning
-from lindley.operations.audit import audit_error, audit_metrics, audit_table
-from lindley.operations.checking.rehearsed import findings_of, meaning_of
-from lindley.prior.belief import Audited, Belief
+from lindley.prior.belief import Audited
 from lindley.report.tables import not_counted
 from lindley.timing import Phases
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from lindley.inference.diagnostics.gate import Gate
+    from lindley.inference.info import Info
+    from lindley.inference.rehearsal import Rehearsal
+    from lindley.inference.sampling import FitSettings, Progress
+    from lindley.model.graph import ModelGraph
+    from lindley.model.meaning.adding_up import Meaning
+    from lindley.prior.belief import Belief
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Adopted:
     """
 
     trace: xr.DataTree
-    graph: graph.ModelGraph
+    graph: ModelGraph
     source: dict[str, str]
 
 
@@ -202,6 +203,11 @@ def fit_plan(plan: Plan, *, progress: Progress | None = None) -> Outcome | None:
     """
     if plan.target is not None:
         return None
+    # To save start-up time: a batch that is known is planned and needs no sampler.
+    from lindley.inference.foreign_trace import adopt
+    from lindley.inference.step import step
+    from lindley.operations.checking.rehearsed import findings_of, meaning_of
+
     options = Options(seed=plan.seed, settings=plan.settings, thresholds=plan.thresholds, progress=progress)
     if plan.adopted is not None:
         return Outcome(*adopt(plan.adopted.trace, plan.adopted.graph, plan.adopted.source, options))
@@ -260,6 +266,9 @@ def completed(plan: Plan, belief: Belief, info: Info) -> Outcome:
     info = info.with_findings({"quarantined": float(len(files))}, warnings)
     if plan.compared is None:
         return Outcome(belief, info)
+    # To save start-up time, as in `fit_plan`.
+    from lindley.operations.audit import audit_error, audit_metrics, audit_table
+
     table = audit_table(plan.compared, info.summary)
     metrics, head = audit_metrics(table), plan.chain.head
     earlier = head.version.metrics if head is not None else {}

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lindley.ledger.mlflow.store import MlflowLedger
+from lindley.model.declaration import load_declaration
 from tests.support import fakes
 
 #: What only a fit, a flow, a ledger or a plot needs, and what comes with them.
@@ -96,6 +98,16 @@ def test_a_belief_is_shown_without_the_sampler(home):
     document, heavy = run("show", "coins", home=home)
     assert document["code"] == 0, document["out"]
     assert not heavy & {"pymc", "pytensor", "nutpie", "numba", "prefect", "matplotlib", "arviz"}
+
+
+def test_a_batch_that_is_known_imports_no_sampler(home, tmp_path):
+    file = tmp_path / "again.csv"
+    fakes.coins(load_declaration("coins", Path(home) / "models"), 1).frame().to_csv(file, index=False)
+    document, heavy = run("update", "coins", str(file), "--direct", "--no-plots", home=home)
+    assert document["code"] == 0, document["out"]
+    assert "nothing was done" in document["out"]
+    assert not heavy & {"nutpie", "numba", "arviz_stats", "prefect", "matplotlib", "arviz"}
+    assert "scipy.stats" not in document["modules"]
 
 
 def test_an_update_imports_no_plotting_library_before_it_draws():

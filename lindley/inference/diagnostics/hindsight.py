@@ -25,14 +25,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logsumexp
 
+from lindley.inference.diagnostics.gate import SATURATED
 from lindley.prior.belief import Audited, Belief, Harm
 
 #: Draws at which the ratio is evaluated: the error of the shift is the ratio's spread over their root.
 _DRAWS = 2000
-#: Efficiency of the weights below which the shift is a lower bound. A normal moved by s sds has an efficiency
-#: of exp(-s^2): at 0.1 it is moved by 1.5 sds, and what it is then made of lies within 1.5 + 2 = 3.5 sds,
-#: where the farthest of 2,000 draws is. Beyond that the draws do not reach what the weights should favour.
-SATURATED = 0.1
 #: Columns of the quadratic at most, per draw; above it the quadratic has no mixed terms.
 _MOST_COLUMNS = 0.2
 #: Largest eigenvalue of the quadratic, in units of the posterior's precision: the extrapolated sd is at most

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 from lindley.batch.batch import Batch
 from lindley.errors import ModelRefused
-from lindley.ledger.bundle import libraries
 from lindley.ledger.chain import Chain, ChainLink, records_of
 from lindley.ledger.lineage import in_context, maker_of, read_batches
 from lindley.ledger.protocol import Ledger
@@ -16,7 +15,6 @@ from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration
 from lindley.model.structure import structure
 from lindley.serving.inputs import neutral_frame
-from lindley.target.reuse import built
 
 _TODO = "undo the change, or pass --accept-model-change: the new code is then recorded with the link"
 
@@ -156,6 +154,8 @@ def _installed_again(declaration: Declaration, held: dict[str, Any]) -> Iterator
 
 def _other_versions(declaration: Declaration, record: dict[str, Any]) -> Iterator[str]:
     """Name the libraries and distributions whose versions are not those of a record."""
+    from lindley.ledger.bundle import libraries  # saves start-up time: only other code is compared
+
     before = {**record["model"]["imports"]["distributions"], **record["libraries"]}
     now = {**declaration.imports.as_dict()["distributions"], **libraries()}
     for name in before.keys() | now.keys():
@@ -187,6 +187,8 @@ def _batch(
 
 
 def _structure(plan: Planned, batch: Batch) -> str:
+    from lindley.target.reuse import built  # saves start-up time, as above
+
     return structure(built(plan.declaration, plan.carried, plan.constants, (batch,)).model)
 
 
