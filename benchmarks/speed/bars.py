@@ -14,7 +14,10 @@ from benchmarks.speed.measure import (
     PASSED,
     QUOTED,
     REBUILT,
+    SAMPLE,
     SAMPLING,
+    UNCHANGED,
+    UPDATE,
     WARM,
     Row,
 )
@@ -25,6 +28,9 @@ TIMES_SAMPLING, SECONDS_MORE = 3.0, 1.0
 WARM_FASTER, WARM_AIM, COLD_FASTER = 8.0, 20.0, 3.0
 #: Smallest ratio of CPU per effective draw of the article's SIR to Lindley's, warm and cold.
 SIR_WARM, SIR_COLD = 200.0, 50.0
+#: Largest ratio of a new model's first update, from the start of its process, to `pm.sample` on its rows, and
+#: of its second one; largest CPU seconds of a command that changes nothing.
+FIRST, SECOND, NOTHING_CPU = 1.2, 1.0, 2.0
 #: Links whose times are compared, and the largest ratio.
 EARLY, LATE, FLAT = 10, 1000, 1.1
 
@@ -60,6 +66,9 @@ def all_bars(rows: Sequence[Row]) -> list[Bar]:
         _article(rows, WARM, SIR_WARM),
         _article(rows, COLD, SIR_COLD),
         _faster(rows, "cold", COLD, COLD_FASTER, ""),
+        _first_hour(rows, 1, FIRST),
+        _first_hour(rows, 2, SECOND),
+        _nothing(rows),
         _flat(rows),
         _no_loss(rows),
     ]
@@ -114,6 +123,32 @@ def _article(rows: Sequence[Row], process: str, least: float) -> Bar:
         return Bar(text, "", None)
     times = costs[QUOTED] / costs[process]
     return Bar(text, f"{times:,.0f} times", times >= least)
+
+
+def _first_hour(rows: Sequence[Row], link: int, most: float) -> Bar:
+    which = {1: "first", 2: "second"}[link]
+    text = f"first hour: the {which} update of a new model within {most:g} times of pm.sample's process"
+    found = {row.method: row.seconds for row in rows if (row.scenario, row.link) == ("first_hour", link)}
+    if not {UPDATE, SAMPLE} <= found.keys():
+        return Bar(text, "", None)
+    times = found[UPDATE] / found[SAMPLE]
+    return Bar(text, f"{times:.2f} times", times <= most)
+
+
+def _nothing(rows: Sequence[Row]) -> Bar:
+    text = f"first hour: a known batch, log, show and chains within {NOTHING_CPU:g} s of CPU"
+    found = {
+        row.method: row.cpu_seconds
+        for row in rows
+        if row.scenario == "first_hour" and row.method in UNCHANGED
+    }
+    if not found:
+        return Bar(text, "", None)
+    return Bar(
+        text,
+        ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found.items()),
+        max(found.values()) <= NOTHING_CPU,
+    )
 
 
 def _flat(rows: Sequence[Row]) -> Bar:

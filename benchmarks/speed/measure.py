@@ -15,10 +15,13 @@ from typing import Any
 
 import psutil
 
-SCENARIOS = ("warm", "cold", "growth", "orchestration", "sir_article", "hierarchical")
+SCENARIOS = ("warm", "cold", "first_hour", "growth", "orchestration", "sir_article", "hierarchical")
 #: Methods; those of the scenario orchestration are `LINDLEY` with the services in use, joined by a plus.
 LINDLEY, SAMPLING, REBUILT = "lindley", "sampling_alone", "pymc_rebuilt"
 REFIT, ARTICLE = "pooled_refit", "pymc3_article"
+#: Methods of the scenario first_hour: an update and PyMC's sampling of its rows; then what changes nothing.
+UPDATE, SAMPLE = "update", "pm_sample"
+UNCHANGED = ("no_op", "log", "show", "chains")
 #: Columns of results.csv; those after ``ess_min`` state the conditions under which the times count.
 COLUMNS = (
     *("scenario", "method", "link", "seconds", "cpu_seconds", "ess_min"),

@@ -16,7 +16,7 @@ from statistics import median
 import psutil
 
 from benchmarks.speed.bars import all_bars, counts
-from benchmarks.speed.measure import LINDLEY, QUOTED, SCENARIOS, Row
+from benchmarks.speed.measure import LINDLEY, QUOTED, SCENARIOS, UNKNOWN, Row
 
 BEGIN, END = "<!-- written by make bench-speed: begin -->", "<!-- written by make bench-speed: end -->"
 _PACKAGES = ("lindley", "pymc", "pytensor", "nutpie", "numba", "numpy", "mlflow", "prefect", "pymc-extras")
@@ -161,7 +161,7 @@ def _scenario(rows: Sequence[Row]) -> str:
 
 def _links(row: Row) -> str:
     """Return the link of a row with a line of its own; empty for later links of a stream."""
-    alone = row.scenario in ("growth", "sir_article") or row.link == 1
+    alone = row.scenario in ("first_hour", "growth", "sir_article") or row.link == 1
     return f"{row.link:,}" if alone else ""
 
 
@@ -186,6 +186,8 @@ def _ratio(group: Sequence[Row], ours: Sequence[Row]) -> str:
 def _quality(group: Sequence[Row]) -> str:
     if group[0].process == QUOTED:
         return "quoted, not measured here"
+    if all(row.gate == UNKNOWN for row in group):
+        return "-"  # whole commands, of which only the time is measured
     good = sum(map(counts, group))
     return "yes" if good == len(group) else f"{good} of {len(group)}"
 

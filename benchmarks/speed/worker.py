@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.cold import cold
+from benchmarks.speed.first_hour import first_hour
 from benchmarks.speed.measure import SCENARIOS, Row
 from benchmarks.speed.orchestration import orchestration
 from benchmarks.speed.scenarios import growth, hierarchical, sir_article, warm
@@ -22,6 +23,7 @@ from benchmarks.speed.streams import Bench
 WORK: dict[str, Callable[[Bench], None]] = {
     "warm": warm,
     "cold": cold,
+    "first_hour": first_hour,
     "growth": growth,
     "orchestration": orchestration,
     "sir_article": sir_article,

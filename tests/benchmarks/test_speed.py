@@ -227,6 +227,17 @@ class TestBars:
             rows += [row(link=link), row("pymc_rebuilt", link, seconds * factor)]
         assert self.words(rows)[1] == word
 
+    @pytest.mark.parametrize(
+        ("first", "second", "log", "words"),
+        [(11.9, 9.9, 1.9, ["met"] * 3), (12.1, 10.1, 2.1, ["MISSED"] * 3)],
+    )
+    def test_the_first_hour(self, first: float, second: float, log: float, words: list[str]) -> None:
+        common = {"scenario": "first_hour", "process": "cold", "gate": ""}
+        rows = [row("pm_sample", link, 10.0, **common) for link in (1, 2)]
+        rows += [row("update", 1, first, **common), row("update", 2, second, **common)]
+        rows += [row("no_op", cpu_seconds=0.5, **common), row("log", cpu_seconds=log, **common)]
+        assert self.words(rows)[5:8] == words
+
     @pytest.mark.parametrize(("seconds", "word"), [(3.1, "met"), (2.9, "MISSED")])
     def test_cold(self, seconds: float, word: str) -> None:
         common = {"scenario": "cold", "process": "cold", "link": 3}
@@ -252,7 +263,7 @@ class TestBars:
     )
     def test_flat_is_about_link_1000(self, late: int, seconds: float, word: str) -> None:
         rows = [row(scenario="growth", link=10), row(scenario="growth", link=late, seconds=seconds)]
-        assert self.words(rows)[5] == word
+        assert self.words(rows)[8] == word
 
     @pytest.mark.parametrize(
         ("changed", "word"),
@@ -267,6 +278,6 @@ class TestBars:
     )
     def test_a_time_counts_only_with_the_same_posterior(self, changed: dict, word: str) -> None:
         rows = [row(), row("lindley+prefect", scenario="orchestration", **changed)]
-        assert self.words(rows)[6] == word
+        assert self.words(rows)[9] == word
         # A rival's error is in the table and does not miss the bar.
-        assert self.words([row(), row("pymc_rebuilt", mean_error_sd=9.0)])[6] == "met"
+        assert self.words([row(), row("pymc_rebuilt", mean_error_sd=9.0)])[9] == "met"

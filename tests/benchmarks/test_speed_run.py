@@ -34,7 +34,7 @@ class TestPage:
         assert "10.0 times | met |" in text
         assert "| warm | 2026-01-02 | finished | 3 | `make` |" in text
         assert "Machine: a machine." in text
-        assert "Not run: cold, growth, orchestration, sir_article, hierarchical." in text
+        assert "Not run: cold, first_hour, growth, orchestration, sir_article, hierarchical." in text
         page.write_page(path, rows, {"warm": RAN})
         assert path.read_text() == text
 
