@@ -19,7 +19,7 @@ within a tenth (median and 90% interval, where an sd has a Monte Carlo error abo
 states a reason why it need not be (rows of batches that do not add up, batches that the gate quarantined);
 **refused** by name before sampling; and **off** if it is none of these.
 Seconds are of the updates one by one, the first of which compiles, and of `pm.sample` on the last batch,
-on the same machine.
+compilation included, on the same two cores, which other work shared: compare those of one row only.
 
 | model | what it is | outcome | rows add up | worst mean, sds | sd ratios | updates, s | `pm.sample`, s |
 | --- | --- | --- | --- | --- | --- | --- | --- |
