@@ -157,13 +157,12 @@ def _finish(work: Any, words: Any, x: Any, gradient: Any, value: Any) -> Any:
     """Set the gradient by whitened and other coordinates; return a code and the value with z's term."""
     code, n = int64(0), len(work.back)
     if work.belief:
-        weight = carray(as_pointer(words[10]), (2,), float64)[1]
         for i in range(work.belief):
             work.pull[i] = work.back[work.places[i]]
         code = call(words[8], _at(x), _at(x), _at(work.pull), _at(work.out), words[9])
         for i in range(work.belief):
-            value -= 0.5 * weight * x[i] ** 2
-            gradient[i] = work.out[i] - weight * x[i]
+            value -= 0.5 * x[i] ** 2
+            gradient[i] = work.out[i] - x[i]
     for i in range(work.belief, n):
         gradient[i] = work.back[work.places[i]]
     return code, value
@@ -184,7 +183,7 @@ def pool(size_, x_, gradient_, value_, data_):  # type: ignore[no-untyped-def]
     """Evaluate the log density of a pool and its gradient at rows of x."""
     words = carray(data_, (12,), uint64)
     size, rows, found = int64(size_), int64(words[11]), int64(0)
-    constant = carray(as_pointer(words[10]), (2,), float64)[0]
+    constant = carray(as_pointer(words[10]), (1,), float64)[0]
     points, gradients = carray(x_, (rows, size)), carray(gradient_, (rows, size))
     # Lives until the last row is done, and with it the arrays that parts are given the addresses of.
     work = _work(words)
@@ -216,7 +215,7 @@ def mapped(size_, x_, gradient_, value_, data_):  # type: ignore[no-untyped-def]
     size, count, rows, found = int64(size_), int64(words[5]), int64(words[6]), int64(0)
     factor = carray(as_pointer(words[2]), (count, count), float64)
     center = carray(as_pointer(words[3]), (count,), float64)
-    constant = carray(as_pointer(words[4]), (1,), float64)[0]
+    added = carray(as_pointer(words[4]), (2,), float64)
     points, gradients = carray(x_, (rows, size)), carray(gradient_, (rows, size))
     u, slope, value = zeros(size), zeros(size), zeros(1)
     for row in range(rows):
@@ -229,10 +228,11 @@ def mapped(size_, x_, gradient_, value_, data_):  # type: ignore[no-untyped-def]
             for j in range(count):
                 u[i] += factor[i, j] * x[j]
         code = call_density(words[0], uint64(size), _at(u), _at(slope), _at(value), words[1])
-        value_[row] = value[0] + constant
+        value_[row] = value[0] + added[0]
         gradient[:] = slope
         for j in range(count):
-            gradient[j] = 0.0
+            value_[row] -= 0.5 * added[1] * x[j] ** 2
+            gradient[j] = -added[1] * x[j]
             for i in range(count):
                 gradient[j] += factor[i, j] * slope[i]
         found = max(found, code)

@@ -27,7 +27,7 @@ from lindley.target.native_drivers import driver, pool
 from lindley.target.native_pool import Part, at_points
 from lindley.target.quantities import Quantities
 from lindley.target.term import Term
-from lindley.target.whitening import whitened
+from lindley.target.whitening import mapped_around, whitened
 
 #: Which inputs of a term's functions vary: coordinates, local variables, cotangent of the state.
 _VARYING = {0: 0, 1: 1, 2: 3}
@@ -107,7 +107,8 @@ class BatchTerm:
     @property
     def is_native(self) -> bool:
         """Whether its density can be called as machine code."""
-        return self.functions["term"].is_native and self.functions["state"].is_native
+        stateless = not len(self.term.state_at)  # there is nothing to be compiled then
+        return self.functions["term"].is_native and (stateless or self.functions["state"].is_native)
 
     def part(self, name: str) -> Part:
         """Return one of its functions as machine code."""
@@ -172,7 +173,10 @@ class Pool:
             return part.code.address, keep(part.data.array(width))
 
         index = [self.layout.belief_at, self.layout.new_at]
-        belief = most = len(self.layout.belief_at)
+        # An affine map goes around: nothing is compiled for it.
+        around = self.prior if self.prior is not None and self.prior.normal else None
+        inside = self.prior if around is None else None
+        belief = most = len(self.layout.belief_at) if inside is not None else 0
         plan = []
         for batch in self.batches:
             state_at = batch.at[batch.term.state_at]
@@ -184,8 +188,8 @@ class Pool:
             plan.append([*term, *state, start, width, start + width, states, batch.local.start, local])
             most = max(most, 1 + width + local)
         forward = back = map_data = 0
-        if self.prior is not None:
-            to_coordinates, to_gradient = whitened(self.prior)
+        if inside is not None:
+            to_coordinates, to_gradient = whitened(inside)
             forward, map_data = called(to_coordinates, belief)
             back, _ = called(to_gradient, belief)
         every = np.concatenate(index).astype(np.int64)
@@ -193,9 +197,12 @@ class Pool:
             *(keep(np.array(plan, dtype=np.uint64)), len(plan)),
             *(keep(every), len(every)),
             *(self.layout.coordinates.size, belief, most),
-            *(forward, back, map_data, keep(np.array([self._constant, float(not self.whitens)]))),
+            *(forward, back, map_data, keep(np.array([self._constant if inside is not None else 0.0]))),
         ]
-        return Density(driver(pool, DENSITY), Words(words, kept), self.size)
+        found = Density(driver(pool, DENSITY), Words(words, kept), self.size)
+        if around is None:
+            return found
+        return mapped_around(found, around, self._constant, weight=0.0 if self.whitens else 1.0)
 
     def log_density(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the log density at x and its gradient."""

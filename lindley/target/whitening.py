@@ -62,22 +62,20 @@ def of_whitened(bound: Bound, map_: TriangularMap) -> Bound:
     map_
         A joint normal's.
     """
-    count = map_.size
-    center, factor = map_.forward(np.zeros(count)), map_.jacobian(np.zeros(count))
-    constant = float(map_.log_width.sum())
+    count, factor, slope = map_.size, map_.jacobian(np.zeros(map_.size)), float(map_.log_width.sum())
 
     def coordinates(points: np.ndarray) -> np.ndarray:
         return np.concatenate([map_.forward(points[..., :count]), points[..., count:]], axis=-1)
 
     def log_density(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope = bound.log_density(coordinates(x))
-        slope = np.array(slope)
-        return float(value) + constant, np.concatenate([factor.T @ slope[:count], slope[count:]])
+        value, gradient = bound.log_density(coordinates(x))
+        gradient = np.array(gradient)
+        return float(value) + slope, np.concatenate([factor.T @ gradient[:count], gradient[count:]])
 
     def table(of: Bound) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
         return lambda points: of.table(coordinates(points))
 
-    native = _mapped(bound.density, center, factor, constant) if bound.density is not None else None
+    native = mapped_around(bound.density, map_, slope) if bound.density is not None else None
     found = replace(bound, log_density=native or log_density, table=table(bound), density=native)
     if bound.essential is None:
         return found
@@ -85,9 +83,19 @@ def of_whitened(bound: Bound, map_: TriangularMap) -> Bound:
     return replace(found, essential=essential)
 
 
-def _mapped(inner: Density, center: np.ndarray, factor: np.ndarray, constant: float) -> Density:
-    """Return a density as machine code around that of coordinates."""
-    arrays = [np.ascontiguousarray(array, dtype=float) for array in (factor, center, np.array([constant]))]
+def mapped_around(inner: Density, map_: TriangularMap, constant: float, *, weight: float = 0.0) -> Density:
+    """Return a density of coordinates, as machine code, as one of points z that a joint normal whitens.
+
+    Parameters
+    ----------
+    inner, map_
+        The density, whose first x are the map's coordinates, and the joint normal's map.
+    constant, weight
+        What is added: the constant, and this many times -z'z / 2.
+    """
+    origin = np.zeros(map_.size)
+    numbers = map_.jacobian(origin), map_.forward(origin), np.array([constant, weight])
+    arrays = [np.ascontiguousarray(array, dtype=float) for array in numbers]
     one = inner.words.array(1)
-    words = [inner.code.address, one.ctypes.data, *(array.ctypes.data for array in arrays), len(center)]
+    words = [inner.code.address, one.ctypes.data, *(array.ctypes.data for array in arrays), map_.size]
     return Density(driver(mapped, DENSITY), Words(words, (inner, one, arrays)), inner.size)
