@@ -23,7 +23,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults import fuzz, kills, races, tampers
+from tests.faults import fuzz, kills, loads, races, tampers
 from tests.faults.assessing import Row, read, replaced, write
 from tests.faults.attacks import rounds
 from tests.faults.writers import Place
@@ -31,7 +31,7 @@ from tests.support import servers
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 RESULTS = Path(__file__).parent / "results.csv"
-PARTS = ["tamper", "attacks", "fuzz", "races", "kills", "servers"]
+PARTS = ["tamper", "attacks", "fuzz", "races", "loads", "kills", "servers"]
 #: How often each race is run, and a process is killed at each place.
 RACES, KILLS = "LINDLEY_FAULT_RACES", "LINDLEY_FAULT_KILLS"
 
@@ -139,6 +139,9 @@ def on_backend(name: str, what: set[str], options: argparse.Namespace) -> Iterat
             with BACKENDS[name](Path(folder)) as ground:  # type: ignore[attr-defined]
                 if "races" in what:
                     yield all_races(ground, name, options.races)
+                if "loads" in what:
+                    for row in loads.every(ground.place):
+                        yield replace(row, case=f"{row.case}, {name}")
                 if "kills" in what:
                     yield from all_kills(ground, name, options.kills)
                 if "servers" in what:
@@ -166,7 +169,7 @@ def main() -> int:
     if "fuzz" in options.only:
         rows += fuzz.main(options.inputs)
     for name in options.backends:
-        if {"races", "kills", "servers"} & set(options.only):
+        if {"races", "loads", "kills", "servers"} & set(options.only):
             for row in on_backend(name, set(options.only), options):
                 rows.append(row)
                 # What was done stays written when a later one does not end.

@@ -12,7 +12,7 @@ import pytest
 from flows.sequences.update import update_one
 from lindley import failpoints
 from lindley.errors import BatchRefused
-from tests.faults import kills, races
+from tests.faults import kills, loads, races
 from tests.faults.assessing import Row, assess, read, replaced, write
 from tests.faults.writers import Done, Place, Work, Writer, _steps, sweep
 
@@ -39,6 +39,17 @@ def test_a_rival_completes_the_work_of_a_killed_winner(ground: Place, name: str)
 def test_writers_that_race_make_one_line(ground: Place) -> None:
     row, said = races.race(replace(ground, chain="race"), "sqlite", writers=3, each=1)
     assert row.ok, said
+
+
+@pytest.mark.parametrize("jump", [loads.DAY, -loads.DAY])
+def test_a_clock_that_jumps_by_a_day_changes_nothing(ground: Place, jump: float) -> None:
+    row = loads.clock(ground, jump)
+    assert row.ok, row
+
+
+def test_many_chains_at_once_are_each_one_line(ground: Place) -> None:
+    row = loads.chains(ground, 3)
+    assert row.ok, row
 
 
 def test_an_update_reaches_every_fail_point(ground: Place, monkeypatch: pytest.MonkeyPatch) -> None:
