@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
+from flows.monitoring.verified import remember_verification
 from flows.states import name_with_chain
 from lindley.errors import LindleyError, NotAsRecorded
 from lindley.ledger.backend import open_ledger
@@ -26,6 +27,7 @@ def verify(
     reproduce: int = 0,
     keys: list[str] | None = None,
     known: dict[str, str] | None = None,
+    since: dict[str, str] | None = None,
 ) -> State[Any]:
     """Recompute every digest and check every rule; the run fails with the first finding.
 
@@ -42,6 +44,9 @@ def verify(
         Files of public keys on the worker: every link must be signed by one of them.
     known
         By chain: the file of an acknowledgement, on the worker. Its findings are no errors.
+    since
+        By chain: the file of a head statement, on the worker. Of the links that it states only record and
+        batch are read; chains without one are verified completely.
     """
     checks = Checks(keys=tuple(map(Path, keys or ())), reproduce=reproduce > 0, newest=max(reproduce, 0))
     found: dict[str, Checked | LindleyError] = {}
@@ -54,9 +59,11 @@ def verify(
         get_run_logger().warning("The registered model '%s' is no chain: no chain can have this name", name)
     for name in names:
         try:
-            file = (known or {}).get(name)
+            file, statement = (known or {}).get(name), (since or {}).get(name)
             of_chain = checks if file is None else replace(checks, known=(Path(file),))
+            of_chain = replace(of_chain, since=Path(statement) if statement else None)
             checked = verify_chain(ledger, name, of_chain)
+            remember_verification(Workspace.from_environment(), checked)
             publish_report(checked)
             found[name] = checked
         except Exception as error:  # whatever is wrong with this chain, the others are verified

@@ -1,4 +1,4 @@
-"""Commands on the integrity of chains: verify, acknowledge, head, sign, keygen."""
+"""Commands on the integrity of chains: verify, recheck, acknowledge, head, sign, keygen."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ from rich.markup import escape
 
 from flows.cli.chain import open_here, print_others
 from flows.cli.output import FAILURE, Chain, Json, notify, out, print_json, progress_bar
+from flows.monitoring.verified import remember_verification
 from lindley.errors import UnknownChain, UnknownLink
 from lindley.names import KEY_VARIABLE, divided
 from lindley.report.text import counted
 from lindley.verification.check import Checked, Checks, Unread, check
 from lindley.verification.rules import Severity
+from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
     from lindley.inference.sampling import Progress
     from lindley.ledger.protocol import Ledger
     from lindley.verification.rules import Report
 
+Known = Annotated[
+    list[Path] | None,
+    typer.Option("--known", help="What `lindley acknowledge` wrote: its findings are no errors."),
+]
 _SEVERITIES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.KNOWN: "cyan"}
 _COLOURS = {"identical": "green", "within Monte Carlo error": "green", "differs": "red"}
 
@@ -38,10 +44,7 @@ def verify(
         list[Path] | None,
         typer.Option("--witness", help="What `lindley head` wrote: the chain must still have that history."),
     ] = None,
-    known: Annotated[
-        list[Path] | None,
-        typer.Option("--known", help="What `lindley acknowledge` wrote: its findings are no errors."),
-    ] = None,
+    known: Known = None,
     reproduce: Annotated[
         bool,
         typer.Option(
@@ -95,9 +98,38 @@ def verify(
         raise typer.Exit(FAILURE)
 
 
+def recheck(
+    chain: Chain,
+    statement: Annotated[
+        Path, typer.Argument(help="What `lindley head` wrote after a complete verification.")
+    ],
+    key: Annotated[
+        list[Path] | None,
+        typer.Option("--key", help="Public key (PEM): statement and links must be signed by one of those."),
+    ] = None,
+    known: Known = None,
+    as_json: Json = False,
+) -> None:
+    """Verify what is new since a statement in full, and of older links record and batch only.
+
+    The chain must still have the history that the statement has. Other files of older links, such as traces,
+    are not read: `lindley verify` finds a change in them. Exit code 1: a rule is violated.
+    """
+    checks = Checks(keys=tuple(key or ()), since=statement, known=tuple(known or ()))
+    found = _check(open_here(), chain, checks)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        print_checked(found)
+    if not found.report.ok:
+        raise typer.Exit(FAILURE)
+
+
 def _check(ledger: Ledger, chain: str, checks: Checks) -> Checked:
     with ExitStack() as bars:
-        return check(ledger, chain, checks, progress=_bars(bars, chain), notify=notify)
+        found = check(ledger, chain, checks, progress=_bars(bars, chain), notify=notify)
+    remember_verification(Workspace.from_environment(), found)
+    return found
 
 
 def _or_error(ledger: Ledger, chain: str, checks: Checks) -> Checked | Unread:
@@ -152,7 +184,8 @@ def print_checked(checked: Checked) -> None:
 
 def print_report(report: Report) -> None:
     """Print the findings of a report."""
-    rules = f"{counted(len(report.links), 'link')}, {len(report.rules)} rules"
+    partly = f", {report.vouched} by record and batch only" if report.vouched else ""
+    rules = f"{counted(len(report.links), 'link')}{partly}, {len(report.rules)} rules"
     result = "[green]verified[/green]" if report.ok else "[red]not as recorded[/red]"
     out.print(f"[bold]{escape(report.chain)}[/bold]: {result} ({rules})")
     for finding in report.findings:
@@ -169,6 +202,7 @@ def print_report(report: Report) -> None:
 def head(
     chain: Chain,
     sign_it: Annotated[bool, typer.Option("--sign", help="In an envelope, signed by your key.")] = False,
+    known: Known = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="The statement is JSON anyway; errors are too.")
     ] = False,
@@ -184,7 +218,7 @@ def head(
     signer = signer_from_environment() if sign_it else None
     if sign_it and signer is None:
         raise no_key()
-    print(head_of(open_here(), chain, signer).decode())
+    print(head_of(open_here(), chain, signer, known or ()).decode())
 
 
 def acknowledge(
@@ -210,7 +244,7 @@ def acknowledge(
     print(known_of(open_here(), chain, who=who or getpass.getuser(), why=why, signer=signer).decode())
 
 
-def sign(chain: Chain, as_json: Json = False) -> None:
+def sign(chain: Chain, known: Known = None, as_json: Json = False) -> None:
     """Sign the links of a chain that have no signature yet, after it was verified.
 
     Where LINDLEY_SIGNING_KEY is set, updates sign their links themselves.
@@ -218,7 +252,7 @@ def sign(chain: Chain, as_json: Json = False) -> None:
     from lindley.ledger.signer import signer_from_environment
     from lindley.verification.signatures import sign_links
 
-    signed = sign_links(open_here(), chain, signer_from_environment())
+    signed = sign_links(open_here(), chain, signer_from_environment(), known or ())
     if as_json:
         print_json({"chain": chain, "signed": signed})
         return

@@ -48,6 +48,8 @@ class GatheredVersion:
         Address from which the registry loads the belief; empty if it is unknown.
     deleted
         Whether the run was deleted, and can be restored.
+    vouched
+        Whether a statement vouches for its record, and only record and batch were read.
     elsewhere
         Whether the run, if there is one, is none of the chain's runs.
     """
@@ -68,6 +70,7 @@ class GatheredVersion:
     loaded_from: str = ""
     deleted: bool = False
     elsewhere: bool = False
+    vouched: bool = False
 
     @cached_property
     def _read(self) -> tuple[dict[str, Any] | None, str]:

@@ -30,6 +30,9 @@ class Checks:
         Files of public keys; every link must be signed by one of them. Empty: signatures are not checked.
     witnesses
         Files of head statements whose history the chain must still have.
+    since
+        File of a head statement: of the links that it states only record and batch are read. It is a witness
+        too.
     known
         Files of acknowledgements; the findings in them are no errors.
     reproduce
@@ -44,6 +47,7 @@ class Checks:
 
     keys: tuple[Path, ...] = ()
     witnesses: tuple[Path, ...] = ()
+    since: Path | None = None
     known: tuple[Path, ...] = ()
     reproduce: bool = False
     links: tuple[int, ...] = ()
@@ -65,6 +69,7 @@ class Checked:
         counted = f"{len(report.links)} link{'' if len(report.links) == 1 else 's'}"
         if wrong is None:
             again = f", {len(self.reproduced)} fitted again" if self.reproduced else ""
+            counted += f", {report.vouched} by record and batch only" if report.vouched else ""
             return f"{report.chain}: verified ({counted}, {len(report.rules)} rules{again})"
         where = f"link {wrong.link}" if wrong.link else f"version {wrong.version or '-'}"
         return f"{report.chain}: {wrong.rule} {where}: {one_line(wrong.message, 300)}"
@@ -93,6 +98,7 @@ class Checked:
             "chain": report.chain,
             "ok": report.ok,
             "links": list(report.links),
+            "vouched": report.vouched,
             "rules": [{"id": name, "title": title} for name, title in report.rules.items()],
             "findings": [asdict(finding) for finding in report.findings],
             "reproduced": [asdict(link) for link in self.reproduced],
@@ -152,10 +158,13 @@ def check(
         from lindley.ledger.signing import public_key  # only checking signatures waits for the cryptography
 
         keys = [public_key(path) for path in checks.keys]
-    witnesses = [read_witness(path) for path in checks.witnesses]
+    witnesses = [
+        read_witness(path) for path in (*checks.witnesses, *([checks.since] if checks.since else []))
+    ]
     written = ("acknowledgement", "lindley acknowledge", AcknowledgementRefused)
     known = [_read(path, *written) for path in checks.known]
-    report = verify_chain(ledger, chain)
+    vouched = _vouched(witnesses[-1], keys, chain) if checks.since else frozenset[str]()
+    report = verify_chain(ledger, chain, vouched)
     if keys or witnesses:
         from lindley.verification.signature_rules import with_signatures, with_witness  # the cryptography
 
@@ -174,6 +183,14 @@ def check(
         reproduced.append(item)
         notify(f"{chain} link {item.link}: {item.result} {item.detail}".rstrip())
     return Checked(_acknowledged(with_reproduced(report, reproduced), known, keys), tuple(reproduced))
+
+
+def _vouched(statement: bytes, keys: list[Any], chain: str) -> frozenset[str]:
+    """Return the records that a head statement vouches for; none where it is not signed by a key given."""
+    from lindley.verification.signature_rules import head_statement  # the cryptography
+
+    predicate, problem = head_statement(statement, keys, chain)
+    return frozenset() if keys and problem else frozenset(predicate["records"])
 
 
 def _acknowledged(report: Report, known: list[bytes], keys: list[Any]) -> Report:

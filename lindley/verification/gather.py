@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,18 +34,33 @@ from lindley.verification.rules import Report
 from lindley.verification.verifier import verify
 
 
-def verify_chain(ledger: Ledger, chain: str) -> Report:
+def verify_chain(ledger: Ledger, chain: str, vouched: Container[str] = ()) -> Report:
     """Read a chain back and verify it.
+
+    Parameters
+    ----------
+    ledger, chain
+        Where, and the chain's name.
+    vouched
+        Records of links that a statement made after a complete verification vouches for. Of these, record,
+        batch, tags and run are read, no other file. Where one of them has a finding, the whole chain is read.
 
     Raises
     ------
     UnknownChain
         If the ledger has no such chain.
     """
-    return verify(gather(ledger, chain))
+    gathered = gather(ledger, chain, vouched=vouched)
+    report = verify(gathered)
+    partly = {item.version.number for item in gathered.versions if item.vouched}
+    if report.vouched and any(finding.version in partly for finding in report.findings):
+        return verify(gather(ledger, chain))
+    return report
 
 
-def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> GatheredChain:
+def gather(
+    ledger: Ledger, chain: str, inside: tuple[str, ...] = (), vouched: Container[str] = ()
+) -> GatheredChain:
     """Read everything of a chain that a rule looks at.
 
     Parameters
@@ -53,6 +69,8 @@ def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> Gathered
         Where, and the chain's name.
     inside
         Branches that are being read, which continue this chain.
+    vouched
+        See `verify_chain`.
     """
     genesis: bytes | None = None
     try:
@@ -61,7 +79,10 @@ def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> Gathered
     except LedgerCorrupt as error:
         stated = error.expected.removeprefix("sha256 ") if error.expected.startswith("sha256 ") else ""
     versions = [
-        replace(_gather_version(ledger, version), loaded_from=ledger.loaded_from(chain, version.number))
+        replace(
+            (_vouched_version if version.record in vouched else _gather_version)(ledger, version),
+            loaded_from=ledger.loaded_from(chain, version.number),
+        )
         for version in ledger.versions(chain)
     ]
     if any(item.record is None for item in versions):  # some may not be the chain's at all
@@ -81,7 +102,7 @@ def gather(ledger: Ledger, chain: str, inside: tuple[str, ...] = ()) -> Gathered
     if origin is None or origin["chain"] in (chain, *inside):
         return gathered
     with contextlib.suppress(UnknownChain):
-        return replace(gathered, base=gather(ledger, origin["chain"], (*inside, chain)))
+        return replace(gathered, base=gather(ledger, origin["chain"], (*inside, chain), vouched))
     return gathered
 
 
@@ -93,10 +114,10 @@ def envelopes(ledger: Ledger, chain: str) -> dict[int, bytes | None]:
     return {link.number: read_signature(ledger, link) for link in find_chain(ledger, chain).links}
 
 
-def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:
-    """Read one version; a rule reports what is missing or unreadable."""
+def _with_run(ledger: Ledger, version: Version) -> GatheredVersion:
+    """Read the run of a version, without files."""
     state = ledger.run_state(version.run_id) if version.run_id else None
-    gathered = GatheredVersion(
+    return GatheredVersion(
         version=version,
         record=None,
         artifacts={},
@@ -104,6 +125,21 @@ def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:
         run_metrics=dict(state.metrics) if state else None,
         deleted=state.deleted if state else False,
     )
+
+
+def _vouched_version(ledger: Ledger, version: Version) -> GatheredVersion:
+    """Read record and batch of a version whose record a statement vouches for."""
+    gathered = replace(_with_run(ledger, version), vouched=True)
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        for name in (Artifact.RECORD, Artifact.BATCH):
+            with contextlib.suppress(LedgerCorrupt):  # a rule reports what is missing
+                ledger.download(version.run_id, Path(scratch), name)
+        return _with_files(gathered, Path(scratch))
+
+
+def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:
+    """Read one version; a rule reports what is missing or unreadable."""
+    gathered = _with_run(ledger, version)
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         try:
             ledger.download(version.run_id, Path(scratch))

@@ -149,7 +149,7 @@ def with_witness(report: Report, witness: bytes, keys: Sequence[Key]) -> Report:
     WitnessRefused
         If it is no head statement of this chain.
     """
-    predicate, problem = _head(witness, keys, report.chain)
+    predicate, problem = head_statement(witness, keys, report.chain)
     case = WitnessCase(report, predicate, problem if keys else "")
     rules = sentences(Scope.WITNESS)
     if not keys:
@@ -246,8 +246,14 @@ def _document(data: bytes, keys: Sequence[Key]) -> tuple[dict[str, Any] | None, 
     return document if isinstance(document, dict) else None, "it is not signed"
 
 
-def _head(data: bytes, keys: Sequence[Key], chain: str) -> tuple[dict[str, Any], str]:
-    """Return the predicate of a witness, and what is wrong with its signature."""
+def head_statement(data: bytes, keys: Sequence[Key], chain: str) -> tuple[dict[str, Any], str]:
+    """Return the predicate of a witness, and what is wrong with its signature.
+
+    Raises
+    ------
+    WitnessRefused
+        If it is no head statement of this chain.
+    """
     document, problem = _document(data, keys)
     if document is None or any(misfits(document, _HEAD_SHAPE)):
         is_statement = document is not None and document.get("predicate") is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from lindley.errors import AcknowledgementRefused, KeyRefused, LedgerCorrupt
 from lindley.ledger.reading import find_chain
 from lindley.ledger.signer import sign_record
 from lindley.names import KEY_VARIABLE
+from lindley.verification.check import Checks, check
 from lindley.verification.rules import Severity
 
 if TYPE_CHECKING:
@@ -19,8 +21,15 @@ if TYPE_CHECKING:
     from lindley.verification.rules import Report
 
 
-def head_of(ledger: Ledger, chain: str, signer: CryptoSigner | None) -> bytes:
+def head_of(ledger: Ledger, chain: str, signer: CryptoSigner | None, known: Sequence[Path] = ()) -> bytes:
     """Return a statement of a chain's head, to be kept elsewhere; in an envelope if there is a signer.
+
+    Parameters
+    ----------
+    ledger, chain, signer
+        Which chain, and who signs.
+    known
+        Files of acknowledgements; the findings in them are no errors.
 
     Raises
     ------
@@ -30,7 +39,7 @@ def head_of(ledger: Ledger, chain: str, signer: CryptoSigner | None) -> bytes:
     from lindley.ledger import signing  # imports the cryptography
     from lindley.ledger.record import canonical, digest
 
-    report = _sound(ledger, chain)
+    report = _sound(ledger, chain, known)
     # Of a branch, the genesis of the chain that it continues: that is where its links begin.
     genesis = report.links[0]["previous"] if report.links else digest(ledger.genesis(chain) or b"")
     records = [str(line["record"]) for line in report.links]
@@ -65,10 +74,12 @@ def known_of(ledger: Ledger, chain: str, *, who: str, why: str, signer: CryptoSi
     return canonical(statement) if signer is None else signing.sealed(statement, signer)
 
 
-def sign_links(ledger: Ledger, chain: str, signer: CryptoSigner | None) -> list[int]:
+def sign_links(
+    ledger: Ledger, chain: str, signer: CryptoSigner | None, known: Sequence[Path] = ()
+) -> list[int]:
     """Sign the links of a chain that have no signature yet; return their numbers.
 
-    Uploads one file per link. Existing signatures stay, by whichever key.
+    Uploads one file per link. Existing signatures stay, by whichever key. For `known` see `head_of`.
 
     Raises
     ------
@@ -81,7 +92,7 @@ def sign_links(ledger: Ledger, chain: str, signer: CryptoSigner | None) -> list[
 
     if signer is None:
         raise no_key()
-    report = _sound(ledger, chain)
+    report = _sound(ledger, chain, known)
     held, signed = envelopes(ledger, chain), list[int]()
     # Links that another writer added meanwhile have no line, and are not signed.
     for line, link in zip(report.links, find_chain(ledger, chain).links, strict=False):
@@ -104,17 +115,15 @@ def no_key() -> KeyRefused:
     )
 
 
-def _sound(ledger: Ledger, chain: str) -> Report:
+def _sound(ledger: Ledger, chain: str, known: Sequence[Path]) -> Report:
     """Verify a chain before its head is stated or its links are signed."""
-    from lindley.verification.gather import verify_chain  # imports the numerical stack
-
-    report = verify_chain(ledger, chain)
+    report = check(ledger, chain, Checks(known=tuple(known))).report
     wrong = report.first_error
     if wrong is not None:
         raise LedgerCorrupt(
             f"{chain} is not as recorded, so it is not signed",
-            expected="a chain without findings",
+            expected="a chain without findings, or with acknowledged ones only",
             found=f"{wrong.rule}: {wrong.message}",
-            todo=f"run `lindley verify {chain}`",
+            todo=f"run `lindley verify {chain}`; name what `lindley acknowledge` wrote with --known",
         )
     return report

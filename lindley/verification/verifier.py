@@ -19,6 +19,8 @@ from lindley.verification.rules import ALWAYS, Finding, Report, Scope, findings,
 #: The modules whose rules are always checked; importing them registers the rules.
 RULE_MODULES = (chain_rules, version_rules, counting_rules)
 RULES = sentences(*ALWAYS)
+#: Rules on files other than record and batch.
+_OF_FILES = frozenset({"R08", "R09", "R17"})
 #: Rules whose findings on a source as a whole concern its branches too: its genesis, and where its runs are.
 _OF_SOURCE = ("R01", "R27")
 
@@ -47,13 +49,16 @@ def verify(chain: GatheredChain) -> Report:
         case = case_of(item, link)
         # The links that a branch continues are verified with their own chain.
         if case is not None and position >= len(base):
-            found += findings(Scope.VERSION, case, chain, link=case.link, version=item.version.number)
+            without = _OF_FILES if item.vouched else frozenset[str]()
+            place = {"link": case.link, "version": item.version.number}
+            found += findings(Scope.VERSION, case, chain, **place, without=without)
         if link:
             earlier[link.version.record] = case
     states = {item.version.number: item.state for item in chain.versions}
     found = [item if item.state else replace(item, state=states.get(item.version or 0, "")) for item in found]
     links = tuple(_line(link, runs[link.version.run_id][0]) for link in walked.links)
-    return Report(chain=chain.name, links=links, findings=in_order(found))
+    vouched = sum(runs[link.version.run_id][1].vouched for link in walked.links)
+    return Report(chain=chain.name, links=links, findings=in_order(found), vouched=vouched)
 
 
 def _walked(chain: GatheredChain) -> Chain:
