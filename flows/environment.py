@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from flows import access, running
+from flows.monitoring import json_logs
 from lindley.errors import LindleyError
 from lindley.workspace import Workspace
 
@@ -98,7 +99,7 @@ def variables(workspace: Workspace) -> dict[str, str]:
         result["PREFECT_HOME"] = str(workspace.root / ".prefect")
         result["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
         result |= OWN_SERVER
-    return result
+    return result | (json_logs.VARIABLES if json_logs.json_wanted() else {})
 
 
 def enter_workspace() -> dict[str, str]:

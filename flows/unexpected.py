@@ -42,11 +42,11 @@ def unexpected(error: Exception, doing: str) -> Unexpected:
     """
     lines = traceback.format_exception(error)
     head = f"{doing}, Lindley {__version__}, Python {platform.python_version()}, {platform.platform()}\n\n"
-    path = _write(_without_secrets(head + "".join(lines)))
+    path = _write(without_secrets(head + "".join(lines)))
     return Unexpected(
         f"An unexpected error ended {doing}",
         expected="an error that Lindley explains, or none",
-        found=_without_secrets(reason(error)),
+        found=without_secrets(reason(error)),
         todo=f"read the traceback in {path}, and report it if your model's own code is not its cause"
         if path
         else "run it again in a folder that can be written, to get a log",
@@ -70,7 +70,7 @@ def _write(text: str) -> Path | None:
     return None
 
 
-def _without_secrets(text: str) -> str:
+def without_secrets(text: str) -> str:
     """Return text without passwords in addresses and values of secret variables."""
     values = [value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= _SHORTEST]
     for value in sorted(values, key=len, reverse=True):

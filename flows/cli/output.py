@@ -23,6 +23,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from flows.monitoring.json_logs import json_wanted, log_line
 from flows.unexpected import Unexpected, unexpected
 from lindley.errors import FitFailed, LedgerCorrupt, LindleyError
 from lindley.names import for_terminal
@@ -141,7 +142,10 @@ def say(markup: str, *, indent: int = 0, hang: int = 2, console: Console = out) 
 def notify(sentence: str) -> None:
     """Print a sentence about what goes on, beside the result; a terminal that is gone stops nothing."""
     with suppress(OSError):
-        say(f"[dim]{escape(sentence)}[/dim]", console=err)
+        if json_wanted():
+            err.print(escape(log_line("lindley", sentence)), soft_wrap=True)
+        else:
+            say(f"[dim]{escape(sentence)}[/dim]", console=err)
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> Table:

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from flows import environment
 from flows.cli.output import Json, notify, out, print_json
+from flows.monitoring import json_logs
 from flows.server.up import (
     POOL,
     RUNS_AT_ONCE,
@@ -169,7 +170,7 @@ def watch(as_json: Json = False) -> None:
     if as_json:
         address = public(os.environ["PREFECT_API_URL"])
         print_json({"landing": str(workspace.landing), "prefect": address})
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    json_logs.configure(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with stop_signals() as stop:
         watch_folder(workspace, stop)

@@ -15,7 +15,6 @@ import signal
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from prefect.states import Failed
 from prefect.utilities.processutils import command_to_string, get_sys_executable
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from flows.monitoring.json_logs import log_line
 from flows.server._compat import carry_out
 from flows.server.warm_pool import Bounds, WarmPool, WarmProcess
 from flows.server.warm_process import FLOWS
@@ -46,8 +46,11 @@ _RUN_ID, _ENTRYPOINT = "PREFECT__FLOW_RUN_ID", "PREFECT__FLOW_ENTRYPOINT"
 _INSTALL = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
 _PACKAGES = ("flows", "tasks", "lindley")
 _STOP = (signal.SIGINT, signal.SIGTERM)
-#: Prints a sentence for the log.
-notify = partial(print, flush=True)
+
+
+def notify(sentence: str) -> None:
+    """Print a sentence for the log."""
+    print(log_line("lindley.worker", sentence), flush=True)
 
 
 class WarmWorker(ProcessWorker):
