@@ -52,6 +52,8 @@ class Artifact(StrEnum):
     PLOTS = "plots/"
 
 
+#: Names of the plots.
+PLOTS = ("prior_posterior", "ranks", "posterior_predictive", "audit")
 #: Kinds of links that go to an earlier belief: they count what that one counts.
 MOVES = (Kind.ROLLBACK, Kind.BRANCH)
 #: Kinds of links that have a batch of their own.

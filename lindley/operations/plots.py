@@ -18,7 +18,7 @@ from lindley.ledger.history import find_link, history
 from lindley.ledger.netcdf import read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import fetch_listed, read_table, record_of
-from lindley.ledger.record import Artifact
+from lindley.ledger.record import PLOTS, Artifact
 from lindley.report.numbers import QUANTILES
 from lindley.timing import PLOTS as PHASE
 from lindley.timing import Phases, metric
@@ -162,7 +162,7 @@ def _draw(trace: xr.DataTree, audit: pd.DataFrame | None, folder: Path) -> tuple
         made["posterior_predictive"] = figures.predictive_figure(trace)
     if audit is not None:
         made["audit"] = figures.audit_figure(audit)
-    paths = tuple(f"{Artifact.PLOTS}{name}.png" for name in made)
+    paths = tuple(f"{Artifact.PLOTS}{name}.png" for name in PLOTS if name in made)
     (folder / Artifact.PLOTS).mkdir(parents=True, exist_ok=True)
     for path, figure in zip(paths, made.values(), strict=True):
         figures.save(figure, folder / path)

@@ -12,11 +12,12 @@ import pyarrow as pa
 from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import TAGS, Chain, ChainLink, Version, records_of
 from lindley.ledger.protocol import Home
-from lindley.ledger.record import MOVES, Artifact, Kind, digest, parse
+from lindley.ledger.record import MOVES, PLOTS, Artifact, Kind, digest, parse
 from lindley.prior.matched import MatchedPrior
 
 #: Files that may come after a link was made.
-_LATER = (Artifact.PLOTS, Artifact.SIGNATURE, "belief/registered_model_meta")
+_PLOTS = (f"{Artifact.PLOTS}{name}.png" for name in PLOTS)
+_LATER = frozenset({*_PLOTS, Artifact.SIGNATURE, "belief/registered_model_meta"})
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class GatheredVersion:
     @cached_property
     def state(self) -> str:
         """Digest of what was read of it. Plots and signatures, which may come later, are left out."""
-        files = {path: held for path, held in self.artifacts.items() if not path.startswith(_LATER)}
+        files = {path: held for path, held in self.artifacts.items() if path not in _LATER}
         found = self.version
         record = digest(self.record or b"")
         parts: list[object] = [

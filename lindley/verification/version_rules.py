@@ -15,15 +15,16 @@ import numpy as np
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.sampling import CHANGED
 from lindley.ledger.chain import version_tags
-from lindley.ledger.record import WITH_BATCH, Artifact, Kind, canonical
+from lindley.ledger.record import PLOTS, WITH_BATCH, Artifact, Kind, canonical
 from lindley.model.code.digests import model_digest
 from lindley.model.coordinates import Coordinates
 from lindley.seeds import derive_seed
 from lindley.verification.case import Case, GatheredChain
 from lindley.verification.rules import rule
 
-#: Files that no record lists: what MLflow writes beside a belief when it is loaded from a local store, and
-#: the signature over the record's digest, which the signature rules check.
+#: Files that no record lists: plots, what MLflow writes beside a belief when it is loaded from a local store,
+#: and the signature over the record's digest, which the signature rules check.
+_PLOTS = frozenset(f"{Artifact.PLOTS}{name}.png" for name in PLOTS)
 _UNLISTED = frozenset({"belief/registered_model_meta", Artifact.SIGNATURE})
 
 
@@ -40,12 +41,12 @@ def tags(case: Case, chain: GatheredChain) -> Iterator[str]:
 
 @rule(
     "R06",
-    "every artifact of the record is there with its digest, and no other but plots",
+    "every artifact of the record is there with its digest, and no other but plots by their names",
     "changed, lost or added file",
 )
 def artifacts(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    """Files that the record does not list: `signature.dsse.json`, `belief/registered_model_meta`, and any
-    below `plots/`.
+    """Files that the record does not list: `signature.dsse.json`, `belief/registered_model_meta`, and
+    `plots/NAME.png` with the names of section 4.
     """
     listed, held = case.record["artifacts"], case.gathered.artifacts
     if case.gathered.vouched:  # of the files, only the batch was read
@@ -57,7 +58,7 @@ def artifacts(case: Case, _chain: GatheredChain) -> Iterator[str]:
             yield f"artifact {path}: sha256 {listed[path][:12]} expected, found {held[path][:12]}"
     # Plots are drawn from the trace after the record is written, and can be drawn again.
     for path in sorted(set(held) - set(listed) - _UNLISTED):
-        if not path.startswith(Artifact.PLOTS):
+        if path not in _PLOTS:
             yield f"artifact {path} is not in the record"
 
 

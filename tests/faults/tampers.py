@@ -141,7 +141,7 @@ def _files(ledger: MemoryLedger) -> Iterator[Change]:
     added.run_of(NAME, SECOND).files["plots/payload.pkl"] = b"x"
     yield _change("a plot", f"{_PLOT}: a byte", _LISTED, verify_chain(changed, NAME))
     yield _change("a plot", f"{_PLOT}: deleted", _LISTED, verify_chain(ledger, NAME))
-    yield _change("a plot", "plots/payload.pkl: added", _LISTED, verify_chain(added, NAME))
+    yield _change("a plot", "plots/payload.pkl: added", "R06", verify_chain(added, NAME))
     more = ledger.clone()
     more.run_of(NAME, SECOND).files["belief/payload.pkl"] = b"x"
     yield _change("an artifact", "belief/payload.pkl: added", "R06", verify_chain(more, NAME))

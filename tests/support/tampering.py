@@ -109,6 +109,14 @@ class Tamper(Tools):
         self.ledger.flip(NAME, SECOND, "summary.csv")
         return {"R06"}, SECOND
 
+    def r06_file_of_another_kind_added_to_the_plots(self) -> Any:
+        self._run(SECOND).files["plots/payload.html"] = b"<script>"
+        return {"R06"}, SECOND
+
+    def r06_file_below_the_plots_added(self) -> Any:
+        self._run(SECOND).files["plots/deep/ranks.png"] = b"x"
+        return {"R06"}, SECOND
+
     def r06_file_named_like_the_plots_added(self) -> Any:
         self._run(SECOND).files["plots.png"] = b"x"
         return {"R06"}, SECOND

@@ -145,7 +145,7 @@ class TestKinds:
 
 def test_pictures_are_not_covered_where_the_record_lists_none(ledger: MemoryLedger) -> None:
     """As the threat model says; anything beside them is found."""
-    ledger.run_of(NAME, 5).files |= {OLD: b"forged", "plots/deep/er.png": b"x"}
+    ledger.run_of(NAME, 5).files |= {OLD: b"forged", "plots/ranks.png": b"x"}
     assert verify_chain(ledger, NAME).findings == ()
     ledger.run_of(NAME, 5).files["plotsx.png"] = b"x"
     assert [finding.rule for finding in verify_chain(ledger, NAME).findings] == ["R06"]

@@ -77,7 +77,7 @@ def test_another_change_of_the_same_version_is_an_error(touched: MemoryLedger, k
 
 def test_plots_and_signatures_may_come_later(touched: MemoryLedger, known: Path) -> None:
     files = touched.run_of(NAME, 2).files
-    files["plots/trace.png"] = files[Artifact.SIGNATURE] = b"x"
+    files["plots/ranks.png"] = files[Artifact.SIGNATURE] = b"x"
     assert errors(touched, known) == []
 
 
