@@ -13,6 +13,8 @@ from lindley.addresses import on_loopback, public
 from lindley.workspace import Workspace
 
 _WAIT = running.ANSWER_SECONDS
+#: Children of `lindley up` that run until it is stopped; the others are short commands.
+_LASTING = ("mlflow", "prefect", "worker", "watcher")
 
 
 def servers(workspace: Workspace) -> dict[str, dict[str, Any]]:
@@ -46,7 +48,9 @@ def processes(workspace: Workspace) -> dict[str, bool]:
     try:
         entries = json.loads(Path(folder, "processes.json").read_text(encoding="utf-8"))
         children = {
-            str(entry["name"]): str(entry["process"]) for entry in entries if entry["folder"] == folder
+            str(entry["name"]): str(entry["process"])
+            for entry in entries
+            if entry["folder"] == folder and entry["name"] in _LASTING
         }
     except (OSError, ValueError, LookupError, TypeError):
         children = {}

@@ -364,7 +364,7 @@ def test_chains_lists_links_and_declarations(workspace):
 COMMANDS = typer.main.get_command(app).commands
 #: Arguments of the commands that take others than a chain; with these, nothing is done before it fails.
 ARGUMENTS = {
-    **dict.fromkeys(("sweep", "demo", "chains", "up", "ui", "worker", "watch", "deploy"), ()),
+    **dict.fromkeys(("sweep", "demo", "chains", "up", "ui", "worker", "watch", "deploy", "status"), ()),
     **dict.fromkeys(("update", "import"), ("coins", "no.csv")),
     "split": ("dice", "no.csv"),
     "retract": ("coins", "1"),
@@ -375,6 +375,7 @@ ARGUMENTS = {
     "keygen": (os.devnull,),
     "init": (os.devnull,),
     "acknowledge": ("coins", "--why", "x"),
+    "recheck": ("coins", "no.json"),
 }
 
 
