@@ -11,9 +11,10 @@ import pandas as pd
 from benchmarks.speed.cold import child
 from benchmarks.speed.measure import COLD, SAMPLE, UNCHANGED, UPDATE, Row, in_turns, stopwatch
 from benchmarks.speed.streams import Bench
-from benchmarks.speed.targets import MODELS
 
 SCENARIO, CHAIN = "first_hour", "daily_sales"
+#: The folder of that model.
+MODELS = Path(__file__).with_name("models")
 #: Updates of a new chain, of three rows each, as in README.
 LINKS = 2
 

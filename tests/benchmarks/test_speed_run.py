@@ -11,9 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.speed import article, measure, orchestration, page, run, streams, targets
+from benchmarks.speed import article, first_hour, measure, orchestration, page, run, streams, targets
 from benchmarks.speed.measure import Row
 from benchmarks.speed.posterior import Reference
+from lindley.batch.reading import read_batch
+from lindley.model.declaration import load_declaration
 from tests.benchmarks.test_speed import NAN, row
 
 RAN = page.Ran("2026-01-02", "finished", 3.2, "make", "a machine", "Python 3")
@@ -247,3 +249,10 @@ class TestOrchestration:
     )
     def test_the_servers_are_up_when_their_addresses_are_printed(self, text: str, printed: bool) -> None:
         assert orchestration._printed(text) is printed
+
+
+def test_the_first_hour_has_its_model_and_batches_of_its_schema(tmp_path: Path) -> None:
+    declaration = load_declaration(first_hour.CHAIN, first_hour.MODELS)
+    read = [read_batch(file, declaration) for file in first_hour.batches(tmp_path)]
+    assert [batch.rows for batch in read] == [3] * first_hour.LINKS
+    assert len({batch.digest for batch in read}) == first_hour.LINKS
