@@ -65,7 +65,9 @@ def _tries(surface: Surface, ground: Callable[[Path], Any]) -> Iterator[tuple[bo
 
 def main() -> list[tuple[bool, dict[str, str]]]:
     """Make every try and write the table; return what came of each."""
+    made = []
     with tempfile.TemporaryDirectory(prefix="attacks-", ignore_cleanup_errors=True) as folder:
-        made = list(attack(Path(folder)))
-    write([entry for _, entry in made], TABLE)
+        for as_expected, entry in attack(Path(folder)):
+            made.append((as_expected, entry))
+            write([entry], TABLE)  # what was made stays written when a later one does not end
     return made
