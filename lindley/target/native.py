@@ -140,6 +140,7 @@ def table_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs: 
         f"    points = carray(points_, (max(int64(rows), 1), {size}))",
         f"    outputs = carray(outputs_, ({max(words_of(outputs), 1)},), uint64)",
         *arguments(inputs[1:]),
+        "    code = 0",
         "    try:",
         "        for i in range(max(int64(rows), 1)):",
         f"            {', '.join(names)}, = jitted(points[i], {_names(inputs[1:])})",
@@ -148,8 +149,8 @@ def table_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs: 
         "            else:",
         *_rows(names, outputs),
         "    except Exception:",
-        "        return 1",
-        "    return 0",
+        "        code = 1",
+        "    return code",
     ]
     function = c_function("table", lines, _TABLE, inside=cache_key(jitted), jitted=jitted)
     return Code(function, tuple(inputs), tuple(outputs))
@@ -201,19 +202,20 @@ def _rows(names: list[str], outputs: Sequence[Variable]) -> list[str]:
 
 
 def _written(name: str, axes: int) -> list[str]:
-    """Return source that writes an output to row i of its table, and ends where its shape is another one.
+    """Return source that writes an output to row i of its table, if it has the shape of the first row's.
 
     Element by element: of an assignment of arrays numba compiles the text of its error message too, which
-    takes as long as the function.
+    takes as long as the function. There is no `return` inside `try`: numba would not catch exceptions.
     """
     if not axes:
         return [f"row_{name}[i] = asarray({name})[()]"]
     place = ", ".join(f"j{axis}" for axis in range(axes))
     return [
         f"if {name}.shape != row_{name}.shape[1:]:",
-        "    return 1",
-        *(f"{'    ' * axis}for j{axis} in range({name}.shape[{axis}]):" for axis in range(axes)),
-        f"{'    ' * axes}row_{name}[i, {place}] = {name}[{place}]",
+        "    code = 1",
+        "else:",
+        *(f"{'    ' * (axis + 1)}for j{axis} in range({name}.shape[{axis}]):" for axis in range(axes)),
+        f"{'    ' * (axes + 1)}row_{name}[i, {place}] = {name}[{place}]",
     ]
 
 

@@ -103,8 +103,8 @@ def test_every_command_prints_through_one_console():
             assert "typer.echo" not in text, path
     lines = {path.name: path.read_text().splitlines() for path in here.glob("*.py")}
     plain = [name for name, text in lines.items() for line in text if line.strip().startswith("print(")]
-    # A version, JSON, a head's statement and that of known findings.
-    assert sorted(plain) == ["__main__.py", "output.py", "verify.py", "verify.py"]
+    # A version, JSON, metrics of chains whose names are valid, a head's statement and that of known findings.
+    assert sorted(plain) == ["__main__.py", "output.py", "status.py", "verify.py", "verify.py"]
 
 
 # -- one bad chain ------------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ def ledger(coins_chain: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> Memory
     return made
 
 
-def found(workspace: Workspace, limits: Limits = NO_DISK, now: datetime = NOW) -> Status:
-    return status(workspace, limits, now)
+def found(workspace: Workspace, limits: Limits = NO_DISK, now: datetime | None = None) -> Status:
+    return status(workspace, limits, now or datetime.now(UTC))
 
 
 def messages(found: Status) -> list[tuple[str, str]]:

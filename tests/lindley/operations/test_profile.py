@@ -57,7 +57,7 @@ class TestWhatRunsHold:
         mine = {name.partition("/")[2]: value for name, value in held.items() if name.startswith("seconds/")}
         # The fit of these links is made up, and so is its only phase.
         assert set(mine) == {
-            "read", "validate", "fetch", "sample", "write", "log", "register", "plots", "total",
+            "read", "validate", "fetch", "build", "sample", "write", "log", "register", "plots", "total",
         }  # fmt: skip
         parts = sum(value for name, value in mine.items() if name not in {"sample", "plots", "total"})
         assert 0 < parts <= mine["total"]

@@ -81,11 +81,18 @@ def test_other_code_is_built_again(declaration: Declaration, built: list[int]) -
 def test_what_has_no_name_is_built_each_time(declaration: Declaration, built: list[int]) -> None:
     batch = fakes.coins(declaration, 10)
     in_memory = replace(declaration, source=None)
-    unnamed, lagged = replace(batch, digest=""), replace(batch, context=batch.table)
-    for rows, code in ((batch, in_memory), (unnamed, declaration), (lagged, declaration)):
+    for rows, code in ((batch, in_memory), (replace(batch, digest=""), declaration)):
         graph([rows], code)
         graph([rows], code)
-    assert len(built) == 6
+    assert len(built) == 4
+
+
+def test_rows_with_another_context_are_another_model(declaration: Declaration, built: list[int]) -> None:
+    batch = fakes.coins(declaration, 10)
+    one, other = (replace(batch, context=batch.table.slice(0, rows)) for rows in (1, 2))
+    for rows in (batch, one, other, one):
+        graph([rows], declaration)
+    assert len(built) == 3
 
 
 SCALED = """
