@@ -11,10 +11,11 @@ import pandas as pd
 from benchmarks.speed.cold import child
 from benchmarks.speed.measure import COLD, SAMPLE, UNCHANGED, UPDATE, Row, in_turns, stopwatch
 from benchmarks.speed.streams import Bench
+from flows import project
 
 SCENARIO, CHAIN = "first_hour", "daily_sales"
-#: The folder of that model.
-MODELS = Path(__file__).with_name("models")
+#: The folder of that model: the example of `lindley init`, which is README's.
+MODELS = Path(project.__file__).parent / "files" / "models"
 #: Updates of a new chain, of three rows each, as in README.
 LINKS = 2
 

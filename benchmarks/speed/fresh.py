@@ -1,6 +1,6 @@
 """A fresh process that samples one file's rows with PyMC: ``python -m benchmarks.speed.fresh FILE``.
 
-It imports what a user's script would and nothing else. The model is that of ``models/daily_sales.py``.
+It imports what a user's script would and nothing else. The model is the example of `lindley init`.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from lindley import __version__
 from lindley.atomic import write_over
-from lindley.errors import LindleyError, UnknownLink
+from lindley.errors import LindleyError
 from lindley.ledger.chain import Chain, ChainLink, Status
 from lindley.ledger.history import Link, LinkView, views_of
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import find_chain, genesis_of
+from lindley.ledger.reading import find_begun, genesis_of
 from lindley.ledger.record import Artifact, digest, parse
 from lindley.model.code.stored import stored_files
 from lindley.names import divided
@@ -58,16 +58,9 @@ def read_page(
     ledger: Ledger, name: str, written: str, *, verify: bool = True, plots: bool = True
 ) -> PageContent:
     """Read what the page of a chain shows; see `write_page`. `written` is when, ISO 8601 in UTC."""
-    chain = find_chain(ledger, name)
-    if chain.head is None:
-        raise UnknownLink(
-            f"{name} has no link to show",
-            expected="a chain with at least one link",
-            found="none",
-            todo="update the chain with its first batch",
-        )
-    genesis = genesis_of(ledger, name)
-    links = tuple(_links(ledger, name, views_of(chain)))
+    chain, genesis = find_begun(ledger, name)
+    views = views_of(chain)
+    links = tuple(_links(ledger, name, views))
     head = links[-1]
     verification = None
     if verify:
@@ -86,16 +79,12 @@ def read_page(
         others=_others(chain),
         branch_of=(origin["chain"], chain.base) if origin else None,
         branches=tuple(_branches(ledger, name, chain)),
-        code=_sources(_opened(ledger, name, views_of(chain)[-1])),
+        code=_sources(Link(name, views[-1], ledger)),
         verification=verification,
         plots=_plots(ledger, head) if plots else {},
         written=written,
         lindley=__version__,
     )
-
-
-def _opened(ledger: Ledger, name: str, view: LinkView) -> Link:
-    return Link(name, view, ledger)
 
 
 def _sources(link: Link) -> dict[str, str]:
@@ -111,7 +100,7 @@ def _sources(link: Link) -> dict[str, str]:
 def _links(ledger: Ledger, name: str, views: list[LinkView]) -> Iterator[LinkContent]:
     before: Link | None = None
     for view in views:
-        link = _opened(ledger, name, view)
+        link = Link(name, view, ledger)
         shown = len(views) - (view.number or 0) < MOST_DETAILS
         yield LinkContent(
             number=view.number or 0,
