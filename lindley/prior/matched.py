@@ -33,7 +33,8 @@ class MatchedPrior:
         Why it is of its family.
     moments
         How its moments were estimated: ``draws``, ``stein 1`` to ``stein 3`` (calibrated draws, see
-        `lindley.prior.stein`), ``information`` (see `lindley.prior.information`).
+        `lindley.prior.stein`), ``information`` (see `lindley.prior.information`), ``population`` (other
+        members' beliefs, see `lindley.inference.members.population`).
     shrinkage
         How far correlations were shrunk to zero, 0 to 1.
     """
