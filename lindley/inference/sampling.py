@@ -28,6 +28,8 @@ Start = Callable[[np.random.Generator], np.ndarray]
 _START_TRIES = 50
 #: Statistics that are kept: nutpie's names and ArviZ's.
 _STATS = {name: name for name in ("diverging", "energy", "n_steps", "step_size")} | {"depth": "tree_depth"}
+#: Names of samplers in a record: NUTS, and independent draws (`lindley.inference.approximation`).
+NUTS, APPROXIMATION = "nutpie.nuts", "lindley.approximation"
 #: Settings that further attempts change.
 CHANGED = ("tune", "draws", "target_accept")
 #: Largest ratio of an attempt's draws to those of the attempt before: where that passed, and where not.
@@ -75,7 +77,7 @@ class FitSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
-        return {"sampler": "nutpie.nuts"} | asdict(self)
+        return {"sampler": NUTS} | asdict(self)
 
     def as_first(self) -> dict[str, Any]:
         """Return the settings that further attempts change, named ``first_...``."""

@@ -15,6 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from lindley.inference import forgetting, trace
+from lindley.inference.approximation.attempt import approximated
 from lindley.inference.assessment import assess
 from lindley.inference.diagnostics.hindsight import Lineage
 from lindley.inference.diagnostics.look_back import look_back
@@ -142,7 +143,8 @@ def fit(
             prepared(problem)
         first = options.settings or FitSettings.of(data.declaration.policy)
         require_memory(problem.bound.size, first)
-        parts = sample_parts(problem, first, options, phases)
+        attempt = approximated(problem, first, options, phases)
+        parts = attempt.parts or sample_parts(problem, first, options, phases)
         with phases(MATCH):
             sampled = replace(weighted(problem, parts, options.seed), tried=parts.tried)
         sampling = sampled.sampling
@@ -181,7 +183,7 @@ def fit(
         sampled=sampled,
         assessment=assessment,
         provenance=Provenance(
-            sampler=parts.stated(first, options.seed),
+            sampler=parts.stated(first, options.seed) | attempt.stated,
             attempts=tuple(attempt.as_dict() for attempt in parts.tried),
             graph=problem.digest,
             inlined_constants=problem.inlined,

@@ -171,6 +171,7 @@ LINK_SHAPE = {
         "robust": float,
         "conflict": str,
         "join_quarantined": bool,
+        "sampler": str,
         "forget": {ANY: dict},
     },
     "hindsight": {"in_sight": int, "unseen": {"mean": _NUMBERS, "log_sd": _NUMBERS, "rest": float}},

@@ -155,6 +155,9 @@ class Policy:
     ess
         Effective draws that every fit should have, of the coordinate that has the fewest: a fit with fewer
         is sampled again with more draws. The gate refuses below its own threshold.
+    sampler
+        ``nuts``, or ``auto``: independent draws around the mode where importance weights certify them
+        (docs/adr/0057-certified-approximation.md), and NUTS where not.
     forget
         Forgetting by carried variable; `REST` means those that are not named.
     """
@@ -171,6 +174,7 @@ class Policy:
     join_quarantined: bool = True
     retries: int = 2
     ess: int = 400
+    sampler: Literal["nuts", "auto"] = "nuts"
     forget: Mapping[str, Forgetting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -187,6 +191,7 @@ class Policy:
             "retries of at least 0": self.retries < 0,
             "ess of at least 1": self.ess < 1,
             "conflict as warn or quarantine": self.conflict not in ("warn", "quarantine"),
+            "sampler as nuts or auto": self.sampler not in ("nuts", "auto"),
         }
         for expected, is_wrong in wrong.items():
             if is_wrong:

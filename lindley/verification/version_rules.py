@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
-from lindley.inference.sampling import CHANGED
+from lindley.inference.sampling import APPROXIMATION, CHANGED
 from lindley.ledger.chain import version_tags
 from lindley.ledger.record import PLOTS, WITH_BATCH, Artifact, Kind, canonical
 from lindley.model.code.digests import model_digest
@@ -171,7 +171,8 @@ def seed(case: Case, chain: GatheredChain) -> Iterator[str]:
 def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """It also follows from the policy on conflicts. What is stated of each attempt to sample follows from the
     thresholds too, and the attempt that was kept has the sampler's settings, and in a posterior of one mode
-    the figures of the metrics. Imports and copies: only that links passed.
+    the figures of the metrics. Independent draws are within the limits of their certificate, and the policy
+    asks for them. Imports and copies: only that links passed.
     """
     metrics, limits, found = case.record["metrics"], case.record["thresholds"], case.record["gate"]
     if case.link and not found["passed"]:
@@ -186,6 +187,23 @@ def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
     if found["passed"] == any(bad) or found["passed"] == bool(found["reasons"]):
         yield f"gate {'passed' if found['passed'] else 'refused'}, but the metrics contradict it"
     yield from _attempts(case.record)
+    yield from _certificate(case.record)
+
+
+def _certificate(record: dict[str, Any]) -> Iterator[str]:
+    """Compare the certificate of independent draws with its limits, and their use with the policy."""
+    sampler, auto = record["sampler"], record["policy"]["sampler"] == "auto"
+    if sampler.get("sampler") != APPROXIMATION:
+        if auto == ("declined" not in sampler):
+            yield "why independent draws were not accepted is stated where none were tried, or left out"
+        return
+    if not auto:
+        yield "independent draws, which the policy does not ask for"
+    names = ("k_hat", "k_hat_limit", "efficiency", "efficiency_limit")
+    found = [sampler.get(name) for name in names]
+    k_hat, most, efficiency, least = (x if isinstance(x, int | float) else np.nan for x in found)
+    if not (k_hat < most and efficiency >= least):
+        yield "independent draws were accepted beyond the limits of their certificate"
 
 
 def _attempts(record: dict[str, Any]) -> Iterator[str]:

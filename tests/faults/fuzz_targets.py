@@ -225,7 +225,7 @@ def declarations() -> tuple[st.SearchStrategy[Any], Callable[[Any], None]]:
     policy = {
         "family": "auto", "replay": 12, "rebase_every": None, "rebase_at_budget": None,
         "rebase_at_drift": None, "rebase_rows": 100_000, "refit_rows": 5000, "robust": 0.0,
-        "conflict": "warn", "forget": {},
+        "conflict": "warn", "forget": {}, "sampler": "nuts",
     }  # fmt: skip
     columns = st.lists(st.tuples(_TEXT, st.sampled_from(["int64", "string", "float64", "list_", "nothing"])))
     schema = st.just("[('id', pa.int64()), ('k', pa.int64()), ('n', pa.int64())]") | columns.map(

@@ -289,6 +289,27 @@ class Tamper(Tools):
         forge(self.ledger, NAME, HEAD, lambda record: record["attempts"].clear())
         return {"R15"}, HEAD
 
+    def r15_certificate_beyond_its_limits(self) -> Any:
+        def edit(record: Record) -> None:
+            certificate = {"k_hat": 0.9, "k_hat_limit": 0.5, "efficiency": 0.9, "efficiency_limit": 0.4}
+            record["sampler"] |= {"sampler": "lindley.approximation"} | certificate
+            record["policy"]["sampler"] = "auto"
+
+        forge(self.ledger, NAME, HEAD, edit)
+        return {"R15"}, HEAD
+
+    def r15_independent_draws_not_asked_for(self) -> Any:
+        def edit(record: Record) -> None:
+            certificate = {"k_hat": 0.1, "k_hat_limit": 0.5, "efficiency": 0.9, "efficiency_limit": 0.4}
+            record["sampler"] |= {"sampler": "lindley.approximation"} | certificate
+
+        forge(self.ledger, NAME, HEAD, edit)
+        return {"R15"}, HEAD
+
+    def r15_reason_for_nuts_left_out(self) -> Any:
+        forge(self.ledger, NAME, HEAD, lambda record: record["policy"].update(sampler="auto"))
+        return {"R15"}, HEAD
+
     def r16_budget_is_another(self) -> Any:
         forge(self.ledger, NAME, HEAD, lambda record: record["metrics"].update(budget=2 / 900))
         return {"R16"}, HEAD

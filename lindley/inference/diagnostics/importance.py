@@ -70,8 +70,8 @@ def importance(
         return Importance(k_hat=np.inf, efficiency=0.0, log_evidence=-np.inf, log_evidence_se=np.inf)
     # Points outside the target's support have weight zero; the smoothing needs finite logs.
     floor = log_weights[np.isfinite(log_weights)].min() - 700.0
-    smoothed, k_hat = _smoothed(np.maximum(log_weights, floor))
-    weights = np.exp(smoothed - logsumexp(smoothed))
+    smooth, k_hat = smoothed(np.maximum(log_weights, floor))
+    weights = np.exp(smooth - logsumexp(smooth))
     spread = float((weights**2).sum())
     k_hat, efficiency = k_hat if np.isfinite(k_hat) else np.inf, 1 / (size * spread)
     if k_hat > _UNKNOWN_K and efficiency < _UNKNOWN_EFFICIENCY:
@@ -147,7 +147,7 @@ def log_integral(log_ratio: np.ndarray) -> float:
     return float(logsumexp(finite) - np.log(len(finite)))
 
 
-def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+def smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     """Return Pareto-smoothed log weights [point] and the shape of their tail."""
     if np.ptp(np.sort(log_weights)[len(log_weights) // 2 :]) < 1e-12:
         return log_weights, -1.0  # Weights that do not differ have no tail.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from lindley.errors import LindleyError, reason
+from lindley.inference import sampling
+from lindley.inference.approximation.independent import CERTIFICATE
 from lindley.inference.info import Fit
-from lindley.inference.members.result import NUTS, MemberFit
+from lindley.inference.members.result import APPROXIMATION, NUTS, MemberFit
 from lindley.inference.members.summary import natural_draws, summary, thinned
 from lindley.inference.members.task import MemberOptions, MemberTask
 from lindley.inference.step import fit
@@ -54,7 +56,7 @@ def fit_member(declaration: Declaration, task: MemberTask, options: MemberOption
 def _result(task: MemberTask, found: Fit, options: MemberOptions) -> MemberFit:
     """Return what is kept of a fit."""
     assessment = found.assessment
-    natural = natural_draws(found.sampled)
+    natural, settings = natural_draws(found.sampled), found.provenance.sampler
     return MemberFit(
         key=task.key,
         passed=assessment.gate.passed,
@@ -62,8 +64,10 @@ def _result(task: MemberTask, found: Fit, options: MemberOptions) -> MemberFit:
         warnings=assessment.gate.warnings,
         doubts=assessment.doubts,
         belief=found.belief,
-        sampler=NUTS,
-        settings=found.provenance.sampler,
+        sampler=APPROXIMATION if settings["sampler"] == sampling.APPROXIMATION else NUTS,
+        settings=settings,
+        certificate={name: settings[name] for name in CERTIFICATE if name in settings},
+        declined=settings.get("declined", ""),
         metrics=assessment.metrics,
         summary=summary(natural, found.sampled.calibration.weights),
         distances=assessment.distances,

@@ -1,0 +1,1 @@
+"""A posterior sampled by independent draws around its mode, accepted only with a certificate."""
