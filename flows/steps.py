@@ -16,7 +16,7 @@ from flows.unexpected import unexpected
 from lindley.errors import LindleyError
 from lindley.ledger.backend import open_ledger
 from lindley.workspace import Workspace
-from tasks.batch import read_batch
+from tasks.batch import read_batch, read_source
 from tasks.link import fit, log_link, plan, register_link
 from tasks.plots import draw_plots
 from tasks.publish import publish
@@ -61,6 +61,7 @@ def task_steps() -> Steps:
         draw=_optional(draw_plots, "plots were not drawn"),
         publish=_optional(publish, "artifacts were not published"),
         notify=get_run_logger().info,
+        pull=read_source,
     )
 
 

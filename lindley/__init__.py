@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lindley.api import load, runs, verify
+    from lindley.arrivals.sources.snapshot import Snapshot
     from lindley.errors import LindleyError
     from lindley.ledger.history import Link
     from lindley.model.declaration import BY_CONTENT, BY_POSITION, Declaration
@@ -22,6 +23,7 @@ __all__ = [
     "LindleyError",
     "Link",
     "Policy",
+    "Snapshot",
     "__version__",
     "load",
     "runs",
@@ -37,6 +39,7 @@ _HOMES = {
     "Link": "lindley.ledger.history",
     "Policy": "lindley.model.policy",
     "REST": "lindley.model.policy",
+    "Snapshot": "lindley.arrivals.sources.snapshot",
     "load": "lindley.api",
     "runs": "lindley.api",
     "verify": "lindley.api",

@@ -172,6 +172,16 @@ class AccessRefused(LedgerUnavailable):
     transient = False
 
 
+class SourceUnavailable(LindleyError):
+    """A source that is pulled does not answer, denies access, or changed while it was read."""
+
+    transient = True
+
+
+class RevisionRefused(LindleyError):
+    """Rows of a source were revised, and the declaration refuses that."""
+
+
 class LostRace(LindleyError):
     """Another writer moved the head first; the same batch, fitted again on the new head, may succeed."""
 

@@ -41,11 +41,14 @@ class How:
         Whether the plots of new links are drawn; only without Prefect.
     name
         What the progress bar calls it; the sequence's name by default.
+    flow
+        Module and name of its flow in `flows`, where they are not those of the sequence.
     """
 
     direct: bool
     plots: bool = True
     name: str = ""
+    flow: str = ""
 
 
 def run[**P](
@@ -67,7 +70,7 @@ def run[**P](
         from flows.inprocess import run_flow  # imports Prefect
 
         module = sequence.__module__.rpartition(".")[2]
-        name = f"{module}.{sequence.__name__}"
+        name = how.flow or f"{module}.{sequence.__name__}"
         found: Result = run_flow(workspace, progress, name, chain, *given, **options)
         return found
 

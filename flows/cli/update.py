@@ -1,4 +1,4 @@
-"""Commands that change chains: update, sweep, split, import, demo."""
+"""Commands that change chains: update, pull, sweep, split, import, demo."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from flows.cli.output import (
     table,
 )
 from flows.cli.sequence import AcceptChange, Direct, How, existing, run
+from flows.sequences import pull as pulls
 from flows.sequences import update as sequences
 from flows.sequences.result import OnOverlap
 from flows.sequences.split import drop_batches
@@ -48,6 +49,20 @@ def update(
     path = existing(file)
     how = How(direct, plots=plots)
     print_result(run(how, sequences.update, chain, path, accept_model_change, on_overlap), as_json)
+
+
+def pull(
+    chain: Chain,
+    direct: Direct = False,
+    accept_model_change: AcceptChange = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Compare all rows, also where the source has not changed.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn what is new or revised at a chain's source into links. Exit code 3: one was quarantined."""
+    how = How(direct, flow="update.pull")
+    print_result(run(how, pulls.pull, chain, accept_model_change, again), as_json)
 
 
 def sweep(

@@ -65,6 +65,9 @@ class Result:
         What was found out before the first fit of a model, and what limits an audit, in sentences.
     metrics
         Scalar results of the fit; of an audit those of the comparison with the head.
+    pulled
+        Of a pull: ``address``, ``version`` and ``since`` of the source, ``rows`` by what became of them, and
+        the numbers of the new ``links``.
     rows
         Of a pooled refit: one row per parameter (see `lindley.operations.audit.audit_table`).
     """
@@ -91,6 +94,7 @@ class Result:
     dropped: int = 0
     notes: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
+    pulled: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from lindley.timing import COMPILE
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
+    from lindley.arrivals.sources.protocol import Pulled, Source
     from lindley.batch.batch import Batch
     from lindley.ledger.protocol import Ledger
     from lindley.ledger.registration import Registered
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 #: How often what lost the race for the head is planned and fitted again.
 MOST_RACES = 8
+
+
+def read_source(source: Source, since: dict[str, str] | None, folder: Path, root: Path) -> Pulled | None:
+    """Read what may be new at a source; see `lindley.arrivals.sources.protocol.Source.read`."""
+    return source.read(since, folder, root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,8 @@ class Steps:
         Shows a fitted plan to people, and the logged and registered link where there is one; called last.
     notify
         Takes one sentence for the log.
+    pull
+        Reads a source since a version into a folder; see `lindley.arrivals.sources.protocol.Source.read`.
     """
 
     open_ledger: Callable[[Workspace], Ledger]
@@ -65,6 +73,7 @@ class Steps:
     draw: Callable[[Ledger, Mapping[str, str]], object]
     publish: Callable[[Plan, Outcome, LoggedLink | None, Registered | None], object]
     notify: Callable[[str], object]
+    pull: Callable[[Source, dict[str, str] | None, Path, Path], Pulled | None] = read_source
 
 
 def in_turn[**P](

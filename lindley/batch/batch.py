@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from lindley.atomic import write_over
 from lindley.batch.digest import FORMAT, content_digest
 from lindley.batch.frames import frame_from_table, table_from_frame
-from lindley.batch.row_keys import check_key, key_ranges_of, order_of, range_columns
+from lindley.batch.row_keys import Changes, check_key, key_ranges_of, order_of, range_columns
 from lindley.batch.schema import ArrowSchema, BatchSchema, listed
 from lindley.errors import BatchRefused, DeclarationRefused
 from lindley.model.declaration import Declaration
@@ -67,6 +67,8 @@ class Batch:
         declaration has no context. Not part of the digest.
     dropped
         Rows of the file that are not in the batch; None where the batch has all.
+    changes
+        How its rows differ from those of the batches that it replaces; None where it replaces none.
     seconds
         Seconds of reading and validating the file, by phase; empty for rows from elsewhere.
     """
@@ -77,6 +79,7 @@ class Batch:
     origin: str
     context: pa.Table | None = None
     dropped: Dropped | None = None
+    changes: Changes | None = None
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property

@@ -54,6 +54,30 @@ def read_parquet(name: str, data: bytes, expected: Expected) -> pa.Table:
         raise _unreadable(name, error) from error
 
 
+def parquet_blocks(name: str, path: Path, expected: Expected) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file of any length, as `read_parquet` gives them, a block at a time.
+
+    A file with INT96 timestamps is read as a whole: they are made exact over all of it.
+    """
+    schema = expected.schema
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        kinds = {file.schema.column(index).physical_type for index in range(len(file.schema))}
+        if "INT96" in kinds:
+            yield read_parquet(name, path.read_bytes(), expected)
+            return
+        found = file.schema_arrow.names
+        spelled = dict(zip(found, declared_names(found, schema), strict=True))
+        kept = [each for each in found if not _is_index(each, file.schema_arrow, spelled[each], schema)]
+        columns = {column.name for column in schema.columns([spelled[each] for each in kept])}
+        wanted = [each for each in kept if spelled[each] in columns]
+        for batch in file.iter_batches(batch_size=_ROWS, columns=wanted):
+            table = pa.Table.from_batches([batch])
+            yield table.rename_columns([spelled[each] for each in table.column_names])
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(name, error) from error
+
+
 def _unreadable(name: str, error: Exception) -> BatchUnreadable:
     """Return the refusal of a file that Arrow cannot read: damaged, encrypted, or with what Arrow lacks."""
     found = " ".join(str(error).split())[:300]
@@ -223,20 +247,23 @@ def _decoded_bytes(column: pa.Array) -> int:
     return pc.sum(lengths.take(column.indices)).as_py() or 0
 
 
-class _PartOf:
+class PartOf:
     """The schema of one file of a folder: the declared one without the columns of its partitions."""
 
     def __init__(self, schema: BatchSchema, partitions: Sequence[str]) -> None:
         self._schema, self._partitions = schema, tuple(partitions)
 
     def columns(self, found: Sequence[str]) -> tuple[Column, ...]:
+        """Return the declared columns of a file with the columns `found`."""
         columns = self._schema.columns([*found, *self._partitions])
         return tuple(column for column in columns if column.name not in self._partitions)
 
     def declares(self, name: str) -> bool:
+        """Return whether a column of this name is declared."""
         return self._schema.declares(name)
 
     def conform(self, table: pa.Table) -> pa.Table:
+        """Return the table as it is: it is checked with the columns of its folders."""
         return table
 
 
@@ -263,12 +290,12 @@ def read_folder(folder: Path, expected: Expected, bytes_of: Callable[[Path, Limi
     name, limits, size = shown_name(folder), expected.limits, 0
     tables = list[pa.Table]()
     for path in _files(folder):
-        partitions = _partitions(path.relative_to(folder).parent)
+        partitions = partitions_of(path.relative_to(folder).parent)
         data = bytes_of(path, limits)
         size += len(data)
         if size > limits.file_bytes:
             raise too_big(name, "bytes in the files", limits.file_bytes, "more")
-        part = replace(expected, schema=_PartOf(expected.schema, list(partitions)))
+        part = replace(expected, schema=PartOf(expected.schema, list(partitions)))
         table = read_parquet(f"{shown_name(path)} in {name}", data, part)
         for column, value in partitions.items():
             table = table.append_column(column, pa.array([value] * table.num_rows, pa.string()))
@@ -295,7 +322,7 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _partitions(folders: Path) -> dict[str, str | None]:
+def partitions_of(folders: Path) -> dict[str, str | None]:
     """Return the columns that the names of folders state, outermost first."""
     pairs = (part.partition("=") for part in folders.parts)
     return {unquote(key): None if value == _NULL else unquote(value) for key, mark, value in pairs if mark}

@@ -13,21 +13,25 @@ Records state the ranges of the key columns, which prove quickly that two batche
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lindley.batch.casting import cast_column, shown_value
-from lindley.batch.digest import PER_SECOND, decode, family, row_digests
+from lindley.batch.digest import PER_SECOND, content_digest, decode, family, row_digests
 from lindley.batch.schema import listed, missing_rows, rows_text
 from lindley.errors import BatchRefused
 from lindley.model.declaration import BY_CONTENT, BY_POSITION
 
 #: Families that count units of a second.
 _CLOCKS = ("timestamp", "timestamptz", "time", "duration")
+#: Row keys that a record names at most; the digest of their table pins the others.
+MOST_NAMED = 1000
 #: Families of the columns that state a range for `BY_CONTENT`, and how many of them do.
 _RANGED, _MOST = {"int", "float", "decimal", "date", "timestamp", "timestamptz", "time"}, 4
 
@@ -107,15 +111,7 @@ def check_key(table: pa.Table, key: tuple[str, ...]) -> None:
     """Refuse row keys with gaps, and row keys that occur twice."""
     if key in (BY_CONTENT, BY_POSITION):
         return
-    for name in key:
-        rows = missing_rows(table.column(name))
-        if rows:
-            raise BatchRefused(
-                f"the row key column {name!r} has missing values",
-                expected="neither null nor NaN in the row key",
-                found=f"{len(rows)} missing, in row {rows_text(rows)}",
-                todo="fill in the values, or choose a row key that is always known",
-            )
+    check_gaps(table, key)
     columns = [f"key {number}" for number in range(len(key))]  # A key column may be named count_all.
     counts = _keys(table, key).rename_columns(columns).group_by(columns).aggregate([([], "count_all")])
     repeated = counts.filter(pc.greater(counts["count_all"], 1))
@@ -130,6 +126,92 @@ def check_key(table: pa.Table, key: tuple[str, ...]) -> None:
             todo="remove the repeated rows, or declare a row key that distinguishes them (lindley.BY_CONTENT "
             "or lindley.BY_POSITION for rows without one)",
         )
+
+
+def check_gaps(table: pa.Table, key: tuple[str, ...]) -> None:
+    """Refuse key columns with missing values."""
+    for name in key:
+        rows = missing_rows(table.column(name))
+        if rows:
+            raise BatchRefused(
+                f"the row key column {name!r} has missing values",
+                expected="neither null nor NaN in the row key",
+                found=f"{len(rows)} missing, in row {rows_text(rows)}",
+                todo="fill in the values, or choose a row key that is always known",
+            )
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How the rows of a batch differ from those of the batches that it replaces, by row key.
+
+    Parameters
+    ----------
+    revised
+        Keys of rows that both have, with other values.
+    added, removed
+        Keys of rows that only the batch has, or only those that it replaces.
+    """
+
+    revised: pa.Table
+    added: pa.Table
+    removed: pa.Table
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the changes as in the record; the first `MOST_NAMED` keys of each kind are named."""
+        return {name: _named(getattr(self, name)) for name in ("revised", "added", "removed")}
+
+
+def changes_between(table: pa.Table, key: tuple[str, ...], olds: Sequence[pa.Table]) -> Changes | None:
+    """Return how the rows of a batch differ from those of the batches that it replaces.
+
+    Returns
+    -------
+    Changes or None
+        None for rows that no columns identify.
+    """
+    if key in (BY_CONTENT, BY_POSITION):
+        return None
+    mine, values = key_hashes(table, key), row_hashes(table)
+    before = [key_hashes(old, key) for old in olds]
+    theirs, old_values = np.concatenate(before), np.concatenate([row_hashes(old) for old in olds])
+    shared, here, there = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
+    revised = here[values[here] != old_values[there]]
+    removed = [
+        _keys(old, key).filter(pa.array(~np.isin(hashes, shared)))
+        for old, hashes in zip(olds, before, strict=True)
+    ]
+    keys, order = _keys(table, key), [(name, "ascending") for name in key]
+    types = keys.schema
+    return Changes(
+        revised=keys.take(pa.array(np.sort(revised))).sort_by(order),
+        added=keys.filter(pa.array(~np.isin(mine, shared))).sort_by(order),
+        removed=pa.concat_tables([part.cast(types) for part in removed]).sort_by(order),
+    )
+
+
+def key_hashes(table: pa.Table, key: tuple[str, ...]) -> npt.NDArray[np.bytes_]:
+    """Return 16 bytes for each row that stand for its key, whatever the width of its types."""
+    return _hashes(_keys(table, key))
+
+
+def row_hashes(table: pa.Table) -> npt.NDArray[np.bytes_]:
+    """Return 16 bytes for each row that stand for all its values; see `key_hashes`."""
+    return _hashes(table)
+
+
+def _hashes(table: pa.Table) -> npt.NDArray[np.bytes_]:
+    return np.frombuffer(b"".join(found[:16] for found in row_digests(table)), dtype="S16")
+
+
+def _named(keys: pa.Table) -> dict[str, Any]:
+    first = keys.slice(0, MOST_NAMED)
+    texts = [[_end_text(column.type, value) for value in column] for column in first.columns]
+    return {
+        "rows": keys.num_rows,
+        "digest": content_digest(keys),
+        "keys": [list(row) for row in zip(*texts, strict=True)],
+    }
 
 
 def _keys(table: pa.Table, key: tuple[str, ...]) -> pa.Table:

@@ -63,6 +63,8 @@ class Content:
         Record digests of what is taken out, and of the quarantined versions whose batches now count.
     batch
         The batch; None for a link without one of its own.
+    source
+        Where a pull read the rows, as in the record; None for links that no pull made.
     structure
         Of the model; see `lindley.model.structure`.
     newest
@@ -82,6 +84,7 @@ class Content:
     retracted: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     batch: Batch | None = None
+    source: dict[str, Any] | None = None
     structure: str = ""
     newest: Batch | None = None
     audit: pd.DataFrame | None = None
@@ -182,6 +185,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         "replayed": list(content.replayed),
         "retracted": list(content.retracted),
         "joined": list(content.joined),
+        "source": content.source,
         "model": {
             "digest": declaration.model_digest,
             "imports": declaration.imports.as_dict(),
@@ -225,7 +229,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
 
 def _batch(batch: Batch) -> dict[str, Any]:
     """Return the record's entry on a link's own batch."""
-    context, dropped = batch.context, batch.dropped
+    context, dropped, changes = batch.context, batch.dropped, batch.changes
     return {
         "digest": batch.digest,
         "rows": batch.rows,
@@ -234,4 +238,5 @@ def _batch(batch: Batch) -> dict[str, Any]:
         "origin": batch.origin[:200],
         "context": None if context is None else {"rows": context.num_rows, "digest": content_digest(context)},
         "dropped": None if dropped is None else dropped.as_dict(),
+        "changes": None if changes is None else changes.as_dict(),
     }

@@ -58,6 +58,8 @@ PLOTS = ("prior_posterior", "ranks", "posterior_predictive", "audit")
 MOVES = (Kind.ROLLBACK, Kind.BRANCH)
 #: Kinds of links that have a batch of their own.
 WITH_BATCH = (Kind.UPDATE, Kind.CORRECT)
+#: Kinds of links that a pull makes, which state what was pulled.
+PULLED = (Kind.UPDATE, Kind.CORRECT, Kind.RETRACT)
 #: Links at most that one amendment takes out: their digests must fit into a tag.
 MOST_RETRACTED = 50
 #: Quarantined batches at most that join one link, for the same reason.
@@ -69,6 +71,8 @@ _TEXTS = {ANY: str}
 _NUMBERS = {ANY: float}
 _DIGESTS = {ANY: DIGEST}
 
+#: Row keys: how many, the content digest of their table, and the first of them as texts.
+_KEYS = {"rows": int, "digest": DIGEST, "keys": [[str]]}
 #: An attempt to sample the posterior, or a mode of it.
 _ATTEMPT = {
     "of": str,
@@ -119,6 +123,10 @@ LINK_SHAPE = {
     "replayed": [DIGEST],
     "retracted": [DIGEST],
     "joined": [DIGEST],
+    "source": (
+        {"kind": str, "address": str, "version": _TEXTS, "since": (_TEXTS, None), "complete": bool},
+        None,
+    ),
     "model": _FIXED_MODEL
     | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "inlined_constants": int}
     | {"imports": {"modules": _DIGESTS, "distributions": _TEXTS, "contents": _DIGESTS}}
@@ -136,6 +144,7 @@ LINK_SHAPE = {
             "origin": str,
             "context": ({"rows": int, "digest": DIGEST}, None),
             "dropped": ({"rows": int, "digest": DIGEST, "links": [DIGEST]}, None),
+            "changes": ({"revised": _KEYS, "added": _KEYS, "removed": _KEYS}, None),
         },
         None,
     ),

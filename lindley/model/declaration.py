@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pymc as pm
 
+    from lindley.arrivals.sources.protocol import Source
 
 #: Row keys of data without columns that identify a row (see `lindley.batch.row_keys`).
 BY_CONTENT, BY_POSITION = ("(content)",), ("(position)",)
@@ -72,6 +73,9 @@ class Declaration:
     split
         Optional function that cuts an upstream source (a path or URL) into batches, oldest first:
         ``split(source) -> iterable of (stem, DataFrame)``. `lindley split` drops them as files.
+    source
+        Where the chain's rows come from, for `lindley pull`: `lindley.Snapshot`, `lindley.Sql` or
+        `lindley.Delta`. What is new there becomes batches, cut by `split` where there is one.
     policy
         How beliefs are matched, kept exact, forgotten and refitted.
     constants
@@ -95,12 +99,13 @@ class Declaration:
     order_by: tuple[str, ...] | None = None
     missing: tuple[str, ...] = ()
     split: Callable[[str], Iterable[tuple[str, pd.DataFrame]]] | None = None
+    source: Source | None = None
     policy: Policy = field(default_factory=Policy)
     constants: Mapping[str, float] | Callable[[pd.DataFrame], Mapping[str, float]] | None = None
     context: int = 0
     description: str = ""
     #: The file the declaration was loaded from, and its code as it was executed; set by `load_file`.
-    source: Path | None = None
+    file: Path | None = None
     code: str | None = field(default=None, repr=False)
     #: What it imports beside what Lindley itself is made with; set by `load_file`.
     imports: Imports = field(default_factory=Imports, repr=False)
@@ -121,12 +126,30 @@ class Declaration:
                 found=repr(self.context),
                 todo="give the number of rows before a batch that the model conditions on",
             )
+        self._check_source()
         unknown = set(self.policy.forget) - {REST, *(self.carried or self.policy.forget)}
         if unknown:
             raise self._refused(
                 expected=f"forgetting of carried variables: {', '.join(self.carried or ())}, or {REST!r}",
                 found=", ".join(sorted(unknown)),
                 todo="correct the names in `policy.forget`",
+            )
+
+    def _check_source(self) -> None:
+        """Refuse what cannot be pulled from, and rows that cannot be compared with what was pulled before."""
+        if self.source is None:
+            return
+        if not callable(getattr(self.source, "read", None)):
+            raise self._refused(
+                expected="source as lindley.Snapshot, lindley.Sql or lindley.Delta",
+                found=type(self.source).__name__,
+                todo='write source=lindley.Snapshot("PATH or URL")',
+            )
+        if tuple(self.row_key) in (BY_CONTENT, BY_POSITION):
+            raise self._refused(
+                expected="columns that identify a row of a source, so that a revised row is known again",
+                found=f"row_key={self.row_key!r}",
+                todo="name the columns of the row key, or leave out source and drop files",
             )
 
     def _refused(self, *, expected: str, found: str, todo: str) -> DeclarationRefused:
@@ -203,7 +226,7 @@ class Declaration:
     @property
     def in_memory(self) -> bool:
         """Whether it was made without a file, so that its code cannot be recorded."""
-        return self.source is None or self.code is None
+        return self.file is None or self.code is None
 
     @property
     def source_text(self) -> str:
@@ -214,7 +237,7 @@ class Declaration:
         DeclarationRefused
             If the declaration was made in memory: its code could not be recorded.
         """
-        if self.source is None or self.code is None:
+        if self.file is None or self.code is None:
             raise DeclarationRefused(
                 f"The declaration of {self.name} has no source file",
                 expected="a declaration loaded from a file, so that its code can be recorded",
@@ -288,7 +311,7 @@ def load_file(path: Path) -> Declaration:
             found=f"{len(found)}",
             todo="keep one chain per file",
         )
-    return replace(found[0], source=path, code=code, imports=imports)
+    return replace(found[0], file=path, code=code, imports=imports)
 
 
 def _executed(path: Path, module_name: str) -> tuple[ModuleType, str]:

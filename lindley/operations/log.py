@@ -68,6 +68,7 @@ def log_plan(
             noted,
             previous=plan.previous,
             retracted=[gone.version.record for gone in plan.retracted],
+            source=plan.source,
             phases=plan.phases,
             context=context,
         )
@@ -102,6 +103,7 @@ def _content(plan: Plan, outcome: Outcome, origin: Origin) -> Content:
         retracted=records_of(plan.retracted),
         joined=records_of(plan.joined),
         batch=plan.batch,
+        source=plan.source,
         structure=plan.structure,
         newest=plan.batches[-1] if plan.batches else None,
         audit=outcome.audit,
@@ -115,6 +117,7 @@ def _log_copy(
     *,
     previous: str,
     retracted: Sequence[str] = (),
+    source: dict[str, Any] | None = None,
     phases: Phases,
     context: RunContext,
 ) -> LoggedLink:
@@ -128,6 +131,8 @@ def _log_copy(
         The new link as its note presents it.
     previous, retracted
         Record digests of the head that it succeeds, and of the links whose batches are taken out.
+    source
+        Where a pull read that the batches are gone; None for links that no pull made.
     phases
         Seconds by phase so far; those of this are added.
     context
@@ -156,6 +161,7 @@ def _log_copy(
             "replayed": [],
             "retracted": list(retracted),
             "joined": [],
+            "source": source,
             "batch": None,
             "artifacts": artifacts,
         }

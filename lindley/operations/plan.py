@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import hypot
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lindley.batch.batch import Batch
 from lindley.inference.diagnostics.gate import Thresholds
@@ -86,6 +86,8 @@ class Plan:
         What is taken out: batches that the head counts, and quarantined ones that wait (as link 0).
     joined
         The quarantined batches that count from the new link on, in order; they are among `batches`.
+    source
+        Where a pull read the rows, as in the record; None where no pull is at work.
     target
         The link whose belief the chain has afterwards; None where a fit is needed.
     adopted
@@ -128,6 +130,7 @@ class Plan:
     batch: Batch | None = None
     retracted: tuple[ChainLink, ...] = ()
     joined: tuple[ChainLink, ...] = ()
+    source: dict[str, Any] | None = None
     target: ChainLink | None = None
     adopted: Adopted | None = None
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Plan to retract batches of a chain, or to replace one.
+"""Plan to retract batches of a chain, or to replace some by one.
 
 What is left is fitted together on the newest belief that has seen none of what goes, or, where an earlier
 link counts exactly that, is that link's belief. Nothing is deleted.
@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lindley.batch.batch import Batch
+from lindley.batch.row_keys import changes_between
 from lindley.errors import AmendmentRefused
 from lindley.ledger.chain import Chain, ChainLink, records_of
 from lindley.ledger.lineage import Origin, rows_of, trusted
 from lindley.ledger.protocol import Ledger
+from lindley.ledger.reading import read_rows
 from lindley.ledger.record import MOST_RETRACTED, Kind
 from lindley.ledger.references import choose_batch, shown
 from lindley.model.declaration import Declaration
@@ -80,51 +82,66 @@ def plan_retract(
 def plan_correct(
     ledger: Ledger,
     declaration: Declaration,
-    old: str,
+    old: str | Sequence[str],
     batch: Batch,
     *,
     accept_model_change: bool = False,
 ) -> Plan:
-    """Plan to correct a batch: the chain becomes what it would be if another had come in its place.
+    """Plan to correct batches: the chain becomes what it would be if another had come in their place.
 
     Parameters
     ----------
     old
-        The batch that is replaced; see `lindley.ledger.references.choose_batch`.
+        The batch that is replaced, or several; see `lindley.ledger.references.choose_batch`.
     batch
-        What counts in its place. It may share row keys with the old one, but with no other batch.
+        What counts in their place: where the first of them counted. It may share row keys with them, but with
+        no other batch.
 
     Raises
     ------
     OverlapRefused
-        If rows of the batch are in the chain already, in another batch than the old one.
+        If rows of the batch are in the chain already, in another batch than the old ones.
     UnknownChain, UnknownLink, AmendmentRefused, ModelRefused, LedgerCorrupt
         As in `plan_retract`.
     """
     plan = on_begun(ledger, declaration, Kind.CORRECT, batch)
     chain = plan.chain
-    replaced = choose_batch(chain, old)
+    words = [old] if isinstance(old, str) else list(old)
+    replaced = {chosen.version.record: chosen for chosen in (choose_batch(chain, word) for word in words)}
     known = chain.with_batch(batch.digest)
-    if known is not None and (known is replaced or chain.taken_out(replaced) is known):
+    if known is not None and all(
+        known is link or chain.taken_out(link) is known for link in replaced.values()
+    ):
         noop = f"{batch.origin} counts already, in link {known.number}; nothing was done"
         return replace(plan, noop=noop)
-    if replaced not in chain.at_head:
-        raise AmendmentRefused(
-            f"The batch of {shown(replaced)} does not count any more",
-            expected="a batch that the head counts",
-            found=_not_counted(chain, [replaced]),
-            todo="correct the link that replaced it, or update the chain with the new batch",
-        )
-    place = chain.at_head.index(replaced)
-    earlier, later = chain.at_head[:place], chain.at_head[place + 1 :]
+    _refuse_uncounted(chain, list(replaced.values()))
+    places = [place for place, link in enumerate(chain.at_head) if link.version.record in replaced]
+    gone = tuple(chain.at_head[place] for place in places)
+    place = places[0]
+    earlier = chain.at_head[:place]
+    later = tuple(link for link in chain.at_head[place:] if link not in gone)
+    _refuse_too_much(plan, gone, (*earlier, *later), replacement=True)
     refuse_overlap(ledger, (*earlier, *later), batch)
-    plan = replace(plan, retracted=(replaced,))
+    changes = changes_between(batch.table, batch.key, [read_rows(ledger, link) for link in gone])
+    plan = replace(plan, retracted=gone, batch=replace(batch, changes=changes))
     tried = tried_before(ledger, plan, _TRIED)
     if tried is not None:
         return tried
     rows = rows_of((*earlier, *later)) + batch.rows
     start = _start(plan, earlier, rows, apart=_apart(chain), later=len(later) + 1)
     return _with_fit(ledger, plan, start, (*earlier, *later), accept_model_change, place)
+
+
+def _refuse_uncounted(chain: Chain, replaced: Sequence[ChainLink]) -> None:
+    """Refuse to replace batches that do not count."""
+    stray = [link for link in replaced if link not in chain.at_head]
+    if stray or not replaced:
+        raise AmendmentRefused(
+            f"The batch of {shown(stray[0])} does not count any more" if stray else "No batch is named",
+            expected="a batch that the head counts",
+            found=_not_counted(chain, stray) if stray else "none",
+            todo="correct the link that replaced it, or update the chain with the new batch",
+        )
 
 
 _TRIED = "The same was tried"
@@ -209,10 +226,12 @@ def _refuse_pooling(plan: Plan, start: ChainLink | None) -> None:
     )
 
 
-def _refuse_too_much(plan: Plan, gone: Sequence[ChainLink], left: Sequence[ChainLink]) -> None:
+def _refuse_too_much(
+    plan: Plan, gone: Sequence[ChainLink], left: Sequence[ChainLink], *, replacement: bool = False
+) -> None:
     """Refuse to leave nothing, and to take out more than a version's tag can name."""
     name = plan.declaration.name
-    if not left and imported_link(plan.chain) is None:
+    if not left and not replacement and imported_link(plan.chain) is None:
         raise AmendmentRefused(
             f"Nothing would be left of {name}",
             expected="at least one batch that still counts",

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from lindley.batch.digest import content_digest, row_digests
-from lindley.batch.row_keys import order_of, ranges_disjoint
+from lindley.batch.row_keys import changes_between, order_of, ranges_disjoint
 from lindley.ledger.lineage import last_rows
 from lindley.ledger.record import WITH_BATCH, Artifact, Kind
 from lindley.model.coordinates import Coordinates
@@ -32,6 +32,7 @@ _ANEW = frozenset(
         "replayed",
         "retracted",
         "joined",
+        "source",
         "batch",
     }
 )
@@ -178,7 +179,7 @@ def amendments(case: Case, chain: GatheredChain) -> Iterator[str]:
     kind, stray = record["kind"], set(gone) - set(case.counted_before) - held
     fits = {
         Kind.RETRACT: len(gone) > 0,
-        Kind.CORRECT: len(gone) == 1 and not held & set(gone),
+        Kind.CORRECT: len(gone) > 0 and not held & set(gone),
         Kind.UPDATE: set(gone) <= held,
     }.get(kind, not gone)
     if not fits or len(set(gone)) != len(gone):
@@ -193,6 +194,32 @@ def amendments(case: Case, chain: GatheredChain) -> Iterator[str]:
     start = (chain.branch() or {}).get("record")
     if kind == Kind.BRANCH and (record["prior"] != start or record["previous"] != start):
         yield "a branch starts from the link that its genesis names"
+
+
+@rule(
+    "R28",
+    "a correction states which rows it revises, adds and removes",
+    "a revised row that the record does not name",
+)
+def changed(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """`batch.changes` follows from the batch and from those that it replaces, by row key; it is null in an
+    update, and where no columns identify a row.
+    """
+    stated = case.record["batch"]
+    if stated is None or case.link is None or case.gathered.batch is None:
+        return
+    key, found = tuple(stated["row_key"]), stated["changes"]
+    olds = [case.known(digest) for digest in case.record["retracted"]]
+    tables = [old.gathered.batch for old in olds if old is not None and old.gathered.batch is not None]
+    corrects = case.record["kind"] == Kind.CORRECT
+    if corrects and (len(tables) < len(olds) or not tables):
+        return  # R03, R07 or R22 reports the one that cannot be read
+    if not all(set(order_of(case.gathered.batch, key)) <= set(table.column_names) for table in tables):
+        return
+    changes = changes_between(case.gathered.batch, key, tables) if corrects else None
+    if found != (changes and changes.as_dict()):
+        rows = {name: found[name]["rows"] for name in found} if found else None
+        yield f"other changes than those of its rows: {rows}"
 
 
 @rule(

@@ -249,7 +249,7 @@ def _planned(
     elif kind == Kind.RETRACT:
         plan = plan_retract(view, declaration, gone, accept_model_change=True)
     else:
-        plan = plan_correct(view, declaration, gone[0], *batches, accept_model_change=True)
+        plan = plan_correct(view, declaration, gone, *batches, accept_model_change=True)
     if plan.noop is not None or plan.previous != record["previous"] or plan.target is not None:
         raise LedgerCorrupt(
             f"Link {link.number} cannot be planned again",

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from lindley.addresses import public
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.sampling import APPROXIMATION, CHANGED
 from lindley.ledger.chain import version_tags
-from lindley.ledger.record import PLOTS, WITH_BATCH, Artifact, Kind, canonical
+from lindley.ledger.record import PLOTS, PULLED, WITH_BATCH, Artifact, Kind, canonical
 from lindley.model.code.digests import model_digest
 from lindley.model.coordinates import Coordinates
 from lindley.seeds import derive_seed
@@ -288,6 +289,32 @@ def model(case: Case, chain: GatheredChain) -> Iterator[str]:
     found = model_digest(held.source, modules) if held.source is not None else None
     if found != stated:
         yield f"model {stated[:12]} expected, found {str(found)[:12]}"
+
+
+@rule(
+    "R29",
+    "what was pulled continues from a version of the source that the chain had in full",
+    "a gap between two versions of a source, a password in its address",
+)
+def pulled(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """`source` is null in kinds that no pull makes. `source.since`, if there is one, is the `source.version`
+    of an earlier record with the same `address` whose `complete` is true: of a link, or of a quarantined
+    version whose batch joined one. The address has no user and no password.
+    """
+    found, kind = case.record["source"], case.record["kind"]
+    if found is None or case.place is None:
+        return
+    if kind not in PULLED:
+        yield f"a link of kind {kind} with a source"
+    if public(found["address"]) != found["address"]:
+        yield "the address of the source has a user or a password"
+    before = [*case.earlier.values(), *case.refused.values()]
+    if found["since"] is None or None in before:
+        return
+    stated = [known.record["source"] for known in before if known is not None and known.record["source"]]
+    wanted = (found["address"], found["since"], True)
+    if wanted not in [(other["address"], other["version"], other["complete"]) for other in stated]:
+        yield f"no earlier link completes the version {str(found['since'])[:80]} of the source"
 
 
 @rule(

@@ -217,7 +217,7 @@ class TestFolders:
         assert [list(frame.columns) for frame in one.batches] == [["row", "y"]] * 2
         assert [frame["y"].tolist() for frame in one.batches] == [[0, 10], [20, 30, 40]]
         assert [frame.index.tolist() for frame in one.batches] == [[0, 1], [0, 1, 2]]
-        assert one.declaration.source == (tmp_path / "mine" / "model.py").resolve()
+        assert one.declaration.file == (tmp_path / "mine" / "model.py").resolve()
         assert one.reference.names == ("mu", "tau")
         assert (one.reference.mean.tolist(), one.reference.sd.tolist()) == ([1, 5], [2, 6])
         assert (one.reference.q05.tolist(), one.reference.q95.tolist()) == ([-1, 4], [3, 7])
@@ -250,7 +250,7 @@ class TestFolders:
             load_cases(tmp_path)
 
     def test_a_single_file_of_another_name_is_the_model(self, tmp_path: Path) -> None:
-        assert load_cases(make(tmp_path, model="other.py"))[0].declaration.source.name == "other.py"
+        assert load_cases(make(tmp_path, model="other.py"))[0].declaration.file.name == "other.py"
 
     def test_the_benchmark_has_a_model_for_a_known_name(self, tmp_path: Path) -> None:
         make(tmp_path, "dogs-dogs", model="")
@@ -268,7 +268,7 @@ class TestFolders:
         with pytest.raises(CaseRefused, match=r"many models.*Found: a\.py, b\.py"):
             load_cases(tmp_path)
         (tmp_path / "mine" / "model.py").write_text(MODEL)
-        assert load_cases(tmp_path)[0].declaration.source.name == "model.py"
+        assert load_cases(tmp_path)[0].declaration.file.name == "model.py"
 
     def test_a_model_file_without_a_declaration_is_refused(self, tmp_path: Path) -> None:
         make(tmp_path)

@@ -91,7 +91,7 @@ def test_bombs_are_refused_within_a_memory_limit(tmp_path: Path, declaration: De
     for bomb in ("rows.parquet", "columns.parquet", "texts.parquet"):
         assert (tmp_path / bomb).stat().st_size < 5_000_000  # GBs when decoded
     done = subprocess.run(
-        [sys.executable, "-c", _READER, str(declaration.source), *map(str, files)],
+        [sys.executable, "-c", _READER, str(declaration.file), *map(str, files)],
         capture_output=True, text=True, timeout=600, check=False, cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
@@ -262,7 +262,7 @@ def test_no_command_shows_the_password_of_a_server_that_is_down(
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "LINDLEY_HOME": str(tmp_path),
-        "LINDLEY_MODELS": str(declaration.source.parent),
+        "LINDLEY_MODELS": str(declaration.file.parent),
         "MLFLOW_TRACKING_URI": f"http://alice:{WORD}@127.0.0.1:9",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "LINDLEY_SIGNING_KEY": "",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lindley.batch.batch import Batch
-from lindley.ledger.chain import Chain
+from lindley.ledger.chain import Chain, ChainLink
+from lindley.ledger.lineage import read_batches
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain
 from lindley.ledger.registration import Registered
@@ -71,3 +72,8 @@ def is_sound(ledger: Ledger) -> bool:
     findings = verify_chain(ledger, NAME).findings
     assert findings == ()
     return True
+
+
+def batch_of(ledger: Ledger, declaration: Declaration, link: ChainLink) -> Batch:
+    """The batch of a link."""
+    return read_batches(ledger, declaration, [link])[0]

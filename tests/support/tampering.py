@@ -17,6 +17,15 @@ from tests.support.tampering_tools import NAME, Tools
 
 #: Versions of `coins_chain`: the links 1, 2 and 3, the quarantined one, the one that was created twice.
 FIRST, SECOND, QUARANTINED, TWICE, HEAD = 1, 2, 3, 4, 5
+#: Place of the last one in the chain.
+HEAD_LINK = 3
+_SOURCE = {
+    "kind": "snapshot",
+    "address": "rows.csv",
+    "version": {"etag": "b"},
+    "since": None,
+    "complete": True,
+}
 
 
 class Tamper(Tools):
@@ -68,6 +77,34 @@ class Tamper(Tools):
         gone = [self.model.versions[SECOND].tags["lindley.record"]]
         forge(self.ledger, NAME, HEAD, lambda record: record.update(retracted=gone))
         return {"R22"}, HEAD
+
+    def r28_a_revised_row_is_not_named(self) -> Any:
+        batch = coins(self.declaration, 20, k=5)
+        number = amendments.correct(self.ledger, self.declaration, HEAD_LINK, batch).version
+        forge(self.ledger, NAME, number, lambda r: r["batch"]["changes"]["added"]["keys"].pop())
+        return {"R28"}, number
+
+    def r28_an_update_is_said_to_revise(self) -> Any:
+        none = {"rows": 0, "digest": "0" * 64, "keys": []}
+        changes = {"revised": none, "added": none, "removed": none}
+        forge(self.ledger, NAME, HEAD, lambda record: record["batch"].update(changes=changes))
+        return {"R28"}, HEAD
+
+    def r29_a_version_of_the_source_is_left_out(self) -> Any:
+        forge(
+            self.ledger, NAME, HEAD, lambda record: record.update(source=_SOURCE | {"since": {"etag": "a"}})
+        )
+        return {"R29"}, HEAD
+
+    def r29_the_address_has_a_password(self) -> Any:
+        address = "https://user:word@example.org/rows.csv"
+        forge(self.ledger, NAME, HEAD, lambda record: record.update(source=_SOURCE | {"address": address}))
+        return {"R29"}, HEAD
+
+    def r29_a_rollback_has_a_source(self) -> Any:
+        number = amendments.rollback(self.ledger, self.declaration, 2).version
+        forge(self.ledger, NAME, number, lambda record: record.update(source=_SOURCE))
+        return {"R29"}, number
 
     def r03_record_missing(self) -> Any:
         del self._run(HEAD).files[Artifact.RECORD]

@@ -209,7 +209,7 @@ class TestFollowUp:
     def test_a_model_file_that_was_saved_since_does_not_undo_the_update(
         self, steps, workspace, ledger, fits, said, saved
     ) -> None:
-        source = self.declared(workspace, ledger, "rebase_every=1").source
+        source = self.declared(workspace, ledger, "rebase_every=1").file
         source.write_text(source.read_text(encoding="utf-8") + saved, encoding="utf-8")
         assert follow_up(steps, workspace, result_of()) is None
         assert said[-1].startswith("The update stands, but the pooled refit failed: ")

@@ -15,11 +15,11 @@ from tests.support import fakes
 
 def test_a_file_that_changed_is_loaded_as_it_is_now(tmp_path: Path):
     first = fakes.declare(tmp_path, code="\nCHANCE = 1\n")
-    then = first.source.stat().st_mtime_ns
+    then = first.file.stat().st_mtime_ns
     second = fakes.declare(tmp_path, code="\nCHANCE = 2\n")
     # Same size, same time: nothing but the content tells.
-    os.utime(second.source, ns=(then, then))
-    third = load_file(second.source)
+    os.utime(second.file, ns=(then, then))
+    third = load_file(second.file)
     assert third.build.__globals__["CHANCE"] == 2
     assert third.model_digest == second.model_digest
     assert not list(tmp_path.glob("**/*.pyc"))
@@ -29,22 +29,22 @@ def test_the_bytecode_of_somebody_else_is_not_run(tmp_path: Path):
     import py_compile
 
     made = fakes.declare(tmp_path, code="\nCHANCE = 1\n")
-    then = made.source.stat().st_mtime_ns
-    py_compile.compile(str(made.source))
+    then = made.file.stat().st_mtime_ns
+    py_compile.compile(str(made.file))
     fakes.declare(tmp_path, code="\nCHANCE = 2\n")
-    os.utime(made.source, ns=(then, then))
-    assert load_file(made.source).build.__globals__["CHANCE"] == 2
+    os.utime(made.file, ns=(then, then))
+    assert load_file(made.file).build.__globals__["CHANCE"] == 2
 
 
 @pytest.mark.parametrize("saved", ["CHANCE = 2\n", "def half_saved(", "", None])
 def test_code_is_what_was_executed_whatever_becomes_of_the_file(saved: str | None, tmp_path: Path):
     made = fakes.declare(tmp_path, code="\nCHANCE = 1\n")
     text, stated = made.source_text, made.model_digest
-    assert text == made.source.read_text(encoding="utf-8")
+    assert text == made.file.read_text(encoding="utf-8")
     if saved is None:
-        made.source.unlink()
+        made.file.unlink()
     else:
-        made.source.write_text(saved, encoding="utf-8")
+        made.file.write_text(saved, encoding="utf-8")
     for one in (made, replace(made, name="coins--what-if")):
         assert (one.source_text, one.model_digest) == (text, stated)
         assert not one.in_memory
@@ -52,22 +52,22 @@ def test_code_is_what_was_executed_whatever_becomes_of_the_file(saved: str | Non
 
 def test_a_file_that_is_saved_while_it_is_loaded_is_recorded_as_it_ran(tmp_path: Path):
     made = fakes.declare(tmp_path, code="\nfrom pathlib import Path\nPath(__file__).write_text('CHANCE =')\n")
-    assert made.source.read_text() == "CHANCE ="
+    assert made.file.read_text() == "CHANCE ="
     assert made.source_text.endswith("'CHANCE =')\n")
     assert len(made.model_digest) == 64
 
 
 def test_line_ends_and_a_byte_order_mark_are_no_code(tmp_path: Path):
     made = fakes.declare(tmp_path)
-    data = made.source.read_bytes()
-    made.source.write_bytes(b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n"))
-    again = load_file(made.source)
+    data = made.file.read_bytes()
+    made.file.write_bytes(b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n"))
+    again = load_file(made.file)
     assert (again.source_text, again.model_digest) == (made.source_text, made.model_digest)
 
 
 def test_a_declaration_without_a_file_has_no_code(tmp_path: Path):
     made = fakes.declare(tmp_path)
-    for other in (replace(made, source=None), replace(made, code=None)):
+    for other in (replace(made, file=None), replace(made, code=None)):
         assert other.in_memory
         with pytest.raises(DeclarationRefused, match="has no source file"):
             _ = other.model_digest

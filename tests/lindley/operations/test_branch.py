@@ -41,8 +41,8 @@ def ledger(five_chain: MemoryLedger) -> MemoryLedger:
 @pytest.fixture
 def declared(declaration: Declaration) -> Declaration:
     """The branch's declaration: that of its source, under its name."""
-    assert declaration.source is not None
-    return load_declaration(NAME, declaration.source.parent)
+    assert declaration.file is not None
+    return load_declaration(NAME, declaration.file.parent)
 
 
 def branch(ledger: MemoryLedger, declared: Declaration, link: str = "3", source: str = SOURCE) -> Registered:
@@ -119,8 +119,8 @@ class TestBranches:
     ) -> None:
         branch(ledger, declared)
         append(ledger, declared, coins(declared, 90))
-        assert declaration.source is not None
-        other = load_declaration(f"{NAME}--b", declaration.source.parent)
+        assert declaration.file is not None
+        other = load_declaration(f"{NAME}--b", declaration.file.parent)
         assert branch(ledger, other, "head", NAME).link == 6
         append(ledger, other, coins(other, 100))
         assert counts(ledger, other.name) == [1, 2, 3, 5, 7]

@@ -282,8 +282,8 @@ class TestModelChange:
         fitted = declare(tmp_path)
         plan = plan_update(ledger, fitted, coins(fitted, 40))
         outcome = fit(plan)
-        text = fitted.source.read_text(encoding="utf-8")
-        fitted.source.write_text(text + saved, encoding="utf-8")
+        text = fitted.file.read_text(encoding="utf-8")
+        fitted.file.write_text(text + saved, encoding="utf-8")
         found = register_link(ledger, log_plan(ledger, plan, outcome))
         assert (found.status, found.version) == ("accepted", 6)
         assert ledger.run_of(NAME, 6).files[Artifact.MODEL].decode() == text

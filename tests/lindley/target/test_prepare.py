@@ -72,15 +72,15 @@ def test_a_known_model_has_the_declaration_that_asks(declaration: Declaration, b
 def test_other_code_is_built_again(declaration: Declaration, built: list[int]) -> None:
     batch = fakes.coins(declaration, 10)
     graph([batch], declaration)
-    assert declaration.source is not None
-    declaration.source.write_text(declaration.source.read_text().replace("2, 3", "2, 4"))
-    graph([batch], load_file(declaration.source))
+    assert declaration.file is not None
+    declaration.file.write_text(declaration.file.read_text().replace("2, 3", "2, 4"))
+    graph([batch], load_file(declaration.file))
     assert len(built) == 2
 
 
 def test_what_has_no_name_is_built_each_time(declaration: Declaration, built: list[int]) -> None:
     batch = fakes.coins(declaration, 10)
-    in_memory = replace(declaration, source=None)
+    in_memory = replace(declaration, file=None)
     for rows, code in ((batch, in_memory), (replace(batch, digest=""), declaration)):
         graph([rows], code)
         graph([rows], code)

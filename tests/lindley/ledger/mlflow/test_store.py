@@ -312,8 +312,8 @@ def test_amendments_and_branches_in_a_real_registry(ledger: MlflowLedger, declar
     assert amendments.rollback(ledger, declaration, 2).link == 6
     assert (amendments.counts(ledger), ledger.head_hint(NAME)) == ([1, 2], 7)
     assert amendments.is_sound(ledger)
-    assert declaration.source is not None
-    declared = load_declaration("coins--what-if", declaration.source.parent)
+    assert declaration.file is not None
+    declared = load_declaration("coins--what-if", declaration.file.parent)
     made = amendments.branch(ledger, declared, NAME, "5")
     assert (made.link, made.version) == (6, 1)
     assert append(ledger, declared, coins(declared, 40)).link == 7
