@@ -185,7 +185,7 @@ def _from_bucket(uri: str, folder: Path, deadline: Deadline) -> list[Copied]:
 def _listed(store: ObjectStore, prefix: str, deadline: Deadline) -> list[ObjectMeta]:
     import obstore  # saves start-up time, as above
 
-    found = list[ObjectMeta]()
+    found: list[ObjectMeta] = []
     for page in obstore.list(store, prefix or None):
         deadline.check()
         for entry in page:
