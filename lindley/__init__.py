@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lindley.api import load, runs, verify
+    from lindley.arrivals.sources.delta import Delta
     from lindley.arrivals.sources.snapshot import Snapshot
+    from lindley.arrivals.sources.sql import Sql
     from lindley.errors import LindleyError
     from lindley.ledger.history import Link
     from lindley.model.declaration import BY_CONTENT, BY_POSITION, Declaration
@@ -19,11 +21,13 @@ __all__ = [
     "BY_POSITION",
     "REST",
     "Declaration",
+    "Delta",
     "Forgetting",
     "LindleyError",
     "Link",
     "Policy",
     "Snapshot",
+    "Sql",
     "__version__",
     "load",
     "runs",
@@ -34,12 +38,14 @@ _HOMES = {
     "BY_CONTENT": "lindley.model.declaration",
     "BY_POSITION": "lindley.model.declaration",
     "Declaration": "lindley.model.declaration",
+    "Delta": "lindley.arrivals.sources.delta",
     "Forgetting": "lindley.model.policy",
     "LindleyError": "lindley.errors",
     "Link": "lindley.ledger.history",
     "Policy": "lindley.model.policy",
     "REST": "lindley.model.policy",
     "Snapshot": "lindley.arrivals.sources.snapshot",
+    "Sql": "lindley.arrivals.sources.sql",
     "load": "lindley.api",
     "runs": "lindley.api",
     "verify": "lindley.api",
