@@ -9,7 +9,7 @@ arrays of fixed length included, stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,13 +18,15 @@ import pandas as pd
 import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.distribution import SymbolicRandomVariable
-from pymc.model.fgraph import fgraph_from_model, model_from_fgraph
+from pymc.model.fgraph import ModelFreeRV, fgraph_from_model, model_from_fgraph
+from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.traversal import ancestors, toposort
+from pytensor.tensor.type import TensorType
 
 from lindley.cache import Recent
-from lindley.model.graph import FreeVariable, ModelGraph
+from lindley.model.graph import DATA_SIZE, FreeVariable, ModelGraph, shapes_of
 
 
 @dataclass(frozen=True)
@@ -34,30 +36,54 @@ class Following:
     Parameters
     ----------
     dtype
-        Its type.
+        Its type; that of all whole numbers is one, as PyTensor gives a small number a small type.
     axes
         Whether each of its axes does.
     lengths
         Elements that are lengths: the place of each, and the place of the constant and its axis.
+    differs
+        Whether it is a number, or has numbers, that differ with the rows and are the length of no constant.
     """
 
     dtype: str
     axes: tuple[bool, ...]
     lengths: tuple[tuple[int, int, int], ...] = ()
+    differs: bool = False
 
     @property
     def kind(self) -> tuple[str, int]:
         """Type and number of axes: those of the same constant in the model of any rows."""
         return self.dtype, len(self.axes)
 
+    @property
+    def follows(self) -> bool:
+        """Whether any of it does."""
+        return self.differs or bool(self.lengths) or any(self.axes)
 
-#: How the constants of models follow the rows, in the order of their graph, or why that is unknown; by the
-#: model's code, or by its build function.
-_known: Recent[tuple[Following, ...] | str] = Recent(256, lambda _: 1)
+
+@dataclass(frozen=True)
+class Form:
+    """How a model follows the rows.
+
+    Parameters
+    ----------
+    constants
+        How each of its constants does, in the order of its graph.
+    growing
+        Which axes of the values of free variables do, by name: of those that have such an axis.
+    """
+
+    constants: tuple[Following, ...]
+    growing: dict[str, tuple[bool, ...]]
+
+
+#: How models follow the rows, or why that is unknown; by the model's code, or by its build function, and by
+#: what constants there are: a batch with missing values makes another graph than one without.
+_known: Recent[Form | str] = Recent(256, lambda _: 1)
 
 
 #: Why no compilation can serve all lengths, however the model holds its data.
-GROWING = "free variables grow with the rows"
+GROWING = "a carried variable grows with the rows"
 
 
 class Unfreed(Exception):
@@ -77,50 +103,60 @@ def freed(graph: ModelGraph, frame: pd.DataFrame, context: Any, constants: Any) 
         What it was built from; see `lindley.model.graph.build`.
     """
     declaration = graph.declaration
+    try:
+        inside = _copied(graph.model)
+    except Unfreed as error:
+        return replace(graph, sized=str(error))
+    kinds = tuple(_kind(leaf.data) for leaf in _leaves(inside.outputs))
+    made: list[ModelGraph] = []
 
-    def found() -> tuple[Following, ...] | str:
+    def found() -> Form | str:
         try:
             twice = pd.concat([frame, frame], ignore_index=True)
             larger = declaration.build(twice, **declaration.extras(twice, context, constants))
         except Exception as error:  # a build function may refuse such rows
             return f"it cannot be built from its rows twice over ({type(error).__name__})"
         try:
-            how = following(graph.model, larger)
-            if _any_follows(how):
-                _require_same_density(graph, with_free_lengths(graph, how))
+            form = following(graph, inside, larger)
+            if _follows(form):
+                made.append(with_free_lengths(graph, inside, form))
+                _require_same_density(graph, made[0])
         except Unfreed as error:
             return str(error)
-        return how
+        return form
 
-    how = _known.get(declaration.build if declaration.in_memory else declaration.model_digest, found)
-    if isinstance(how, str):
-        return replace(graph, sized=how)
-    if not _any_follows(how):
+    form = _known.get(
+        (declaration.build if declaration.in_memory else declaration.model_digest, kinds), found
+    )
+    if isinstance(form, str):
+        return replace(graph, sized=form)
+    if not _follows(form):
         return graph
     try:
-        return replace(graph, unsized=with_free_lengths(graph, how))
+        return replace(graph, unsized=made[0] if made else with_free_lengths(graph, inside, form))
     except Unfreed as error:
         return replace(graph, sized=str(error))
 
 
-def following(model: Any, larger: Any) -> tuple[Following, ...]:
-    """Return how a model's constants follow the rows.
+def following(graph: ModelGraph, inside: FunctionGraph, larger: Any) -> Form:
+    """Return how a model follows the rows.
 
     Parameters
     ----------
-    model, larger
-        The model of some rows, and of more.
+    graph, inside
+        The model of some rows taken apart, and its copy.
+    larger
+        The model of more rows.
 
     Raises
     ------
     Unfreed
-        If the two are different computations.
+        If the two are different computations, or a carried variable grows.
     """
-    ours, theirs = (_constants(_copied(each).outputs) for each in (model, larger))
+    ours, theirs = (_constants(each.outputs) for each in (inside, _copied(larger)))
     if [_kind(one) for one in ours] != [_kind(other) for other in theirs]:
         raise Unfreed("its graph depends on the number of rows")
-    if [rv.type.shape for rv in model.free_RVs] != [rv.type.shape for rv in larger.free_RVs]:
-        raise Unfreed(GROWING)
+    growing = _growing(graph, larger)
     pairs = list(zip(ours, theirs, strict=True))
     # Where each pair of lengths is found: the length of an axis for some rows, and for more.
     lengths = {
@@ -132,23 +168,40 @@ def following(model: Any, larger: Any) -> tuple[Following, ...]:
     found = []
     for one, other in pairs:
         axes = tuple(m != n for m, n in zip(one.shape, other.shape, strict=True))
-        elements = []
-        if one.dtype.kind in "iu" and one.ndim <= 1 and not any(axes):
+        elements, differs = [], False
+        if one.ndim <= 1 and not any(axes) and one.size < DATA_SIZE:
             for i, pair in enumerate(zip(one.ravel().tolist(), other.ravel().tolist(), strict=True)):
-                if pair in lengths:
+                if one.dtype.kind in "iu" and pair in lengths:
                     elements.append((i, *lengths[pair]))
-        found.append(Following(str(one.dtype), axes, tuple(elements)))
-    return tuple(found)
+                elif pair[0] != pair[1] and pair[0] == pair[0]:  # nor NaN
+                    differs = True
+        found.append(Following(_kind(one)[0], axes, tuple(elements), differs))
+    return Form(tuple(found), growing)
 
 
-def with_free_lengths(graph: ModelGraph, how: Sequence[Following]) -> ModelGraph:
+def _growing(graph: ModelGraph, larger: Any) -> dict[str, tuple[bool, ...]]:
+    """Return which axes of the values of local variables grow, by name."""
+    theirs, found = shapes_of(larger), {}
+    if [rv.name for rv in larger.free_RVs] != [rv.name for rv in graph.model.free_RVs]:
+        raise Unfreed("its free variables depend on the number of rows")
+    for variable in graph.free:
+        own, other = variable.block.value_shape, theirs[variable.value.name]
+        if own == other:
+            continue
+        if variable not in graph.local or len(own) != len(other):
+            raise Unfreed(GROWING)
+        found[variable.name] = tuple(m != n for m, n in zip(own, other, strict=True))
+    return found
+
+
+def with_free_lengths(graph: ModelGraph, inside: FunctionGraph, form: Form) -> ModelGraph:
     """Return a model with the arrays that follow the rows as data of any length.
 
     Parameters
     ----------
-    graph
-        The model taken apart.
-    how
+    graph, inside
+        The model taken apart, and its copy, which is used up.
+    form
         See `following`, of any batch of the same model.
 
     Raises
@@ -156,8 +209,7 @@ def with_free_lengths(graph: ModelGraph, how: Sequence[Following]) -> ModelGraph
     Unfreed
         If it is that of another graph, or PyMC or PyTensor cannot rebuild this one.
     """
-    inside = _copied(graph.model)
-    leaves = _leaves(inside.outputs)
+    leaves, how = _leaves(inside.outputs), form.constants
     if [_kind(leaf.data) for leaf in leaves] != [each.kind for each in how]:
         raise Unfreed("its graph depends on the rows")
     data = {
@@ -167,24 +219,59 @@ def with_free_lengths(graph: ModelGraph, how: Sequence[Following]) -> ModelGraph
             shape=tuple(None if free else n for free, n in zip(each.axes, leaf.data.shape, strict=True)),
         )
         for place, (leaf, each) in enumerate(zip(leaves, how, strict=True))
-        if any(each.axes)
+        if any(each.axes) or each.differs
     }
     new: dict[Variable, Variable] = {leaves[place]: array for place, array in data.items()}
-    new |= {leaf: _lengths(leaf, each, data) for leaf, each in zip(leaves, how, strict=True) if each.lengths}
+    new |= {
+        leaf: _lengths(leaf, each, data, data.get(place))
+        for place, (leaf, each) in enumerate(zip(leaves, how, strict=True))
+        if each.lengths
+    }
+    new |= _free_values(inside, form.growing)
     try:
         copied = FunctionGraph(outputs=_rebuilt(inside.outputs, new), clone=False)
         for name in ("_coords", "_dim_lengths"):  # where `model_from_fgraph` looks for them
             setattr(copied, name, getattr(inside, name))
         model = model_from_fgraph(copied, mutate_fgraph=True)
+    except Unfreed:
+        raise
     except Exception as error:  # an operation that needs the length of its input, or other arguments
         raise Unfreed(f"an operation cannot be made for other lengths ({type(error).__name__})") from error
     values = model.rvs_to_values
 
     def again(variables: Sequence[FreeVariable]) -> tuple[FreeVariable, ...]:
         named = ((variable, model[variable.name]) for variable in variables)
-        return tuple(replace(variable, rv=rv, value=values[rv]) for variable, rv in named)
+        return tuple(
+            replace(variable, rv=rv, value=values[rv], lengths=_value_lengths(variable, form.growing))
+            for variable, rv in named
+        )
 
     return replace(graph, model=model, carried=again(graph.carried), local=again(graph.local))
+
+
+def _free_values(inside: FunctionGraph, growing: Mapping[str, tuple[bool, ...]]) -> dict[Variable, Variable]:
+    """Return values of any length for those of free variables that grow."""
+    found: dict[Variable, Variable] = {}
+    for node in toposort(inside.outputs):
+        if isinstance(node.op, ModelFreeRV) and node.op.name in growing:
+            value = node.inputs[1]
+            if not isinstance(value.type, TensorType):
+                raise Unfreed(GROWING)
+            shape = [
+                None if free else n for free, n in zip(growing[node.op.name], value.type.shape, strict=True)
+            ]
+            found[value] = value.type.clone(shape=shape)(name=value.name)
+    return found
+
+
+def _value_lengths(variable: FreeVariable, growing: Mapping[str, tuple[bool, ...]]) -> tuple[Any, ...]:
+    """Return the lengths of a variable's value: data where they grow; nothing where none does."""
+    axes = growing.get(variable.name)
+    if axes is None:
+        return ()
+    shape = variable.block.value_shape
+    held = pytensor.shared(np.array(shape, dtype=np.int64), name=f"lengths_{variable.name}")
+    return tuple(held[i] if free else n for i, (free, n) in enumerate(zip(axes, shape, strict=True)))
 
 
 def _require_same_density(graph: ModelGraph, other: ModelGraph) -> None:
@@ -198,17 +285,22 @@ def _require_same_density(graph: ModelGraph, other: ModelGraph) -> None:
         raise Unfreed("its density would be another")
 
 
-def _lengths(leaf: Any, how: Following, data: dict[int, Any]) -> Variable:
-    """Return an integer, or a vector of them, with the lengths of arrays for some of its elements."""
+def _lengths(leaf: Any, how: Following, data: dict[int, Any], held: Any) -> Variable:
+    """Return an integer, or a vector of them, with the lengths of arrays for some of its elements.
+
+    `held` is the same as data, where other elements differ with the rows; None where they do not.
+    """
     elements: list[Any] = leaf.data.ravel().tolist()
     if leaf.data.size <= max(place for place, _, _ in how.lengths):
         raise Unfreed("its graph depends on the rows")
+    if held is not None:
+        elements = [held[i] for i in range(leaf.data.size)] if leaf.data.ndim else [held]
     for i, place, axis in how.lengths:
-        if data[place].get_value(borrow=True).shape[axis] != elements[i]:
+        if data[place].get_value(borrow=True).shape[axis] != leaf.data.ravel()[i]:
             raise Unfreed("the shapes of its arrays differ in other ways than in their rows")
         elements[i] = data[place].shape[axis]
     made = pt.stack([pt.as_tensor(e) for e in elements]) if leaf.data.ndim else elements[0]
-    return made.astype(leaf.data.dtype)
+    return made.astype("int64")
 
 
 def _rebuilt(outputs: Sequence[Variable], new: dict[Variable, Variable]) -> list[Variable]:
@@ -217,36 +309,44 @@ def _rebuilt(outputs: Sequence[Variable], new: dict[Variable, Variable]) -> list
     for node in toposort(outputs):
         if not any(v in found for v in node.inputs):
             continue
-        if isinstance(node.op, SymbolicRandomVariable):
+        inputs = [found.get(v, v) for v in node.inputs]
+        if isinstance(node.op, SymbolicRandomVariable) and node.op.extended_signature is not None:
             # Its inner graph has the lengths of its parameters.
             parameters = [found.get(v, v) for v in node.op.dist_params(node)]
             size = node.op.size_param(node)
             size = None if size is None else found.get(size, size)
             made = node.op.rebuild_rv(*parameters, size=size).owner
         else:
-            made = node.op.make_node(*(found.get(v, v) for v in node.inputs))
+            made = node.op.make_node(*inputs)
+            if isinstance(node.op, OpFromGraph) and any(
+                a is not b for a, b in zip(made.inputs, inputs, strict=False)
+            ):
+                raise Unfreed(f"the inner graph of {node.op} has fixed lengths")
         for old, again in zip(node.outputs, made.outputs, strict=True):
             again.name = old.name
             found[old] = again
     return [found.get(v, v) for v in outputs]
 
 
-def _any_follows(how: Sequence[Following]) -> bool:
-    return any(any(each.axes) for each in how)
+def _follows(form: Form) -> bool:
+    return bool(form.growing) or any(each.follows for each in form.constants)
 
 
 def _copied(model: Any) -> FunctionGraph:
+    """Return a model as a graph of its own. Where chains start is no part of it."""
+    own = object.__new__(type(model))
+    vars(own).update(vars(model))
+    own.rvs_to_initial_values = dict.fromkeys(model.rvs_to_initial_values)
     try:
-        return fgraph_from_model(model)[0]
-    except Exception as error:  # whatever PyMC does not copy, as custom initial values
+        return fgraph_from_model(own)[0]
+    except Exception as error:  # whatever PyMC does not copy, as models inside models
         raise Unfreed(f"PyMC does not copy the model ({type(error).__name__})") from error
 
 
 def _leaves(outputs: Sequence[Variable]) -> list[Any]:
-    """Return the constant arrays and integers, in the order of the graph."""
+    """Return the constant arrays and numbers, in the order of the graph."""
     found: list[Any] = [v for v in ancestors(outputs) if isinstance(v, Constant)]
-    arrays = [v for v in found if isinstance(v.data, np.ndarray)]
-    return [v for v in arrays if v.data.ndim or v.data.dtype.kind in "iu"]
+    return [v for v in found if isinstance(v.data, np.ndarray)]
 
 
 def _constants(outputs: Sequence[Variable]) -> list[np.ndarray]:
@@ -254,4 +354,4 @@ def _constants(outputs: Sequence[Variable]) -> list[np.ndarray]:
 
 
 def _kind(array: np.ndarray) -> tuple[str, int]:
-    return str(array.dtype), array.ndim
+    return "whole numbers" if array.dtype.kind in "iu" else str(array.dtype), array.ndim

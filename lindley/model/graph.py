@@ -38,17 +38,25 @@ from lindley.model.refusals import (
 from lindley.model.tensors import plain
 
 #: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
-_DATA_SIZE = 8
+DATA_SIZE = 8
 
 
 @dataclass(frozen=True)
 class FreeVariable:
-    """A free variable of the model with its value variable and the shape of both."""
+    """A free variable of the model with its value variable and the shape of both.
+
+    Parameters
+    ----------
+    lengths
+        The value's shape, where it follows the rows: numbers, and variables of the graph. Empty where it is
+        the block's.
+    """
 
     name: str
     rv: Variable
     value: Variable
     block: Block
+    lengths: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,7 +202,7 @@ def take_apart(declaration: Declaration, model: Any, carried: tuple[str, ...]) -
     """
     require_continuous(declaration, model)
     require_nuts(declaration, model)
-    shapes = _shapes(model)
+    shapes = shapes_of(model)
     free = {rv.name: _free_variable(model, rv, shapes) for rv in model.free_RVs}
     require_known(declaration, model, carried, free)
     require_declared_potentials(declaration, model)
@@ -245,7 +253,7 @@ def default_carried(
             found=f"{type(error).__name__}: {error}",
             todo="declare carried=(...) with the names of the variables whose belief is carried forward",
         ) from error
-    before, after = _shapes(model), _shapes(twice)
+    before, after = shapes_of(model), shapes_of(twice)
     kept = (rv.name for rv in model.free_RVs if before[rv.name] == after.get(rv.name))
     names = tuple(name for name in kept if name not in imputed(model))
     if not names:
@@ -258,7 +266,7 @@ def default_carried(
     return names
 
 
-def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
     """Return the shape of each free variable and of its value by name, evaluated where one is not static."""
     both = [v for rv in model.free_RVs for v in (rv, model.rvs_to_values[rv])]
     shapes = {variable.name: variable.type.shape for variable in both}
@@ -339,4 +347,4 @@ def is_data(constant: Constant, observed: set[Variable]) -> bool:
     value: Any = constant.data
     if not isinstance(value, np.ndarray) or value.ndim == 0:
         return False
-    return constant in observed or value.size >= _DATA_SIZE
+    return constant in observed or value.size >= DATA_SIZE

@@ -9,6 +9,7 @@ density of z.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,8 @@ def target(graph: ModelGraph, *, genesis: bool, robust: bool = False) -> Target:
         Whether the prior is a mixture of the matched one and the model's own, whose weight is then the
         last of the prior's inputs.
     """
-    graph, kind = graph.compilable, f"target {genesis} {robust}"
+    # A density by itself is made for its own length of x; batches with local variables are terms.
+    graph, kind = graph.compilable, f"target {genesis} {robust} {graph.size}"
     with deriving(graph.declaration):
         return reused(graph, kind, lambda: _derived(graph, genesis=genesis, robust=robust))
 
@@ -171,8 +173,11 @@ def values_of(graph: ModelGraph, u: Variable, local: Variable) -> dict[Variable,
     """Map each value variable to its piece of the vectors."""
     values = {}
     for vector, variables in ((u, graph.carried), (local, graph.local)):
-        for variable, place in slices(variables):
-            piece = vector[place].reshape(variable.block.value_shape)
+        stop: Any = 0
+        for variable in variables:
+            shape = variable.lengths or variable.block.value_shape
+            start, stop = stop, stop + math.prod(shape)
+            piece = vector[start:stop].reshape(shape)
             values[variable.value] = alike(piece.astype(variable.value.dtype), variable.value)
     return values
 

@@ -156,11 +156,11 @@ def table_code(jitted: Callable[..., Any], inputs: Sequence[Variable], outputs: 
     return Code(function, tuple(inputs), tuple(outputs))
 
 
-def arguments(inputs: Sequence[Variable]) -> list[str]:
-    """Return source that makes arrays of addresses and lengths."""
+def arguments(inputs: Sequence[Variable], numbers: int = 0) -> list[str]:
+    """Return source that makes arrays of addresses and lengths; so many words more follow, and one."""
     found = (_array("data", at, v) for v, at in zip(inputs, starts(inputs), strict=False))
     made = [f"    a{i} = {array}" for i, array in enumerate(found)]
-    return [f"    data = carray(data_, ({words_of(inputs) + 1},), uint64)", *made]
+    return [f"    data = carray(data_, ({words_of(inputs) + numbers + 1},), uint64)", *made]
 
 
 def starts(variables: Sequence[Variable]) -> list[int]:

@@ -53,20 +53,26 @@ def part_code(
     inputs, outputs
         The graph's; outputs are of doubles.
     varying
-        Which input each of three vectors is (0, 1, 2: its position); the others come as data.
+        Which input each of three vectors is (0, 1, 2: its position); the others come as data, and then the
+        lengths of those vectors that may have any.
     """
     fixed = [v for i, v in enumerate(inputs) if i not in varying.values()]
     names = {index: f"v{slot}" for slot, index in varying.items()}
     constant = (f"a{i}" for i in range(len(fixed)))
     given = [names.get(i) or next(constant) for i in range(len(inputs))]
-    vectors = [f"    v{slot} = carray(v{slot}_, ({inputs[i].type.shape[0]},))" for slot, i in varying.items()]
+    # Behind the arrays' words: the lengths of vectors of any length, and how many numbers there is room for.
+    lengths, vectors = {i: inputs[i].type.shape[0] for i in varying.values()}, []
+    extra = [i for i in varying.values() if lengths[i] is None]
+    for slot, i in varying.items():
+        known = lengths[i]
+        length = f"int64(data[{words_of(fixed) + extra.index(i)}])" if known is None else f"{known}"
+        vectors.append(f"    v{slot} = carray(v{slot}_, ({length},))")
     found = [f"out{i}" for i in range(len(outputs))]
     lines = [
         "def part(v0_, v1_, v2_, out_, data_):",
-        *arguments(fixed),
+        *arguments(fixed, len(extra)),
         *vectors,
-        # The last word is how many numbers there is room for.
-        f"    room, at = int64(data[{words_of(fixed)}]), 0",
+        f"    room, at = int64(data[{words_of(fixed) + len(extra)}]), 0",
         "    try:",
         f"        {', '.join(found)}, = jitted({', '.join(given)})",
     ]

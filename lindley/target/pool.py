@@ -112,8 +112,10 @@ class BatchTerm:
 
     def part(self, name: str) -> Part:
         """Return one of its functions as machine code."""
-        _, _, own, _ = self.term.free
+        _, local, own, _ = self.term.free
         data = Words.of((self.own, *self.term.data_values), (own, *self.term.data))
+        if local.type.shape[0] is None:
+            data = replace(data, words=[*data.words, self.local.stop - self.local.start])
         return Part(self.functions[name].part(_VARYING), data)
 
 

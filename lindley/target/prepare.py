@@ -89,7 +89,7 @@ def prepare(
     with phases("build"):
         graphs = [*(setting.graph(batch) for batch in batches[:-1]), newest]
         layout = align(prior.coordinates if prior else None, [graph.coordinates for graph in graphs])
-    if layout.plain:
+    if layout.plain and not _apart(newest):
         return setting.plain(newest, newest, layout, "")
     if declaration.policy.robust:
         raise ModelRefused(
@@ -125,6 +125,12 @@ def prepare_whole(
     return prepare(prior, batches, declaration, carried, phases, constants, whitener)
 
 
+def _apart(graph: ModelGraph) -> bool:
+    """Whether batches are fitted one by one, from the first one on: all then use what it compiles."""
+    declaration = graph.declaration
+    return bool(graph.local or declaration.carry) and not declaration.policy.robust
+
+
 def _sizes_add_up(every: ModelGraph, parts: Sequence[ModelGraph]) -> bool:
     """Whether local variables belong to rows: those of all rows are as many as those of the batches."""
     sizes = Counter[str]()
@@ -141,7 +147,12 @@ def _by_part(prior: MatchedPrior, problems: Sequence[Problem]) -> Callable[..., 
     first = problems[0]
     known = prior.coordinates.names
     here = [known.index(name) for name in first.graph.coordinates.names if name in known]
-    if first.pooled == "terms" or len(here) < len(known) or not isinstance(prior.map, Mixture):
+    if (
+        first.pooled == "terms"
+        or _apart(first.graph)
+        or len(here) < len(known)
+        or not isinstance(prior.map, Mixture)
+    ):
         return first.at  # it takes no whitened points
     mixture = prior.map.permuted(np.array(here, dtype=int))
 
@@ -280,6 +291,7 @@ class _Setting:
         whitens = prior is None and whitener is not None and not graphs[-1].declaration.carry
         if whitens and whitener is not None:
             prior, layout = whitener, align(whitener.coordinates, [graph.coordinates for graph in graphs])
+        pooled = "terms" if len(graphs) > 1 or not layout.plain else ""
         batches, start, before = [], layout.coordinates.size, True
         with self.phases("compile"):
             for item, graph, place, own in zip(terms, graphs, layout.model_at, first_seen, strict=True):
@@ -309,9 +321,9 @@ class _Setting:
             ),
             starts=Starts(tuple(graphs), layout, pool.size),
             genesis=self.prior is None,
-            pooled="terms",
+            pooled=pooled,
             digest=terms[-1].digest,
-            inlined=0,
+            inlined=terms[-1].inlined if graphs[-1].sized and not pooled else 0,
             compiled_before=before,
         )
 

@@ -25,7 +25,7 @@ from lindley.cache import Recent
 from lindley.model import graph as model_graph
 from lindley.model.declaration import Declaration
 from lindley.model.free_lengths import freed
-from lindley.model.graph import ModelGraph, is_data
+from lindley.model.graph import FreeVariable, ModelGraph, is_data
 from lindley.model.tensors import placeholder
 from lindley.target.engine import Graph, keep, recall, same_computation
 from lindley.target.quantities import kept_deterministics
@@ -150,7 +150,8 @@ def _base(graph: ModelGraph, kind: str) -> _Base:
     model, declaration = graph.model, graph.declaration
     observed = [model.rvs_to_values[rv] for rv in model.observed_RVs]
     named = [*model.free_RVs, *model.observed_RVs, *model.potentials, *model.deterministics]
-    outputs = [*named, *observed]
+    lengths = [n for v in graph.free for n in v.lengths if isinstance(n, Variable)]
+    outputs = [*named, *observed, *lengths]
     leaves = [v for v in ancestors(outputs) if is_leaf(v, set(observed))]
     inputs, stand_ins = zip(*(placeholder(leaf) for leaf in leaves), strict=True) if leaves else ((), ())
     if leaves:
@@ -159,13 +160,20 @@ def _base(graph: ModelGraph, kind: str) -> _Base:
         kind,
         tuple(v.name for v in named),
         tuple(v.name for v in kept_deterministics(graph)),
-        tuple((v.name, v.block.shape, v.block.value_shape, v.block.transform) for v in graph.free),
+        tuple((v.name, *_shapes(v), v.block.transform) for v in graph.free),
         len(graph.carried),
         tuple((v.value.type, _fixed(model.rvs_to_transforms[v.rv])) for v in graph.free),
         tuple(declaration.carry.items()),
         tuple(sorted(declaration.potentials.items())),
     )
     return _Base(signature, tuple(leaves), tuple(inputs), tuple(outputs))
+
+
+def _shapes(variable: FreeVariable) -> tuple[Any, ...]:
+    """Return the shapes of a free variable that a graph has: what follows the rows has any."""
+    if variable.lengths:
+        return tuple(None if isinstance(n, Variable) else n for n in variable.lengths)
+    return variable.block.shape, variable.block.value_shape
 
 
 def is_leaf(variable: Variable, observed: set[Variable]) -> bool:

@@ -7,7 +7,7 @@ back the same way (see `lindley.target.pool`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytensor.tensor as pt
@@ -59,15 +59,18 @@ class Term(Graph):
 
 def term(graph: ModelGraph) -> Term:
     """Return the term of a batch's model; a graph is derived only for a model that is new to the process."""
-    graph = graph.compilable
+    free = graph.compilable
     with deriving(graph.declaration):
-        return reused(graph, "term", lambda: _derived(graph))
+        found = reused(free, "term", lambda: _derived(free))
+    sizes = (graph.coordinates.size, graph.size - graph.coordinates.size, graph.coordinates.size)
+    return replace(found, example=tuple(np.zeros(size) for size in (*sizes, len(found.state_at))))
 
 
 def _derived(graph: ModelGraph) -> Term:
     """Derive the term of a batch's model."""
     size, local_size = graph.coordinates.size, graph.size - graph.coordinates.size
-    u, local = pt.vector("u", shape=(size,)), pt.vector("local", shape=(local_size,))
+    grows = any(variable.lengths for variable in graph.local)
+    u, local = pt.vector("u", shape=(size,)), pt.vector("local", shape=(None if grows else local_size,))
     own = pt.vector("own", shape=(size,))
     model = graph.model
     prior = _prior_terms(graph)
@@ -90,7 +93,7 @@ def _derived(graph: ModelGraph) -> Term:
     free = (u, local, own, pull)
     return Term(
         free=free,
-        example=tuple(np.zeros(v.type.shape[0]) for v in free),
+        example=(),  # of the batch: see `term`
         functions={"term": outputs[:3], "state": [outputs[3]], **described(quantities, outputs[4:])},
         digest=graph_digest(outputs),
         state_at=state_at,

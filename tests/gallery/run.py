@@ -1,8 +1,10 @@
 """Run the gallery: models as PyMC users write them, three batches each, against PyMC's pooled fit.
 
-Each model is one chain file whose `split` simulates its batches. The batches go through the pipeline one by
-one (plan, fit, log, register, on a ledger in memory); then `pm.sample` fits all rows at once, and the newest
-batch alone for its time. A model's row is written when it is done, so that a run goes on where it stopped.
+Each model is one chain file whose `split` simulates its batches. It has a process of its own, in which all
+caches of compiled code are empty at first. The batches go through the pipeline one by one (plan, fit, log,
+register, on a ledger in memory), and right after each update `pm.sample` fits the rows that the update
+fitted, so that both have the same machine. A model's row is written when it is done: a run goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -10,10 +12,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", help="names of models")
     parser.add_argument("--again", action="store_true", help="also run what has a result")
     parser.add_argument("--minutes", type=float, help="start no model after so many minutes")
+    parser.add_argument("--here", action="store_true", help="in this process, with the caches that there are")
     chosen = parser.parse_args(argv)
     begin, failed = time.monotonic(), False
     for case in cases():
@@ -74,11 +81,23 @@ def main(argv: list[str] | None = None) -> int:
         if not chosen.again and done.get(case.name) == case.load().model_digest:
             continue
         print(f"{case.name}: {case.what}", flush=True)
+        if not chosen.here:
+            failed |= _in_own_process(case) != 0
+            continue
         row = run(case)
         store(row)
         failed |= row["outcome"] == "error"
         print(json.dumps(row), flush=True)
     return int(failed)
+
+
+def _in_own_process(case: Case) -> int:
+    """Run one model in a process with empty caches; return its exit code."""
+    command = [sys.executable, "-m", "tests.gallery.run", "--here", "--again", "--only", case.name]
+    with tempfile.TemporaryDirectory(prefix="lindley-gallery-") as caches:
+        flags = [os.environ.get("PYTENSOR_FLAGS", ""), f"base_compiledir={caches}"]
+        environment = os.environ | {"PYTENSOR_FLAGS": ",".join(filter(None, flags))}
+        return subprocess.run(command, env=environment, check=False).returncode
 
 
 def results() -> list[dict[str, str]]:
@@ -122,19 +141,22 @@ def _run(declaration: Any, seed: str, cheap: bool) -> dict[str, Any]:
     from lindley.errors import ModelRefused
 
     frames = [frame for _, frame in declaration.split(seed)]
+    settings = CHEAP if cheap else USUAL
+    links: list[Link] = []
     try:
-        links, seconds = chain(declaration, frames)
+        for link in chain(declaration, frames):
+            links.append(link)
+            if not cheap:
+                link.sampled(declaration, frames, seed, settings)
     except ModelRefused as error:
         return {"outcome": "refused", "notes": str(error.happened)}
-    head, meaning = links[-1]["info"], links[-1]["info"].meaning
-    lost = sum(not link["passed"] for link in links)
-    settings = CHEAP if cheap else USUAL
-    begin = time.monotonic()
-    if not cheap:
-        pymc_fit(declaration, frames[-1:], seed, settings)
-    sampled = time.monotonic() - begin
-    compared = compare(head, pooled(declaration, frames, seed, settings), declaration)
-    notes = list(dict.fromkeys(reason for link in links for reason in link["reasons"]))
+    head, meaning = links[-1].info, links[-1].info.meaning
+    lost = sum(not link.passed for link in links)
+    posterior = links[-1].posterior if links[-1].fitted == len(frames) else None
+    if posterior is None:
+        posterior = pymc_fit(declaration, frames, seed, settings)
+    compared = compare(head, pooled(posterior), declaration)
+    notes = list(dict.fromkeys(reason for link in links for reason in link.reasons))
     if compared["by_quantiles"].any():
         names = dict.fromkeys(
             str(label).partition("[")[0] for label in compared.index[compared["by_quantiles"]]
@@ -147,8 +169,8 @@ def _run(declaration: Any, seed: str, cheap: bool) -> dict[str, Any]:
         "sd_low": f"{compared['ratio'].min():.3f}",
         "sd_high": f"{compared['ratio'].max():.3f}",
         "quarantined": lost,
-        "update_seconds": " ".join(f"{s:.1f}" for s in seconds),
-        "sample_seconds": f"{sampled:.1f}",
+        "update_seconds": " ".join(f"{link.seconds:.1f}" for link in links),
+        "sample_seconds": " ".join(f"{link.sample_seconds:.1f}" for link in links),
         "notes": "; ".join(notes)[:300],
     }
 
@@ -161,8 +183,43 @@ def outcome(compared: pd.DataFrame, lost: int, meaning: Any) -> str:
     return "right" if within else "off"
 
 
-def chain(declaration: Any, frames: list[pd.DataFrame]) -> tuple[list[dict[str, Any]], list[float]]:
-    """Update a chain in memory batch by batch; return what became of each, and the seconds."""
+@dataclass
+class Link:
+    """What became of a batch.
+
+    Parameters
+    ----------
+    info, passed, reasons
+        Of its fit and gate.
+    fitted
+        Number of the newest batches that its update fitted.
+    seconds, sample_seconds
+        Of the update, and of `pm.sample` on the same rows.
+    posterior
+        What the latter found.
+    """
+
+    info: Any
+    passed: bool
+    reasons: tuple[str, ...]
+    number: int
+    fitted: int
+    seconds: float
+    sample_seconds: float = float("nan")
+    posterior: Any = None
+
+    def sampled(
+        self, declaration: Any, frames: list[pd.DataFrame], seed: str, settings: dict[str, Any]
+    ) -> None:
+        """Fit the rows that the update fitted with `pm.sample`."""
+        rows = frames[self.number - self.fitted : self.number]
+        begin = time.monotonic()
+        self.posterior = pymc_fit(declaration, rows, seed, settings)
+        self.sample_seconds = time.monotonic() - begin
+
+
+def chain(declaration: Any, frames: list[pd.DataFrame]) -> Iterator[Link]:
+    """Update a chain in memory batch by batch; yield what became of each."""
     from lindley.batch.batch import batch_from_frame
     from lindley.ledger.registration import register_link
     from lindley.operations.log import log_plan
@@ -170,17 +227,18 @@ def chain(declaration: Any, frames: list[pd.DataFrame]) -> tuple[list[dict[str, 
     from lindley.operations.update import plan_update
     from tests.support.fakes import MemoryLedger
 
-    ledger, links, seconds = MemoryLedger(), [], []
-    for number, frame in enumerate(frames):
+    ledger = MemoryLedger()
+    for number, frame in enumerate(frames, start=1):
         begin = time.monotonic()
-        batch = batch_from_frame(frame, declaration, f"b{number}.csv")
+        batch = batch_from_frame(frame, declaration, f"b{number - 1}.csv")
         plan = plan_update(ledger, declaration, batch)
         made = fit_plan(plan)
         assert made is not None
         register_link(ledger, log_plan(ledger, plan, made))
-        seconds.append(time.monotonic() - begin)
-        links.append({"info": made.info, "passed": made.gate.passed, "reasons": made.gate.reasons})
-    return links, seconds
+        seconds = time.monotonic() - begin
+        again = sum(len(origin.links) for origin in plan.behind[: made.info.fit.undone])
+        fitted = len(plan.batches) + again
+        yield Link(made.info, made.gate.passed, made.gate.reasons, number, fitted, seconds)
 
 
 def pymc_fit(declaration: Any, frames: list[pd.DataFrame], seed: str, settings: dict[str, Any]) -> Any:
@@ -200,13 +258,11 @@ def pymc_fit(declaration: Any, frames: list[pd.DataFrame], seed: str, settings: 
         )
 
 
-def pooled(
-    declaration: Any, frames: list[pd.DataFrame], seed: str, settings: dict[str, Any]
-) -> dict[str, np.ndarray]:
-    """Return PyMC's pooled draws [chain, draw] by element name, as a summary names them."""
+def pooled(fit: Any) -> dict[str, np.ndarray]:
+    """Return PyMC's draws [chain, draw] by element name, as a summary names them."""
     from lindley.model.natural_scale import element_labels
 
-    posterior = pymc_fit(declaration, frames, seed, settings)["posterior"]
+    posterior = fit["posterior"]
     found = {}
     for name, array in posterior.data_vars.items():
         flat = array.to_numpy().reshape(array.shape[0], array.shape[1], -1)

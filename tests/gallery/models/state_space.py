@@ -4,18 +4,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pymc as pm
+import pytensor.tensor as pt
 from pymc_extras.statespace import structural as st
 
 from lindley import Declaration
 
 
 def build(batch: pd.DataFrame) -> pm.Model:
-    level = st.LevelTrendComponent(order=1, innovations_order=1)
+    level = st.LevelTrend(order=1, innovations_order=1)
     noise = st.MeasurementError()
     filtered = (level + noise).build(verbose=False)
     with pm.Model(coords=filtered.coords) as model:
         pm.Normal("initial_level_trend", 0, 5, dims=filtered.param_dims["initial_level_trend"])
-        pm.Deterministic("P0", np.eye(filtered.k_states) * 4, dims=filtered.param_dims["P0"])
+        pm.Deterministic("P0", pt.eye(filtered.k_states) * 4, dims=filtered.param_dims["P0"])
         pm.HalfNormal("sigma_level_trend", 0.5, dims=filtered.param_dims["sigma_level_trend"])
         pm.HalfNormal("sigma_MeasurementError", 1)
         filtered.build_statespace_graph(batch[["y"]].to_numpy())

@@ -19,6 +19,7 @@ from lindley.model.graph import ModelGraph, build, take_apart
 from lindley.target import engine
 from lindley.target.density import target
 from lindley.target.prepare import prepare
+from lindley.target.term import term
 
 SCHEMA = pa.schema([("id", pa.int64()), ("g", pa.int64()), ("x", pa.float64()), ("y", pa.float64())])
 KNOTS = np.linspace(-2, 2, 9)
@@ -86,9 +87,44 @@ def strict(b: pd.DataFrame) -> None:
     line(b)
 
 
+def carried_rows(b: pd.DataFrame) -> None:
+    each = pm.Normal("levels", pm.Normal("mean", 0, 1), 1, shape=len(b))
+    pm.Normal("y", each, 1.0, observed=b["y"].to_numpy())
+
+
 def local(b: pd.DataFrame) -> None:
     each = pm.Normal("each", pm.Normal("mean", 0, 1), 1, shape=len(b))
     pm.Normal("y", each, 1.0, observed=b["y"].to_numpy())
+
+
+def hurdle(b: pd.DataFrame) -> None:
+    counts = np.maximum(np.rint(b["y"].to_numpy()), 0).astype(int)
+    pm.HurdlePoisson("y", psi=pm.Beta("psi", 2, 2), mu=pm.Gamma("mu", 2, 1), observed=counts)
+
+
+def ordered(b: pd.DataFrame) -> None:
+    transform = pm.distributions.transforms.ordered
+    cuts = pm.Normal("cuts", 0, 2, shape=2, transform=transform, initval=np.array([-1.0, 1.0]))
+    answer = np.digitize(b["y"], [0.0, 2.0])
+    pm.OrderedLogistic("y", eta=pm.Normal("b", 0, 1) * b["x"].to_numpy(), cutpoints=cuts, observed=answer)
+
+
+def own_numbers(b: pd.DataFrame) -> None:
+    """Its prior's scale and the number of its steps are no array's length."""
+    sd = pm.HalfNormal("sd", 1.5 * len(b))
+    each = pm.Normal("each", 0, sd, shape=len(b) + 1)
+    pm.Normal("y", pt.cumsum(each)[:-1], 1.0, observed=b["y"].to_numpy())
+
+
+def missing(b: pd.DataFrame) -> None:
+    y = b["y"].to_numpy().copy()
+    y[1::3] = np.nan
+    pm.Normal("y", pm.Normal("mean", 0, 1) + b["x"].to_numpy(), 1.0, observed=y)
+
+
+def rows_of_groups(b: pd.DataFrame) -> None:
+    each = pm.Dirichlet("each", np.ones(3), shape=(len(b), 3))
+    pm.Categorical("y", each, observed=b["g"].to_numpy())
 
 
 def declared(body: Callable[[pd.DataFrame], None]) -> Declaration:
@@ -109,18 +145,25 @@ def declared(body: Callable[[pd.DataFrame], None]) -> Declaration:
 def taken(declaration: Declaration, rows: int) -> ModelGraph:
     table = frame(rows)
     model = build(declaration, table)
-    carried = tuple(rv.name for rv in model.free_RVs if rv.name != "each")
+    carried = tuple(rv.name for rv in model.free_RVs if rv.name not in ("each", "y_unobserved"))
     return freed(take_apart(declaration, model, carried), table, None, None)
 
 
-@pytest.mark.parametrize("body", [line, groups, design, fixed_array, censored, both, mixture, potential])
+@pytest.mark.filterwarnings("ignore::pymc.exceptions.ImputationWarning")
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(line, groups, design, fixed_array, censored, both, mixture, potential, hurdle, ordered),
+        *(local, own_numbers, missing, rows_of_groups),
+    ],
+)
 def test_one_graph_serves_all_lengths_with_the_same_density(body: Callable[[pd.DataFrame], None]) -> None:
     declaration, digests = declared(body), set()
-    for rows in (5, 12, 1, 30):
+    for rows in (5, 12, 2 if body is missing else 1, 30):
         graph = taken(declaration, rows)
         assert graph.sized == ""
         assert graph.unsized is not None
-        digests.add(target(graph, genesis=True).digest)
+        digests.add((term(graph) if graph.local else target(graph, genesis=True)).digest)
         own, free = graph.model, graph.unsized.model
         point = own.initial_point(random_seed=1)
         densities = [
@@ -137,7 +180,7 @@ def test_one_graph_serves_all_lengths_with_the_same_density(body: Callable[[pd.D
     [
         (loop, "its graph depends on the number of rows"),
         (strict, "it cannot be built from its rows twice over (ValueError)"),
-        (local, "free variables grow with the rows"),
+        (carried_rows, "a carried variable grows with the rows"),
     ],
 )
 def test_what_cannot_be_freed_says_why(body: Callable[[pd.DataFrame], None], why: str) -> None:
@@ -147,16 +190,22 @@ def test_what_cannot_be_freed_says_why(body: Callable[[pd.DataFrame], None], why
     assert graph.sized == why
 
 
-def test_ten_batches_of_ten_lengths_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    compilations: list[str] = []
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the functions that are compiled from now on."""
+    found: list[str] = []
     real = engine._compile
 
     def counted(graph: engine.Graph, name: str) -> engine.Function:
-        compilations.append(name)
+        found.append(name)
         return real(graph, name)
 
     monkeypatch.setattr(engine, "_compile", counted)
     monkeypatch.setattr(engine, "_compiled", [])
+    return found
+
+
+def test_ten_batches_of_ten_lengths_compile_once(compilations: list[str]) -> None:
     declaration = declared(line)
     for rows in (3, 5, 8, 1, 13, 21, 34, 55, 89, 144):
         batch: Batch = batch_from_frame(frame(rows), declaration)
@@ -169,3 +218,22 @@ def test_ten_batches_of_ten_lengths_compile_once(monkeypatch: pytest.MonkeyPatch
         exact += (pm.logp(pm.Normal.dist(0, 1), 0.3) + pm.logp(pm.HalfNormal.dist(1), sd)).eval() - 0.2
         assert value == pytest.approx(exact, rel=1e-12)
     assert sorted(compilations) == ["log_density", "quantities"]
+
+
+def test_batches_with_local_variables_compile_once_alone_and_together(compilations: list[str]) -> None:
+    declaration = declared(local)
+    batches = [batch_from_frame(frame(rows), declaration) for rows in (4, 7, 1)]
+    for fitted in ([batches[0]], batches[:2], batches):
+        problem = prepare(None, fitted, declaration, ("mean",), lambda _: nullcontext())
+        assert problem.pooled == ("terms" if len(fitted) > 1 else "")
+        x = np.linspace(-1, 1, problem.bound.size)
+        y = np.concatenate([batch.frame()["y"].to_numpy() for batch in fitted])
+        normal = [(x[0], 0.0), *((value, x[0]) for value in x[1:]), *zip(y, x[1:], strict=True)]
+        exact = sum(-0.5 * (a - b) ** 2 - 0.5 * np.log(2 * np.pi) for a, b in normal)
+        value, gradient = problem.bound.log_densities(np.array([x, x]))
+        assert value == pytest.approx([exact, exact], rel=1e-12)
+        np.testing.assert_allclose(gradient[0, 1:], x[0] - x[1:] + y - x[1:], rtol=1e-10)
+        found = problem.bound.evaluate(np.array([x, x]))
+        newest = len(fitted[-1].frame())
+        np.testing.assert_array_equal(found.values["each"], [x[-newest:]] * 2)
+    assert sorted(compilations) == ["quantities", "term"]
