@@ -1,11 +1,8 @@
-"""The command that serves a belief over HTTP."""
+"""The command that serves beliefs over HTTP."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -13,57 +10,65 @@ import typer
 from rich.markup import escape
 
 from flows.cli.chain import open_here
-from flows.cli.output import Json, out, print_json
-from flows.server.up import MLFLOW_PROTOCOL as PROTOCOL
-from lindley.verification.loading import Brought, checked_link
+from flows.cli.output import Json, notify, out, print_json
+from lindley.verification.loading import Brought
+
+_KEYS = typer.Option("--key", help="Public key (PEM): the link must be signed by it.")
+_WITNESSES = typer.Option(
+    "--witness", help="What `lindley head` wrote: the chain must still have that history."
+)
+_SEEN = typer.Option(help="Folder that remembers the newest head; an older one is refused.")
 
 
 def serve(
-    reference: Annotated[str, typer.Argument(help="NAME for the head, or NAME@3.", metavar="NAME[@LINK]")],
-    port: Annotated[int, typer.Option(help="Port on this machine (127.0.0.1).")] = 5077,
-    key: Annotated[
-        list[Path] | None, typer.Option("--key", help="Public key (PEM): the link must be signed by it.")
-    ] = None,
-    witness: Annotated[
-        list[Path] | None,
-        typer.Option("--witness", help="What `lindley head` wrote: the chain must still have that history."),
-    ] = None,
-    seen: Annotated[
-        Path | None, typer.Option(help="Folder that remembers the newest head; an older one is refused.")
-    ] = None,
+    chains: Annotated[
+        list[str], typer.Argument(help="NAME follows the head; NAME@3 stays.", metavar="NAME[@LINK]...")
+    ],
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 5077,
+    host: Annotated[
+        str, typer.Option(help="Address of this machine; beyond 127.0.0.1 LINDLEY_SERVE_TOKEN has to be set.")
+    ] = "127.0.0.1",
+    request_mb: Annotated[int, typer.Option(min=1, max=1024, help="Megabytes of a request at most.")] = 16,
+    key: Annotated[list[Path] | None, _KEYS] = None,
+    witness: Annotated[list[Path] | None, _WITNESSES] = None,
+    seen: Annotated[Path | None, _SEEN] = None,
     as_json: Json = False,
 ) -> None:
-    """Answer predictions over HTTP, from files that were checked before any of their code runs.
+    """Answer predictions over HTTP with the newest link of each chain, checked before its code runs.
 
-    POST rows as JSON to /invocations, as to `mlflow models serve`, which runs on a private copy. Only
-    programs and pages of this machine and user are answered, as by the servers of `lindley up`.
+    POST rows to /invocations, as to `mlflow models serve`; /chains/NAME/invocations where there are several
+    chains. /belief, /history, /healthz and /metrics (Prometheus) say what answers. A link that is registered
+    answers within two seconds; where it fails its checks the one before goes on answering.
     """
+    from flows.live.following import Follower, resolved  # the readers import the numerical stack
+    from flows.live.listening import listening_socket, run, token_for
+    from flows.live.predictions import Predictions
+
+    token = token_for(host)
+    ledger = open_here()
     brought = Brought(keys=tuple(key or ()), witnesses=tuple(witness or ()), seen=seen)
-    link = checked_link(open_here(), reference, brought)
-    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        folder = link.download_belief(Path(scratch))
-        shown = {"chain": link.chain, "link": link.view.number, "record": link.view.record_digest}
-        address = f"http://127.0.0.1:{port}/invocations"
-        if as_json:
-            print_json(shown | {"address": address})
-        else:
-            out.print(f"{escape(link.chain)} link {link.view.number} answers at {address} (Ctrl+C ends it)")
-        server = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "-m", str(folder)]
-        server += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-        try:
-            ended = subprocess.run(server, env=guarded_environment(), cwd=scratch, check=False).returncode
-        except KeyboardInterrupt:
-            ended = 0
-    if ended:
-        raise typer.Exit(1)
-
-
-def guarded_environment() -> dict[str, str]:
-    """Return the environment in which MLflow's scoring server, which has no check of its own, gets a guard.
-
-    MLflow starts uvicorn by name, whose options may come from the environment. It would also import whatever
-    lies in the current folder under a module's name.
-    """
-    safe = {"UVICORN_HTTP": PROTOCOL, "UVICORN_APP_DIR": sys.prefix, "PYTHONSAFEPATH": "1"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return dict(os.environ) | safe | {"PATH": path}
+    followers = [Follower(ledger, each, brought, notify) for each in resolved(ledger, chains)]
+    bound = listening_socket(host, port)
+    served = Predictions({f.chain: f for f in followers}, token=token, most_bytes=request_mb * 2**20)
+    shown = host if ":" not in host else f"[{host}]"
+    address = f"http://{shown}:{bound.getsockname()[1]}"
+    if as_json:
+        print_json({"address": address, "chains": [f.snapshot.identity for f in followers]})
+    else:
+        for follower in followers:
+            place = "" if len(followers) == 1 else f"/chains/{follower.chain}"
+            number = follower.snapshot.link.view.number
+            out.print(f"{escape(follower.chain)} link {number} answers at {address}{place}/invocations")
+        out.print("Newer links take over as they are registered (Ctrl+C ends the server)")
+    stop = threading.Event()
+    threads = [threading.Thread(target=f.follow, args=(stop,), daemon=True) for f in followers]
+    for thread in threads:
+        thread.start()
+    try:
+        run(served.app, bound, token=token)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(5)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lindley.model.declaration import Declaration
     from lindley.prior.matched import MatchedPrior
+    from lindley.serving.predict import Predictor
 
 
 @dataclass(frozen=True)
@@ -244,18 +245,20 @@ class Link:
         BatchRefused
             If the inputs do not fit the schema, or the model cannot predict for them.
         """
-        from lindley.serving.predict import predict  # the readers import the numerical stack
-
-        draws, declaration = self._served
-        return predict(draws, declaration, inputs, seed=seed)
+        return self.predictor.predict(inputs, seed=seed)
 
     @cached_property
-    def _served(self) -> tuple[xr.Dataset, Declaration]:
-        """The draws for predictions, and the declaration from the code stored beside them."""
-        import xarray as xr  # see `predict`
+    def predictor(self) -> Predictor:
+        """What answers for the belief: draws for predictions, and the model that is stored with them."""
+        return self.predictor_with(None)
+
+    def predictor_with(self, declaration: Declaration | None) -> Predictor:
+        """Return `predictor` with a declaration that was loaded from the same model code; None loads it."""
+        import xarray as xr  # see `trace`
 
         from lindley.model.code.stored import stored_modules
         from lindley.model.declaration import load_file
+        from lindley.serving.predict import Predictor
 
         name = next(path for path in self.record["artifacts"] if path.endswith("/draws.nc"))
 
@@ -267,7 +270,9 @@ class Link:
             stored = Artifact.MODULES in self.record["artifacts"]
             modules = self.download(Artifact.MODULES, Path(scratch)) if stored else None
             with stored_modules(modules):
-                return self._read(name, loaded), self._read(Artifact.MODEL, load_file)
+                return Predictor(
+                    self._read(name, loaded), declaration or self._read(Artifact.MODEL, load_file)
+                )
 
     def download_belief(self, folder: Path) -> Path:
         """Fetch the MLflow model into `folder`, every file checked against its digest; return where it is.

@@ -70,6 +70,9 @@ class Declaration:
         text even so, unless the quoted empty text ``""`` is one of them.
     order_by
         Columns that batches are sorted by before they reach `build`; the row key by default.
+    predict_new
+        Dims whose labels a prediction may have although no batch had them: their elements are drawn from the
+        model's own distribution, given all that the belief knows. By default they are refused.
     split
         Optional function that cuts an upstream source (a path or URL) into batches, oldest first:
         ``split(source) -> iterable of (stem, DataFrame)``. `lindley split` drops them as files.
@@ -98,6 +101,7 @@ class Declaration:
     potentials: Mapping[str, Literal["prior", "likelihood"]] = field(default_factory=dict)
     order_by: tuple[str, ...] | None = None
     missing: tuple[str, ...] = ()
+    predict_new: tuple[str, ...] = ()
     split: Callable[[str], Iterable[tuple[str, pd.DataFrame]]] | None = None
     source: Source | None = None
     policy: Policy = field(default_factory=Policy)
@@ -158,7 +162,7 @@ class Declaration:
 
     def _check_names(self) -> None:
         """Refuse names that are given as something else."""
-        for label in ("row_key", "observed", "carried", "order_by", "missing"):
+        for label in ("row_key", "observed", "carried", "order_by", "missing", "predict_new"):
             value = getattr(self, label)
             if value is None and label in ("carried", "order_by"):
                 continue

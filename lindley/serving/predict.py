@@ -1,6 +1,6 @@
 """Predictions from a registered belief: posterior predictive summaries for new inputs.
 
-Any number of threads may predict at once: nothing is kept between calls but machine code without state.
+Any number of threads may predict at once: what is kept between calls has no state of any of them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import pandas as pd
 import xarray as xr
 
 from lindley.errors import BatchRefused, LindleyError, ModelRefused
-from lindley.inference.predictive import predictive_blocks
+from lindley.inference.predictive import Prepared, prepare
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.report.numbers import QUANTILES
 from lindley.serving.inputs import Inputs, read_inputs
+from lindley.serving.labels import Values, labelled
+from lindley.serving.size_classes import SizeClasses
 from lindley.target.quantities import observed_size
 
 #: Draws that a registered belief carries for predictions.
@@ -35,86 +37,102 @@ CONTEXT = "context:"
 def predict(
     draws: xr.Dataset, declaration: Declaration, inputs: pd.DataFrame, *, seed: int = 0
 ) -> pd.DataFrame:
-    """Summarise the posterior predictive distribution at new inputs.
+    """Summarise the posterior predictive distribution at new inputs, once; see `Predictor.predict`."""
+    return Predictor(draws, declaration).predict(inputs, seed=seed)
 
-    Equal arguments give equal numbers, to the last bit, whatever else the process computes meanwhile.
+
+class Predictor:
+    """A belief that answers again and again.
+
+    What depends on nothing but the model and the number of rows is made once. Equal arguments give equal
+    numbers, to the last bit, whatever was asked before and whatever else the process computes meanwhile.
 
     Parameters
     ----------
     draws, declaration
         The result of `lindley.serving.draws.serving_draws`, and the chain's declaration.
-    inputs
-        Rows as in a batch. Observed columns and the row key may be missing; row keys may repeat.
-    seed
-        Seed of the predictive draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns variable, row, those of the row key that were given, mean, sd, q05 to q95. A variable with one
-        value per row has them in the order of the inputs, and `row` counts the inputs. Any other has them in
-        its own order, and no row key.
-
-    Raises
-    ------
-    BatchRefused
-        If the inputs do not fit the schema, or the model cannot predict for them.
     """
-    read = read_inputs(inputs, declaration)
-    model = _model(draws, declaration, read)
-    parameters = draws.drop_dims("context_row", errors="ignore").data_vars
-    values = {str(name): _labelled(parameters[name], model, declaration) for name in parameters}
-    try:
-        drawn = _drawn(model, values, len(inputs), seed)
-    except LindleyError:
-        raise
-    except Exception as error:  # a distribution refuses its parameters with an error of any type
-        raise BatchRefused(
-            f"The model of {declaration.name} cannot predict for these inputs",
-            expected="inputs that give its distributions parameters they admit",
-            found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[:200],
-            todo="correct the inputs",
-        ) from error
-    parts = []
-    for name, array in drawn.items():
-        table = _summary(name, array.reshape(len(array), -1))
-        table = _in_order(table, read) if len(table) == len(inputs) else table
-        parts.append(table)
-    return pd.concat(parts, ignore_index=True)
 
+    def __init__(self, draws: xr.Dataset, declaration: Declaration) -> None:
+        self.draws, self.declaration = draws, declaration
+        self._parameters = draws.drop_dims("context_row", errors="ignore").data_vars
+        held = draws.drop_dims("sample").data_vars
+        self._context = {str(name).removeprefix(CONTEXT): held[name].values for name in held}
+        self._constants = json.loads(draws.attrs.get("constants", "{}"))
+        self._classes = SizeClasses(declaration, self._built)
 
-def _model(draws: xr.Dataset, declaration: Declaration, read: Inputs) -> Any:
-    """Build the model of the inputs.
+    def predict(self, inputs: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+        """Summarise the posterior predictive distribution at new inputs.
 
-    Raises
-    ------
-    BatchRefused
-        If it needs columns of the row key that were not given.
-    """
-    held = draws.drop_dims("sample").data_vars
-    context = pd.DataFrame({str(name).removeprefix(CONTEXT): held[name].values for name in held})
-    try:
-        return graph.build(
-            declaration,
-            read.frame,
-            context=context if held else None,
-            constants=json.loads(draws.attrs.get("constants", "{}")),
-        )
-    except ModelRefused as error:
-        if not read.without:
+        Parameters
+        ----------
+        inputs
+            Rows as in a batch. Observed columns and the row key may be missing; row keys may repeat.
+        seed
+            Seed of the predictive draws.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns variable, row, those of the row key that were given, mean, sd, q05 to q95. A variable with
+            one value per row has them in the order of the inputs, and `row` counts the inputs. Any other has
+            them in its own order, and no row key.
+
+        Raises
+        ------
+        BatchRefused
+            If the inputs do not fit the schema, or the model cannot predict for them.
+        """
+        return pd.concat([pd.DataFrame(part) for part in self.columns(inputs, seed=seed)], ignore_index=True)
+
+    def columns(self, inputs: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
+        """Return what `predict` does, as columns by name for each observed variable."""
+        read = read_inputs(inputs, self.declaration)
+        prepared, data, values, size = self._classes.of(read.frame) or self._made(read)
+        try:
+            drawn = _drawn(prepared, data, values.arrays, max(len(inputs), size), seed)
+        except LindleyError:
             raise
-        raise BatchRefused(
-            f"The model of {declaration.name} could not be built without the row key",
-            expected=f"values of {', '.join(read.without)}, if the model uses them",
-            found=error.found,
-            todo="add the columns to the inputs",
-        ) from error
+        except Exception as error:  # a distribution refuses its parameters with an error of any type
+            what = str(error).strip().splitlines()[0] if str(error) else ""
+            raise BatchRefused(
+                f"The model of {self.declaration.name} cannot predict for these inputs",
+                expected="inputs that give its distributions parameters they admit",
+                found=f"{type(error).__name__}: {what}"[:200],
+                todo="correct the inputs",
+            ) from error
+        flat = {name: array.reshape(len(array), -1) for name, array in drawn.items()}
+        return [_summary(name, a, read if a.shape[1] == len(inputs) else None) for name, a in flat.items()]
+
+    def _made(self, read: Inputs) -> tuple[Prepared, list[np.ndarray], Values, int]:
+        """Return how to draw for the inputs, their data, the parameters, and the number of values."""
+        try:
+            return self._built(read.frame)
+        except ModelRefused as error:
+            if not read.without:
+                raise
+            raise BatchRefused(
+                f"The model of {self.declaration.name} could not be built without the row key",
+                expected=f"values of {', '.join(read.without)}, if the model uses them",
+                found=error.found,
+                todo="add the columns to the inputs",
+            ) from error
+
+    def _built(self, frame: pd.DataFrame) -> tuple[Prepared, list[np.ndarray], Values, int]:
+        """Build the model of a frame; see `_made`."""
+        context = pd.DataFrame(self._context) if self._context else None
+        model = graph.build(self.declaration, frame, context=context, constants=self._constants)
+        values = labelled(self._parameters, model, self.declaration)
+        given = [rv for rv in model.free_RVs if rv.name in values.arrays]
+        prepared, data = prepare(list(model.observed_RVs), given, known=values.known)
+        return prepared, data, values, observed_size(model)
 
 
-def _drawn(model: Any, values: dict[str, np.ndarray], rows: int, seed: int) -> dict[str, np.ndarray]:
+def _drawn(
+    prepared: Prepared, data: list[np.ndarray], values: dict[str, np.ndarray], size: int, seed: int
+) -> dict[str, np.ndarray]:
     """Draw the observed variables [sample, ...], with fewer draws for many rows."""
     count = len(next(iter(values.values())))
-    size = max(rows, observed_size(model))
     if size > MOST_VALUES:
         raise BatchRefused(
             "There are too many rows for one prediction",
@@ -126,7 +144,7 @@ def _drawn(model: Any, values: dict[str, np.ndarray], rows: int, seed: int) -> d
     chosen = {name: array[keep] for name, array in values.items()}
     found: dict[str, np.ndarray] = {}
     start = 0
-    for block in predictive_blocks(model, chosen, rng=np.random.default_rng(seed), strict=True):
+    for block in prepared.blocks(chosen, data, rng=np.random.default_rng(seed), strict=True):
         for name, array in block.items():
             if name not in found:
                 found[name] = np.empty((len(keep), *array.shape[1:]), array.dtype)
@@ -135,48 +153,38 @@ def _drawn(model: Any, values: dict[str, np.ndarray], rows: int, seed: int) -> d
     return found
 
 
-def _labelled(array: xr.DataArray, model: Any, declaration: Declaration) -> np.ndarray:
-    """Return draws [sample, ...] of the labels of the inputs' model, in its order.
+def _summary(name: str, drawn: np.ndarray, read: Inputs | None) -> dict[str, Any]:
+    """Summarise draws [sample, value] of one observed variable, some values at a time.
 
-    Raises
-    ------
-    BatchRefused
-        If the draws lack a label.
+    With `read`, each value is that of a row: they take the order of the inputs, and the row keys.
     """
-    for dim in array.dims[1:]:
-        wanted = model.coords.get(dim)
-        if wanted is None or dim not in array.coords:
-            continue
-        held = [str(label) for label in array[dim].values]
-        unknown = [str(label) for label in wanted if str(label) not in held]
-        if unknown:
-            raise BatchRefused(
-                f"The inputs have labels of {dim} that the belief of {declaration.name} has no draws for",
-                expected=f"some of {', '.join(held[:20])}",
-                found=", ".join(unknown[:5]),
-                todo="predict for labels of the belief, or update the chain with a batch of the others",
-            )
-        array = array.isel({dim: [held.index(str(label)) for label in wanted]})
-    return np.asarray(array.values)
-
-
-def _in_order(table: pd.DataFrame, read: Inputs) -> pd.DataFrame:
-    """Return one variable's summary in the order of the inputs, with their row keys as they were given."""
-    place = np.empty(len(read.order), int)
-    place[read.order] = np.arange(len(read.order))
-    table = table.take(place).assign(row=np.arange(len(table))).reset_index(drop=True)
-    for at, name in enumerate(read.keys.columns, start=2):
-        own = f"key_{name}" if name in table.columns else name
-        table.insert(at, own, read.keys[name].array)
-    return table
-
-
-def _summary(name: str, drawn: np.ndarray) -> pd.DataFrame:
-    """Summarise draws [sample, value] of one observed variable, some values at a time."""
     rows = []
     for start in range(0, drawn.shape[1], _BLOCK):
         block = np.ascontiguousarray(drawn[:, start : start + _BLOCK].T, dtype=float)
         moments = [block.mean(axis=1), block.std(axis=1, ddof=1)]
-        rows.append(np.array([*moments, *np.quantile(block, list(QUANTILES.values()), axis=1)]))
-    columns = dict(zip(("mean", "sd", *QUANTILES), np.concatenate(rows, axis=1), strict=True))
-    return pd.DataFrame({"variable": name, "row": np.arange(drawn.shape[1])} | columns)
+        rows.append(np.array([*moments, *_quantiles(block)]))
+    found = np.concatenate(rows, axis=1)
+    columns: dict[str, Any] = {"variable": name, "row": np.arange(drawn.shape[1])}
+    if read is not None:
+        place = np.empty(len(read.order), int)
+        place[read.order] = np.arange(len(read.order))
+        found = found[:, place]
+        taken = {*columns, "mean", "sd", *QUANTILES}
+        columns |= {f"key_{key}" if key in taken else key: read.keys[key].array for key in read.keys.columns}
+    return columns | dict(zip(("mean", "sd", *QUANTILES), found, strict=True))
+
+
+def _quantiles(block: np.ndarray) -> list[np.ndarray]:
+    """Return the quantiles of each row by linear interpolation, as `numpy.quantile` does, but sooner."""
+    block.sort(axis=1)
+    last = block.shape[1] - 1
+    found = []
+    for level in QUANTILES.values():
+        place = last * level
+        low = int(place)
+        share = place - low
+        below, above = block[:, low], block[:, min(low + 1, last)]
+        gap = above - below
+        value = below + gap * share if share < 0.5 else above - gap * (1 - share)
+        found.append(np.where(np.isnan(block[:, -1]), np.nan, value))  # missing values are sorted last
+    return found

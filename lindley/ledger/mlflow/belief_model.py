@@ -47,26 +47,26 @@ class BeliefModel(PythonModel):
             sys.path.append(context.artifacts["lindley"])
         from lindley.model.code.stored import stored_modules  # found only now, where it is not installed
         from lindley.model.declaration import load_file
+        from lindley.serving.predict import Predictor
 
         # Modules that the model imports: as they were stored, whatever is installed here.
         modules = context.artifacts.get("modules")
         with stored_modules(Path(modules) if modules else None):
-            self.declaration = load_file(Path(context.artifacts["model"]))
+            declaration = load_file(Path(context.artifacts["model"]))
         if modules:  # what a function of it imports later, and is not installed
             sys.path.append(modules)
         with xr.open_dataset(context.artifacts["draws"], engine="h5netcdf") as draws:
-            self.draws = draws.load()
+            self.predictor = Predictor(draws.load(), declaration)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Summarise the posterior predictive distribution at the inputs."""
         from lindley.errors import LindleyError  # see `load_context`
-        from lindley.serving.predict import predict
 
         seed = int((params or {}).get("seed", 0))
         try:
-            return predict(self.draws, self.declaration, model_input, seed=seed)
+            return self.predictor.predict(model_input, seed=seed)
         except LindleyError as error:
             raise InputsRefused(str(error)) from error
 

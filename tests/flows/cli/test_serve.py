@@ -1,10 +1,9 @@
-"""`lindley serve` starts a server on checked files only, on this machine only."""
+"""`lindley serve` starts with checked links, on this machine, and says where they answer."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-from pathlib import Path
+import socket
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from typer.testing import CliRunner
 
 from flows.cli import serve as command
 from flows.cli.__main__ import app
+from flows.live import listening
 from lindley.model.declaration import Declaration
 from tests.support.fakes import MemoryLedger, append, coins
 
@@ -19,37 +19,58 @@ from tests.support.fakes import MemoryLedger, append, coins
 @pytest.fixture
 def ledger(declaration: Declaration, monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
     made = MemoryLedger()
-    append(made, declaration, coins(declaration, 0))
+    for start in (0, 10):
+        append(made, declaration, coins(declaration, start))
     monkeypatch.setattr(command, "open_here", lambda: made)
     return made
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Commands that would have been run, with the files that they would have found."""
-    seen: list[list[str]] = []
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Addresses on which a server would have answered."""
+    seen: list[str] = []
 
-    def run(arguments: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
-        folder = Path(arguments[arguments.index("-m", 3) + 1])
-        seen.append([*arguments, *sorted(path.name for path in folder.iterdir())])
-        return subprocess.CompletedProcess(arguments, 0)
+    def run(_: Any, bound: socket.socket, **__: Any) -> None:
+        seen.append(bound.getsockname()[0])
+        bound.close()
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(listening, "run", run)
     return seen
 
 
-def test_the_server_gets_a_checked_copy(ledger: MemoryLedger, started: list[list[str]]) -> None:
-    ledger.run_of("coins", 1).files["belief/extra.py"] = b""
-    result = CliRunner().invoke(app, ["serve", "coins", "--port", "5099", "--json"])
+@pytest.mark.usefixtures("ledger")
+def test_the_command_says_which_link_answers_where(started: list[str]) -> None:
+    result = CliRunner().invoke(app, ["serve", "coins", "--port", "0", "--json"])
     assert result.exit_code == 0, result.output
-    assert json.loads(result.output)["address"] == "http://127.0.0.1:5099/invocations"
-    assert started[0][-2:] == ["MLmodel", "draws.nc"]
-    assert started[0][started[0].index("--host") + 1] == "127.0.0.1"
+    said = json.loads(result.output)
+    assert said["address"].startswith("http://127.0.0.1:")
+    assert [(each["chain"], each["link"]) for each in said["chains"]] == [("coins", 2)]
+    assert started == ["127.0.0.1"]
+    said = CliRunner().invoke(app, ["serve", "coins@1", "--port", "0"]).output
+    assert "coins link 1 answers at http://127.0.0.1:" in said
 
 
-def test_a_changed_file_is_not_served(ledger: MemoryLedger, started: list[list[str]]) -> None:
-    ledger.flip("coins", 1, "belief/MLmodel")
-    result = CliRunner().invoke(app, ["serve", "coins"])
-    assert result.exit_code != 0
-    assert "MLmodel" in " ".join(result.output.split())
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["coins", "--host", "0.0.0.0"], "LINDLEY_SERVE_TOKEN"),
+        (["coins", "coins@1"], "named twice"),
+        (["dice"], "There is no chain 'dice'"),
+        (["coins@7"], "7"),
+    ],
+)
+@pytest.mark.usefixtures("ledger")
+def test_what_cannot_be_served_is_refused(arguments: list[str], words: str, started: list[str]) -> None:
+    result = CliRunner().invoke(app, ["serve", *arguments, "--port", "0"])
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
+    assert not started
+
+
+@pytest.mark.parametrize("path", ["belief/draws.nc", "model.py"])
+def test_a_changed_file_is_not_served(path: str, ledger: MemoryLedger, started: list[str]) -> None:
+    ledger.flip("coins", 2, path)
+    result = CliRunner().invoke(app, ["serve", "coins", "--port", "0"])
+    assert result.exit_code == 1
+    assert path in " ".join(result.output.split())
     assert not started

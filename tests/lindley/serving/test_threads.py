@@ -16,6 +16,7 @@ import pytest
 import xarray as xr
 
 from lindley.errors import BatchRefused
+from lindley.inference.predictive import Prepared
 from lindley.model.declaration import BY_CONTENT, BY_POSITION, Declaration
 from lindley.serving import predict as serving
 from lindley.serving.predict import predict
@@ -141,11 +142,13 @@ def test_many_rows_have_fewer_draws_each_and_too_many_are_refused(
     draws: xr.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    held = serving.predictive_blocks
+    held = Prepared.blocks
     monkeypatch.setattr(
-        serving,
-        "predictive_blocks",
-        lambda model, values, **more: seen.append(len(values["theta"])) or held(model, values, **more),
+        Prepared,
+        "blocks",
+        lambda self, values, *data, **more: (
+            seen.append(len(values["theta"])) or held(self, values, *data, **more)
+        ),
     )
     monkeypatch.setattr(serving, "_MOST_DRAWN", 20_000)
     monkeypatch.setattr(serving, "MOST_VALUES", 200)

@@ -1,0 +1,1 @@
+"""How soon `lindley serve` answers, and whether it does while the head moves."""

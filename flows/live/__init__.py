@@ -1,0 +1,1 @@
+"""Servers that follow the ledger: predictions of the newest links (`lindley serve`)."""

@@ -1,0 +1,125 @@
+"""What a prediction needs beside its rows, kept for frames of equal length and types.
+
+Only for build functions that pass columns on (`lindley.serving.straight`): their graph is the same for all
+these frames, and its data are columns. Which column is which data is found with values that tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lindley.cache import Recent
+from lindley.inference.predictive import Prepared
+from lindley.model.declaration import Declaration
+from lindley.serving.labels import Values
+from lindley.serving.straight import used_columns
+
+#: How to draw, the data of a frame, draws of the parameters, and the number of predicted values.
+Made = tuple[Prepared, list[np.ndarray], Values, int]
+#: Bytes that a belief keeps for its size classes.
+_KEPT = 2**26
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Where an array of a graph's data comes from: columns of the frame, or itself where there are none."""
+
+    array: np.ndarray
+    columns: tuple[str, ...] = ()
+
+    def of(self, frame: pd.DataFrame) -> np.ndarray:
+        if not self.columns:
+            return self.array
+        found = [frame[name].to_numpy().astype(self.array.dtype) for name in self.columns]
+        return found[0] if self.array.ndim == 1 else np.stack(found, axis=1)
+
+
+@dataclass(frozen=True)
+class _SizeClass:
+    prepared: Prepared
+    values: Values
+    size: int
+    data: tuple[_Data, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + sum(each.array.nbytes for each in self.data)
+
+
+class SizeClasses:
+    """The size classes of a belief.
+
+    Parameters
+    ----------
+    declaration
+        The chain's.
+    build
+        Returns what `of` does for a frame, by building its model.
+    """
+
+    def __init__(self, declaration: Declaration, build: Callable[[pd.DataFrame], Made]) -> None:
+        self._build = build
+        self._used = used_columns(declaration)
+        self._kept: Recent[tuple[_SizeClass | None]] = Recent(
+            _KEPT, lambda held: 4096 + (held[0].nbytes if held[0] else 0)
+        )
+
+    def of(self, frame: pd.DataFrame) -> Made | None:
+        """Return what a prediction needs without building the frame's model; None where that cannot be."""
+        if self._used is None or not self._used <= set(frame.columns):
+            return None
+        columns = frame[list(self._used)]
+        if not all(_comparable(columns[name]) for name in columns):
+            return None
+        key = (len(frame), *((name, str(kind)) for name, kind in sorted(columns.dtypes.items())))
+        found = self._kept.get(key, lambda: (self._made(frame),))[0]
+        if found is None:
+            return None
+        return found.prepared, [each.of(frame) for each in found.data], found.values, found.size
+
+    def _made(self, frame: pd.DataFrame) -> _SizeClass | None:
+        """Find out which columns are the data of the models of frames like this one."""
+        used = sorted(self._used or ())
+        probe = frame.assign(**{name: _distinct(frame[name], place) for place, name in enumerate(used)})
+        try:
+            prepared, arrays, values, size = self._build(probe)
+            data = tuple(_source(array, probe, used) for array in arrays)
+            again, given, _, _ = self._build(frame)
+        except Exception:  # what is wrong is found again, and said, where the model is built for the answer
+            return None
+        same = all(np.array_equal(each.of(frame), array) for each, array in zip(data, given, strict=True))
+        if again is not prepared or not same:
+            return None
+        return _SizeClass(prepared, values, size, data)
+
+
+def _comparable(column: pd.Series[Any]) -> bool:
+    """Whether a column holds numbers, none of them missing: PyMC imputes missing outcomes."""
+    kind = column.dtype
+    if not isinstance(kind, np.dtype) or kind.kind not in "iuf" or kind.itemsize < 4:
+        return False
+    return kind.kind != "f" or bool(np.isfinite(column.to_numpy()).all())
+
+
+def _distinct(column: pd.Series[Any], place: int) -> np.ndarray:
+    """Return values that no other column has."""
+    start = 1_000_003 + place * (len(column) + 1)
+    return (start + np.arange(len(column))).astype(column.to_numpy().dtype)
+
+
+def _source(array: np.ndarray, frame: pd.DataFrame, used: Sequence[str]) -> _Data:
+    """Return which columns of a frame with distinct values an array is."""
+    if not array.ndim or len(array) != len(frame) or array.ndim > 2 or not array.size:
+        return _Data(array)
+    found = []
+    for values in array.reshape(len(array), -1).T:
+        names = [name for name in used if np.array_equal(values, frame[name].to_numpy().astype(array.dtype))]
+        if len(names) != 1:
+            return _Data(array)
+        found += names
+    return _Data(array[:0] if array.ndim == 1 else array[:0, :0], tuple(found))
