@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -309,23 +310,41 @@ def _rebuilt(outputs: Sequence[Variable], new: dict[Variable, Variable]) -> list
     for node in toposort(outputs):
         if not any(v in found for v in node.inputs):
             continue
-        inputs = [found.get(v, v) for v in node.inputs]
-        if isinstance(node.op, SymbolicRandomVariable) and node.op.extended_signature is not None:
-            # Its inner graph has the lengths of its parameters.
-            parameters = [found.get(v, v) for v in node.op.dist_params(node)]
-            size = node.op.size_param(node)
-            size = None if size is None else found.get(size, size)
-            made = node.op.rebuild_rv(*parameters, size=size).owner
-        else:
-            made = node.op.make_node(*inputs)
-            if isinstance(node.op, OpFromGraph) and any(
-                a is not b for a, b in zip(made.inputs, inputs, strict=False)
-            ):
-                raise Unfreed(f"the inner graph of {node.op} has fixed lengths")
-        for old, again in zip(node.outputs, made.outputs, strict=True):
+        made = _remade(node, [found.get(v, v) for v in node.inputs])
+        for old, again in zip(node.outputs, made, strict=True):
             again.name = old.name
             found[old] = again
     return [found.get(v, v) for v in outputs]
+
+
+def _remade(node: Any, inputs: list[Variable]) -> Sequence[Variable]:
+    """Return the outputs of an operation for other inputs."""
+    op = node.op
+    if isinstance(op, SymbolicRandomVariable) and op.extended_signature is not None:
+        # Its inner graph has the lengths of its parameters.
+        given = SimpleNamespace(inputs=inputs)
+        made = op.rebuild_rv(*op.dist_params(given), size=op.size_param(given)).owner
+    elif isinstance(op, OpFromGraph) and not all(map(_takes, op.inner_inputs, inputs)):
+        made = _with_inner_types(op, inputs).make_node(*inputs)
+    else:
+        made = op.make_node(*inputs)
+    outputs: Sequence[Variable] = made.outputs
+    return outputs
+
+
+def _takes(inner: Variable, given: Variable) -> bool:
+    """Whether an inner graph's input takes a variable as it is."""
+    return bool(inner.type.is_super(given.type))
+
+
+def _with_inner_types(op: Any, given: Sequence[Variable]) -> Any:
+    """Return an operation with an inner graph for inputs of other types."""
+    if isinstance(op.pullback_overrides, OpFromGraph):
+        raise Unfreed(f"the gradient of {op} has fixed lengths")
+    inner = op.fgraph.unfreeze()
+    inputs = [variable.type() for variable in given]
+    outputs = _rebuilt(inner.outputs, dict(zip(inner.inputs, inputs, strict=True)))
+    return op.clone_with_inner_graph(FunctionGraph(inputs, outputs, clone=False))
 
 
 def _follows(form: Form) -> bool:

@@ -75,6 +75,13 @@ def potential(b: pd.DataFrame) -> None:
     pm.Potential("waiting", pm.logp(pm.Exponential.dist(rate), np.abs(b["y"].to_numpy())).sum())
 
 
+def inner_graphs(b: pd.DataFrame) -> None:
+    """PyTensor's `logaddexp` and `diag` are operations with a graph of their own."""
+    rate = pm.Normal("rate", 0, 1)
+    wide = pt.diag(pt.exp(b["x"].to_numpy() * 0.1 * rate)).sum(axis=0)
+    pm.Potential("waiting", pt.logaddexp(pm.logp(pm.Normal.dist(rate, wide), b["y"].to_numpy()), -9.0).sum())
+
+
 def loop(b: pd.DataFrame) -> None:
     slope = pm.Normal("slope", 0, 1)
     for i, y in enumerate(b["y"]):
@@ -138,7 +145,7 @@ def declared(body: Callable[[pd.DataFrame], None]) -> Declaration:
         build=built,
         schema=SCHEMA,
         row_key=("id",),
-        potentials={"waiting": "likelihood"} if body is potential else {},
+        potentials={"waiting": "likelihood"} if body in (potential, inner_graphs) else {},
     )
 
 
@@ -153,8 +160,8 @@ def taken(declaration: Declaration, rows: int) -> ModelGraph:
 @pytest.mark.parametrize(
     "body",
     [
-        *(line, groups, design, fixed_array, censored, both, mixture, potential, hurdle, ordered),
-        *(local, own_numbers, missing, rows_of_groups),
+        *(line, groups, design, fixed_array, censored, both, mixture, potential, hurdle),
+        *(inner_graphs, ordered, local, own_numbers, missing, rows_of_groups),
     ],
 )
 def test_one_graph_serves_all_lengths_with_the_same_density(body: Callable[[pd.DataFrame], None]) -> None:
