@@ -14,6 +14,7 @@ from lindley.operations.plan import fit_plan
 
 if TYPE_CHECKING:
     from lindley.ledger.writing import LoggedLink
+    from lindley.operations.panel.fit import PanelOutcome
     from lindley.operations.plan import Outcome, Plan
 
 Progress = Callable[[int, int], None]
@@ -44,7 +45,14 @@ def core_steps(
         except Exception as error:  # whatever the drawing raises, the link stands
             notify(f"The link is registered, but its plots were not drawn: {error}")
 
-    def log(ledger: Ledger, plan: Plan, outcome: Outcome | None) -> LoggedLink:
+    def fit(plan: Plan) -> Outcome | PanelOutcome | None:
+        if plan.members is None:
+            return fit_plan(plan, progress=progress)
+        from flows.panel.processes import fit_panel_here  # saves start-up time of chains with one belief
+
+        return fit_panel_here(plan, progress)
+
+    def log(ledger: Ledger, plan: Plan, outcome: Outcome | PanelOutcome | None) -> LoggedLink:
         from lindley.operations.log import log_plan  # to save start-up time: a known batch logs nothing
 
         return log_plan(ledger, plan, outcome)
@@ -53,7 +61,7 @@ def core_steps(
         open_ledger=open_ledger,
         read=read_batch,
         plan=lambda planner, *given, **options: planner(*given, **options),
-        fit=lambda plan: fit_plan(plan, progress=progress),
+        fit=fit,
         log=log,
         register=register_link,
         draw=draw if plots else lambda *_: None,

@@ -55,7 +55,7 @@ def task_steps() -> Steps:
         open_ledger=open_ledger,
         read=read_batch,
         plan=planned,
-        fit=fit,
+        fit=_fit,
         log=log_link,
         register=register_link,
         draw=_optional(draw_plots, "plots were not drawn"),
@@ -63,6 +63,15 @@ def task_steps() -> Steps:
         notify=get_run_logger().info,
         pull=read_source,
     )
+
+
+def _fit(plan: Any) -> Any:
+    """Fit a plan in a task; the members of a panel in one task a shard."""
+    if plan.members is None:
+        return fit(plan)
+    from flows.panel.engines import fit_on_engine  # to save start-up time of chains with one belief
+
+    return fit_on_engine(plan)
 
 
 def _optional(step: Callable[..., Any], without: str) -> Callable[..., None]:

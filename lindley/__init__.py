@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lindley.errors import LindleyError
     from lindley.ledger.history import Link
     from lindley.model.declaration import BY_CONTENT, BY_POSITION, Declaration
-    from lindley.model.policy import REST, Forgetting, Policy
+    from lindley.model.policy import REST, Forgetting, PanelPolicy, Policy
 
 __version__ = "0.2.0.dev0"
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Forgetting",
     "LindleyError",
     "Link",
+    "PanelPolicy",
     "Policy",
     "Snapshot",
     "Sql",
@@ -42,6 +43,7 @@ _HOMES = {
     "Forgetting": "lindley.model.policy",
     "LindleyError": "lindley.errors",
     "Link": "lindley.ledger.history",
+    "PanelPolicy": "lindley.model.policy",
     "Policy": "lindley.model.policy",
     "REST": "lindley.model.policy",
     "Snapshot": "lindley.arrivals.sources.snapshot",

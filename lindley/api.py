@@ -31,6 +31,8 @@ def load(
 ) -> Link:
     """Load a link: ``"CHAIN"``, ``"CHAIN@head"``, ``"CHAIN@3"`` (the third link) or ``"CHAIN@DIGEST"``.
 
+    That of a panel is a `lindley.panel.link.PanelLink`: ``.member(store=12)``, ``.frame()``, ``.members()``.
+
     Parameters
     ----------
     reference
@@ -57,7 +59,10 @@ def load(
     from lindley.verification.loading import Brought, checked_link, paths  # imports the numerical stack
 
     brought = Brought(keys=paths(key), witnesses=paths(witness), seen=None if seen is None else Path(seen))
-    return checked_link(_ledger(workspace), reference, brought)
+    link = checked_link(_ledger(workspace), reference, brought)
+    from lindley.panel.link import holds_members, panel_link  # with the numerical stack
+
+    return panel_link(link) if holds_members(link) else link
 
 
 def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:

@@ -130,6 +130,28 @@ class NotAsRecorded(LindleyError):
     """A chain with findings of the verifier."""
 
 
+class MemberRefused(LindleyError):
+    """A member of a panel that is named wrongly, is not there, or has a key that cannot be one."""
+
+
+class ProofRefused(LindleyError):
+    """A proof of a member that cannot be read, or does not lead to its root."""
+
+
+class PanelRefused(LindleyError):
+    """What cannot be done with a panel, whose link holds the beliefs of many members."""
+
+
+def not_of_panels(name: str, what: str, todo: str = "") -> PanelRefused:
+    """Return the refusal of something that a panel does not do; nothing was written."""
+    return PanelRefused(
+        f"{name} is a panel: {what}",
+        expected="a chain with one belief",
+        found="a chain whose declaration has `by`; its links hold the beliefs of many members",
+        todo=todo or "see the guide on panels for what they do; nothing was written",
+    )
+
+
 class ModelRefused(LindleyError):
     """A PyMC model that cannot be updated sequentially as declared."""
 

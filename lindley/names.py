@@ -70,3 +70,8 @@ def printable(text: str) -> str:
     """Return text for records, pages and terminals, with unprintable characters escaped."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_member(text: str) -> bool:
+    """Whether a reference names a member of a panel (``sales[store=12]``), not a chain."""
+    return "[" in text

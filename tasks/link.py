@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lindley.ledger.protocol import Ledger
     from lindley.ledger.registration import Registered
     from lindley.ledger.writing import LoggedLink
+    from lindley.operations.panel.fit import PanelOutcome
     from lindley.operations.plan import Outcome, Plan
 
 
@@ -51,7 +52,7 @@ def fit(plan: Plan) -> Outcome | None:
 
 
 @step("log link")
-def log_link(ledger: Ledger, plan: Plan, outcome: Outcome | None) -> LoggedLink:
+def log_link(ledger: Ledger, plan: Plan, outcome: Outcome | PanelOutcome | None) -> LoggedLink:
     """Write the link's artifacts, read them back and verify; see `lindley.operations.log.log_plan`."""
     from lindley.ledger.writing import RunContext
     from lindley.operations.log import log_plan

@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from flows.cli import amend, chain, check, rebase, runs, serve, servers, status, update, verify
+from flows.cli.members import commands
 from flows.cli.output import command
 from lindley import __version__
 
 #: The modules of the commands, in the order of ``lindley --help``. Their public functions with the parameter
 #: `as_json` are the commands.
-MODULES = (update, check, amend, chain, runs, verify, serve, rebase, servers, status)
+MODULES = (update, check, amend, chain, commands, runs, verify, serve, rebase, servers, status)
 
 app = typer.Typer(
     name="lindley",

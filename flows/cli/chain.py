@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows import environment
-from flows.cli.output import FAILURE, Chain, Json, err, fitting, notify, out, print_json, say, table
+from flows.cli.output import FAILURE, Chain, Json, err, fitting, open_here, out, print_json, say, table
 from lindley.ledger.chain import Status
-from lindley.names import divided
+from lindley.names import divided, is_member
 from lindley.report.numbers import MISSING, format_number
 from lindley.report.tables import marked, not_counted
 from lindley.report.text import counted, one_line
@@ -20,7 +19,6 @@ from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
     from lindley.ledger.history import Link, LinkView
-    from lindley.ledger.protocol import Ledger
 
 #: Columns that are left out, in this order, where a terminal is too narrow for whole cells. The worst
 #: diagnostics are among the metrics.
@@ -29,27 +27,17 @@ _CHAINS_OPTIONAL = ("version", "head", "created")
 _STYLES = {Status.ACCEPTED: "green", Status.QUARANTINED: "yellow", Status.SUPERSEDED: "dim"}
 
 
-def open_here() -> Ledger:
-    """Open the ledger of the working folder, which a command only reads: none is made."""
-    from lindley.ledger.backend import living_origin, open_ledger  # imports MLflow
-
-    workspace = environment.prepare(Workspace.from_environment(), quiet=True, prefect=False)
-    ledger = open_ledger(workspace, create=False)
-    origin = living_origin(ledger)
-    if origin is not None:
-        notify(
-            f"This ledger is a copy of the one in {origin}. MLflow's own commands here act on those files "
-            "(`mlflow gc` would delete them); Lindley's do not."
-        )
-    return ledger
-
-
 def log(
     chain: Chain,
     every: Annotated[bool, typer.Option("--all", help="Also quarantined and superseded versions.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the links of a chain, newest first."""
+    """List the links of a chain, newest first; of a panel's member those that changed it."""
+    if is_member(chain):
+        from flows.cli.members.one import log_member  # with the ledger's libraries
+
+        log_member(chain, as_json)
+        return
     from lindley.ledger.history import views_of, waiting  # with the ledger's libraries
     from lindley.ledger.reading import find_chain
 
@@ -112,7 +100,15 @@ def show(
     link: Annotated[str, typer.Argument(metavar="CHAIN[@head|@N]", help="Which link.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Show a belief: its parameters and how they moved, diagnostics, digests, artifacts."""
+    """Show a belief: its parameters and how they moved, diagnostics, digests, artifacts.
+
+    Of a panel, `CHAIN[column=value,...]` is a member.
+    """
+    if is_member(link):
+        from flows.cli.members.one import show_member  # with the ledger's libraries
+
+        show_member(link, as_json)
+        return
     from lindley.ledger.history import find_link  # with the ledger's libraries
 
     found = find_link(open_here(), link)

@@ -71,8 +71,11 @@ def check(
     from lindley.batch.reading import read_batch  # imports the numerical stack
     from lindley.operations.checking.check import check as checked
     from lindley.operations.checking.check import short_fit
+    from lindley.panel.members import first_member
 
     batch = read_batch(Path(path), declaration)
+    if declaration.by:  # the model of a panel is that of one member
+        batch, declaration = first_member(batch, declaration), declaration.member
     found = checked(declaration, batch)
     pictures = []
     if folder is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,13 +24,16 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from flows import environment
 from flows.monitoring.json_logs import json_wanted, log_line
 from flows.unexpected import Unexpected, unexpected
 from lindley.errors import FitFailed, LedgerCorrupt, LindleyError
 from lindley.names import for_terminal
+from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
     from flows.sequences.result import Result
+    from lindley.ledger.protocol import Ledger
 
 #: Exit codes, as the README lists them.
 FAILURE, USER_ERROR, QUARANTINED = 1, 2, 3
@@ -222,3 +226,46 @@ def make_ready(folder: Path, names: Sequence[str], happened: str) -> None:
             todo="name another folder with --out",
         )
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def open_here() -> Ledger:
+    """Open the ledger of the working folder, which a command only reads: none is made."""
+    from lindley.ledger.backend import living_origin, open_ledger  # imports MLflow
+
+    workspace = environment.prepare(Workspace.from_environment(), quiet=True, prefect=False)
+    ledger = open_ledger(workspace, create=False)
+    origin = living_origin(ledger)
+    if origin is not None:
+        notify(
+            f"This ledger is a copy of the one in {origin}. MLflow's own commands here act on those files "
+            "(`mlflow gc` would delete them); Lindley's do not."
+        )
+    return ledger
+
+
+def unless[**P](other: Callable[..., None]) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Return a decorator that lets `other` take the place of a command where its first option is given.
+
+    The command then has the options of both. Both have the parameter `as_json`.
+    """
+    theirs = inspect.signature(other, eval_str=True).parameters
+    first = next(iter(theirs))
+
+    def decorate(function: Callable[P, None]) -> Callable[P, None]:
+        mine = inspect.signature(function, eval_str=True).parameters
+        more = {name: parameter for name, parameter in theirs.items() if name not in mine}
+
+        @wraps(function)
+        def run(*args: P.args, **given: P.kwargs) -> None:
+            own = {name: given.pop(name, parameter.default) for name, parameter in more.items()}
+            if own[first] is None:
+                function(*args, **given)
+            else:
+                other(**own, as_json=given.get("as_json", False))
+
+        every = [*(p for name, p in mine.items() if name != "as_json"), *more.values(), mine["as_json"]]
+        vars(run)["__signature__"] = inspect.Signature(every)
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+        return run
+
+    return decorate

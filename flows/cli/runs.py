@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.cli.chain import open_here
-from flows.cli.output import Chain, Json, out, print_json, table
+from flows.cli.output import Chain, Json, open_here, out, print_json, table
 from lindley.report.numbers import format_number
 from lindley.timing import PLOTS
 

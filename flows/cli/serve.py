@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from flows.cli.chain import open_here
-from flows.cli.output import Json, notify, out, print_json
+from flows.cli.output import Json, notify, open_here, out, print_json
 from lindley.verification.loading import Brought
 
 _KEYS = typer.Option("--key", help="Public key (PEM): the link must be signed by it.")

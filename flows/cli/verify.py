@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flows.cli.chain import open_here, print_others
-from flows.cli.output import FAILURE, Chain, Json, notify, out, print_json, progress_bar
+from flows.cli.chain import print_others
+from flows.cli.members.one import check_proof
+from flows.cli.output import (
+    FAILURE,
+    Chain,
+    Json,
+    notify,
+    open_here,
+    out,
+    print_json,
+    progress_bar,
+    unless,
+)
 from flows.monitoring.verified import remember_verification
 from lindley.errors import UnknownChain, UnknownLink
 from lindley.names import KEY_VARIABLE, divided
@@ -34,6 +45,7 @@ _SEVERITIES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.KNOWN
 _COLOURS = {"identical": "green", "within Monte Carlo error": "green", "differs": "red"}
 
 
+@unless(check_proof)
 def verify(
     chain: Annotated[str | None, typer.Argument(help="All chains by default.", show_default=False)] = None,
     key: Annotated[

@@ -95,7 +95,7 @@ def follow_up(steps: Steps, workspace: Workspace, result: Result) -> Result | No
 def _if_due(steps: Steps, workspace: Workspace, chain: str) -> Result | None:
     """Refit a chain where its policy asks for it."""
     declaration = load_declaration(chain, workspace.models)
-    if not declaration.policy.refits:
+    if declaration.by or not declaration.policy.refits:
         return None
     from lindley.ledger.reading import find_chain  # with the ledger's libraries
     from lindley.operations.rebase import rebase_due

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lindley import __version__
 from lindley.atomic import write_over
-from lindley.errors import LindleyError
+from lindley.errors import LindleyError, not_of_panels
 from lindley.ledger.chain import Chain, ChainLink, Status
 from lindley.ledger.history import Link, LinkView, views_of
 from lindley.ledger.protocol import Ledger
@@ -59,6 +59,9 @@ def read_page(
 ) -> PageContent:
     """Read what the page of a chain shows; see `write_page`. `written` is when, ISO 8601 in UTC."""
     chain, genesis = find_begun(ledger, name)
+    if parse(genesis)["model"]["by"]:
+        todo = f"run `lindley members {name}`"
+        raise not_of_panels(name, "the page of a chain shows one belief", todo)
     views = views_of(chain)
     links = tuple(_links(ledger, name, views))
     head = links[-1]

@@ -16,9 +16,7 @@ from flows.sequences.result import Result, Status
 from lindley.errors import LostRace
 from lindley.ledger.signer import signer_from_environment
 from lindley.model.declaration import load_declaration
-from lindley.report.tables import highlights
 from lindley.report.text import counted
-from lindley.timing import COMPILE
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from lindley.ledger.registration import Registered
     from lindley.ledger.writing import LoggedLink
     from lindley.model.declaration import Declaration
+    from lindley.operations.panel.fit import PanelOutcome
     from lindley.operations.plan import Outcome, Plan
 
 #: How often what lost the race for the head is planned and fitted again.
@@ -67,11 +66,11 @@ class Steps:
     open_ledger: Callable[[Workspace], Ledger]
     read: Callable[[Path, Declaration], Batch]
     plan: Callable[..., Plan]
-    fit: Callable[[Plan], Outcome | None]
-    log: Callable[[Ledger, Plan, Outcome | None], LoggedLink]
+    fit: Callable[[Plan], Outcome | PanelOutcome | None]
+    log: Callable[[Ledger, Plan, Outcome | PanelOutcome | None], LoggedLink]
     register: Callable[[Ledger, LoggedLink], Registered]
     draw: Callable[[Ledger, Mapping[str, str]], object]
-    publish: Callable[[Plan, Outcome, LoggedLink | None, Registered | None], object]
+    publish: Callable[[Plan, Outcome | PanelOutcome, LoggedLink | None, Registered | None], object]
     notify: Callable[[str], object]
     pull: Callable[[Source, dict[str, str] | None, Path, Path], Pulled | None] = read_source
 
@@ -118,7 +117,7 @@ class Made:
 
     ledger: Ledger
     plan: Plan
-    outcome: Outcome | None = None
+    outcome: Outcome | PanelOutcome | None = None
     logged: LoggedLink | None = None
     registered: Registered | None = None
     seconds: float | None = None
@@ -184,7 +183,7 @@ def make_link(
                          "fit fails the gate; this is fitted without")  # fmt: skip
             plan = steps.plan(planner, ledger, declaration, *given, **options, join=())
             outcome = steps.fit(plan)
-        for sentence in outcome.info.advice if outcome is not None else ():
+        for sentence in outcome.advice if outcome is not None else ():
             steps.notify(sentence)
         if not register:
             return Made(ledger, plan, outcome)
@@ -233,7 +232,7 @@ def _result(made: Made, message: Callable[[Made], str], **more: Any) -> Result:
     if plan.noop is not None:
         status = Status.QUARANTINED if plan.quarantined else Status.UNCHANGED
         return Result(status=status, message=plan.noop, **about)
-    notes = made.outcome.info.notes if made.outcome is not None else ()
+    notes = made.outcome.notes if made.outcome is not None else ()
     about = {"notes": notes} | about | {"reasons": made.reasons, "fitted": made.fitted}
     if made.outcome is not None:
         about["warnings"] = made.outcome.gate.warnings
@@ -260,6 +259,4 @@ def _seen(made: Made) -> dict[str, Any]:
     """Return what matters of a registered fit: sentences and seconds; nothing where none was made."""
     if made.outcome is None:
         return {}
-    compiling = made.outcome.info.seconds.get(COMPILE, 0.0)
-    found = highlights(made.outcome.metrics, made.outcome.info.summary, made.seconds, compiling)
-    return {"highlights": found, "seconds": made.seconds}
+    return {"highlights": made.outcome.highlights(made.seconds), "seconds": made.seconds}

@@ -200,7 +200,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
             "rows": info.meaning.as_dict(),
             "constants": content.constants,
         },
-        "batch": None if content.batch is None else _batch(content.batch),
+        "batch": None if content.batch is None else batch_entry(content.batch),
         "posterior": {
             "family": belief.matched.family,
             "reason": belief.matched.reason,
@@ -227,7 +227,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _batch(batch: Batch) -> dict[str, Any]:
+def batch_entry(batch: Batch) -> dict[str, Any]:
     """Return the record's entry on a link's own batch."""
     context, dropped, changes = batch.context, batch.dropped, batch.changes
     return {

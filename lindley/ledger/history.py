@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lindley.errors import not_of_panels
 from lindley.ledger.chain import Chain, ChainLink, Status, Version, records_of
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import fetch_listed, find_chain, read_table, record_of
@@ -184,7 +185,20 @@ class Link:
         """Names of the coordinates that this link's belief covers."""
         from lindley.model.coordinates import Coordinates  # the readers import the numerical stack
 
-        return Coordinates.from_list(self.record["posterior"]["coordinates"]).names
+        return Coordinates.from_list(self.of_one_belief["posterior"]["coordinates"]).names
+
+    @property
+    def of_one_belief(self) -> dict[str, Any]:
+        """The link's record.
+
+        Raises
+        ------
+        PanelRefused
+            If it is that of a panel.
+        """
+        if "panel" in self.record:
+            raise not_of_panels(self.chain, "its links hold no single belief", "read one of its members")
+        return self.record
 
     def trace(self) -> xr.DataTree:
         """Return the trace (ArviZ's schema), in memory; no model is needed to read it.
@@ -196,6 +210,7 @@ class Link:
         """
         from lindley.ledger.netcdf import read_trace  # the readers import the numerical stack
 
+        _ = self.of_one_belief
         return self._read(Artifact.TRACE, read_trace)
 
     def summary(self) -> pd.DataFrame:
@@ -214,6 +229,7 @@ class Link:
         """Return the matched prior: what the next link starts from."""
         from lindley.ledger.netcdf import read_matched_prior  # the readers import the numerical stack
 
+        _ = self.of_one_belief
         return self._read(Artifact.MATCHED_PRIOR, read_matched_prior)
 
     def artifacts(self) -> dict[str, int]:
@@ -260,7 +276,7 @@ class Link:
         from lindley.model.declaration import load_file
         from lindley.serving.predict import Predictor
 
-        name = next(path for path in self.record["artifacts"] if path.endswith("/draws.nc"))
+        name = next(path for path in self.of_one_belief["artifacts"] if path.endswith("/draws.nc"))
 
         def loaded(path: Path) -> xr.Dataset:
             with xr.open_dataset(path, engine="h5netcdf") as draws:
@@ -284,7 +300,7 @@ class Link:
         LedgerCorrupt
             If a file is missing, or not the one that the record lists.
         """
-        for path in self.record["artifacts"]:
+        for path in self.of_one_belief["artifacts"]:
             if path.startswith("belief/"):
                 self.download(path, folder)
         return folder / "belief"

@@ -15,7 +15,7 @@ import pyarrow as pa
 from lindley.batch.batch import Batch
 from lindley.batch.reading import load_batch
 from lindley.cache import Recent
-from lindley.errors import UnknownLink
+from lindley.errors import UnknownLink, not_of_panels
 from lindley.inference.inputs import Data, Step, steps_back
 from lindley.ledger.chain import Chain, ChainLink, records_of
 from lindley.ledger.protocol import Ledger
@@ -197,6 +197,8 @@ def newest_data(ledger: Ledger, declaration: Declaration) -> tuple[Belief, Data]
     UnknownChain, UnknownLink
         If there is no such chain, or it has no batch.
     """
+    if declaration.by:
+        raise not_of_panels(declaration.name, "it has no newest batch that one belief met")
     chain, genesis = find_begun(ledger, declaration.name)
     counted = chain.at_head
     if chain.head is None or not counted:

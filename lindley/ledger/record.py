@@ -1,8 +1,9 @@
 """Records: the canonical JSON documents whose sha256 is a link's identity.
 
-docs/ledger-format.md specifies the fields; `GENESIS_SHAPE` and `LINK_SHAPE` state them as data. A shape is a
-type, a tuple of alternatives, a list with the one shape of its items, or a dict of fields by name. The name
-`ANY` in a dict stands for every name that the dict does not list. No field of a record is optional.
+docs/ledger-format.md specifies the fields; `GENESIS_SHAPE`, `LINK_SHAPE` and `PANEL_SHAPE` state
+them as data. A shape is a type, a tuple of alternatives, a list with the one shape of its items, or a
+dict of fields by name. The name `ANY` in a dict stands for every name that the dict does not list. No
+field of a record is optional.
 Canonical form is RFC 8785 (JCS).
 """
 
@@ -45,6 +46,12 @@ class Artifact(StrEnum):
     MATCHED_PRIOR = "matched_prior.nc"
     MODEL = "model.py"
     AUDIT = "audit.csv"
+    #: Of a panel: the members that changed, where each member's row is, and the roots of its buckets.
+    MEMBERS = "members/rows.parquet"
+    INDEX = "members/index.parquet"
+    ROOTS = "members/roots.parquet"
+    #: Draws of a panel's members, where the policy keeps some.
+    DRAWS = "members/draws.parquet"
     #: The modules that the model imports and that belong to no installed distribution; only if there are any.
     MODULES = "modules.zip"
     SIGNATURE = "signature.dsse.json"
@@ -110,16 +117,16 @@ GENESIS_SHAPE = {
     "chain": str,
     "previous": None,
     "prior": None,
-    "model": _FIXED_MODEL | {"observed": [str], "row_key": [str], "context": int},
+    "model": _FIXED_MODEL | {"observed": [str], "row_key": [str], "context": int, "by": [str]},
     "branch": ({"chain": str, "record": DIGEST}, None),
 }
-LINK_SHAPE = {
+#: What every link states, whether it holds one belief or those of a panel.
+_COMMON = {
     "schema": str,
     "kind": str,
     "chain": str,
     "previous": DIGEST,
     "prior": DIGEST,
-    "prior_belief": (DIGEST, None),
     "replayed": [DIGEST],
     "retracted": [DIGEST],
     "joined": [DIGEST],
@@ -127,14 +134,6 @@ LINK_SHAPE = {
         {"kind": str, "address": str, "version": _TEXTS, "since": (_TEXTS, None), "complete": bool},
         None,
     ),
-    "model": _FIXED_MODEL
-    | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "inlined_constants": int}
-    | {"imports": {"modules": _DIGESTS, "distributions": _TEXTS, "contents": _DIGESTS}}
-    | {
-        "structure": re.compile(r"([0-9a-f]{64})?"),
-        "not_drawn": _TEXTS,
-        "rows": {"add_up": (bool, None), "why": [str]},
-    },
     "batch": (
         {
             "digest": DIGEST,
@@ -148,6 +147,37 @@ LINK_SHAPE = {
         },
         None,
     ),
+    "policy": {
+        "family": str,
+        "refit_rows": int,
+        "replay": int,
+        "rebase_every": (int, None),
+        "rebase_at_budget": (float, None),
+        "rebase_at_drift": (float, None),
+        "rebase_rows": int,
+        "robust": float,
+        "conflict": str,
+        "join_quarantined": bool,
+        "sampler": str,
+        "forget": {ANY: dict},
+    },
+    "thresholds": {"r_hat": float, "ess": float, "divergences": float} | _NUMBERS,
+    "metrics": _NUMBERS,
+    "gate": {"passed": bool, "reasons": [str], "warnings": [str]},
+    "libraries": _TEXTS,
+    "artifacts": {ANY: DIGEST},
+}
+_IMPORTS = {"imports": {"modules": _DIGESTS, "distributions": _TEXTS, "contents": _DIGESTS}}
+LINK_SHAPE = _COMMON | {
+    "prior_belief": (DIGEST, None),
+    "model": _FIXED_MODEL
+    | {"graph": str, "likelihood": _TEXTS, "genesis": {ANY: _TEXTS}, "inlined_constants": int}
+    | _IMPORTS
+    | {
+        "structure": re.compile(r"([0-9a-f]{64})?"),
+        "not_drawn": _TEXTS,
+        "rows": {"add_up": (bool, None), "why": [str]},
+    },
     "posterior": {
         "family": str,
         "reason": str,
@@ -169,30 +199,24 @@ LINK_SHAPE = {
         "matched": DIGEST,
         "draws": DIGEST,
     },
-    "policy": {
-        "family": str,
-        "refit_rows": int,
-        "replay": int,
-        "rebase_every": (int, None),
-        "rebase_at_budget": (float, None),
-        "rebase_at_drift": (float, None),
-        "rebase_rows": int,
-        "robust": float,
-        "conflict": str,
-        "join_quarantined": bool,
-        "sampler": str,
-        "forget": {ANY: dict},
-    },
     "hindsight": {"in_sight": int, "unseen": {"mean": _NUMBERS, "log_sd": _NUMBERS, "rest": float}},
     "forgetting": dict,
     "monitor": (_MONITOR, None),
     "sampler": {ANY: (str, float)},
     "attempts": [_ATTEMPT],
-    "thresholds": {"r_hat": float, "ess": float, "divergences": float} | _NUMBERS,
-    "metrics": _NUMBERS,
-    "gate": {"passed": bool, "reasons": [str], "warnings": [str]},
-    "libraries": _TEXTS,
-    "artifacts": {ANY: DIGEST},
+}
+PANEL_SHAPE = _COMMON | {
+    "model": _FIXED_MODEL | _IMPORTS,
+    "panel": {
+        "by": [str],
+        "root": DIGEST,
+        "checkpoint": int,
+        "written": int,
+        "counts": {"members": int, "changed": int, "accepted": int, "quarantined": int, "new": int},
+        "samplers": {ANY: int},
+        "population": (DIGEST, None),
+        "policy": {"quarantine_from": float, "new": str, "draws": int},
+    },
 }
 
 
@@ -235,7 +259,7 @@ def parse(data: bytes) -> dict[str, Any]:
         raise _corrupt(f"schema {record.get('schema')!r}" if isinstance(record, dict) else "no object")
     if record.get("kind") not in list(Kind):
         raise _corrupt(f"kind {record.get('kind')!r}")
-    wrong = list(misfits(record, GENESIS_SHAPE if record["kind"] == Kind.GENESIS else LINK_SHAPE))
+    wrong = list(misfits(record, _shape_of(record)))
     if wrong:
         raise _corrupt("; ".join(wrong[:5]))
     try:
@@ -245,6 +269,13 @@ def parse(data: bytes) -> dict[str, Any]:
     if again != data:
         raise _corrupt("bytes that are not in canonical form")
     return record
+
+
+def _shape_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the shape that a record must have."""
+    if record["kind"] == Kind.GENESIS:
+        return GENESIS_SHAPE
+    return PANEL_SHAPE if "panel" in record else LINK_SHAPE
 
 
 def genesis_record(chain: str, model: dict[str, Any], branch: dict[str, str] | None = None) -> dict[str, Any]:

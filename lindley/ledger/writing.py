@@ -19,6 +19,7 @@ from lindley.ledger.bundle import Content
 from lindley.ledger.chain import Status, version_tags
 from lindley.ledger.netcdf import file_digests
 from lindley.ledger.protocol import Ledger, Run, RunStatus
+from lindley.ledger.record import MOVES
 from lindley.ledger.signer import sign_record, signer_from_environment
 from lindley.report.note import NotedLink, link_note
 from lindley.timing import LOG, PHASES, WRITE, Phases
@@ -97,6 +98,8 @@ class Draft:
     @property
     def copied(self) -> bool:
         """Whether the belief is that of the link's prior, without a fit of its own."""
+        if "panel" in self.record:
+            return self.record["kind"] in MOVES
         return bool(self.record["prior_belief"] == self.record["posterior"]["matched"])
 
 
@@ -178,10 +181,7 @@ def _run(draft: Draft, record_digest: str, phases: Phases, context: RunContext) 
     record, noted, batch = draft.record, draft.noted, draft.batch
     # The seconds of logging are known when the run is closed.
     metrics = dict(record["metrics"]) | phases.metrics(*(name for name in PHASES if name != LOG))
-    params = {f"sampler/{name}": str(value) for name, value in record["sampler"].items()}
-    params |= {f"likelihood/{name}": str(text) for name, text in record["model"]["likelihood"].items()}
-    params |= {f"{role}/{name}": text for role, texts in record["model"]["genesis"].items()
-               for name, text in texts.items()}  # fmt: skip
+    params = _params(record)
     for label, row in draft.summary.iterrows():
         for column in ("mean", "sd", "sd_ratio", "r_hat", "ess_bulk", "ess_tail"):
             if row[column] == row[column]:  # NaN has no place in a registry
@@ -209,6 +209,17 @@ def _run(draft: Draft, record_digest: str, phases: Phases, context: RunContext) 
         batch_digest=batch.digest if batch else "",
         origin=batch.origin if batch else "",
     )
+
+
+def _params(record: dict[str, Any]) -> dict[str, str]:
+    """Return what a run shows as parameters; of a panel how many members were sampled in which way."""
+    if "panel" in record:
+        return {f"sampler/{name}": str(count) for name, count in record["panel"]["samplers"].items()}
+    params = {f"sampler/{name}": str(value) for name, value in record["sampler"].items()}
+    params |= {f"likelihood/{name}": str(text) for name, text in record["model"]["likelihood"].items()}
+    for role, texts in record["model"]["genesis"].items():
+        params |= {f"{role}/{name}": text for name, text in texts.items()}
+    return params
 
 
 def note(

@@ -7,21 +7,18 @@ priors written as usual; Lindley swaps the priors itself.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import io
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lindley.errors import DeclarationRefused, UnknownChain
 from lindley.model.code.digests import model_digest, source_digest
+from lindley.model.code.execution import executed
 from lindley.model.code.imports import Imports, forget_changed, imports_of
-from lindley.model.policy import REST, Policy
+from lindley.model.policy import REST, PanelPolicy, Policy
 from lindley.names import check_chain_name
 
 if TYPE_CHECKING:
@@ -87,6 +84,11 @@ class Declaration:
     context
         How many rows before a batch the model conditions on (lags): `build` takes them as the keyword
         ``context``, a frame of at most so many rows, oldest first. They are not counted again.
+    by
+        Columns whose values are the key of a *member*: the chain is then a panel, and the model that of the
+        rows of one key. They belong to the row key.
+    panel
+        How a panel treats its members.
     description
         One paragraph for people, shown in the registry.
     """
@@ -107,6 +109,8 @@ class Declaration:
     policy: Policy = field(default_factory=Policy)
     constants: Mapping[str, float] | Callable[[pd.DataFrame], Mapping[str, float]] | None = None
     context: int = 0
+    by: tuple[str, ...] = ()
+    panel: PanelPolicy = field(default_factory=PanelPolicy)
     description: str = ""
     #: The file the declaration was loaded from, and its code as it was executed; set by `load_file`.
     file: Path | None = None
@@ -138,6 +142,28 @@ class Declaration:
                 found=", ".join(sorted(unknown)),
                 todo="correct the names in `policy.forget`",
             )
+        if self.by:
+            self._check_panel()
+
+    def _check_panel(self) -> None:
+        """Refuse what a panel does not do; add the columns of `by` to the row key."""
+        given = {"context": self.context, "carry": self.carry, "policy.robust": self.policy.robust}
+        names = [name for name, value in given.items() if value]
+        if names or len(set(self.by)) != len(self.by):
+            raise self._refused(
+                expected="a panel whose members are fitted without context, carried state and mixtures; "
+                "columns that are named once",
+                found=f"by={self.by!r} with {', '.join(names) or 'a column twice'}",
+                todo="leave them out, or declare a chain for each key",
+            )
+        if self.row_key not in (BY_CONTENT, BY_POSITION):
+            first = tuple(name for name in self.by if name not in self.row_key)
+            object.__setattr__(self, "row_key", (*first, *self.row_key))
+
+    @property
+    def member(self) -> Declaration:
+        """The declaration of one member of a panel: a chain of its own."""
+        return replace(self, by=())
 
     def _check_source(self) -> None:
         """Refuse what cannot be pulled from, and rows that cannot be compared with what was pulled before."""
@@ -162,7 +188,7 @@ class Declaration:
 
     def _check_names(self) -> None:
         """Refuse names that are given as something else."""
-        for label in ("row_key", "observed", "carried", "order_by", "missing", "predict_new"):
+        for label in ("row_key", "observed", "carried", "order_by", "missing", "predict_new", "by"):
             value = getattr(self, label)
             if value is None and label in ("carried", "order_by"):
                 continue
@@ -256,24 +282,6 @@ class Declaration:
         return model_digest(source_digest(self.source_text), self.imports.digests)
 
 
-class _ReadOnce(SourceFileLoader):
-    """Executes the bytes that were read, and no bytecode.
-
-    A file may be saved while its model is fitted, and the record must hold the code that ran. Bytecode on
-    disk is compared with the file by size and second of change only.
-    """
-
-    def __init__(self, fullname: str, path: Path, data: bytes) -> None:
-        super().__init__(fullname, str(path))
-        self._data = data
-
-    def get_data(self, path: str) -> bytes:
-        return self._data if path == self.path else super().get_data(path)
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self._data, self.path)
-
-
 def load_file(path: Path) -> Declaration:
     """Load the one declaration that a Python file defines.
 
@@ -294,10 +302,10 @@ def load_file(path: Path) -> Declaration:
     import arviz_base  # noqa: F401
 
     try:
-        module, code = _executed(path, module_name)
+        module, code = executed(path, module_name)
         imports = imports_of(code, module)
         if forget_changed(imports):
-            module, code = _executed(path, module_name)
+            module, code = executed(path, module_name)
             imports = imports_of(code, module)
             forget_changed(imports)
     except (Exception, SystemExit) as error:  # a script may end itself; this process goes on
@@ -316,20 +324,6 @@ def load_file(path: Path) -> Declaration:
             todo="keep one chain per file",
         )
     return replace(found[0], file=path, code=code, imports=imports)
-
-
-def _executed(path: Path, module_name: str) -> tuple[ModuleType, str]:
-    """Read a Python file once; return the module that its code made, and this code as text."""
-    data = path.read_bytes()
-    code = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
-    loader = _ReadOnce(module_name, path, data)
-    spec = ModuleSpec(module_name, loader, origin=str(path))
-    spec.has_location = True  # so that the module has `__file__`
-    module = importlib.util.module_from_spec(spec)
-    # Registered before execution so that dataclasses and pandera models in the file resolve their names.
-    sys.modules[module_name] = module
-    loader.exec_module(module)
-    return module, code
 
 
 def load_declaration(name: str, models: Path) -> Declaration:

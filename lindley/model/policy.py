@@ -220,6 +220,44 @@ class Policy:
         return found | {"forget": {name: group.as_dict() for name, group in self.forget.items()}}
 
 
-def _refused(refused: Forgetting | Policy, *, expected: str, todo: str) -> DeclarationRefused:
-    what = "A policy was refused" if isinstance(refused, Policy) else "Forgetting was refused"
+@dataclass(frozen=True, kw_only=True)
+class PanelPolicy:
+    """How a panel treats its members beside what `Policy` says of each of them.
+
+    Parameters
+    ----------
+    quarantine_from
+        Fraction of the members in a batch from which on, when their fits fail the gate, the whole link is
+        quarantined. With fewer, these members keep their belief and the others go on.
+    new
+        Where a member without a belief starts: at the ``model``'s own priors, or at the ``population``: a
+        prior with the mean and the total covariance of the other members' beliefs.
+    draws
+        Draws of each member on the natural scale that a link keeps, evenly spaced; 0 for none. They can be
+        drawn again from the recorded seed.
+    """
+
+    quarantine_from: float = 0.5
+    new: Literal["model", "population"] = "model"
+    draws: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their ranges."""
+        wrong = {
+            "quarantine_from above 0 and at most 1": not 0 < self.quarantine_from <= 1,
+            "new as model or population": self.new not in ("model", "population"),
+            "draws of at least 0 and at most 4,000": not 0 <= self.draws <= 4000,
+        }
+        for expected, is_wrong in wrong.items():
+            if is_wrong:
+                raise _refused(self, expected=expected, todo="correct it")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the policy as JSON-able values."""
+        return dict(vars(self))
+
+
+def _refused(refused: Forgetting | Policy | PanelPolicy, *, expected: str, todo: str) -> DeclarationRefused:
+    what = {Policy: "A policy", PanelPolicy: "The policy of a panel"}.get(type(refused), "Forgetting")
+    what += " was refused"
     return DeclarationRefused(what, expected=expected, found=f"{refused}"[:300], todo=todo)

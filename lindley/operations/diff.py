@@ -189,7 +189,7 @@ def _share(tree: xr.DataTree) -> np.ndarray | None:
 
 def _places(link: Link, tree: xr.DataTree) -> dict[tuple[str, str], int]:
     """Return where each carried coordinate is among the draws', by its name and transform."""
-    coordinates = Coordinates.from_list(link.record["posterior"]["coordinates"])
+    coordinates = Coordinates.from_list(link.of_one_belief["posterior"]["coordinates"])
     transforms = [block.transform for block in coordinates.blocks for _ in range(block.size)]
     if tree["coordinates"]["u"].shape[-1] != len(transforms):
         return {}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from lindley.errors import BatchUnreadable, LedgerCorrupt, ModelRefused
+from lindley.errors import BatchUnreadable, LedgerCorrupt, ModelRefused, not_of_panels
 from lindley.ledger.netcdf import read_trace, read_zarr_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_chain
@@ -53,6 +53,8 @@ def plan_import(ledger: Ledger, declaration: Declaration, path: Path) -> Plan:
         not count: a failed import can be tried again), or its constants cannot be computed from a trace.
     """
     phases, name = Phases(), declaration.name
+    if declaration.by:
+        raise not_of_panels(name, "a trace is that of one belief")
     held = ledger.genesis(name)
     chain = None if held is None else read_chain(ledger, name, held)
     if chain is not None and (chain.links or chain.quarantined):

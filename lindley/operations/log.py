@@ -22,13 +22,19 @@ from lindley.ledger.record import SCHEMA, Artifact, canonical, digest
 from lindley.ledger.references import shown
 from lindley.ledger.signer import signer_from_environment
 from lindley.ledger.writing import Draft, LoggedLink, RunContext, log_content, log_draft
+from lindley.operations.panel.fit import PanelOutcome
+from lindley.operations.panel.log import write_panel
 from lindley.operations.plan import Outcome, Plan
 from lindley.report.note import NotedLink
-from lindley.timing import FETCH, Phases
+from lindley.timing import FETCH, WRITE, Phases
 
 
 def log_plan(
-    ledger: Ledger, plan: Plan, outcome: Outcome | None, *, context: RunContext | None = None
+    ledger: Ledger,
+    plan: Plan,
+    outcome: Outcome | PanelOutcome | None,
+    *,
+    context: RunContext | None = None,
 ) -> LoggedLink:
     """Write a link's artifacts, read them back and verify their digests; starts the chain if it is new.
 
@@ -50,7 +56,7 @@ def log_plan(
     """
     signer_from_environment()  # before the chain is claimed
     _claim(ledger, plan)
-    origin = Origin(plan.target, ()) if outcome is None else plan.settled(outcome.info.fit.undone)
+    origin = Origin(plan.target, ()) if outcome is None else plan.settled(outcome.undone)
     noted = NotedLink(
         chain=plan.declaration.name,
         kind=plan.kind,
@@ -72,6 +78,8 @@ def log_plan(
             phases=plan.phases,
             context=context,
         )
+    if isinstance(outcome, PanelOutcome):
+        return _log_panel(ledger, plan, outcome, noted, context)
     plan.phases.add(outcome.info.seconds)
     content = _content(plan, outcome, origin)
     return log_content(ledger, content, noted, phases=plan.phases, context=context)
@@ -108,6 +116,19 @@ def _content(plan: Plan, outcome: Outcome, origin: Origin) -> Content:
         newest=plan.batches[-1] if plan.batches else None,
         audit=outcome.audit,
     )
+
+
+def _log_panel(
+    ledger: Ledger, plan: Plan, outcome: PanelOutcome, noted: NotedLink, context: RunContext
+) -> LoggedLink:
+    """Write the link of a panel, read it back and verify; it is not registered yet."""
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        folder, head = Path(scratch), plan.origin.prior
+        with plan.phases(WRITE):
+            prior = head.version.record if head else digest(plan.genesis)
+            record, summary = write_panel(plan, outcome, folder, prior)
+        draft = Draft(folder, record, summary, noted, plan.batch)
+        return log_draft(ledger, draft, phases=plan.phases, context=context)
 
 
 def _log_copy(
@@ -157,7 +178,6 @@ def _log_copy(
             "chain": noted.chain,
             "previous": previous,
             "prior": target.version.record,
-            "prior_belief": held["posterior"]["matched"],
             "replayed": [],
             "retracted": list(retracted),
             "joined": [],
@@ -165,6 +185,8 @@ def _log_copy(
             "batch": None,
             "artifacts": artifacts,
         }
+        if "posterior" in held:
+            record["prior_belief"] = held["posterior"]["matched"]
         (folder / Artifact.RECORD).write_bytes(canonical(record))
         summary = read_table(folder / Artifact.SUMMARY)
         return log_draft(ledger, Draft(folder, record, summary, noted), phases=phases, context=context)

@@ -20,8 +20,8 @@ from lindley.ledger.lineage import Origin, settled
 from lindley.ledger.record import Kind
 from lindley.model.declaration import Declaration
 from lindley.prior.belief import Audited
-from lindley.report.tables import not_counted
-from lindley.timing import Phases
+from lindley.report.tables import highlights, not_counted
+from lindley.timing import COMPILE, Phases
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lindley.inference.sampling import FitSettings, Progress
     from lindley.model.graph import ModelGraph
     from lindley.model.meaning.adding_up import Meaning
+    from lindley.operations.panel.plan import PanelPlan
     from lindley.prior.belief import Belief
 
 
@@ -112,6 +113,8 @@ class Plan:
         Whether all rows are fitted as one model, where that can be: an audit must not repeat what it checks.
     quarantined
         Whether the same was tried on this very head, with this code, before and failed the gate.
+    members
+        Of a panel, the members that are fitted and all members before; None for a chain with one belief.
     phases
         Seconds by phase since the batch was read or the plan was begun.
     """
@@ -143,6 +146,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     whole: bool = False
     quarantined: bool = False
+    members: PanelPlan | None = None
     phases: Phases = field(default_factory=Phases, compare=False)
 
     @property
@@ -197,6 +201,26 @@ class Outcome:
     def metrics(self) -> dict[str, float]:
         """Scalar results."""
         return self.info.metrics
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found out before the first fit, in sentences."""
+        return self.info.notes
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What would make the next updates cheaper, in sentences."""
+        return self.info.advice
+
+    @property
+    def undone(self) -> int:
+        """Number of segments behind the prior that were fitted again."""
+        return self.info.fit.undone
+
+    def highlights(self, seconds: float | None) -> tuple[str, ...]:
+        """Return what matters of the link, in sentences; `seconds` is what it took."""
+        compiling = self.info.seconds.get(COMPILE, 0.0)
+        return highlights(self.info.metrics, self.info.summary, seconds, compiling)
 
 
 def fit_plan(plan: Plan, *, progress: Progress | None = None) -> Outcome | None:

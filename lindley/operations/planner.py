@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lindley.batch.batch import Batch
+from lindley.errors import not_of_panels
 from lindley.inference.inputs import Start
 from lindley.ledger.chain import Chain, records_of, walk
 from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, segments_behind
@@ -20,6 +21,7 @@ from lindley.model.declaration import Declaration
 from lindley.model.meaning.adding_up import Meaning
 from lindley.operations.checking.changes import compared_structure, refuse_model_change
 from lindley.operations.plan import Plan
+from lindley.panel.members import first_member
 from lindley.prior.belief import Belief
 from lindley.seeds import derive_seed
 from lindley.timing import BUILD, FETCH, Phases
@@ -47,7 +49,9 @@ def fresh_chain(
     """
     _require_home(ledger, declaration.name)
     constants = declaration.frozen_constants(frame)
-    carried = graph.carried_variables(declaration, frame, constants)
+    # The model of a panel is that of the rows of one member.
+    member = first_member(batch, declaration).frame() if declaration.by and batch else frame
+    carried = graph.carried_variables(declaration, member, constants)
     model = {
         "digest": declaration.model_digest,
         "carried": list(carried),
@@ -56,6 +60,7 @@ def fresh_chain(
         "row_key": list(declaration.row_key),
         "constants": constants,
         "context": declaration.context,
+        "by": list(declaration.by),
     }
     genesis = canonical(genesis_record(declaration.name, model))
     return Plan(
@@ -107,7 +112,12 @@ def on_begun(ledger: Ledger, declaration: Declaration, kind: Kind, batch: Batch 
     ------
     UnknownChain, UnknownLink
         If there is no such chain, or it has no link.
+    PanelRefused
+        If it is a panel, and links of this kind are not made of panels.
     """
+    if declaration.by and kind != Kind.ROLLBACK:
+        todo = f"`lindley rollback {declaration.name} LINK`, then update with the later files from the store"
+        raise not_of_panels(declaration.name, f"a link of kind {kind!s} is not made of one", todo)
     phases = Phases(batch.seconds if batch else None)
     with phases(FETCH):
         plan = on_chain(ledger, declaration, kind, find_begun(ledger, declaration.name))

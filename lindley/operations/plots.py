@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from lindley import failpoints
+from lindley.errors import not_of_panels
 from lindley.ledger.history import find_link, history
 from lindley.ledger.netcdf import read_trace
 from lindley.ledger.protocol import Ledger
@@ -93,6 +94,8 @@ def _draw_once(ledger: Ledger, run_id: str, record_digest: str) -> bool:
     if state is None or metric(PHASE) in state.metrics:
         return False
     record = record_of(ledger, run_id, record_digest, f"run {run_id}")
+    if "panel" in record:  # a panel has no trace
+        return False
     _draw_into_run(ledger, run_id, record)
     return True
 
@@ -139,6 +142,8 @@ def _trace_and_audit(
     ledger: Ledger, run_id: str, record: dict[str, Any]
 ) -> tuple[xr.DataTree, pd.DataFrame | None]:
     """Fetch trace and audit of a link, each checked against its record."""
+    if "panel" in record:
+        raise not_of_panels(record["chain"], "it has no trace that could be drawn")
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         trace = read_trace(_fetched(ledger, run_id, record, Artifact.TRACE, Path(scratch)))
         if Artifact.AUDIT not in record["artifacts"]:

@@ -25,6 +25,7 @@ from lindley.operations.planner import (
     with_fit,
     with_structure,
 )
+from lindley.panel.members import first_member
 from lindley.timing import BUILD, FETCH, Phases
 
 
@@ -77,6 +78,8 @@ def plan_update(
         _refuse_other_preparation(declaration, root)
         if plan.chain.head is None:
             _refuse_other_carried(plan, root)
+        if declaration.by:
+            return _with_members(ledger, plan, accept_model_change)
         record, head = read_head(ledger, plan, accept_model_change=accept_model_change)
         plan = with_joined(ledger, as_known(plan, record), join)
         rows = (plan.batch or batch).rows + rows_of(plan.joined)
@@ -91,13 +94,22 @@ def _first(ledger: Ledger, declaration: Declaration, batch: Batch, phases: Phase
         batch = replace(batch, context=batch.table.slice(0, 0))
     with phases(BUILD):
         plan = fresh_chain(ledger, declaration, Kind.UPDATE, batch.frame(), phases, batch)
+    if declaration.by:
+        return _with_members(ledger, plan, accept_model_change=False)
     return with_structure(ledger, replace(plan, batches=(batch,)))
+
+
+def _with_members(ledger: Ledger, plan: Plan, accept_model_change: bool) -> Plan:
+    """Plan the members of a panel's batch."""
+    from lindley.operations.panel.plan import with_members  # saves start-up time of chains with one belief
+
+    return with_members(ledger, plan, accept_model_change=accept_model_change)
 
 
 def _without_known(ledger: Ledger, plan: Plan, batch: Batch, on_overlap: str) -> Plan:
     """Return a plan with the rows that are new to the chain; with nothing to do where there are none."""
     done = _already(ledger, plan, batch)
-    if done is not None:
+    if done is not None and not (on_overlap == DROP and _with_refused(plan, batch)):
         return done
     if on_overlap != DROP:
         refuse_overlap(ledger, plan.chain.at_head, batch)
@@ -108,6 +120,12 @@ def _without_known(ledger: Ledger, plan: Plan, batch: Batch, on_overlap: str) ->
         return replace(plan, noop=nothing)
     # What is left may have come before, with other rows beside it.
     return _already(ledger, plan, left) or replace(plan, batch=left)
+
+
+def _with_refused(plan: Plan, batch: Batch) -> bool:
+    """Whether a batch is counted without members that were quarantined: their rows may come again."""
+    held = plan.chain.with_batch(batch.digest)
+    return held is not None and held.version.metrics.get("members_quarantined", 0.0) > 0
 
 
 def _already(ledger: Ledger, plan: Plan, batch: Batch) -> Plan | None:
@@ -125,6 +143,7 @@ def _already(ledger: Ledger, plan: Plan, batch: Batch) -> Plan | None:
 def _refuse_other_preparation(declaration: Declaration, root: dict[str, Any]) -> None:
     """Refuse constants or context that came after genesis: coefficients would change their meaning."""
     frozen, context = bool(root["model"]["constants"]), root["model"]["context"]
+    _refuse_other_members(declaration, root["model"]["by"])
     if frozen == (declaration.constants is not None) and context == declaration.context:
         return
     raise ModelRefused(
@@ -132,6 +151,18 @@ def _refuse_other_preparation(declaration: Declaration, root: dict[str, Any]) ->
         expected=f"{'frozen constants' if frozen else 'no constants'}, {context} context rows",
         found=f"{'constants' if declaration.constants is not None else 'no constants'}, "
         f"{declaration.context} context rows",
+        todo="undo the change in the declaration, or start a new chain",
+    )
+
+
+def _refuse_other_members(declaration: Declaration, by: list[str]) -> None:
+    """Refuse other key columns than those of genesis: members would be others."""
+    if tuple(by) == declaration.by:
+        return
+    raise ModelRefused(
+        f"The members of {declaration.name} are not those of its genesis",
+        expected=f"by={tuple(by)!r}",
+        found=f"by={declaration.by!r}",
         todo="undo the change in the declaration, or start a new chain",
     )
 
@@ -144,8 +175,8 @@ def _refuse_other_carried(plan: Plan, root: dict[str, Any]) -> None:
     declaration = plan.declaration
     if root["model"]["digest"] == declaration.model_digest:
         return
-    frame = plan.batch.frame() if plan.batch else None
-    found = graph.carried_variables(declaration, frame, plan.constants)
+    batch = first_member(plan.batch, declaration) if plan.batch and declaration.by else plan.batch
+    found = graph.carried_variables(declaration, batch.frame() if batch else None, plan.constants)
     if set(found) == set(plan.carried):
         return
     name = declaration.name

@@ -13,6 +13,7 @@ from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import TAGS, Chain, ChainLink, Version, records_of
 from lindley.ledger.protocol import Home
 from lindley.ledger.record import MOVES, PLOTS, Artifact, Kind, digest, parse
+from lindley.panel.replay import Members, PanelFiles
 from lindley.prior.matched import MatchedPrior
 
 #: Files that may come after a link was made.
@@ -51,6 +52,8 @@ class GatheredVersion:
         Whether the run was deleted, and can be restored.
     vouched
         Whether a statement vouches for its record, and only record and batch were read.
+    panel
+        The tables of a panel's link; None for a link with one belief.
     elsewhere
         Whether the run, if there is one, is none of the chain's runs.
     """
@@ -72,6 +75,7 @@ class GatheredVersion:
     deleted: bool = False
     elsewhere: bool = False
     vouched: bool = False
+    panel: PanelFiles | None = None
 
     @cached_property
     def _read(self) -> tuple[dict[str, Any] | None, str]:
@@ -217,7 +221,41 @@ class Case:
     def copied(self) -> bool:
         """Whether it has its prior's belief, without a fit of its own."""
         kind = self.record["kind"]
+        if "panel" in self.record:
+            return kind in MOVES
         return kind in MOVES or (kind == Kind.RETRACT and not self.record["replayed"])
+
+    @property
+    def panel(self) -> bool:
+        """Whether it is a link of a panel."""
+        return "panel" in self.record
+
+    @property
+    def number(self) -> int:
+        """Its place in the chain, or the one that it would have had."""
+        if self.link is not None:
+            return self.link
+        before = self.walked.link_of(self.record["previous"])
+        return before.number + 1 if before else 1
+
+    @cached_property
+    def members_before(self) -> Members | None:
+        """All members of a panel at the head before it; None where that cannot be read."""
+        if self.record["previous"] == self.walked.genesis:
+            return Members()
+        found = self.earlier.get(self.record["previous"])
+        return found.members if found is not None and found.panel else None
+
+    @cached_property
+    def members(self) -> Members | None:
+        """All members of a panel after it; None where its rows, or those before it, cannot be read."""
+        if self.copied:
+            prior = self.earlier.get(self.record["prior"])
+            return prior.members if prior is not None and prior.panel else None
+        before, files = self.members_before, self.gathered.panel
+        if before is None or files is None or files.rows is None:
+            return None
+        return before.after(files.rows, self.number)
 
     @property
     def fitted(self) -> bool:

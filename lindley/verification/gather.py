@@ -27,11 +27,17 @@ from lindley.ledger.reading import find_chain, genesis_of, read_signature
 from lindley.ledger.record import Artifact, digest, parse
 from lindley.model.code.digests import source_digest
 from lindley.model.code.stored import stored_digests
+from lindley.panel.index import ENTRIES, ROOTS, conformed
+from lindley.panel.replay import PanelFiles
+from lindley.panel.row import read_table, rows_of
 from lindley.prior.matched import rematch, rematch_modes
 from lindley.prior.matching import MIXTURE
 from lindley.verification.case import GatheredChain, GatheredVersion
 from lindley.verification.rules import Report
 from lindley.verification.verifier import verify
+
+#: The tables of a panel's link.
+_PANEL = (Artifact.MEMBERS, Artifact.INDEX, Artifact.ROOTS)
 
 
 def verify_chain(ledger: Ledger, chain: str, vouched: Container[str] = ()) -> Report:
@@ -131,7 +137,8 @@ def _vouched_version(ledger: Ledger, version: Version) -> GatheredVersion:
     """Read record and batch of a version whose record a statement vouches for."""
     gathered = replace(_with_run(ledger, version), vouched=True)
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
-        for name in (Artifact.RECORD, Artifact.BATCH):
+        # The members after a link follow from the rows of all links before it.
+        for name in (Artifact.RECORD, Artifact.BATCH, *(_PANEL if "members" in version.metrics else ())):
             with contextlib.suppress(LedgerCorrupt):  # a rule reports what is missing
                 ledger.download(version.run_id, Path(scratch), name)
         return _with_files(gathered, Path(scratch))
@@ -164,6 +171,8 @@ def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
         row_key = parse(found["record"])["batch"]["row_key"] if found.get("record") else []
         ranges = key_ranges_of(table, range_columns(table, row_key))
         found |= {"batch": table, "batch_digest": content_digest(table), "key_ranges": ranges}
+    if any((folder / name).exists() for name in _PANEL):
+        return replace(gathered, **found, **_code_of(folder), panel=_panel_files(folder))
     with contextlib.suppress(Exception):
         found["matched"] = read_matched_prior(folder / Artifact.MATCHED_PRIOR)
     with contextlib.suppress(Exception):
@@ -176,6 +185,24 @@ def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
             if found["matched"].family == MIXTURE
             else rematch(u.reshape(-1, u.shape[-1]), weight, found["matched"])
         )
+    return replace(gathered, **found, **_code_of(folder))
+
+
+def _panel_files(folder: Path) -> PanelFiles:
+    """Read the tables of a panel's link; those that cannot be read stay None."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # see `_with_files`
+        found["rows"] = tuple(rows_of(read_table(folder / Artifact.MEMBERS)))
+    with contextlib.suppress(Exception):
+        found["entries"] = conformed(read_table(folder / Artifact.INDEX), ENTRIES, "members")
+    with contextlib.suppress(Exception):
+        found["roots"] = conformed(read_table(folder / Artifact.ROOTS), ROOTS, "roots")
+    return PanelFiles(**found)
+
+
+def _code_of(folder: Path) -> dict[str, Any]:
+    """Return the digests of the model's file and of the modules beside it."""
+    found: dict[str, Any] = {}
     # Code that is nested too deep is a MemoryError to Python's parser.
     with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         text = (folder / Artifact.MODEL).read_text(encoding="utf-8")
@@ -183,4 +210,4 @@ def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
     with contextlib.suppress(ValueError):
         archive = folder / Artifact.MODULES
         found["modules"] = stored_digests(archive) if archive.is_file() else {}
-    return replace(gathered, **found)
+    return found

@@ -28,10 +28,12 @@ from lindley.ledger.reading import downloaded, fetch_listed, find_chain, read_re
 from lindley.ledger.record import WITH_BATCH, Artifact, Kind, require_digest
 from lindley.model.code.stored import stored_modules
 from lindley.model.declaration import BRANCH_MARK, Declaration, load_file
+from lindley.operations.panel.fit import PanelOutcome, fit_panel
 from lindley.operations.plan import Outcome, Plan, fit_plan
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.update import plan_update
+from lindley.panel.reading import PanelReader
 from lindley.verification.agreement import disagreements
 from lindley.verification.rules import Report, Scope, findings, rule, sentences
 
@@ -160,11 +162,26 @@ def _reproduce(
             declaration = _stored_declaration(ledger, name, link, record, Path(scratch))
             view = cast("Ledger", _Before(ledger, name, chain, link))
             plan = _planned(view, declaration, chain, link, record)
-            outcome = cast("Outcome", fit_plan(plan, progress=progress))
-        result, detail = _compare(ledger, link, record, outcome, plan, bitwise)
+            if plan.members is not None:
+                result, detail = _compare_members(ledger, chain, link, fit_panel(plan))
+            else:
+                outcome = cast("Outcome", fit_plan(plan, progress=progress))
+                result, detail = _compare(ledger, link, record, outcome, plan, bitwise)
     except LindleyError as error:
         return Reproduced(number, version, Result.NOT_REPRODUCIBLE, str(error), failed=True)
     return Reproduced(number, version, result, detail)
+
+
+def _compare_members(
+    ledger: Ledger, chain: Chain, link: ChainLink, outcome: PanelOutcome
+) -> tuple[Result, str]:
+    """Compare the leaves of a panel's link with those of its members fitted again."""
+    held = PanelReader(ledger, chain).rows(link.number)
+    wrong = [row for row in outcome.rows if row.hash != held[row.key.canonical.decode()].hash]
+    if not wrong and len(held) == len(outcome.rows):
+        return Result.IDENTICAL, ""
+    named = ", ".join(f"[{row.key}]" for row in wrong[:3])
+    return Result.DIFFERS, f"{len(wrong)} of {len(held)} leaves are others: {named}"
 
 
 def _no_fit(chain: Chain, link: ChainLink) -> str:
@@ -239,7 +256,8 @@ def _planned(
     view: Ledger, declaration: Declaration, chain: Chain, link: ChainLink, record: dict[str, Any]
 ) -> Plan:
     """Plan a link as it was planned then."""
-    kind, settings, thresholds = link.version.kind, _settings(record), _thresholds(record)
+    kind, thresholds = link.version.kind, _thresholds(record)
+    settings = None if "panel" in record else _settings(record)
     batches = read_batches(view, declaration, [link] if kind in WITH_BATCH else [])
     gone = [chain.brought[taken].version.batch for taken in record["retracted"] if taken in chain.brought]
     if kind == Kind.REBASE:

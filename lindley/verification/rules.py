@@ -19,21 +19,28 @@ from typing import Any
 class Scope(StrEnum):
     """What a rule examines, and so which arguments it takes.
 
-    ``CHAIN``: a `GatheredChain` and the `Chain` that it defines. ``VERSION``: a `Case` and its
-    `GatheredChain`. ``SIGNATURE``: a `SignedLink`. ``WITNESS``: a `WitnessCase`. ``REPRODUCE``: a
-    `Reproduced`.
+    ``CHAIN``: a `GatheredChain` and the `Chain` that it defines. ``VERSION`` and, of a panel's link,
+    ``PANEL``: a `Case` and its `GatheredChain`. ``SIGNATURE``: a
+    `SignedLink`. ``WITNESS``: a `WitnessCase`. ``REPRODUCE``: a `Reproduced`.
     """
 
     CHAIN = "chain"
     VERSION = "version"
+    PANEL = "panel"
     SIGNATURE = "signature"
     WITNESS = "witness"
     REPRODUCE = "reproduce"
 
 
-_LETTERS = {"R": Scope.VERSION, "S": Scope.SIGNATURE, "W": Scope.WITNESS, "V": Scope.REPRODUCE}
+_LETTERS = {
+    "R": Scope.VERSION,
+    "P": Scope.PANEL,
+    "S": Scope.SIGNATURE,
+    "W": Scope.WITNESS,
+    "V": Scope.REPRODUCE,
+}
 #: The scopes of the rules that are always checked; the others are checked on request.
-ALWAYS = (Scope.CHAIN, Scope.VERSION)
+ALWAYS = (Scope.CHAIN, Scope.VERSION, Scope.PANEL)
 
 
 class Severity(StrEnum):

@@ -14,10 +14,12 @@ from typing import Any
 from lindley.ledger.chain import Chain, ChainLink, walk
 from lindley.verification import chain_rules, counting_rules, version_rules
 from lindley.verification.case import Case, GatheredChain, GatheredVersion
+from lindley.verification.panel import rules
+from lindley.verification.panel.rules import NOT_OF_PANELS
 from lindley.verification.rules import ALWAYS, Finding, Report, Scope, findings, in_order, sentences
 
 #: The modules whose rules are always checked; importing them registers the rules.
-RULE_MODULES = (chain_rules, version_rules, counting_rules)
+RULE_MODULES = (chain_rules, version_rules, counting_rules, rules)
 RULES = sentences(*ALWAYS)
 #: Rules on files other than record and batch.
 _OF_FILES = frozenset({"R08", "R09", "R17"})
@@ -50,8 +52,11 @@ def verify(chain: GatheredChain) -> Report:
         # The links that a branch continues are verified with their own chain.
         if case is not None and position >= len(base):
             without = _OF_FILES if item.vouched else frozenset[str]()
-            place = {"link": case.link, "version": item.version.number}
-            found += findings(Scope.VERSION, case, chain, **place, without=without)
+            scopes = (Scope.VERSION, Scope.PANEL) if case.panel else (Scope.VERSION,)
+            for scope in scopes:
+                apart = without | (NOT_OF_PANELS if case.panel else frozenset())
+                number = item.version.number
+                found += findings(scope, case, chain, link=case.link, version=number, without=apart)
         if link:
             earlier[link.version.record] = case
     states = {item.version.number: item.state for item in chain.versions}

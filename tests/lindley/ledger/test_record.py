@@ -26,7 +26,7 @@ from tests.support.forging import each_leaf, replaced
 
 MODEL = {
     "digest": "a" * 64, "carried": ["beta"], "carry": {"i0": "i_end"}, "observed": [], "row_key": ["id"],
-    "constants": {"scale": 2.5}, "context": 3,
+    "constants": {"scale": 2.5}, "context": 3, "by": [],
 }  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),

@@ -52,7 +52,7 @@ class TestFirstPlan:
         model = parse(plan.genesis)["model"]
         assert model == {
             "digest": declaration.model_digest, "carried": ["theta"], "carry": {}, "observed": ["k"],
-            "row_key": ["id"], "constants": {}, "context": 0,
+            "row_key": ["id"], "constants": {}, "context": 0, "by": [],
         }  # fmt: skip
         assert plan.seed == derive_seed(digest(plan.genesis), batch.digest, declaration.model_digest)
         assert writes(ledger) == 0

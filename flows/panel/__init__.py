@@ -1,0 +1,1 @@
+"""Panels: engines that fit shards, and commands for members."""

@@ -1,0 +1,150 @@
+"""Fit the members of a panel's link, in shards, and say what became of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lindley.errors import PanelRefused
+from lindley.inference.diagnostics.gate import Gate
+from lindley.inference.members.task import MemberOptions
+from lindley.panel.index import Index
+from lindley.panel.row import MemberRow
+from lindley.panel.shards import collect, draws_of, fit_shard, missing, write_shards
+from lindley.panel.summary import gate_of, metrics_of
+from lindley.report.text import counted
+from lindley.timing import SAMPLE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lindley.operations.plan import Plan
+
+#: Runs shards of a folder of work, whose numbers it is given, until all have a result.
+RunShards = Callable[[Path, list[int]], object]
+#: How often shards without a result are run again: their workers died.
+MOST_RUNS = 3
+
+
+@dataclass(frozen=True)
+class PanelOutcome:
+    """A panel's plan after its members were fitted.
+
+    Parameters
+    ----------
+    rows
+        Rows of the members that were fitted, by key.
+    index
+        All members after the link.
+    gate
+        Whether the link passes, and why not.
+    metrics
+        Scalar results of the link.
+    draws
+        Draws of the members; None where the policy keeps none.
+    """
+
+    rows: tuple[MemberRow, ...]
+    index: Index = field(repr=False)
+    gate: Gate = field(default_factory=lambda: Gate(passed=True))
+    metrics: dict[str, float] = field(default_factory=dict)
+    draws: pa.Table | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found out before the first fit, in sentences."""
+        return ()
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What would make the next updates cheaper, in sentences."""
+        return ()
+
+    @property
+    def audit(self) -> None:
+        """No pooled refit is compared with a panel."""
+        return
+
+    @property
+    def undone(self) -> int:
+        """Number of segments behind the prior that were fitted again: members have their own."""
+        return 0
+
+    def highlights(self, seconds: float | None) -> tuple[str, ...]:
+        """Return what matters of the link, in sentences."""
+        found = self.metrics
+        failed = counted(int(found["members_quarantined"]), "member")
+        new, conflicted = int(found["members_new"]), int(found["members_conflicted"])
+        changed = counted(int(found["members_changed"]), "member")
+        lines = [f"{changed} updated, {failed} quarantined, {new} new, {conflicted} in conflict"]
+        if seconds is not None:
+            lines.append(f"{seconds:.1f} s for {int(found['members']):,} members in all")
+        return tuple(lines)
+
+
+def fit_panel(
+    plan: Plan, run_shards: RunShards | None = None, *, shards: int = 1, folder: str = ""
+) -> PanelOutcome:
+    """Fit the members of a panel's plan. Touches no ledger.
+
+    Parameters
+    ----------
+    plan
+        With `members`.
+    run_shards
+        How shards are run; one after the other in this process by default.
+    shards
+        Number of shards.
+    folder
+        Where the work of the shards lies meanwhile, for workers on other machines; a temporary folder by
+        default.
+
+    Raises
+    ------
+    PanelRefused
+        If workers die again and again.
+    """
+    members = plan.members
+    if members is None:
+        raise ValueError("a plan without members")
+    place = tempfile.TemporaryDirectory(prefix="lindley-panel-", dir=folder or None)
+    with place as scratch, plan.phases(SAMPLE):
+        work, policy = Path(scratch), plan.declaration.panel
+        options = MemberOptions(
+            carried=plan.carried,
+            constants=plan.constants,
+            thresholds=plan.thresholds,
+            draws=policy.draws,
+        )
+        count = write_shards(work, plan.declaration, members.common, options, members.work, shards)
+        _run(work, count, run_shards or (lambda path, numbers: _here(plan, path, numbers)))
+        rows = tuple(collect(work, count, plan.declaration.by))
+        draws = draws_of(work, count)
+    index = members.index.changed(rows, members.common.link)
+    metrics = metrics_of(rows, index.members, plan.thresholds)
+    return PanelOutcome(rows, index, gate_of(rows, policy), metrics, draws)
+
+
+def _run(folder: Path, count: int, run_shards: RunShards) -> None:
+    """Run shards until all have a result."""
+    left = list(range(count))
+    for _ in range(MOST_RUNS):
+        run_shards(folder, left)
+        left = missing(folder, left)
+        if not left:
+            return
+    raise PanelRefused(
+        f"{counted(len(left), 'shard')} of {count} left no result in {MOST_RUNS} runs",
+        expected="workers that live until their members are fitted",
+        found=f"shards {', '.join(map(str, left[:5]))} without one",
+        todo="look for workers that were killed (memory, time limits); nothing was written to the ledger",
+    )
+
+
+def _here(plan: Plan, folder: Path, numbers: Iterable[int]) -> None:
+    """Run shards one after the other in this process."""
+    for number in numbers:
+        fit_shard(folder, number, plan.declaration)

@@ -1,0 +1,259 @@
+"""Rules on one link of a panel: its members against its rows, its batch, its root, and the link before.
+
+They take the place of the rules on a link with one belief (`NOT_OF_PANELS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lindley.batch.digest import content_digest
+from lindley.inference.diagnostics.gate import Thresholds
+from lindley.ledger.record import Kind
+from lindley.model.declaration import BY_CONTENT, BY_POSITION
+from lindley.model.policy import PanelPolicy
+from lindley.panel.index import BUCKETS, Index, roots_table
+from lindley.panel.key import MemberKey
+from lindley.panel.members import split_by
+from lindley.panel.replay import Members
+from lindley.panel.row import ACCEPTED, QUARANTINED, MemberRow
+from lindley.panel.summary import counts_of, gate_of, metrics_of, samplers_of
+from lindley.seeds import derive_seed
+from lindley.verification.case import Case, GatheredChain
+from lindley.verification.rules import rule
+
+#: Rules on a belief, its draws and what accumulates: a panel has them by member.
+NOT_OF_PANELS = frozenset({"R08", "R09", "R11", "R12", "R14", "R15", "R16", "R25"})
+#: Members that one finding names.
+_NAMED = 3
+
+
+@rule(
+    "P01",
+    "the tables of a panel can be read, and each member is in it once",
+    "a damaged table, a member that is there twice",
+)
+def tables(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """The columns of the members' key are those of genesis. Rows are sorted by key; each key is canonical and
+    has these columns. Each row is of the link itself.
+    """
+    files, by = case.gathered.panel, case.record["panel"]["by"]
+    root = chain.root()
+    if root is not None and by != root["model"]["by"]:
+        yield f"members by {', '.join(root['model']['by'])} expected, found {', '.join(by)[:60]}"
+    for name in ("rows", "entries", "roots"):
+        if getattr(files, name, None) is None:
+            yield f"the table of {name} cannot be read"
+    rows = _rows(case)
+    keys = [row.key.canonical for row in rows]
+    if keys != sorted(set(keys)):
+        yield "the members are not sorted by key, or one is there twice"
+    wrong = [row for row in rows if row.link != case.number or {n for n, _ in row.key.values} != set(by)]
+    if wrong and not case.copied:
+        yield f"rows of another link or with other columns: {_named(wrong)}"
+
+
+@rule(
+    "P02",
+    "the root is that of all members' leaves",
+    "a changed member or leaf, also where the digests of files were changed with it; a changed root",
+)
+def root_of_all(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """It is computed from the rows of all links (section 12.2); so are the roots of the buckets."""
+    members, files = case.members, case.gathered.panel
+    if members is None or files is None:
+        return  # P01 or R03 reports it, here or in a link before
+    if members.index.root.hex() != case.record["panel"]["root"]:
+        yield f"root {members.index.root.hex()[:12]} expected, found {case.record['panel']['root'][:12]}"
+    if files.roots is not None and not files.roots.equals(roots_table(members.index.roots)):
+        yield f"the roots of the {BUCKETS:,} buckets are not those of the members"
+
+
+@rule("P03", "the index points at the newest row of each member", "a changed pointer, a lost member")
+def pointers(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """It holds what changed since the checkpoint, or all members (section 12.3), with leaf, link, status,
+    conflict and sampler of the row.
+    """
+    members, files, stated = case.members, case.gathered.panel, case.record["panel"]
+    if members is None or files is None or files.entries is None:
+        return
+    index: Index = members.index
+    if not files.entries.equals(index.own):
+        yield f"{index.own.num_rows:,} entries expected, found {files.entries.num_rows:,}, or others"
+    if (stated["checkpoint"], stated["written"]) != (index.checkpoint_link, index.written):
+        yield f"a checkpoint in link {index.checkpoint_link} expected, found {stated['checkpoint']}"
+
+
+@rule(
+    "P04",
+    "each member follows from its row before: prior leaf, prior belief, and the belief that it keeps",
+    "a prior that the member never had, a quarantined member with another belief",
+)
+def priors(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """`prior` is the leaf before and `before` its link, null for a new member. In an update the fit starts
+    from the belief before; without one from the model's priors, or the population that the record names. A
+    member whose fit did not pass has the belief that it had.
+    """
+    before = case.members_before
+    if before is None or case.copied:
+        return
+    wrong = [row for row in _rows(case) if not _follows(case, row, before)]
+    if wrong:
+        yield f"another prior, or another belief than before: {_named(wrong)}"
+
+
+def _follows(case: Case, row: MemberRow, before: Members) -> bool:
+    """Whether a row follows from the one before."""
+    older, attempt = before.rows.get(row.key.canonical.decode()), row.attempt
+    leaf, link = (older.hash.hex(), older.link) if older is not None else (None, None)
+    if (row.prior, attempt["before"]) != (leaf, link):
+        return False
+    matched = older.matched.digest if older is not None and older.matched is not None else None
+    population = case.record["panel"]["population"]
+    start = (matched, "belief") if matched else (population, "population" if population else "model")
+    if case.record["kind"] == Kind.UPDATE and (attempt["started_from"], attempt["start"]) != start:
+        return False
+    if row.status == ACCEPTED:
+        return row.matched is not None and row.state is not None
+    kept = row.matched.digest if row.matched is not None else None
+    return kept == matched and row.state == (older.state if older is not None else None)
+
+
+@rule(
+    "P05",
+    "counts, samplers, metrics and the gate follow from the members",
+    "an edited count, a failed member that passes for one that passed",
+)
+def counts(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """A member is accepted if its fit passed the thresholds; the link passes if the fraction of those that
+    did not is below the policy's.
+    """
+    members, record, rows = case.members, case.record, _rows(case)
+    if members is None:
+        return
+    if case.link and not record["gate"]["passed"]:
+        yield "a link that failed the gate is a link"
+    if case.copied:
+        return
+    limits = Thresholds(**record["thresholds"])
+    stated, policy = record["panel"], PanelPolicy(**record["panel"]["policy"])
+    expected: dict[str, tuple[Any, Any]] = {
+        "counts": (counts_of(rows, members.index.members), stated["counts"]),
+        "samplers": (samplers_of(rows), stated["samplers"]),
+        "metrics": (metrics_of(rows, members.index.members, limits), record["metrics"]),
+        "gate": (gate_of(rows, policy).as_dict(), record["gate"]),
+    }
+    for name, (wanted, found) in expected.items():
+        if wanted != found:
+            yield f"{name} {str(wanted)[:120]} expected, found {str(found)[:120]}"
+    wrong = [row for row in rows if (row.status == ACCEPTED) != _passed(row, record["thresholds"])]
+    if wrong:
+        yield f"an assessment that contradicts the metrics: {_named(wrong)}"
+
+
+def _passed(row: MemberRow, limits: dict[str, float]) -> bool:
+    """Whether the metrics of a fit are within the thresholds, as far as they are stated."""
+    attempt, found = row.attempt, row.attempt["metrics"]
+    beyond = [
+        found.get("r_hat_max", 0.0) > limits["r_hat"],
+        min(found.get("ess_bulk_min", 1e9), found.get("ess_tail_min", 1e9)) < limits["ess"],
+        found.get("divergence_rate", 0.0) > limits["divergences"],
+    ]
+    return bool(attempt["passed"]) and not attempt["error"] and not any(beyond)
+
+
+@rule(
+    "P06",
+    "the members of an update are those of its batch, each with its own rows",
+    "rows that were given to another member, a member that was left out",
+)
+def own_rows(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """`batch` of a leaf is the content digest of the rows of the link's batch with this key. A member of
+    another kind of link that has no rows in its batch has none.
+    """
+    table, by = case.gathered.batch, tuple(case.record["panel"]["by"])
+    if case.copied or _unread(case) or (case.record["batch"] and table is None):
+        return  # R07 or P01 reports it
+    held = {} if table is None else split_by(table, by)
+    digests = {key: content_digest(rows) for key, rows in held.items()}
+    stated = {row.key: row.batch for row in _rows(case)}
+    every = case.record["kind"] == Kind.UPDATE
+    wrong = [key for key in {*digests, *stated} if digests.get(key) != stated.get(key)]
+    wrong = [key for key in wrong if every or key in digests or stated.get(key) is not None]
+    if wrong:
+        yield f"rows of the batch and members differ: {_keys(wrong)}"
+
+
+@rule("P07", "no member counts two rows with one row key", "rows counted twice by a member")
+def rows_once(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """Rows of a member that a link quarantined do not count there."""
+    if not case.link or case.record["batch"] is None:
+        return
+    mine = counted_keys(case)
+    for other in case.others():
+        if other is case or not other.record["batch"]:
+            continue
+        shared = mine & counted_keys(other)
+        if shared:
+            yield f"{len(shared)} row keys are also in link {other.link}"
+
+
+def counted_keys(case: Case) -> frozenset[Any]:
+    """Return the row keys of a link's batch that its members count."""
+    table, record = case.gathered.batch, case.record
+    if table is None or _unread(case):
+        return frozenset()
+    key, by = tuple(record["batch"]["row_key"]), tuple(record["panel"]["by"])
+    if key == BY_POSITION or not set(by) <= set(table.column_names):
+        return frozenset()
+    refused = {row.key for row in _rows(case) if row.status == QUARANTINED}
+    if key != BY_CONTENT and not set(key) <= set(table.column_names):
+        return frozenset()
+    columns = table.column_names if key == BY_CONTENT else list(key)
+    return frozenset(
+        tuple(map(str, values.values()))
+        for member, rows in split_by(table, by).items()
+        if member not in refused
+        for values in rows.select(columns).to_pylist()
+    )
+
+
+@rule(
+    "P08",
+    "the seed of a member is derived from its prior's, its rows' and the model's digests",
+    "a chosen seed",
+)
+def seeds(case: Case, chain: GatheredChain) -> Iterator[str]:
+    """For a member without a prior, genesis takes its place. Members without rows in the link's batch are not
+    checked.
+    """
+    model = case.record["model"]["digest"]
+    wrong = [
+        row
+        for row in _rows(case)
+        if row.batch is not None
+        and row.attempt["seed"]
+        != str(derive_seed(row.attempt["started_from"] or chain.genesis_digest, row.batch, model))
+    ]
+    if wrong and not case.copied:
+        yield f"another seed than the one that follows: {_named(wrong)}"
+
+
+def _rows(case: Case) -> tuple[MemberRow, ...]:
+    """Return the rows of a link; none where they cannot be read, which P01 reports."""
+    files = case.gathered.panel
+    return files.rows if files is not None and files.rows is not None else ()
+
+
+def _unread(case: Case) -> bool:
+    return case.gathered.panel is None or case.gathered.panel.rows is None
+
+
+def _named(rows: list[MemberRow]) -> str:
+    return _keys([row.key for row in rows])
+
+
+def _keys(keys: list[MemberKey]) -> str:
+    shown = ", ".join(f"[{key}]" for key in sorted(keys, key=lambda key: key.canonical)[:_NAMED])
+    return f"{shown} and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else shown
