@@ -1,4 +1,4 @@
-"""The flows that take batches out, replace one, go back to an earlier link, or start a branch."""
+"""The flows that take batches out, replace one, go back, start a branch, or decide on a candidate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from lindley.names import shown_name
 def _run_name() -> str:
     """Return e.g. ``retract CHAIN: 3, 4``; of a path only its last part is shown."""
     given, name = flow_run.parameters, str(flow_run.flow_name)
-    what = [*given.get("batches", []), *(str(given[key]) for key in ("old", "link", "file") if key in given)]
+    keys = ("old", "link", "file", "version")
+    what = [*given.get("batches", []), *(str(given[key]) for key in keys if given.get(key))]
     return f"{name} {given['chain']}: {', '.join(shown_name(Path(str(item))) for item in what)}"
 
 
@@ -84,3 +85,39 @@ def branch(chain: str, link: str, name: str) -> State[Any]:
         Name of the branch; its full name is ``CHAIN--NAME``.
     """
     return run_sequence(sequences.branch, chain, link, name)
+
+
+@flow(name="approve", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+def approve(chain: str, version: str, who: str, why: str) -> State[Any]:
+    """Let a candidate or a quarantined version become the head.
+
+    Parameters
+    ----------
+    chain
+        Name of the chain.
+    version
+        Number of the version, or beginning of its record's digest; empty for the only candidate.
+    who
+        Who approves it: part of the record.
+    why
+        Why: part of the record.
+    """
+    return run_sequence(sequences.approve, chain, version, who, why)
+
+
+@flow(name="reject", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+def reject(chain: str, version: str, who: str, why: str) -> State[Any]:
+    """Record that a candidate or a quarantined version does not become the head.
+
+    Parameters
+    ----------
+    chain
+        Name of the chain.
+    version
+        Number of the version, or beginning of its record's digest; empty for the only candidate.
+    who
+        Who rejects it: part of the record.
+    why
+        Why: part of the record.
+    """
+    return run_sequence(sequences.reject, chain, version, who, why)

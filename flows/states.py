@@ -16,6 +16,9 @@ from lindley.errors import LindleyError
 STATE_NAMES = {
     Status.ACCEPTED: "Completed",
     Status.AUDITED: "Completed",
+    Status.CANDIDATE: "Candidate",
+    Status.REJECTED: "Rejected",
+    Status.HELD: "Held",
     Status.UNCHANGED: "Unchanged",
     Status.GONE: "Unchanged",
     Status.UNFINISHED: "Unfinished",

@@ -110,6 +110,10 @@ class UnknownLink(LindleyError):
     """The chain has no link of that number or digest."""
 
 
+class DecisionRefused(LindleyError):
+    """A version cannot be approved or rejected so."""
+
+
 class AmendmentRefused(LindleyError):
     """A retraction, correction, rollback or branch that the chain cannot take."""
 

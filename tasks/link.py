@@ -38,7 +38,7 @@ def fit(plan: Plan) -> Outcome | None:
     """Fit the plan and show the sampler's progress; see `lindley.operations.plan.fit_plan`."""
     from lindley.operations.plan import fit_plan
 
-    if plan.target is not None:
+    if not plan.fits:
         return None
     chain = plan.declaration.name
     place = "pooled refit" if plan.kind == "rebase" else f"link {plan.link}, {plan.kind}"

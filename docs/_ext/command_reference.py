@@ -23,7 +23,7 @@ One section for each command, as `lindley COMMAND --help` prints it.
 | 1 | failed: sampler, ledger, server; `sweep`: a rejected file or a stopped chain; `verify`: a finding; \
 `calibrate`: ranks that are not uniform |
 | 2 | input to correct: name, file, schema, declaration, model, usage |
-| 3 | fitted, but quarantined by the gate; the head did not move |
+| 3 | fitted, but the head did not move: quarantined by the gate, or a candidate for approval |
 
 An error is one paragraph on standard error: what happened, expected, found, to do. With `--json`, which every
 command takes, standard output is one JSON document, also for an error. `up`, `ui`, `worker` and `watch` print

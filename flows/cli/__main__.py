@@ -22,7 +22,8 @@ app = typer.Typer(
     name="lindley",
     help=(
         "Sequential Bayesian updating with an auditable chain of posteriors.\n\n"
-        "Exit codes: 0 done or nothing to do, 1 failed, 2 wrong input, 3 fitted but quarantined by the gate."
+        "Exit codes: 0 done or nothing to do, 1 failed, 2 wrong input, 3 fitted, but the head "
+        "did not move: quarantined by the gate, or a candidate that a person has to approve."
     ),
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,

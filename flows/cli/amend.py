@@ -1,7 +1,8 @@
-"""Commands that change what a chain counts, branch it, or compare beliefs."""
+"""Commands that change what a chain counts, decide on candidates, branch it, or compare beliefs."""
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,14 @@ from flows.sequences import amend as sequences
 from lindley.report.numbers import format_interval, format_number, format_pair, format_ratio, format_shift
 from lindley.workspace import Workspace
 
+_Why = Annotated[str, typer.Option("--why", help="Why: part of the record.")]
+_Who = Annotated[str, typer.Option("--who", help="Your name; by default that of your account.")]
+_Version = Annotated[
+    str,
+    typer.Argument(
+        help="Version number, or its record's digest; the only candidate by default.", show_default=False
+    ),
+]
 _BATCH = "Link number (3 or @3), batch digest (8 characters or more) or file name."
 
 
@@ -68,6 +77,32 @@ def branch(
     """Start a what-if chain from any link; the chain itself stays as it is."""
     chain, _, place = link.partition("@")
     print_result(run(How(direct), sequences.branch, chain, place or "head", name), as_json)
+
+
+def approve(
+    chain: Chain,
+    why: _Why,
+    version: _Version = "",
+    who: _Who = "",
+    direct: Direct = False,
+    as_json: Json = False,
+) -> None:
+    """Let a candidate, or a quarantined version, become the head: a new link that states who approved it."""
+    name = who or getpass.getuser()
+    print_result(run(How(direct), sequences.approve, chain, version, name, why), as_json)
+
+
+def reject(
+    chain: Chain,
+    why: _Why,
+    version: _Version = "",
+    who: _Who = "",
+    direct: Direct = False,
+    as_json: Json = False,
+) -> None:
+    """Record that a candidate, or a quarantined version, does not become the head."""
+    name = who or getpass.getuser()
+    print_result(run(How(direct), sequences.reject, chain, version, name, why), as_json)
 
 
 def diff(

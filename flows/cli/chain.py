@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from flows.cli.output import FAILURE, Chain, Json, err, fitting, open_here, out, print_json, say, table
-from lindley.ledger.chain import Status
+from lindley.ledger.record import Status
 from lindley.names import divided, is_member
 from lindley.report.numbers import MISSING, format_number
 from lindley.report.tables import marked, not_counted
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 #: diagnostics are among the metrics.
 _PARAMETERS_OPTIONAL = ("ESS bulk", "ESS tail", "R-hat", "sd ratio", "90% interval", "shift")
 _CHAINS_OPTIONAL = ("version", "head", "created")
-_STYLES = {Status.ACCEPTED: "green", Status.QUARANTINED: "yellow", Status.SUPERSEDED: "dim"}
+_STYLES = {
+    Status.ACCEPTED: "green",
+    Status.CANDIDATE: "magenta",
+    Status.QUARANTINED: "yellow",
+    Status.REJECTED: "dim",
+    Status.SUPERSEDED: "dim",
+}
 
 
 def log(
     chain: Chain,
-    every: Annotated[bool, typer.Option("--all", help="Also quarantined and superseded versions.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also the versions that are no links.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the links of a chain, newest first; of a panel's member those that changed it."""
@@ -38,16 +44,18 @@ def log(
 
         log_member(chain, as_json)
         return
-    from lindley.ledger.history import views_of, waiting  # with the ledger's libraries
+    from lindley.ledger.history import undecided, views_of, waiting  # with the ledger's libraries
     from lindley.ledger.reading import find_chain
 
     found = find_chain(open_here(), chain)
-    views, left = views_of(found, every=every)[::-1], waiting(found)
+    lists = {"links": views_of(found, every=every)[::-1], "waiting": waiting(found)}
+    lists["undecided"] = undecided(found)
     if as_json:
-        shown = {"links": [asdict(view) for view in views], "waiting": [asdict(view) for view in left]}
-        print_json({"chain": chain} | shown)
+        print_json({"chain": chain} | {name: [asdict(one) for one in views] for name, views in lists.items()})
         return
-    print_waiting(left)
+    views = lists["links"]
+    print_undecided(chain, lists["undecided"])
+    print_waiting(lists["waiting"])
     print_log(chain, views)
 
 
@@ -60,14 +68,24 @@ def print_waiting(views: list[LinkView]) -> None:
         say(escape(f"version {view.version}, {view.origin}: {'; '.join(view.reasons)}"), indent=2)
 
 
+def print_undecided(chain: str, views: list[LinkView]) -> None:
+    """Print the candidates on which a person has to decide, and how; nothing where there is none."""
+    for view in views:
+        what = f"version {view.version} ({view.origin or view.kind}) is a candidate"
+        todo = f"lindley approve {chain} {view.version} --why TEXT, or reject"
+        if view.stale:
+            todo = "the head moved since: fit it again, or reject it"
+        say(f"[magenta]{escape(what)}[/magenta]: {escape(todo)}")
+
+
 def print_log(chain: str, views: list[LinkView]) -> None:
     """Print links like commits: identity and status, then the batch and its fit, then amendments."""
     if not views:
         out.print(f"{escape(chain)} has no link yet.")
     for view in views:
         place = f"link {view.number}" if view.number else f"version {view.version}"
-        passed = view.status == Status.ACCEPTED
-        status = marked("gate passed" if passed else view.status, len(view.warnings))
+        accepted = "approved" if view.who else "gate passed"
+        status = marked(accepted if view.status == Status.ACCEPTED else view.status, len(view.warnings))
         colour = "yellow" if view.warnings else _STYLES[view.status]
         created = view.created[:16].replace("T", " ")
         heading = f"[bold]{place:8}[/bold] [yellow]{view.record_digest[:12]}[/yellow]  {escape(view.kind)}"
@@ -207,7 +225,7 @@ def chains(as_json: Json = False) -> None:
     A chain that cannot be read is listed with its problem, and hides no other.
     """
     from lindley.ledger.backend import has_ledger
-    from lindley.ledger.history import views_of, waiting  # with the ledger's libraries
+    from lindley.ledger.history import views_of  # with the ledger's libraries
     from lindley.ledger.reading import find_chain
     from lindley.model.declaration import declared_chains
 
@@ -219,12 +237,12 @@ def chains(as_json: Json = False) -> None:
         assert ledger is not None  # noqa: S101  (for mypy: there are names)
         try:
             chain = find_chain(ledger, name)
-            rows.append(_chain_row(name, views_of(chain), len(waiting(chain))))
+            rows.append(_chain_row(name, views_of(chain), len(chain.waiting), len(chain.undecided)))
         except Exception as error:  # whatever is wrong with this chain, the others are listed
             problems[name] = one_line(str(error) or type(error).__name__, 300)
     known = {*names, *(name.replace("-", "_") for name in names)}
     declared = declared_chains(Workspace.from_environment().models)
-    rows += [_chain_row(name, [], 0) for name in declared if name not in known]
+    rows += [_chain_row(name, []) for name in declared if name not in known]
     if as_json:
         print_json({"chains": rows, "unreadable": problems, "not_chains": others})
         return
@@ -232,8 +250,11 @@ def chains(as_json: Json = False) -> None:
         err.print(f"[red]{escape(name)} cannot be read: {escape(problem)}[/red]", soft_wrap=True)
     print_others(others)
     if rows:
-        shown = [{key: _dash(value) for key, value in row.items()} for row in rows]
-        out.print(table(fitting(shown, _CHAINS_OPTIONAL, out.width), right=("links", "warnings", "waiting")))
+        # A column for what is rare, only where there is any.
+        without = {"candidates"} if not any(row["candidates"] for row in rows) else set()
+        shown = [{key: _dash(value) for key, value in row.items() if key not in without} for row in rows]
+        right = ("links", "warnings", "waiting", "candidates")
+        out.print(table(fitting(shown, _CHAINS_OPTIONAL, out.width), right=right))
     else:
         out.print("There are no chains, and no declarations in the models folder.")
 
@@ -245,9 +266,10 @@ def print_others(names: list[str]) -> None:
         err.print(f"[yellow]{escape(message)}[/yellow]", soft_wrap=True)
 
 
-def _chain_row(name: str, links: list[LinkView], left: int) -> dict[str, Any]:
+def _chain_row(name: str, links: list[LinkView], left: int = 0, undecided: int = 0) -> dict[str, Any]:
     head = links[-1] if links else None
-    numbers = {"links": len(links), "warnings": len(head.warnings) if head else 0, "waiting": left}
+    numbers = {"links": len(links), "warnings": len(head.warnings) if head else 0}
+    numbers |= {"waiting": left, "candidates": undecided}
     shown = {"head": "record_digest", "version": "version", "batch": "origin", "created": "created"}
     values = {key: getattr(head, attribute, None) for key, attribute in shown.items()}
     return {"chain": name} | numbers | values

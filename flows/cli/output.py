@@ -101,11 +101,12 @@ def print_json(value: Any) -> None:
 
 
 def print_result(result: Result, as_json: bool, below: Table | None = None) -> None:
-    """Print what became of a chain, and a table below it; ends the command where the link was quarantined."""
+    """Print what became of a chain, and a table below it; ends the command where the head did not move."""
     if as_json:
         print_json(result.as_dict())
     else:
-        colour = {"accepted": "green", "audited": "green", "quarantined": "yellow"}.get(result.status, "cyan")
+        colours = {"accepted": "green", "audited": "green", "quarantined": "yellow", "candidate": "magenta"}
+        colour = colours.get(result.status, "cyan")
         say(f"[{colour}]{result.status}[/{colour}] {escape(result.message)}")
         for warning in result.warnings:
             say(f"[yellow]warning[/yellow] {escape(warning)}", indent=2)
@@ -118,7 +119,7 @@ def print_result(result: Result, as_json: bool, below: Table | None = None) -> N
             say(f"[dim]{escape(sentence)}[/dim]", indent=2)
         if below is not None:
             out.print(below)
-    if result.status == "quarantined":
+    if result.status in ("quarantined", "candidate"):
         raise typer.Exit(QUARANTINED)
 
 

@@ -81,6 +81,9 @@ def status(
         raise typer.Exit(found.level.code)
 
 
+_RIGHT = ("links", "warnings", "quarantined", "candidates")
+
+
 def _print(found: Status) -> None:
     level = found.level
     out.print(f"[bold {_COLOURS[level]}]{level}[/bold {_COLOURS[level]}]")
@@ -101,7 +104,7 @@ def _print(found: Status) -> None:
         say(f"{'disk':8}{escape(f'{size}, {printable(folder)}')}", indent=2)
     if found.chains:
         out.print()
-        out.print(table([_line(row) for row in found.chains], right=("links", "warnings", "quarantined")))
+        out.print(table([_line(row) for row in found.chains], right=_RIGHT))
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
@@ -113,5 +116,6 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
         "newest": "-" if age is None else f"{hours(age)} ago",
         "warnings": row["warnings"],
         "quarantined": row["quarantined"],
+        "candidates": row["candidates"],
         "verified": result if verified is None else f"{result}, {hours(verified)} ago",
     }

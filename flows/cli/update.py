@@ -43,7 +43,7 @@ def update(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Turn a batch into a new link of a chain. Exit code 3: fitted, but the gate quarantined it."""
+    """Turn a batch into a new link of a chain. Exit code 3: fitted, but quarantined or a candidate."""
     if not plots and not direct:
         raise typer.BadParameter("only together with --direct", param_hint="--no-plots")
     path = existing(file)
@@ -86,7 +86,7 @@ def sweep(
     statuses = {row["status"] for row in swept.rows}
     if swept.failed or "rejected" in statuses:
         raise typer.Exit(FAILURE)
-    if "quarantined" in statuses:
+    if {"quarantined", "candidate"} & set(statuses):
         raise typer.Exit(QUARANTINED)
 
 

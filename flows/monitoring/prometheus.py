@@ -38,6 +38,7 @@ def exposition(status: Status) -> str:
         ("chain_head_age_seconds", "head_age", "Age of the newest link"),
         ("chain_head_warnings", "warnings", "Warnings of the newest link"),
         ("chain_quarantined", "quarantined", "Quarantined batches that are not counted"),
+        ("chain_candidates", "candidates", "Candidates that wait for a person's decision"),
         ("chain_verified", "verified", "Whether the last verification found no error"),
         ("chain_verified_age_seconds", "verified_age", "Time since the last verification"),
         ("chain_verified_head", "verified_head", "Whether it saw the newest link"),

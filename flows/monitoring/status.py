@@ -22,7 +22,7 @@ from lindley.errors import LindleyError
 from lindley.ledger.backend import has_ledger, open_ledger
 from lindley.model.declaration import is_declared
 from lindley.names import divided, printable
-from lindley.report.text import one_line
+from lindley.report.text import counted, one_line
 from lindley.workspace import Workspace
 
 HOUR = 3600.0
@@ -183,7 +183,7 @@ def _chains(workspace: Workspace, now: datetime) -> tuple[list[dict[str, Any]], 
 
 
 def _row(ledger: Any, workspace: Workspace, name: str, now: datetime) -> dict[str, Any]:
-    from lindley.ledger.history import views_of, waiting  # with the ledger's libraries
+    from lindley.ledger.history import views_of  # with the ledger's libraries
     from lindley.ledger.reading import find_chain
 
     chain = find_chain(ledger, name)
@@ -195,7 +195,8 @@ def _row(ledger: Any, workspace: Workspace, name: str, now: datetime) -> dict[st
         "head": head.record_digest if head else None,
         "head_age": _age(head.created, now) if head else None,
         "warnings": len(head.warnings) if head else 0,
-        "quarantined": len(waiting(chain)),
+        "quarantined": len(chain.waiting),
+        "candidates": len(chain.undecided),
         "verified": None if verified is None else verified.ok,
         "verified_age": None if verified is None else _age(verified.at, now),
         "verified_message": "" if verified is None else verified.message,
@@ -212,6 +213,9 @@ def _of_chains(rows: list[dict[str, Any]], limits: Limits) -> Iterator[Finding]:
         if row["quarantined"]:
             message = f"{row['quarantined']} quarantined batches are not counted: run `lindley log {name}`"
             yield Finding(Level.WARNING, name, message)
+        if row["candidates"]:
+            waits = counted(row["candidates"], "candidate waits", "candidates wait")
+            yield Finding(Level.WARNING, name, f"{waits} for a decision: run `lindley log {name}`")
         if row["verified"] is False:
             message = f"the last verification failed: {row['verified_message']}"
             yield Finding(Level.CRITICAL, name, message)

@@ -1,10 +1,11 @@
-"""Amendments of a chain: take batches out, replace one, go back to an earlier link, start a branch."""
+"""Amendments of a chain: take batches out, replace one, go back, start a branch, decide on a candidate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from flows.sequences import files
+from flows.sequences.rebase import follow_up
 from flows.sequences.result import Result
 from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
 from lindley.atomic import identity
@@ -118,6 +119,56 @@ def branch(steps: Steps, workspace: Workspace, chain: str, link: str, name: str)
 
     declaration = declared(workspace, branch_name(chain, name))
     return finish(steps, make_link(steps, workspace, declaration, plan_branch, chain, link), _message)
+
+
+@in_turn
+def approve(steps: Steps, workspace: Workspace, chain: str, version: str, who: str, why: str) -> Result:
+    """Let a candidate or a quarantined version become the head, with the belief that was fitted.
+
+    Parameters
+    ----------
+    version
+        Which one; see `lindley.operations.approval.decide.plan_decision`.
+    who, why
+        Who decides so, and why.
+
+    Raises
+    ------
+    LindleyError
+        If there is no such version, it cannot be decided so, or it cannot be logged.
+    """
+    made = _decision(steps, workspace, chain, version, approve=True, who=who, why=why)
+    result = finish(steps, made, _decided)
+    follow_up(steps, workspace, result)
+    return result
+
+
+@in_turn
+def reject(steps: Steps, workspace: Workspace, chain: str, version: str, who: str, why: str) -> Result:
+    """Record that a candidate or a quarantined version does not become the head; see `approve`."""
+    made = _decision(steps, workspace, chain, version, approve=False, who=who, why=why)
+    return finish(steps, made, _decided)
+
+
+def _decision(
+    steps: Steps, workspace: Workspace, chain: str, version: str, *, approve: bool, who: str, why: str
+) -> Made:
+    """Plan, log and register what a person decided."""
+    declaration = declared(workspace, chain)
+    from lindley.operations.approval.decide import plan_decision  # imports the numerical stack
+
+    return make_link(steps, workspace, declaration, plan_decision, version, approve=approve, who=who, why=why)
+
+
+def _decided(made: Made) -> str:
+    decision, registered = made.plan.decision, made.registered
+    if decision is None or registered is None:
+        return ""
+    number, origin = decision.version.number, decision.version.origin
+    what = f"{origin}, version {number}," if origin else f"Version {number}"
+    if made.accepted:
+        return f"{what} was approved by {decision.who} and is {made.place}"
+    return f"{what} was rejected by {decision.who}; the head did not move"
 
 
 def _message(made: Made) -> str:

@@ -155,7 +155,8 @@ class _Made:
         """Return one result for all links."""
         made = self.results
         statuses = [result.status for result in made]
-        status = next((s for s in (Status.QUARANTINED, Status.ACCEPTED) if s in statuses), Status.UNCHANGED)
+        order = (Status.QUARANTINED, Status.CANDIDATE, Status.HELD, Status.REJECTED, Status.ACCEPTED)
+        status = next((status for status in order if status in statuses), Status.UNCHANGED)
         newest = next((result for result in reversed(made) if result.link is not None), None)
         base = newest or Result(status=status, chain=self.declaration.name, kind="pull", message="")
         return replace(

@@ -58,7 +58,7 @@ def _message(made: Made) -> str:
     """State what became of a refit, and how far off the chain was."""
     what = f"{len(made.plan.batches)} batches of {made.plan.declaration.name} were fitted together"
     if made.registered is not None:
-        what += f" and are {made.place}" if made.accepted else f", {made.place}"
+        what += f" and are {made.place}" if made.accepted else f"; that is {made.place}"
     elif made.reasons:
         what += f", but the fit would fail the gate: {'; '.join(made.reasons)}"
     table = made.outcome.audit if made.outcome is not None else None

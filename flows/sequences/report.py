@@ -12,11 +12,11 @@ from pathlib import Path
 from lindley import __version__
 from lindley.atomic import write_over
 from lindley.errors import LindleyError, not_of_panels
-from lindley.ledger.chain import Chain, ChainLink, Status
+from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.history import Link, LinkView, views_of
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_begun, genesis_of
-from lindley.ledger.record import Artifact, digest, parse
+from lindley.ledger.record import Artifact, Status, digest, parse
 from lindley.model.code.stored import stored_files
 from lindley.names import divided
 from lindley.operations.plots import draw_into
@@ -150,7 +150,7 @@ def _others(chain: Chain) -> tuple[OtherVersion, ...]:
             digest=view.record_digest,
             waits=view.record_digest in waiting,
             joined=view.record_digest in joined,
-            reasons=view.reasons,
+            reasons=(*view.reasons, *view.amendments),
         )
         for view in views_of(chain, every=True)
         if view.status != Status.ACCEPTED

@@ -17,6 +17,12 @@ class Status(StrEnum):
     ACCEPTED = "accepted"
     #: The fit failed the gate: it is kept with the reasons, the head stays.
     QUARANTINED = "quarantined"
+    #: The fit passed the gate, and a person has to approve it: the head stays.
+    CANDIDATE = "candidate"
+    #: A person decided against it: the head stays.
+    REJECTED = "rejected"
+    #: A person has to decide on a candidate first: nothing was done, a file that landed stays.
+    HELD = "held"
     #: There was nothing to do.
     UNCHANGED = "unchanged"
     #: The chain was compared with the pooled refit, and nothing was registered.

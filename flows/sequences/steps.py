@@ -145,6 +145,9 @@ class Made:
         chain, version = self.registered.chain, self.registered.version
         if self.accepted:
             return f"link {self.registered.link} of {chain} (version {version})"
+        if self.registered.status == Status.CANDIDATE:
+            decide = f"`lindley approve {chain} {version} --why TEXT`, or reject"
+            return f"a candidate, version {version} of {chain}; the head does not move before {decide}"
         reasons = "; ".join(self.reasons) or "it failed the gate"
         return f"quarantined as version {version} of {chain}, the head did not move: {reasons}"
 
@@ -230,7 +233,7 @@ def _result(made: Made, message: Callable[[Made], str], **more: Any) -> Result:
     plan, registered = made.plan, made.registered
     about = {"chain": plan.declaration.name, "kind": plan.kind} | more
     if plan.noop is not None:
-        status = Status.QUARANTINED if plan.quarantined else Status.UNCHANGED
+        status = Status(plan.tried) if plan.tried else Status.HELD if plan.held else Status.UNCHANGED
         return Result(status=status, message=plan.noop, **about)
     notes = made.outcome.notes if made.outcome is not None else ()
     about = {"notes": notes} | about | {"reasons": made.reasons, "fitted": made.fitted}

@@ -182,6 +182,8 @@ def _update(
         accept_model_change=accept_model_change,
         on_overlap=on_overlap,
     )
+    if made.plan.held is not None:
+        return finish(steps, made, lambda _: "", file=path.name)
     own = made.plan.batch
     dropped = own.dropped.rows if made.registered is not None and own and own.dropped else 0
     stored = str(files.store(workspace, chain, path, batch, seen, steps.notify))

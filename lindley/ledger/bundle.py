@@ -186,6 +186,7 @@ def _record(content: Content, artifacts: dict[str, str]) -> dict[str, Any]:
         "retracted": list(content.retracted),
         "joined": list(content.joined),
         "source": content.source,
+        "decision": None,
         "model": {
             "digest": declaration.model_digest,
             "imports": declaration.imports.as_dict(),

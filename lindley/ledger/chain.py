@@ -14,34 +14,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from lindley.ledger.record import ANY, MOVES, Kind, canonical, misfits
-
-
-class Status(StrEnum):
-    """What became of a link: of its version, and in the end of its run.
-
-    ``ACCEPTED`` and ``QUARANTINED``: the gate's assessment. ``SUPERSEDED``: no link, another writer was
-    first. Of runs without a version: ``ABANDONED`` (its writer died), ``CORRUPT`` (the store did not return
-    what was written).
-    """
-
-    ACCEPTED = "accepted"
-    QUARANTINED = "quarantined"
-    SUPERSEDED = "superseded"
-    ABANDONED = "abandoned"
-    CORRUPT = "corrupt"
-
+from lindley.ledger.record import MOVES, REGISTERED, Kind, Status, canonical, status_of
+from lindley.shapes import ANY, misfits
 
 #: Characters of a tag's value at most: registries cut or refuse longer ones. The record has it all.
 TAG_CHARACTERS = 4000
 #: How the names of Lindley's tags begin.
 TAGS = "lindley."
+#: Tags of decisions only.
+DECISION_TAGS = tuple(f"{TAGS}{name}" for name in ("candidate", "who", "why"))
 #: Fields of a version that its tags hold as they are.
-_TEXT_TAGS = ("kind", "record", "previous", "prior", "batch", "origin")
+_TEXT_TAGS = ("kind", "record", "previous", "prior", "batch", "origin", "candidate", "who", "why")
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,7 @@ class Version:
     batch
         Batch digest; empty where there is none of its own.
     status
-        `Status.ACCEPTED` or `Status.QUARANTINED`: the gate's assessment.
+        One of `REGISTERED`, as its record states it.
     key_ranges
         Smallest and largest value of each key column (see `Batch.key_ranges`).
     retracted
@@ -71,6 +57,8 @@ class Version:
         Scalar results shown in the log.
     reasons, warnings
         Why the gate refused the fit, and what to watch although it passed.
+    candidate, who, why
+        Of a decision: record digest of the version that it is about, and who decided so and why.
     source
         Address of the servable belief in the registry; empty if the ledger does not state it.
     """
@@ -92,6 +80,9 @@ class Version:
     warnings: tuple[str, ...] = ()
     retracted: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
+    candidate: str = ""
+    who: str = ""
+    why: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     source: str = ""
 
@@ -137,6 +128,8 @@ class Chain:
     base
         How many of the links are those of the chain that this one branched from; 0 for a chain that is
         no branch.
+    candidates, rejections
+        Versions that were to be decided on, whatever became of them, and decisions against versions.
     """
 
     genesis: str
@@ -144,6 +137,8 @@ class Chain:
     superseded: tuple[Version, ...]
     quarantined: tuple[Version, ...]
     base: int = 0
+    candidates: tuple[Version, ...] = ()
+    rejections: tuple[Version, ...] = ()
 
     @property
     def head(self) -> ChainLink | None:
@@ -231,16 +226,39 @@ class Chain:
         """Quarantined updates whose batch the chain has not counted since: one for each batch, in order.
 
         A batch that was counted later waits no longer, also where an amendment took it out again; nor does
-        one that a link took out without counting it.
+        one that a link took out without counting it, or that a person rejected.
         """
         counted = {batch.version.batch: link.version.number for link in self.own for batch in link.brought}
-        taken_out = {record for link in self.own for record in link.version.retracted}
+        taken_out = {record for link in self.own for record in link.version.retracted} | self.decided.keys()
         at_head = {link.version.batch for link in self.at_head}
         found = {version.batch: version for version in self.quarantined
                  if version.kind == Kind.UPDATE and version.batch not in at_head | {""}
                  and version.record not in taken_out
                  and counted.get(version.batch, 0) < version.number}  # fmt: skip
         return tuple(found.values())
+
+    @cached_property
+    def decided(self) -> dict[str, Version]:
+        """The decision on each version that a person approved or rejected, by the version's record."""
+        approved = (link.version for link in self.own if link.version.candidate)
+        return {version.candidate: version for version in (*approved, *self.rejections)}
+
+    @cached_property
+    def undecided(self) -> tuple[Version, ...]:
+        """Candidates without a decision: those of `pending`, and on earlier heads those of batches that were
+        neither counted nor fitted since, and have to be fitted again.
+        """
+        last = {batch.version.batch: link.version.number for link in self.own for batch in link.brought}
+        for version in (*self.candidates, *self.quarantined, *self.rejections):
+            last[version.batch] = max(version.number, last.get(version.batch, 0))
+        return tuple(version for version in self.candidates if version.record not in self.decided
+                     and (version.previous == self.head_digest
+                          or (version.batch and last[version.batch] == version.number)))  # fmt: skip
+
+    @property
+    def pending(self) -> tuple[Version, ...]:
+        """Candidates that can be approved: they were fitted on the present head."""
+        return tuple(version for version in self.undecided if version.previous == self.head_digest)
 
     def taken_out(self, link: ChainLink) -> ChainLink | None:
         """Return the newest link that took a link's batch out; None where none did."""
@@ -276,18 +294,30 @@ def walk(genesis: str, versions: Iterable[Version], base: Sequence[ChainLink] = 
     head = base[-1].version.record if base else genesis
     links = list(base)
     known = {link.version.record for link in links}
-    superseded: list[Version] = []
-    quarantined: list[Version] = []
+    apart: dict[Status, list[Version]] = {status: [] for status in Status}
+    open_ = set[str]()  # records that can be decided on
     for version in sorted(versions, key=lambda v: v.number):
-        if version.status == Status.QUARANTINED:
-            quarantined.append(version)
-        elif version.previous == head and version.record not in known:
-            links.append(ChainLink(len(links) + 1, version, _joined(version, quarantined)))
+        status, other = version.status, version.candidate
+        if status == Status.QUARANTINED or (status == Status.CANDIDATE and version.record not in known):
+            open_.add(version.record)
+        elif status == Status.REJECTED and other in open_:
+            open_.discard(other)
+        elif (
+            status == Status.ACCEPTED
+            and version.previous == head
+            and version.record not in known
+            and (other in open_ or not other)
+        ):
+            links.append(ChainLink(len(links) + 1, version, _joined(version, apart[Status.QUARANTINED])))
             head = version.record
-            known.add(head)
+            open_.discard(other)
         else:
-            superseded.append(version)
-    return Chain(genesis, tuple(links), tuple(superseded), tuple(quarantined), len(base))
+            status = Status.SUPERSEDED
+        apart[status].append(version)
+        known |= {version.record} if status in (Status.ACCEPTED, Status.CANDIDATE) else set()
+    held = (tuple(apart[status]) for status in (Status.SUPERSEDED, *REGISTERED[1:]))
+    superseded, quarantined, candidates, rejections = held
+    return Chain(genesis, tuple(links), superseded, quarantined, len(base), candidates, rejections)
 
 
 def _joined(version: Version, quarantined: Iterable[Version]) -> tuple[Version, ...]:
@@ -300,7 +330,7 @@ def _joined(version: Version, quarantined: Iterable[Version]) -> tuple[Version, 
 
 def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
     """Return the tags that a version of this record is created with, in the one call that creates it."""
-    batch = record["batch"] or {}
+    batch, decision = record["batch"] or {}, record["decision"] or {}
     return {
         **{f"lindley.{name}": record[name] for name in ("chain", "kind", "previous", "prior")},
         "lindley.record": record_digest,
@@ -310,7 +340,8 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
         "lindley.key_ranges": _text(batch.get("key_ranges", {})),
         "lindley.retracted": _text(record["retracted"]),
         "lindley.joined": _text(record["joined"]),
-        "lindley.status": Status.ACCEPTED if record["gate"]["passed"] else Status.QUARANTINED,
+        "lindley.status": status_of(record),
+        **{tag: decision[tag.removeprefix(TAGS)] for tag in DECISION_TAGS if decision},
         "lindley.reasons": _text(record["gate"]["reasons"]),
         "lindley.warnings": _text(record["gate"]["warnings"]),
         "lindley.metrics": _text(record["metrics"]),
@@ -319,11 +350,11 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
 
 def read_version(number: int, run_id: str, created: str, tags: Mapping[str, str]) -> Version:
     """Read a registered version by its tags; foreign or broken tags make a version that is no link."""
-    rows = tags.get("lindley.rows", "")
+    rows, status = tags.get("lindley.rows", ""), tags.get("lindley.status")
     return Version(
         number=number,
         **{name: tags.get(f"lindley.{name}", "") for name in _TEXT_TAGS},
-        status=Status.ACCEPTED if tags.get("lindley.status") == Status.ACCEPTED else Status.QUARANTINED,
+        status=Status(status) if status in REGISTERED else Status.QUARANTINED,
         run_id=run_id,
         rows=int(rows) if rows.isdecimal() and rows.isascii() and len(rows) < 20 else 0,
         created=created,

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lindley.errors import not_of_panels
-from lindley.ledger.chain import Chain, ChainLink, Status, Version, records_of
+from lindley.ledger.chain import Chain, ChainLink, Version, records_of
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import fetch_listed, find_chain, read_table, record_of
-from lindley.ledger.record import Artifact
+from lindley.ledger.record import Artifact, Status
 from lindley.ledger.references import choose_link
 from lindley.report.text import counted as count_of
 
@@ -35,7 +35,7 @@ class LinkView:
     number
         Place in the chain; None for a version that is no link.
     status
-        `Status.ACCEPTED`, `Status.QUARANTINED` or `Status.SUPERSEDED`.
+        One of `REGISTERED`, or `Status.SUPERSEDED`.
     created
         When it was registered, ISO 8601 in UTC, from the registry.
     reasons, warnings
@@ -48,6 +48,14 @@ class LinkView:
         Files of the quarantined batches that count from it on.
     taken_out_by
         Number of the link that took its batch out; None where none did.
+    who, why
+        Of a decision of a person on another version: who decided so, and why.
+    decided
+        Of that other version: what was decided, by whom and why, in words; empty where nothing was.
+    waits
+        Of a candidate: whether nobody has decided on it.
+    stale
+        Whether it was fitted on a head that has moved since, so that it has to be fitted again.
     """
 
     number: int | None
@@ -69,11 +77,23 @@ class LinkView:
     retracted: tuple[int, ...] = ()
     joined: tuple[str, ...] = ()
     taken_out_by: int | None = None
+    who: str = ""
+    why: str = ""
+    decided: str = ""
+    waits: bool = False
+    stale: bool = False
 
     @property
     def amendments(self) -> list[str]:
         """Sentences on what it takes out or joins, and on whether its own batch still counts."""
         found = [f"also counts {', '.join(self.joined)}, quarantined before"] if self.joined else []
+        if self.who:
+            found.append(f"{_VERDICTS[self.status]} by {self.who}: {self.why}")
+        if self.decided:
+            found.append(self.decided)
+        if self.waits:
+            found.append("fitted on a head that has moved: to be fitted again" if self.stale
+                         else "a person has to approve or reject it")  # fmt: skip
         if self.retracted:
             found.append(f"takes out {', '.join(f'link {number}' for number in self.retracted)}")
         if self.batch_digest and self.number and not self.counted:
@@ -108,7 +128,8 @@ def views_of(chain: Chain, *, every: bool = False) -> list[LinkView]:
     views = [_link_view(chain, link, link.version.record in counted) for link in chain.links]
     if not every:
         return views
-    own = [_view(version, Status.QUARANTINED) for version in chain.quarantined]
+    own = [_view(version, version.status, **_decided(chain, version))
+           for version in (*chain.quarantined, *chain.candidates, *chain.rejections)]  # fmt: skip
     own += [_view(version, Status.SUPERSEDED) for version in chain.superseded]
     # The links that a branch continues are versions of another chain, with numbers of their own.
     return [*views[: chain.base], *sorted([*views[chain.base :], *own], key=lambda view: view.version)]
@@ -117,6 +138,22 @@ def views_of(chain: Chain, *, every: bool = False) -> list[LinkView]:
 def waiting(chain: Chain) -> list[LinkView]:
     """Return the quarantined versions whose batches the chain does not count, in version order."""
     return [_view(version, Status.QUARANTINED) for version in chain.waiting]
+
+
+def undecided(chain: Chain) -> list[LinkView]:
+    """Return the candidates on which a person has to decide, in version order; see `Chain.undecided`."""
+    return [_view(version, version.status, **_decided(chain, version)) for version in chain.undecided]
+
+
+def _decided(chain: Chain, version: Version) -> dict[str, Any]:
+    """Return the fields of a view on what a person decided, or has to decide, of a version."""
+    decision, waits = chain.decided.get(version.record), version in chain.undecided
+    sentence = f"{_VERDICTS[decision.status]} by {decision.who}: {decision.why}" if decision else ""
+    return {"decided": sentence, "waits": waits, "stale": waits and version.previous != chain.head_digest}
+
+
+#: What the version of a decision states.
+_VERDICTS = {Status.ACCEPTED: "approved", Status.REJECTED: "rejected"}
 
 
 def _link_view(chain: Chain, link: ChainLink, counted: bool) -> LinkView:
@@ -138,6 +175,7 @@ def _view(version: Version, status: Status, *, number: int | None = None, **plac
     """Return the view of a version; `place` holds what depends on other links."""
     same = (
         "kind", "previous", "prior", "origin", "rows", "run_id", "created", "reasons", "warnings", "metrics",
+        "who", "why",
     )  # fmt: skip
     return LinkView(
         number=number,

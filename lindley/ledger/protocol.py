@@ -208,13 +208,19 @@ class Ledger(Protocol):
         """Return the version that the alias ``head`` points at; None if it points nowhere."""
 
     def set_head_hint(self, chain: str, number: int) -> None:
-        """Point the alias ``head`` at a version."""
+        """Point the alias ``head`` at a version, and those that other tools expect for it."""
+
+    def challenger(self, chain: str) -> int | None:
+        """Return the version that the alias ``challenger`` points at; None if it points nowhere."""
+
+    def set_challenger(self, chain: str, number: int | None) -> None:
+        """Point the alias ``challenger`` at a version, or remove it."""
 
     def dead_runs(self, chain: str) -> list[str]:
         """Return the ids of open runs whose process died on this machine."""
 
     def registered_runs(self, chain: str) -> list[str]:
-        """Return the ids of runs with the state ``accepted`` or ``quarantined``: each has a version.
+        """Return the ids of runs whose state is one of `REGISTERED`: each has a version.
 
         Those of deleted runs are among them.
         """

@@ -1,9 +1,7 @@
 """Records: the canonical JSON documents whose sha256 is a link's identity.
 
 docs/ledger-format.md specifies the fields; `GENESIS_SHAPE`, `LINK_SHAPE` and `PANEL_SHAPE` state
-them as data. A shape is a type, a tuple of alternatives, a list with the one shape of its items, or a
-dict of fields by name. The name `ANY` in a dict stands for every name that the dict does not list. No
-field of a record is optional.
+them as data (`lindley.shapes`). No field of a record is optional.
 Canonical form is RFC 8785 (JCS).
 """
 
@@ -12,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
 import rfc8785
 
 from lindley.errors import LedgerCorrupt
+from lindley.shapes import ANY, misfits
 
 SCHEMA = "lindley-record/1"
 
@@ -34,6 +32,24 @@ class Kind(StrEnum):
     CORRECT = "correct"
     ROLLBACK = "rollback"
     BRANCH = "branch"
+
+
+class Status(StrEnum):
+    """What became of a link: of its version, and in the end of its run.
+
+    ``ACCEPTED`` and ``QUARANTINED``: the gate's assessment. ``CANDIDATE``: it passed, and a person decides.
+    ``REJECTED``: a person's decision against another version. ``SUPERSEDED``: no link, another writer was
+    first. Of runs without a version: ``ABANDONED`` (its writer died), ``CORRUPT`` (the store did not return
+    what was written).
+    """
+
+    ACCEPTED = "accepted"
+    QUARANTINED = "quarantined"
+    CANDIDATE = "candidate"
+    REJECTED = "rejected"
+    SUPERSEDED = "superseded"
+    ABANDONED = "abandoned"
+    CORRUPT = "corrupt"
 
 
 class Artifact(StrEnum):
@@ -59,6 +75,8 @@ class Artifact(StrEnum):
     PLOTS = "plots/"
 
 
+#: What a version is registered as. Each of them has a run whose state is the same, or `SUPERSEDED`.
+REGISTERED = (Status.ACCEPTED, Status.QUARANTINED, Status.CANDIDATE, Status.REJECTED)
 #: Names of the plots.
 PLOTS = ("prior_posterior", "ranks", "posterior_predictive", "audit")
 #: Kinds of links that go to an earlier belief: they count what that one counts.
@@ -71,9 +89,10 @@ PULLED = (Kind.UPDATE, Kind.CORRECT, Kind.RETRACT)
 MOST_RETRACTED = 50
 #: Quarantined batches at most that join one link, for the same reason.
 MOST_JOINED = 50
-#: Stands for every name that the dict does not list.
-ANY = "*"
 DIGEST = re.compile(r"[0-9a-f]{64}")
+#: What a person decides on a candidate.
+APPROVED, REJECTED = "approved", "rejected"
+VERDICT = re.compile(f"{APPROVED}|{REJECTED}")
 _TEXTS = {ANY: str}
 _NUMBERS = {ANY: float}
 _DIGESTS = {ANY: DIGEST}
@@ -134,6 +153,7 @@ _COMMON = {
         {"kind": str, "address": str, "version": _TEXTS, "since": (_TEXTS, None), "complete": bool},
         None,
     ),
+    "decision": ({"candidate": DIGEST, "verdict": VERDICT, "who": str, "why": str}, None),
     "batch": (
         {
             "digest": DIGEST,
@@ -159,6 +179,8 @@ _COMMON = {
         "conflict": str,
         "join_quarantined": bool,
         "sampler": str,
+        "approve": str,
+        "approve_next": str,
         "forget": {ANY: dict},
     },
     "thresholds": {"r_hat": float, "ess": float, "divergences": float} | _NUMBERS,
@@ -299,6 +321,35 @@ def genesis_record(chain: str, model: dict[str, Any], branch: dict[str, str] | N
     }
 
 
+def is_copied(record: dict[str, Any]) -> bool:
+    """Whether a link has its prior's belief, without a fit of its own."""
+    kind = record["kind"]
+    return kind in MOVES or (kind == Kind.RETRACT and "panel" not in record and not record["replayed"])
+
+
+def needs_approval(record: dict[str, Any]) -> bool:
+    """Whether the policy wants a person's approval before this fit becomes the head.
+
+    Beliefs that were not fitted here need none: a copy was the belief of a link before, and an import is a
+    person's own command.
+    """
+    if record["kind"] == Kind.IMPORT or is_copied(record):
+        return False
+    limit = record["thresholds"].get("conflict_warn", 0.0)
+    conflicts = record["metrics"].get("conflict_p", 1.0) < limit
+    return {"always": True, "conflict": conflicts}.get(record["policy"]["approve"], False)
+
+
+def status_of(record: dict[str, Any]) -> Status:
+    """Return what a version of a record is registered as."""
+    decision = record["decision"]
+    if decision is not None:
+        return Status.ACCEPTED if decision["verdict"] == APPROVED else Status.REJECTED
+    if not record["gate"]["passed"]:
+        return Status.QUARANTINED
+    return Status.CANDIDATE if needs_approval(record) else Status.ACCEPTED
+
+
 def _number(text: str) -> int | float:
     """Read an integer; one beyond 2^53 was a float when it was written."""
     return int(text) if len(text) < 16 else float(text)
@@ -307,52 +358,3 @@ def _number(text: str) -> int | float:
 def _corrupt(found: str) -> LedgerCorrupt:
     expected = f"the canonical JSON of a {SCHEMA} record"
     return LedgerCorrupt("A record cannot be read", expected=expected, found=found)
-
-
-def misfits(value: Any, shape: Any, where: str = "") -> Iterator[str]:
-    """Describe each place where a JSON value does not have a shape; nothing when it has it."""
-    if isinstance(shape, tuple):
-        found = [list(misfits(value, alternative, where)) for alternative in shape]
-        yield from min(found, key=len)
-    elif isinstance(shape, dict) and isinstance(value, dict):
-        yield from _fields(value, shape, where)
-    elif isinstance(shape, list) and isinstance(value, list):
-        for position, item in enumerate(value):
-            yield from misfits(item, shape[0], f"{where}[{position}]")
-    elif not _is(value, shape):
-        yield f"{where or 'the record'} is {_shown(value)}"
-
-
-def _fields(value: dict[str, Any], shape: dict[str, Any], where: str) -> Iterator[str]:
-    """Compare the fields of an object."""
-    prefix = f"{where}." if where else ""
-    for name in sorted(shape.keys() - {ANY} - value.keys()):
-        yield f"{prefix}{name} is missing"
-    for name, item in value.items():
-        if name in shape:
-            yield from misfits(item, shape[name], prefix + name)
-        elif ANY in shape:
-            yield from misfits(item, shape[ANY], prefix + name)
-        else:
-            yield f"{prefix}{name} is unknown"
-
-
-def _is(value: Any, shape: Any) -> bool:
-    """Whether a value that is no object or list has a shape."""
-    if shape is None:
-        return value is None
-    if isinstance(shape, re.Pattern):
-        return isinstance(value, str) and shape.fullmatch(value) is not None
-    if shape is int or shape is float:
-        # Canonical JSON writes 1.0 as 1; True is no number.
-        return isinstance(value, int if shape is int else int | float) and not isinstance(value, bool)
-    return isinstance(shape, type) and isinstance(value, shape)
-
-
-def _shown(value: Any) -> str:
-    text = (
-        repr(value)
-        if not isinstance(value, dict | list)
-        else f"an {'object' if isinstance(value, dict) else 'array'}"
-    )
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from lindley import failpoints
 from lindley.errors import AccessRefused, LedgerCorrupt
-from lindley.ledger.chain import Chain, Status, Version, version_tags
+from lindley.ledger.chain import Chain, Version, version_tags
 from lindley.ledger.protocol import Ledger, RunStatus
 from lindley.ledger.reading import read_chain
+from lindley.ledger.record import Status, status_of
 from lindley.timing import LOG, REGISTER, TOTAL, metric
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Registered:
-    """The result of registering a link: its status is ``accepted``, ``quarantined`` or ``superseded``."""
+    """The result of registering a link: its status is one of `REGISTERED`, or `Status.SUPERSEDED`."""
 
     status: Status
     chain: str
@@ -65,7 +66,7 @@ def _registered_as(ledger: Ledger, logged: LoggedLink) -> Registered:
     found = _version_of(chain, logged)
     new = found is None
     if found is None:
-        if chain.head_digest != logged.previous:
+        if _is_late(chain, logged):
             # The race is lost already: a version would only be one more that is no link.
             return _registered(ledger, logged, Status.SUPERSEDED, None, None)
         failpoints.reach("head-checked")
@@ -82,8 +83,18 @@ def _registered_as(ledger: Ledger, logged: LoggedLink) -> Registered:
         ledger.set_head_hint(logged.chain, number)
     else:
         _move_hint(ledger, logged.chain, chain)
+    _move_challenger(ledger, logged.chain, chain)
     failpoints.reach("aliased")
     return _registered(ledger, logged, status, link, number)
+
+
+def _is_late(chain: Chain, logged: LoggedLink) -> bool:
+    """Whether another writer was first: the head moved, or what is decided on was decided."""
+    decision = logged.record["decision"]
+    if decision is not None and decision["candidate"] in chain.decided:
+        return True
+    # What is rejected may have been fitted on an earlier head.
+    return status_of(logged.record) != Status.REJECTED and chain.head_digest != logged.previous
 
 
 def _version_of(chain: Chain, logged: LoggedLink) -> tuple[Status, int | None, int] | None:
@@ -94,23 +105,26 @@ def _version_of(chain: Chain, logged: LoggedLink) -> tuple[Status, int | None, i
     mine = (logged.record_digest, logged.run_id)
     found: list[tuple[Status, int | None, Version]] = []
     found += [(Status.ACCEPTED, link.number, link.version) for link in chain.own]
-    found += [(Status.QUARANTINED, None, version) for version in chain.quarantined]
+    others = (*chain.quarantined, *chain.candidates, *chain.rejections)
+    found += [(version.status, None, version) for version in others]
     found += [(Status.SUPERSEDED, None, version) for version in chain.superseded]
     own = (item for item in found if (item[2].record, item[2].run_id) == mine)
     return next(((status, link, version.number) for status, link, version in own), None)
 
 
 def complete(ledger: Ledger, name: str, chain: Chain) -> None:
-    """Finish what a killed writer left: the head hint, and runs whose process is dead.
+    """Finish what a killed writer left: the aliases, and runs whose process is dead.
 
     A user who may only read leaves it to the next writer: an audit only reads. A user who may not write gets
     the refusal where the write itself is attempted.
     """
     states = {version.run_id: Status.SUPERSEDED for version in chain.superseded}
-    states |= {version.run_id: Status.QUARANTINED for version in chain.quarantined}
+    others = (*chain.quarantined, *chain.candidates, *chain.rejections)
+    states |= {version.run_id: version.status for version in others}
     states |= {link.version.run_id: Status.ACCEPTED for link in chain.own}
     with suppress(AccessRefused):
         _move_hint(ledger, name, chain)
+        _move_challenger(ledger, name, chain)
         for run_id in ledger.dead_runs(name):
             state = states.get(run_id, Status.ABANDONED)
             status = RunStatus.KILLED if state == Status.ABANDONED else RunStatus.FINISHED
@@ -123,6 +137,15 @@ def _move_hint(ledger: Ledger, name: str, chain: Chain) -> None:
     # Of a branch, the links before its own are versions of another chain.
     if head is not None and chain.own and ledger.head_hint(name) != head.version.number:
         ledger.set_head_hint(name, head.version.number)
+
+
+def _move_challenger(ledger: Ledger, name: str, chain: Chain) -> None:
+    """Point the alias ``challenger`` at the newest candidate that can be approved, or at nothing."""
+    if not chain.candidates:
+        return
+    wanted = chain.pending[-1].number if chain.pending else None
+    if ledger.challenger(name) != wanted:
+        ledger.set_challenger(name, wanted)
 
 
 def _registered(

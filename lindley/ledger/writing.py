@@ -16,10 +16,10 @@ from lindley.errors import LedgerCorrupt
 from lindley.inference.diagnostics.gate import Gate
 from lindley.ledger import bundle
 from lindley.ledger.bundle import Content
-from lindley.ledger.chain import Status, version_tags
+from lindley.ledger.chain import version_tags
 from lindley.ledger.netcdf import file_digests
 from lindley.ledger.protocol import Ledger, Run, RunStatus
-from lindley.ledger.record import MOVES
+from lindley.ledger.record import MOVES, Status, status_of
 from lindley.ledger.signer import sign_record, signer_from_environment
 from lindley.report.note import NotedLink, link_note
 from lindley.timing import LOG, PHASES, WRITE, Phases
@@ -192,13 +192,15 @@ def _run(draft: Draft, record_digest: str, phases: Phases, context: RunContext) 
     if draft.copied:
         params["belief of"] = record["prior"]
         what += f", belief of link {noted.prior}"
+    if noted.decision:
+        what += f", {record['decision']['verdict']}"
     tags = version_tags(record, record_digest)
     tags |= {
         "lindley.flow_run": context.flow_run_id or "",
         "lindley.flow_run_url": context.flow_run_url or "",
     }
-    status = Status.ACCEPTED if record["gate"]["passed"] else Status.QUARANTINED
-    shown = replace(noted, number=draft.link if record["gate"]["passed"] else None, status=status)
+    status = status_of(record)
+    shown = replace(noted, number=draft.link if status == Status.ACCEPTED else None, status=status)
     return Run(
         name=f"{noted.chain} {draft.link}: {what}"[:200],
         params=params,

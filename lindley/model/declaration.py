@@ -148,11 +148,12 @@ class Declaration:
     def _check_panel(self) -> None:
         """Refuse what a panel does not do; add the columns of `by` to the row key."""
         given = {"context": self.context, "carry": self.carry, "policy.robust": self.policy.robust}
+        given["policy.approve"] = self.policy.approve != "never"
         names = [name for name, value in given.items() if value]
         if names or len(set(self.by)) != len(self.by):
             raise self._refused(
-                expected="a panel whose members are fitted without context, carried state and mixtures; "
-                "columns that are named once",
+                expected="a panel whose members are fitted without context, carried state, mixtures and "
+                "approval; columns that are named once",
                 found=f"by={self.by!r} with {', '.join(names) or 'a column twice'}",
                 todo="leave them out, or declare a chain for each key",
             )

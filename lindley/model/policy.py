@@ -149,6 +149,14 @@ class Policy:
         Whether a quarantined batch joins the fit of a later update by itself. One that was refused because it
         conflicts does not. Nor does any where no batch is fitted again (`replay` of 0, forgetting, a robust
         mixture).
+    approve
+        Which fits a person has to approve before they become the head: ``never`` any, those of batches that
+        ``conflict`` with the belief before them, or ``always`` all. A fit that the gate refuses is
+        quarantined in any case.
+    approve_next
+        What becomes of a batch that comes while a candidate waits for a decision: it has to ``wait`` in the
+        landing folder, or is fitted on the same head (``continue``). It always waits where each batch
+        continues from the one before.
     retries
         How often a fit that the gate refuses is sampled again before its batch is quarantined: longer, with
         smaller steps, from another start. Also how often one that has too few effective draws is (`ess`).
@@ -172,6 +180,8 @@ class Policy:
     robust: float = 0.0
     conflict: Literal["warn", "quarantine"] = "warn"
     join_quarantined: bool = True
+    approve: Literal["never", "conflict", "always"] = "never"
+    approve_next: Literal["wait", "continue"] = "wait"
     retries: int = 2
     ess: int = 400
     sampler: Literal["nuts", "auto"] = "nuts"
@@ -192,6 +202,8 @@ class Policy:
             "ess of at least 1": self.ess < 1,
             "conflict as warn or quarantine": self.conflict not in ("warn", "quarantine"),
             "sampler as nuts or auto": self.sampler not in ("nuts", "auto"),
+            "approve as never, conflict or always": self.approve not in ("never", "conflict", "always"),
+            "approve_next as wait or continue": self.approve_next not in ("wait", "continue"),
         }
         for expected, is_wrong in wrong.items():
             if is_wrong:

@@ -57,7 +57,7 @@ def plan_import(ledger: Ledger, declaration: Declaration, path: Path) -> Plan:
         raise not_of_panels(name, "a trace is that of one belief")
     held = ledger.genesis(name)
     chain = None if held is None else read_chain(ledger, name, held)
-    if chain is not None and (chain.links or chain.quarantined):
+    if chain is not None and (chain.links or chain.quarantined or chain.candidates):
         raise _exists(name)
     with phases(READ):
         found = _read(path)

@@ -8,23 +8,24 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lindley.errors import LedgerCorrupt, LostRace
 from lindley.ledger.bundle import Content
-from lindley.ledger.chain import ChainLink, records_of
+from lindley.ledger.chain import ChainLink, Version, records_of
 from lindley.ledger.lineage import Origin
 from lindley.ledger.netcdf import file_digests
 from lindley.ledger.protocol import Ledger
-from lindley.ledger.reading import read_record, read_table
+from lindley.ledger.reading import read_record, read_table, record_of
 from lindley.ledger.record import SCHEMA, Artifact, canonical, digest
 from lindley.ledger.references import shown
 from lindley.ledger.signer import signer_from_environment
 from lindley.ledger.writing import Draft, LoggedLink, RunContext, log_content, log_draft
 from lindley.operations.panel.fit import PanelOutcome
 from lindley.operations.panel.log import write_panel
-from lindley.operations.plan import Outcome, Plan
+from lindley.operations.plan import Decision, Outcome, Plan
 from lindley.report.note import NotedLink
 from lindley.timing import FETCH, WRITE, Phases
 
@@ -67,6 +68,8 @@ def log_plan(
         joined=[link.version.origin for link in plan.joined],
     )
     context = context or RunContext()
+    if plan.decision is not None:
+        return _log_decision(ledger, plan, plan.decision, noted, context)
     if plan.target is not None or outcome is None:
         return _log_copy(
             ledger,
@@ -171,7 +174,8 @@ def _log_copy(
         folder = Path(scratch)
         with phases(FETCH):
             held = read_record(ledger, target)
-            artifacts = _fetch(ledger, target, held, folder)
+            wanted = {path: sha for path, sha in held["artifacts"].items() if path != Artifact.BATCH}
+            artifacts = _fetch(ledger, target.version, wanted, folder, f"link {target.number}")
         record = held | {
             "schema": SCHEMA,
             "kind": noted.kind,
@@ -182,6 +186,7 @@ def _log_copy(
             "retracted": list(retracted),
             "joined": [],
             "source": source,
+            "decision": None,
             "batch": None,
             "artifacts": artifacts,
         }
@@ -192,15 +197,49 @@ def _log_copy(
         return log_draft(ledger, Draft(folder, record, summary, noted), phases=phases, context=context)
 
 
-def _fetch(ledger: Ledger, target: ChainLink, record: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Fetch the files of a link except its batch, and check them; return their digests."""
-    ledger.download(target.version.run_id, folder)
-    wanted = {path: held for path, held in record["artifacts"].items() if path != Artifact.BATCH}
+def _log_decision(
+    ledger: Ledger, plan: Plan, decision: Decision, noted: NotedLink, context: RunContext
+) -> LoggedLink:
+    """Write what a person decided: the record that was decided on with the decision, and its files.
+
+    Raises
+    ------
+    LedgerCorrupt
+        If what is held of the version is not what its record lists, or what was read back is not what was
+        written.
+    KeyRefused
+        If the environment names a key for signatures that cannot be used.
+    """
+    version, name = decision.version, f"version {decision.version.number}"
+    with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
+        folder = Path(scratch)
+        with plan.phases(FETCH):
+            held = record_of(ledger, version.run_id, version.record, name)
+            _fetch(ledger, version, held["artifacts"], folder, name)
+        stated = {
+            "candidate": version.record,
+            "verdict": decision.verdict,
+            "who": decision.who,
+            "why": decision.why,
+        }
+        record = held | {"decision": stated}
+        (folder / Artifact.RECORD).write_bytes(canonical(record))
+        words = f"{name} was {decision.verdict} by {decision.who}: {decision.why.rstrip('.')}"
+        noted = replace(noted, decision=words[0].upper() + words[1:])
+        draft = Draft(folder, record, read_table(folder / Artifact.SUMMARY), noted, plan.batch)
+        return log_draft(ledger, draft, phases=plan.phases, context=context)
+
+
+def _fetch(
+    ledger: Ledger, version: Version, wanted: dict[str, str], folder: Path, name: str
+) -> dict[str, str]:
+    """Fetch the files of a version that are wanted, and check them; return their digests."""
+    ledger.download(version.run_id, folder)
     found = file_digests(folder)
     wrong = sorted(path for path in wanted if found.get(path) != wanted[path])
     if wrong:
         raise LedgerCorrupt(
-            f"The artifacts of link {target.number} are not those that its record lists",
+            f"The artifacts of {name} are not those that its record lists",
             expected=f"sha256 {wanted[wrong[0]]} of {wrong[0]}",
             found=f"other content of {', '.join(wrong[:5])}",
             todo="run `lindley verify`; restore the artifacts from a backup",

@@ -172,7 +172,8 @@ def _due(ledger: Ledger, plan: Plan, waiting: Sequence[ChainLink]) -> list[Chain
     policy, chain = plan.declaration.policy, plan.chain
     if not waiting or not _joins(plan):
         return []
-    made = [*(link.version for link in chain.own), *chain.quarantined, *chain.superseded]
+    apart = (*chain.quarantined, *chain.candidates, *chain.rejections, *chain.superseded)
+    made = [*(link.version for link in chain.own), *apart]
     coming = 1 + max(version.number for version in made)
     last = max(version.number for version in made if version.kind == Kind.UPDATE)
     found = list(waiting)

@@ -17,7 +17,7 @@ from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.inputs import Data, Options, Start
 from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import Origin, settled
-from lindley.ledger.record import Kind
+from lindley.ledger.record import APPROVED, REJECTED, Kind, Status
 from lindley.model.declaration import Declaration
 from lindley.prior.belief import Audited
 from lindley.report.tables import highlights, not_counted
@@ -57,6 +57,31 @@ class Adopted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a person decided on a version that is no link.
+
+    Parameters
+    ----------
+    version
+        A candidate, or a quarantined version.
+    approved
+        Whether it becomes the head; otherwise it was rejected.
+    who, why
+        Who decided so, and why.
+    """
+
+    version: Version
+    approved: bool
+    who: str
+    why: str
+
+    @property
+    def verdict(self) -> str:
+        """The decision in one word, as the record has it."""
+        return APPROVED if self.approved else REJECTED
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What will be done to a chain, whatever the kind of the new link.
 
@@ -91,6 +116,8 @@ class Plan:
         Where a pull read the rows, as in the record; None where no pull is at work.
     target
         The link whose belief the chain has afterwards; None where a fit is needed.
+    decision
+        What a person decided on a version, which then needs no fit either; None where nothing was.
     adopted
         The trace that takes the place of a fit; None for other kinds than imports.
     seed
@@ -111,10 +138,13 @@ class Plan:
         What was found out while planning, for the gate.
     whole
         Whether all rows are fitted as one model, where that can be: an audit must not repeat what it checks.
-    quarantined
-        Whether the same was tried on this very head, with this code, before and failed the gate.
     members
         Of a panel, the members that are fitted and all members before; None for a chain with one belief.
+    tried
+        What the same is that was fitted on this very head, with this code, before: quarantined, a candidate,
+        or rejected; None where it was not.
+    held
+        The candidate on which a person has to decide first; None where there is none.
     phases
         Seconds by phase since the batch was read or the plan was begun.
     """
@@ -135,6 +165,7 @@ class Plan:
     joined: tuple[ChainLink, ...] = ()
     source: dict[str, Any] | None = None
     target: ChainLink | None = None
+    decision: Decision | None = None
     adopted: Adopted | None = None
     seed: int = 0
     settings: FitSettings | None = None
@@ -145,8 +176,9 @@ class Plan:
     structure: str = ""
     warnings: tuple[str, ...] = ()
     whole: bool = False
-    quarantined: bool = False
     members: PanelPlan | None = None
+    tried: Status | None = None
+    held: Version | None = None
     phases: Phases = field(default_factory=Phases, compare=False)
 
     @property
@@ -158,6 +190,11 @@ class Plan:
     def link(self) -> int:
         """Number that the new link will have if it wins."""
         return len(self.chain.links) + 1
+
+    @property
+    def fits(self) -> bool:
+        """Whether the belief comes from a fit, or from an adopted trace, and is not there already."""
+        return self.target is None and self.decision is None
 
     @property
     def waiting(self) -> tuple[Version, ...]:
@@ -224,11 +261,11 @@ class Outcome:
 
 
 def fit_plan(plan: Plan, *, progress: Progress | None = None) -> Outcome | None:
-    """Fit a plan; None where an earlier belief is taken. Touches no ledger.
+    """Fit a plan; None where a belief is taken that is there already. Touches no ledger.
 
     A pooled refit is compared with the head on the way.
     """
-    if plan.target is not None:
+    if not plan.fits:
         return None
     # To save start-up time: a batch that is known is planned and needs no sampler.
     from lindley.inference.foreign_trace import adopt

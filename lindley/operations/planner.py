@@ -10,11 +10,11 @@ import pandas as pd
 from lindley.batch.batch import Batch
 from lindley.errors import not_of_panels
 from lindley.inference.inputs import Start
-from lindley.ledger.chain import Chain, records_of, walk
+from lindley.ledger.chain import Chain, Version, records_of, walk
 from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, segments_behind
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_begun, read_belief, record_of
-from lindley.ledger.record import Kind, canonical, digest, genesis_record, parse
+from lindley.ledger.record import Kind, Status, canonical, digest, genesis_record, parse
 from lindley.ledger.registration import complete
 from lindley.model import graph
 from lindley.model.declaration import Declaration
@@ -208,9 +208,10 @@ def with_structure(ledger: Ledger, plan: Plan, record: dict[str, Any] | None = N
 
 
 def tried_before(ledger: Ledger, plan: Plan, what: str) -> Plan | None:
-    """Return a plan with nothing to do where the same was tried on this very head and failed the gate.
+    """Return a plan with nothing to do where the same was tried on this very head and is no link.
 
-    A model that was mended since is another one: its fit may pass.
+    It failed the gate, or is a candidate that was rejected or not decided on. A model that was mended since
+    is another one: its fit may pass.
 
     Parameters
     ----------
@@ -225,21 +226,33 @@ def tried_before(ledger: Ledger, plan: Plan, what: str) -> Plan | None:
     # What an update takes out follows from its rows.
     gone = None if plan.kind == Kind.UPDATE else set(records_of(plan.retracted))
     wanted = (plan.kind, plan.previous, plan.batch.digest if plan.batch else "", gone)
-    for version in plan.chain.quarantined:
+    for version in (*plan.chain.quarantined, *plan.chain.candidates):
         taken = None if gone is None else set(version.retracted)
         if (version.kind, version.previous, version.batch, taken) != wanted:
             continue
         record = record_of(ledger, version.run_id, version.record, f"version {version.number}")
         if record["model"]["digest"] != plan.declaration.model_digest:
             continue
-        reasons = "; ".join(version.reasons) or "its fit failed the gate"
-        noop = (
-            f"{what} on this head before and is quarantined as version {version.number}: "
-            f"{reasons.rstrip('.')}. To do: mend the model and pass --accept-model-change, or try again when "
-            "another batch has moved the head"
-        )
-        return replace(plan, noop=noop, quarantined=True)
+        became, status = _became(plan, version)
+        return replace(plan, noop=f"{what} on this head before and {became}", tried=status)
     return None
+
+
+def _became(plan: Plan, version: Version) -> tuple[str, Status]:
+    """State what became of a fit on the present head that is no link, and what to do."""
+    decision = plan.chain.decided.get(version.record)
+    moved = "when another batch has moved the head"
+    again = f"To do: mend the model and pass --accept-model-change, or try again {moved}"
+    if decision is not None:
+        words = f"was rejected as version {version.number} by {decision.who}: {decision.why}"
+        return f"{words.rstrip('.')}. {again}", Status.REJECTED
+    if version.status == Status.CANDIDATE:
+        decide = f"{plan.declaration.name} {version.number} --why TEXT"
+        words = f"is a candidate, version {version.number}"
+        return f"{words}. To do: `lindley approve {decide}`, or reject", Status.CANDIDATE
+    reasons = "; ".join(version.reasons) or "its fit failed the gate"
+    words = f"is quarantined as version {version.number}: {reasons.rstrip('.')}"
+    return f"{words}. {again}", Status.QUARANTINED
 
 
 def _require_home(ledger: Ledger, chain: str) -> None:

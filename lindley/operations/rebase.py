@@ -18,7 +18,7 @@ from lindley.ledger.record import Kind
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
 from lindley.operations.plan import Plan
-from lindley.operations.planner import as_known, on_begun, read_head, with_fit, with_structure
+from lindley.operations.planner import as_known, on_begun, read_head, tried_before, with_fit, with_structure
 from lindley.prior.belief import Audited
 from lindley.report.text import counted as count_of
 from lindley.timing import FETCH
@@ -60,6 +60,10 @@ def plan_rebase(
             found="a policy with `forget`",
             todo="compare chains with and without forgetting by their log scores instead",
         )
+    if not whole and any(v.kind == Kind.REBASE for v in chain.candidates):
+        tried = tried_before(ledger, plan, "The same was fitted")
+        if tried is not None:
+            return tried
     with plan.phases(FETCH):
         record, head = read_head(ledger, plan, accept_model_change=accept_model_change)
         plan = replace(as_known(plan, record), whole=whole)
@@ -91,13 +95,16 @@ def rebase_due(chain: Chain, declaration: Declaration) -> str | None:
 
 
 def _failed_lately(chain: Chain) -> bool:
-    """Whether a pooled refit failed the gate, and not enough updates came since to try it again.
+    """Whether a pooled refit is no link, and not enough updates came since to try it again.
+
+    It failed the gate, was rejected, or waits for a decision.
 
     The first one is tried again with the next update, further ones once twice as many versions were made
     since the first: a refit that never passes costs less and less.
     """
     last = max((link.version.number for link in chain.own if link.version.kind == Kind.REBASE), default=0)
-    failed = [v.number for v in chain.quarantined if v.kind == Kind.REBASE and v.number > last]
+    apart = (*chain.quarantined, *chain.candidates)
+    failed = sorted(v.number for v in apart if v.kind == Kind.REBASE and v.number > last)
     if not failed or chain.head is None:
         return False
     return chain.head.version.number - failed[0] < 2 * (failed[-1] - failed[0])

@@ -74,6 +74,9 @@ def plan_update(
         plan = _without_known(ledger, plan, batch, on_overlap)
         if plan.noop is not None:
             return plan
+        held = _held(plan)
+        if held is not None:
+            return held
         root = parse(genesis)
         _refuse_other_preparation(declaration, root)
         if plan.chain.head is None:
@@ -126,6 +129,24 @@ def _with_refused(plan: Plan, batch: Batch) -> bool:
     """Whether a batch is counted without members that were quarantined: their rows may come again."""
     held = plan.chain.with_batch(batch.digest)
     return held is not None and held.version.metrics.get("members_quarantined", 0.0) > 0
+
+
+def _held(plan: Plan) -> Plan | None:
+    """Return a plan with nothing to do where a person has to decide on a candidate first; else None."""
+    chain, name = plan.chain, plan.declaration.name
+    if plan.in_order:
+        held = [version for version in chain.undecided if version.batch]
+    else:
+        held = list(chain.pending) if plan.declaration.policy.approve_next == "wait" else []
+    if not held:
+        return None
+    first = held[0]
+    what = f"version {first.number} of {name} ({first.origin or first.kind}) is a candidate"
+    noop = (
+        f"{plan.batch.origin if plan.batch else 'It'} waits: {what}, on which a person has to decide first. "
+        f"To do: `lindley approve {name} {first.number} --why TEXT`, or reject"
+    )
+    return replace(plan, noop=noop, held=first)
 
 
 def _already(ledger: Ledger, plan: Plan, batch: Batch) -> Plan | None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from lindley.errors import ProofRefused
-from lindley.ledger.record import DIGEST, canonical, misfits
+from lindley.ledger.record import DIGEST, canonical
 from lindley.panel.index import BITS, BUCKETS, bucket_of
 from lindley.panel.key import key_from, member_text
 from lindley.panel.merkle import leaf_hash, root_from
 from lindley.panel.row import LEAF, MemberRow
+from lindley.shapes import misfits
 
 PROOF = "lindley-proof/1"
 #: Bytes of a proof at most.

@@ -83,13 +83,15 @@ class NotedLink:
     prior
         Number of the link whose posterior was the prior; None for the model's own priors.
     status
-        ``accepted``, ``quarantined`` or ``superseded``.
+        ``accepted``, ``candidate``, ``quarantined``, ``rejected`` or ``superseded``.
     batch
         The link's own batch; None for a link without one.
     taken_out
         What is taken out, in words: links whose batches no longer count, quarantined versions.
     joined
         Files of the quarantined batches that count from this link on.
+    decision
+        Who decided on which version, how and why, in words; empty where the link is no decision.
     """
 
     chain: str
@@ -100,6 +102,7 @@ class NotedLink:
     batch: BatchSource | None = None
     taken_out: Sequence[str] = ()
     joined: Sequence[str] = ()
+    decision: str = ""
 
 
 def link_note(
@@ -140,7 +143,14 @@ def link_note(
     closing = [_digests(digests or {}), _addresses(addresses or {})]
     note = ""
     for most_rows, characters in _BUDGETS:
-        sentences = [*opening, _movement(values), _sharpness(values), _outcome(link.status, gate, characters)]
+        decision = f"{escape(link.decision, characters)}." if link.decision else ""
+        sentences = [
+            *opening,
+            decision,
+            _movement(values),
+            _sharpness(values),
+            _outcome(link.status, gate, characters),
+        ]
         paragraph = " ".join(filter(None, sentences))
         note = "\n\n".join(filter(None, [heading, paragraph, _table(values, most_rows), *closing]))
         if len(note) <= limit:
@@ -244,7 +254,11 @@ def _outcome(status: str, gate: GateResult, characters: int) -> str:
         if gate.passed
         else f"**The fit failed its gate:** {_list(gate.reasons, characters)}."
     )
-    if status == "quarantined":
+    if status == "candidate":
+        text += " The link is a candidate: the head does not move before a person approves it."
+    elif status == "rejected":
+        text += " The fit was rejected: the head did not move."
+    elif status == "quarantined":
         text += " The link is quarantined: it is kept, and the head did not move."
     elif status == "superseded":
         text += " Another writer moved the head first, so the link is superseded and not part of the chain."

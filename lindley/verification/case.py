@@ -12,7 +12,7 @@ import pyarrow as pa
 from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import TAGS, Chain, ChainLink, Version, records_of
 from lindley.ledger.protocol import Home
-from lindley.ledger.record import MOVES, PLOTS, Artifact, Kind, digest, parse
+from lindley.ledger.record import PLOTS, Artifact, Kind, digest, is_copied, parse
 from lindley.panel.replay import Members, PanelFiles
 from lindley.prior.matched import MatchedPrior
 
@@ -181,6 +181,8 @@ class Case:
         The earlier links by record digest, oldest first; None where a record cannot be read.
     refused
         The quarantined versions whose batches a link up to this one counts, by record digest, likewise.
+    decidable
+        The candidates and quarantined versions before it, on which a person may have decided, likewise.
     """
 
     gathered: GatheredVersion
@@ -189,6 +191,7 @@ class Case:
     walked: Chain
     earlier: Mapping[str, Case | None]
     refused: Mapping[str, Case | None]
+    decidable: Mapping[str, Case | None]
 
     @property
     def link(self) -> int | None:
@@ -220,10 +223,7 @@ class Case:
     @property
     def copied(self) -> bool:
         """Whether it has its prior's belief, without a fit of its own."""
-        kind = self.record["kind"]
-        if "panel" in self.record:
-            return kind in MOVES
-        return kind in MOVES or (kind == Kind.RETRACT and not self.record["replayed"])
+        return is_copied(self.record)
 
     @property
     def panel(self) -> bool:

@@ -1,4 +1,4 @@
-"""Rules on a chain as a whole: genesis record, versions, alias, source of a branch."""
+"""Rules on a chain as a whole (genesis record, versions, alias, source of a branch), and on decisions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from lindley.errors import LedgerCorrupt
-from lindley.ledger.chain import Chain, Status
-from lindley.ledger.record import Kind, digest, parse
-from lindley.verification.case import GatheredChain
+from lindley.ledger.chain import Chain
+from lindley.ledger.record import Kind, Status, digest, needs_approval, parse, status_of
+from lindley.verification.case import Case, GatheredChain
 from lindley.verification.rules import At, Scope, Severity, rule
 
 #: Missing versions in a row that each have a finding of their own.
@@ -43,7 +43,7 @@ def genesis_record(chain: GatheredChain, _walked: Chain) -> Iterator[str]:
     Scope.CHAIN,
 )
 def no_gaps(chain: GatheredChain, _walked: Chain) -> Iterator[At]:
-    """A run was registered if its state is `accepted` or `quarantined`."""
+    """A run was registered if its state is `accepted`, `quarantined`, `candidate` or `rejected`."""
     numbers = sorted({item.version.number for item in chain.versions})
     for before, number in pairwise([0, *numbers]):
         # A number may be anything that the registry's database holds.
@@ -165,3 +165,45 @@ def branch_source(chain: GatheredChain, walked: Chain) -> Iterator[str]:
     root, source = chain.root(), chain.base.root()
     if root is not None and source is not None and root["model"] != source["model"]:
         yield f"the model of genesis is not that of {origin['chain']}"
+
+
+@rule(
+    "R30",
+    "a decision states who decided and why, on a version before it whose record it repeats",
+    "an approval of something else than the candidate, or without a candidate",
+)
+def decisions(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """`decision.candidate` names a candidate or a quarantined version with a lower number. Apart from
+    `decision` the record is that one's, and so are the files. Rejections and decisions that came too late are
+    checked as well.
+    """
+    decision = case.record["decision"]
+    if decision is None:
+        return
+    for name in ("who", "why"):
+        if not decision[name].strip():
+            yield f"a decision without {name}"
+    if decision["candidate"] not in case.decidable:
+        yield f"no candidate or quarantined version before it has the record {decision['candidate'][:12]}"
+        return
+    other = case.decidable[decision["candidate"]]
+    if other is None:
+        return  # R03 reports it
+    for name in sorted(case.record.keys() - {"decision"}):
+        if case.record[name] != other.record[name]:
+            yield f"{name} is not that of version {other.gathered.version.number}, which was decided on"
+
+
+@rule(
+    "R31",
+    "a fit that its policy lets a person approve is a link with an approval only",
+    "a candidate that was made a link without a person",
+)
+def approved(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """The policy in the record asks for it (`approve`) for every fit, or where batches conflict."""
+    if case.link is None or status_of(case.record) == Status.ACCEPTED:
+        return
+    if needs_approval(case.record):
+        yield "a candidate is a link, and no person approved it"
+    elif case.record["decision"] is not None:
+        yield "a rejected version is a link"

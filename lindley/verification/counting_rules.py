@@ -34,6 +34,7 @@ _ANEW = frozenset(
         "joined",
         "source",
         "batch",
+        "decision",
     }
 )
 

@@ -38,7 +38,9 @@ from lindley.verification.agreement import disagreements
 from lindley.verification.rules import Report, Scope, findings, rule, sentences
 
 #: What a view of a ledger must never do.
-_WRITES = frozenset({"claim", "package", "open_run", "upload", "close_run", "register", "set_head_hint"})
+_WRITES = frozenset(
+    {"claim", "package", "open_run", "upload", "close_run", "register", "set_head_hint", "set_challenger"}
+)
 
 
 class Result(StrEnum):
@@ -202,9 +204,16 @@ class _Before:
     def __init__(self, ledger: Ledger, name: str, chain: Chain, link: ChainLink) -> None:
         self._ledger = ledger
         self._name = name
-        # Planning takes what was quarantined on this head for something that was tried already.
-        tried, last = (link.version.previous, link.version.batch), link.version.number
+        # Planning takes what was quarantined on this head for something that was tried already, and waits for
+        # decisions on candidates on it.
+        tried = (link.version.previous, link.version.batch)
         refused = {v.number for v in chain.quarantined if (v.previous, v.batch) == tried}
+        refused |= {v.number for v in chain.candidates if v.previous == link.version.previous}
+        # What was approved was fitted when it became a candidate.
+        fitted = [
+            v.number for v in (*chain.candidates, *chain.quarantined) if v.record == link.version.candidate
+        ]
+        last = min([link.version.number, *fitted])
         self._versions = [
             version
             for version in ledger.versions(name)
@@ -217,6 +226,9 @@ class _Before:
 
     def head_hint(self, _chain: str) -> int | None:
         return self._head
+
+    def challenger(self, _chain: str) -> int | None:
+        return None
 
     def dead_runs(self, _chain: str) -> list[str]:
         return []
@@ -268,7 +280,7 @@ def _planned(
         plan = plan_retract(view, declaration, gone, accept_model_change=True)
     else:
         plan = plan_correct(view, declaration, gone, *batches, accept_model_change=True)
-    if plan.noop is not None or plan.previous != record["previous"] or plan.target is not None:
+    if plan.noop is not None or plan.previous != record["previous"] or not plan.fits:
         raise LedgerCorrupt(
             f"Link {link.number} cannot be planned again",
             expected=record["previous"],

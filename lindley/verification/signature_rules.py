@@ -15,7 +15,8 @@ from securesystemslib.signer import Key
 
 from lindley.errors import AcknowledgementRefused, WitnessRefused
 from lindley.ledger import signing
-from lindley.ledger.record import ANY, Artifact, misfits
+from lindley.ledger.record import Artifact
+from lindley.shapes import ANY, misfits
 from lindley.verification.rules import At, Finding, Report, Scope, Severity, findings, rule, sentences
 
 #: What makes a finding the one that was acknowledged.

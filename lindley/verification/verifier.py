@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from lindley.ledger.chain import Chain, ChainLink, walk
+from lindley.ledger.record import Status
 from lindley.verification import chain_rules, counting_rules, version_rules
 from lindley.verification.case import Case, GatheredChain, GatheredVersion
 from lindley.verification.panel import rules
@@ -41,10 +42,11 @@ def verify(chain: GatheredChain) -> Report:
     runs = _runs(chain)
     base = [(runs[link.version.run_id][1], link) for link in walked.links[: walked.base]]
     own = [(item, places.get(item.version.number)) for item in chain.versions]
-    earlier, refused = dict[str, Case | None](), dict[str, Case | None]()
+    earlier, refused, decidable = (dict[str, Case | None]() for _ in range(3))
 
     def case_of(item: GatheredVersion, link: ChainLink | None) -> Case | None:
-        return None if item.parsed is None else Case(item, item.parsed, link, walked, earlier, refused)
+        found = item.parsed
+        return None if found is None else Case(item, found, link, walked, earlier, refused, decidable)
 
     for position, (item, link) in enumerate([*base, *own]):
         refused |= {v.record: case_of(runs[v.run_id][1], None) for v in (link.joined if link else ())}
@@ -59,6 +61,8 @@ def verify(chain: GatheredChain) -> Report:
                 found += findings(scope, case, chain, link=case.link, version=number, without=apart)
         if link:
             earlier[link.version.record] = case
+        elif item.version.status in (Status.CANDIDATE, Status.QUARANTINED):
+            decidable[item.version.record] = case
     states = {item.version.number: item.state for item in chain.versions}
     found = [item if item.state else replace(item, state=states.get(item.version or 0, "")) for item in found]
     links = tuple(_line(link, runs[link.version.run_id][0]) for link in walked.links)

@@ -15,7 +15,7 @@ import numpy as np
 from lindley.addresses import public
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.sampling import APPROXIMATION, CHANGED
-from lindley.ledger.chain import version_tags
+from lindley.ledger.chain import DECISION_TAGS, version_tags
 from lindley.ledger.record import PLOTS, PULLED, WITH_BATCH, Artifact, Kind, canonical
 from lindley.model.code.digests import model_digest
 from lindley.model.coordinates import Coordinates
@@ -37,6 +37,7 @@ _UNLISTED = frozenset({"belief/registered_model_meta", Artifact.SIGNATURE})
 def tags(case: Case, chain: GatheredChain) -> Iterator[str]:
     """Section 5 derives them."""
     expected = version_tags(case.record, case.gathered.version.record) | {"lindley.chain": chain.name}
+    expected = dict.fromkeys(DECISION_TAGS, "") | expected
     yield from _differences("tag", expected, case.gathered.version.tags)
 
 
@@ -166,7 +167,8 @@ def seed(case: Case, chain: GatheredChain) -> Iterator[str]:
 
 @rule(
     "R15",
-    "the gate's assessment follows from the metrics and thresholds, and only passed fits are links",
+    "the gate's assessment follows from the metrics and thresholds, and only fits that passed, or that a "
+    "person approved, are links",
     "an assessment that was edited, or does not follow",
 )
 def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
@@ -176,7 +178,7 @@ def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
     asks for them. Imports and copies: only that links passed.
     """
     metrics, limits, found = case.record["metrics"], case.record["thresholds"], case.record["gate"]
-    if case.link and not found["passed"]:
+    if case.link and not found["passed"] and case.record["decision"] is None:
         yield "a fit that failed the gate is a link"
     if not case.fitted:
         return

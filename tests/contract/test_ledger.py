@@ -12,7 +12,7 @@ import pytest
 
 from lindley.errors import LedgerCorrupt, LindleyError
 from lindley.ledger.chain import walk
-from lindley.ledger.protocol import Ledger, Run
+from lindley.ledger.protocol import Ledger, Run, RunStatus
 from lindley.ledger.record import canonical, digest, genesis_record
 from tests.contract.conftest import Backend
 
@@ -377,6 +377,31 @@ class TestRegistration:
         for number in (1, 2, 1):
             ledger.set_head_hint(chain, number)
             assert backend.again().head_hint(chain) == number
+
+    def test_the_challenger_is_where_it_was_put_last_or_nowhere(self, backend: Backend, chain: str) -> None:
+        ledger = backend.ledger
+        ledger.claim(chain, GENESIS, "")
+        assert ledger.challenger(chain) is None
+        run_id = ledger.open_run(chain, Run(name="link"))
+        for i in range(2):
+            ledger.register(chain, run_id, _tags(f"{i:064x}", "b" * 64), "")
+        ledger.set_head_hint(chain, 1)
+        for number in (1, 2, None, 2, None):
+            ledger.set_challenger(chain, number)
+            assert backend.again().challenger(chain) == number
+        assert ledger.head_hint(chain) == 1
+
+    def test_runs_of_candidates_and_rejections_are_registered(self, backend: Backend, chain: str) -> None:
+        ledger = backend.ledger
+        ledger.claim(chain, GENESIS, "")
+        runs = {}
+        for state in ("accepted", "quarantined", "candidate", "rejected", "superseded"):
+            runs[state] = ledger.open_run(chain, Run(name=state))
+            ledger.close_run(runs[state], RunStatus.FINISHED, state)
+        gone = runs.pop("superseded")
+        found = backend.again().registered_runs(chain)
+        assert set(runs.values()) <= set(found)
+        assert gone not in found
 
     def test_addresses_are_pages_or_none(self, backend: Backend, chain: str) -> None:
         ledger = backend.ledger

@@ -179,7 +179,7 @@ def test_a_fit_that_fails_the_gate_is_kept_and_the_head_stays(ledger, tmp_path):
     assert any("ESS" in reason for reason in views[1].reasons)
     assert verify_chain(ledger, "few_draws").findings == ()
     again = plan_update(ledger, declaration, batch_from_frame(bad, declaration, origin="bad.csv"))
-    assert again.quarantined
+    assert again.tried == "quarantined"
     assert "ESS" in again.noop
     assert append(ledger, declaration, better, "better.csv").link == 2
     assert ledger.head_hint("few_draws") == 3

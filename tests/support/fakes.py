@@ -32,7 +32,7 @@ from lindley.inference.modes.attempts import PRIOR, Attempt
 from lindley.inference.sampling import FitSettings
 from lindley.ledger.chain import Version, read_version
 from lindley.ledger.protocol import Home, Ledger, Run, RunState
-from lindley.ledger.record import Kind, digest
+from lindley.ledger.record import REGISTERED, Kind, digest
 from lindley.ledger.registration import Registered, register_link
 from lindley.ledger.writing import LoggedLink
 from lindley.model.coordinates import Block, Coordinates
@@ -93,7 +93,7 @@ def coins(declaration: Declaration, start: int, rows: int = 4, *, k: int = 3, or
 
 def fit_plan(plan: Plan, *, passed: bool = True) -> Outcome | None:
     """Return what `lindley.operations.plan.fit_plan` would, from a posterior on a grid, not a sampler."""
-    return None if plan.target is not None else fit(plan, passed=passed)
+    return fit(plan, passed=passed) if plan.fits else None
 
 
 def _attempt(metrics: dict[str, float], *, passed: bool) -> Attempt:
@@ -299,6 +299,7 @@ class StoredChain:
     versions: dict[int, StoredVersion] = field(default_factory=dict)
     last: int = 0
     head: int | None = None
+    challenger: int | None = None
 
 
 class MemoryLedger:
@@ -443,11 +444,17 @@ class MemoryLedger:
     def set_head_hint(self, chain: str, number: int) -> None:
         self.models[chain].head = number
 
+    def challenger(self, chain: str) -> int | None:
+        return self.models[chain].challenger
+
+    def set_challenger(self, chain: str, number: int | None) -> None:
+        self.models[chain].challenger = number
+
     def dead_runs(self, chain: str) -> list[str]:
         return [i for i, r in self.runs.items() if r.chain == chain and r.status == "running" and not r.alive]
 
     def registered_runs(self, chain: str) -> list[str]:
-        states = {"accepted", "quarantined"}
+        states = set(REGISTERED)
         return [i for i, r in self.runs.items() if r.chain == chain and r.tags.get("lindley.state") in states]
 
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:

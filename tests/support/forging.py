@@ -63,6 +63,8 @@ def another(value: Any, path: tuple[str | int, ...]) -> Any:
     if isinstance(value, str):
         is_digest = len(value) == 64 and set(value) <= set("0123456789abcdef")
         return ("0" if value[0] != "0" else "1") + value[1:] if is_digest else f"{value}x"
+    if path == ("decision",):
+        return {"candidate": "0" * 64, "verdict": "approved", "who": "Eve", "why": "because"}
     if value is None:
         return "0" * 64
     if isinstance(value, dict):

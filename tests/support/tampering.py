@@ -13,10 +13,11 @@ from lindley.verification.gather import gather
 from tests.support import amendments
 from tests.support.fakes import coins
 from tests.support.forging import Record, forge, record_of, replaced
-from tests.support.tampering_tools import NAME, Tools
+from tests.support.tampering_decisions import DECIDED_ON, LAST, DecisionTamper
+from tests.support.tampering_tools import NAME
 
 #: Versions of `coins_chain`: the links 1, 2 and 3, the quarantined one, the one that was created twice.
-FIRST, SECOND, QUARANTINED, TWICE, HEAD = 1, 2, 3, 4, 5
+FIRST, SECOND, QUARANTINED, TWICE, HEAD = 1, 2, DECIDED_ON, 4, LAST
 #: Place of the last one in the chain.
 HEAD_LINK = 3
 _SOURCE = {
@@ -28,7 +29,7 @@ _SOURCE = {
 }
 
 
-class Tamper(Tools):
+class Tamper(DecisionTamper):
     """The changes, one method per rule or more: ``r05_...``. Each returns (rules, version) to be found."""
 
     def r01_genesis_record_changed(self) -> Any:

@@ -26,7 +26,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_ALREADY_EXI
 from lindley import failpoints, process
 from lindley.addresses import public
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.ledger.chain import Status, Version
+from lindley.ledger.chain import Version
 from lindley.ledger.mlflow import naming, paths
 from lindley.ledger.mlflow.artifacts import Artifacts
 from lindley.ledger.mlflow.client import pages
@@ -34,7 +34,7 @@ from lindley.ledger.mlflow.failures import translated, unless_refused
 from lindley.ledger.mlflow.listing import versions_of
 from lindley.ledger.protocol import Home, Run, RunState, RunStatus
 from lindley.ledger.reading import downloaded
-from lindley.ledger.record import digest, require_digest
+from lindley.ledger.record import REGISTERED, Status, digest, require_digest
 from lindley.model.declaration import Declaration
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: The alias that points at the newest accepted link.
 HEAD = "head"
+#: The alias by which other tools know the version in use, and the one of the newest candidate.
+CHAMPION, CHALLENGER = "champion", "challenger"
 _GENESIS_TAG, _GENESIS_RUN_TAG = "lindley.genesis", "lindley.genesis_run"
 _GENESIS_FILE = "genesis.json"
 _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
@@ -237,8 +239,7 @@ class MlflowLedger(Artifacts):
 
     def registered_runs(self, chain: str) -> list[str]:
         """Return runs that became versions; see `Ledger`."""
-        states = (Status.ACCEPTED, Status.QUARANTINED)
-        conditions = [f"tags.`{_STATE_TAG}` = '{state}'" for state in states]
+        conditions = [f"tags.`{_STATE_TAG}` = '{state}'" for state in REGISTERED]
         found = [self._search_runs(chain, condition, ViewType.ALL) for condition in conditions]
         return sorted(run.info.run_id for runs in found for run in runs)
 
@@ -272,14 +273,30 @@ class MlflowLedger(Artifacts):
 
     def head_hint(self, chain: str) -> int | None:
         """Read the alias; see `Ledger`."""
-        with translated(f"read the head of {chain}"):
-            aliases: dict[str, str] = self.client.get_registered_model(self._model(chain)).aliases
-        return int(aliases[HEAD]) if HEAD in aliases else None
+        return self._alias(chain, HEAD)
 
     def set_head_hint(self, chain: str, number: int) -> None:
-        """Move the alias; see `Ledger`."""
+        """Move the alias, behind the one that other tools expect; see `Ledger`."""
         with translated(f"move the head of {chain}"):
-            self.client.set_registered_model_alias(self._model(chain), HEAD, str(number))
+            for alias in (CHAMPION, HEAD):  # killed between them, the next writer sets both again
+                self.client.set_registered_model_alias(self._model(chain), alias, str(number))
+
+    def challenger(self, chain: str) -> int | None:
+        """Read the alias; see `Ledger`."""
+        return self._alias(chain, CHALLENGER)
+
+    def set_challenger(self, chain: str, number: int | None) -> None:
+        """Move or remove the alias; see `Ledger`."""
+        with translated(f"move the challenger of {chain}"):
+            if number is None:
+                self.client.delete_registered_model_alias(self._model(chain), CHALLENGER)
+            else:
+                self.client.set_registered_model_alias(self._model(chain), CHALLENGER, str(number))
+
+    def _alias(self, chain: str, alias: str) -> int | None:
+        with translated(f"read the {alias} of {chain}"):
+            aliases: dict[str, str] = self.client.get_registered_model(self._model(chain)).aliases
+        return int(aliases[alias]) if alias in aliases else None
 
     def urls(self, chain: str, run_id: str, number: int | None) -> dict[str, str]:
         """Return page addresses; see `Ledger`."""

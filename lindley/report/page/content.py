@@ -60,14 +60,14 @@ class LinkContent:
 
 @dataclass(frozen=True, kw_only=True)
 class OtherVersion:
-    """A version that is no link: quarantined or superseded.
+    """A version that is no link: a candidate, a rejection, quarantined or superseded.
 
     Parameters
     ----------
     waits, joined
         Whether its batch is quarantined and not counted by the head; whether a later link counts it.
     reasons
-        Why the gate refused the fit.
+        Why the gate refused the fit, and what a person decided or has to decide.
     """
 
     version: int

@@ -375,6 +375,8 @@ ARGUMENTS = {
     "keygen": (os.devnull,),
     "init": (os.devnull,),
     "acknowledge": ("coins", "--why", "x"),
+    "approve": ("coins", "--why", "x"),
+    "reject": ("coins", "--why", "x"),
     "recheck": ("coins", "no.json"),
 }
 

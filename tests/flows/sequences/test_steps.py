@@ -18,6 +18,8 @@ SEQUENCES = [
     (amend.correct, amendments.correct),
     (amend.rollback, amendments.rollback),
     (amend.branch, amendments.branch),
+    (amend.approve, amendments.approve),
+    (amend.reject, amendments.reject),
 ]
 
 

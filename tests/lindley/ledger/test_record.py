@@ -10,17 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lindley.errors import LedgerCorrupt
-from lindley.ledger.record import (
-    ANY,
-    LINK_SHAPE,
-    SCHEMA,
-    Kind,
-    canonical,
-    digest,
-    genesis_record,
-    misfits,
-    parse,
-)
+from lindley.ledger.record import LINK_SHAPE, SCHEMA, Kind, canonical, digest, genesis_record, parse
+from lindley.shapes import ANY, misfits
 from tests.support.fakes import MemoryLedger
 from tests.support.forging import each_leaf, replaced
 

@@ -94,7 +94,7 @@ class TestDropping:
     ) -> None:
         plan = dropping(ledger, declaration, rows(declaration, 3, 50))
         register_link(ledger, log_plan(ledger, plan, fit(plan, passed=False)))
-        assert dropping(ledger, declaration, rows(declaration, 3, 50)).quarantined
+        assert dropping(ledger, declaration, rows(declaration, 3, 50)).tried == "quarantined"
 
     def test_a_lost_race_drops_what_the_winner_counts_too(
         self, ledger: MemoryLedger, declaration: Declaration

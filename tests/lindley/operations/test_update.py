@@ -119,7 +119,7 @@ class TestExactlyOnce:
         assert plan.noop is not None
         assert f"link {link}" in plan.noop
         assert "again.parquet" in plan.noop
-        assert not plan.quarantined
+        assert plan.tried is None
         assert writes(ledger) == before
 
     def test_row_order_and_file_name_do_not_make_another_batch(
@@ -201,7 +201,7 @@ class TestQuarantine:
         append(ledger, declaration, coins(declaration, 0))
         append(ledger, declaration, coins(declaration, 10), passed=False)
         plan = plan_update(ledger, declaration, coins(declaration, 10))
-        assert plan.quarantined
+        assert plan.tried == "quarantined"
         assert plan.noop is not None
         assert "version 2" in plan.noop
         assert "R-hat 1.3100 of theta" in plan.noop
@@ -229,7 +229,7 @@ class TestQuarantine:
         append(ledger, mended, coins(mended, 0), passed=False, accept=True)
         for model, version in ((declaration, 1), (mended, 2), (declare(tmp_path, code="\n# mended\n"), 1)):
             plan = plan_update(ledger, model, coins(model, 0), accept_model_change=True)
-            assert plan.quarantined
+            assert plan.tried == "quarantined"
             assert f"version {version}:" in str(plan.noop)
         third = declare(tmp_path, code="\nMENDED = 2\n")
         assert append(ledger, third, coins(third, 0), accept=True).link == 1
@@ -255,7 +255,7 @@ class TestQuarantine:
 
     def test_on_a_new_head_it_is_fitted_again(self, ledger: MemoryLedger, declaration: Declaration) -> None:
         plan = plan_update(ledger, declaration, coins(declaration, 20, k=9))
-        assert (plan.noop, plan.quarantined) == (None, False)
+        assert (plan.noop, plan.tried) == (None, None)
         found = register_link(ledger, log_plan(ledger, plan, fit(plan)))
         assert (found.status, found.link) == ("accepted", 4)
 

@@ -93,7 +93,7 @@ def test_a_warm_update_asks_for_nothing_twice(folder: Path, declaration: Declara
         "get_registered_model": 1,
         "search_model_versions": 2,
         "create_model_version": 1,
-        "set_registered_model_alias": 1,
+        "set_registered_model_alias": 2,  # `champion`, then `head`
         "log_batch": 1,
         "set_terminated": 1,
     }
