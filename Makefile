@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set up the environment first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test docs coverage test-faults lint lock clean bench-fidelity bench-drift bench-gallery bench-speed
+.PHONY: help setup demo test docs coverage test-faults lint lock clean bench-fidelity bench-drift bench-gallery bench-panel bench-speed
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -77,6 +77,9 @@ bench-drift: setup  ## compare true with stated errors along streams whose poste
 
 bench-gallery: setup $(BENCHMARKS)  ## fit the gallery of models, docs/what-works.md (two hours; goes on where it stopped)
 	@$(PYTHON) -m tests.gallery.run; code=$$?; $(PYTHON) -m tests.gallery.table; exit $$code
+
+bench-panel: setup  ## fit thousands of members of a panel beside other ways (an hour; QUICK=1: 5 minutes)
+	@$(PYTHON) -m benchmarks.panel.run $(if $(QUICK),--quick)
 
 bench-speed: setup $(BENCHMARKS)  ## compare the time of updates with PyMC, docs/performance.md (two hours; QUICK=1: 20 minutes)
 	@$(PYTHON) -m benchmarks.speed.run $(if $(QUICK),--quick)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -83,12 +84,15 @@ class Outcome:
     weights
         Calibrated weights [draw] of the draws, for every method alike (see `lindley.prior.stein`); None for
         equal ones.
+    notes
+        By which sampler fits were made, where the policy is ``auto``.
     """
 
     draws: dict[str, np.ndarray]
     flags: tuple[str, ...]
     seconds: float
     weights: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def flagged(self) -> bool:
@@ -112,6 +116,8 @@ class Run:
         Metrics of each fit.
     refits
         Number of pooled refits that the policy triggered.
+    samplers
+        Of each fit why independent draws were not accepted; empty where they were, or where none were tried.
     """
 
     chain: MemoryChain
@@ -119,27 +125,39 @@ class Run:
     refused: dict[int, str]
     metrics: tuple[dict[str, float], ...]
     refits: int = 0
+    samplers: tuple[str, ...] = ()
 
 
 def run(case: Case, method: str, settings: Settings | None = None) -> Outcome:
     """Run a case by one of `METHODS`."""
     begun = time.perf_counter()
-    settings = settings or Settings()
+    settings, notes = settings or Settings(), ()
     if method == "lindley":
         found = run_chain(case.name, case.declaration, case.batches, settings)
         last, flags = found.last, flags_of(found, settings.thresholds)
+        notes = _samplers(found) if case.declaration.policy.sampler == "auto" else ()
     elif method == "pooled":
         last, flags = _pooled(case, settings)
     else:
         last, flags = _rival(case, {"marginal": marginals, "prior_from_idata": idata_prior}[method], settings)
-    return Outcome(labelled(last), flags, time.perf_counter() - begun, last.sampled.calibration.weights)
+    return Outcome(
+        labelled(last), flags, time.perf_counter() - begun, last.sampled.calibration.weights, notes
+    )
+
+
+def _samplers(found: Run) -> tuple[str, ...]:
+    """Return how many fits were made by independent draws, and why others were not."""
+    declined = Counter(why for why in found.samplers if why)
+    taken = len(found.samplers) - declined.total()
+    whys = (f"{count} by NUTS: {why}" for why, count in declined.items())
+    return (f"{taken} of {len(found.samplers)} fits by independent draws", *whys)
 
 
 def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame], settings: Settings) -> Run:
     """Run Lindley's chain over frames as updates would; seeds follow from the name and the place."""
     chain, last = MemoryChain(), None
     refused: dict[int, str] = {}
-    metrics = []
+    metrics, samplers = [], list[str]()
     carried: tuple[str, ...] = ()
     refits = 0
     for place, frame in enumerate(frames):
@@ -157,6 +175,7 @@ def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame
             refused[place] = "; ".join(last.assessment.gate.reasons)
         chain = grown
         metrics.append(last.assessment.metrics)
+        samplers.append(last.provenance.sampler.get("declined", ""))
         limit = declaration.policy.rebase_at_drift
         if limit is not None and grown.head.drift >= limit:
             options = replace(options, seed=_seed(name, place, 2), settings=settings.fit)
@@ -165,7 +184,7 @@ def run_chain(name: str, declaration: Declaration, frames: Sequence[pd.DataFrame
                 chain, last, refits = grown, found, refits + 1
     if last is None:
         raise ValueError(f"{name} has no batch")
-    return Run(chain, last, refused, tuple(metrics), refits)
+    return Run(chain, last, refused, tuple(metrics), refits, tuple(samplers))
 
 
 def flags_of(found: Run, thresholds: Thresholds) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,13 +90,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if good else 1
 
 
-def run_case(folder: Path, name: str) -> Part:
-    """Run a case by all methods."""
+def run_case(folder: Path, name: str, sampler: str = "nuts") -> Part:
+    """Run a case by all methods, with a policy's sampler."""
     part = Part("case", name)
     batches = 0
     try:
         (case,) = load_cases(folder, [name])
         part.regular, batches = case.regular, len(case.batches)
+        policy = replace(case.declaration.policy, sampler=sampler)
+        case = replace(case, declaration=replace(case.declaration, policy=policy))
     except Exception as error:
         part.notes.append(_failure("the case", error))
         part.failed = True
@@ -107,7 +109,7 @@ def run_case(folder: Path, name: str) -> Part:
             outcome = methods.run(case, method)
             part.rows += compare.rows_of(case, method, outcome)
             part.seconds[name, method] = outcome.seconds
-            part.notes += [f"{method}: {flag}" for flag in outcome.flags]
+            part.notes += [f"{method}: {note}" for note in (*outcome.notes, *outcome.flags)]
         except Exception as error:
             part.notes.append(_failure(method, error))
             part.rows.append(compare.failed_row(name, batches, method))
@@ -140,6 +142,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--refitted", action="store_true", help="also streams refitted when drift exceeds its budget"
     )
+    parser.add_argument("--sampler", choices=("nuts", "auto"), default="nuts", help="of the cases' policy")
     parser.add_argument("--skip-cases", action="store_true")
     parser.add_argument("--skip-simulations", action="store_true")
     parser.add_argument("--skip-streams", action="store_true")
@@ -147,6 +150,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.out is None:
         # A quick run never replaces a full one.
         options.out = QUICK_RESULTS if options.quick else RESULTS
+        if options.sampler != "nuts":
+            options.out = QUICK_RESULTS.with_name(f"results-{options.sampler}.csv")
     return options
 
 
@@ -199,8 +204,8 @@ def _planned(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[Pa
         ]
     if not options.skip_cases:
         hard = [name for name in names if not _is_short(options.cases / name)]
-        plan = [*_cases(options.cases, hard), *plan]
-        plan += _cases(options.cases, [name for name in names if name not in hard])
+        plan = [*_cases(options, hard), *plan]
+        plan += _cases(options, [name for name in names if name not in hard])
     return plan
 
 
@@ -211,7 +216,7 @@ def _policies(options: argparse.Namespace) -> Sequence[str]:
     return [name for name in streams.POLICIES if options.refitted or name != "refitted"]
 
 
-def _cases(folder: Path, names: Sequence[str]) -> list[tuple[Part, Callable[[], Part]]]:
+def _cases(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[Part, Callable[[], Part]]]:
     return [
         (
             Part(
@@ -220,7 +225,7 @@ def _cases(folder: Path, names: Sequence[str]) -> list[tuple[Part, Callable[[], 
                 rows=[compare.failed_row(name, 0, method) for method in methods.METHODS],
                 failed=True,
             ),
-            partial(run_case, folder, name),
+            partial(run_case, options.cases, name, options.sampler),
         )
         for name in names
     ]

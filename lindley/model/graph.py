@@ -37,6 +37,8 @@ from lindley.model.refusals import (
 )
 from lindley.model.tensors import plain
 
+#: Transforms of single elements, by PyMC's names.
+_ELEMENTWISE = ("log", "logodds", "interval", "log_exp_m1", "circular")
 #: Constants smaller than this are structure (shapes, small vectors of hyperparameters), not data.
 DATA_SIZE = 8
 
@@ -270,9 +272,24 @@ def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
     """Return the shape of each free variable and of its value by name, evaluated where one is not static."""
     both = [v for rv in model.free_RVs for v in (rv, model.rvs_to_values[rv])]
     shapes = {variable.name: variable.type.shape for variable in both}
+    shapes |= {name: shape for rv in model.free_RVs for name, shape in _labelled_shapes(model, rv).items()}
     if any(None in shape for shape in shapes.values()):
         shapes |= model.eval_rv_shapes()
     return {name: tuple(int(n) for n in shape) for name, shape in shapes.items()}
+
+
+def _labelled_shapes(model: Any, rv: Variable) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a variable and of its value that its labelled dims give; empty where they do not.
+
+    Evaluating them instead compiles a function.
+    """
+    transform, dims = model.rvs_to_transforms[rv], model.named_vars_to_dims.get(rv.name) or ()
+    labels = [model.coords.get(dim) for dim in dims]
+    elementwise = transform is None or transform.name in _ELEMENTWISE
+    if not elementwise or not dims or len(dims) != rv.type.ndim or any(one is None for one in labels):
+        return {}
+    shape = tuple(len(one) for one in labels)
+    return {rv.name: shape, model.rvs_to_values[rv].name: shape}
 
 
 def _free_variable(model: Any, rv: Variable, shapes: dict[str, tuple[int, ...]]) -> FreeVariable:

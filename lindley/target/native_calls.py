@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,6 +21,8 @@ from lindley.target.native import DTYPES, Code, starts
 _POINTER = ctypes.c_void_p
 _CALL_DENSITY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, _POINTER, _POINTER, _POINTER, _POINTER)
 _CALL_TABLE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, _POINTER, _POINTER, _POINTER)
+#: Threads at most.
+_threads: ContextVar[int] = ContextVar("threads", default=4)
 #: Fewer rows than this are not worth a thread.
 _ROWS_PER_THREAD = 64
 
@@ -91,6 +95,33 @@ class Density:
         in_threads(some, len(points))
         return values, gradients
 
+    def over(
+        self, x: np.ndarray, values: Mapping[int, np.ndarray], count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return log densities [row] and gradients [row, x] at one x [x] with other data in each row.
+
+        Parameters
+        ----------
+        x
+            The point.
+        values
+            By the place of a constant array its values in each row, arrays [row, ...]. The density keeps
+            those of the last row.
+        count
+            Number of rows.
+        """
+        point = np.array(x, dtype=float, order="C")
+        found, gradients = np.full(count, np.nan), np.full((count, len(point)), np.nan)
+        words, call, size = self.words.array(1), self._call, self.size
+        held = [(self.words.kept[place], rows) for place, rows in values.items()]
+        at, constants = point.ctypes.data, words.ctypes.data
+        slopes, heights = gradients.ctypes.data, found.ctypes.data
+        for row in range(count):
+            for array, rows in held:
+                array[...] = rows[row]
+            call(size, at, slopes + row * gradients.strides[0], heights + row * 8, constants)
+        return found, gradients
+
 
 class Table:
     """Quantities at many points, with prior and data, as machine code.
@@ -154,9 +185,19 @@ def not_computed() -> FitFailed:
     )
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Evaluate many points in the calling thread: where processes share the cores, more of them only cost."""
+    token = _threads.set(1)
+    try:
+        yield
+    finally:
+        _threads.reset(token)
+
+
 def in_threads(some: Callable[[range], None], rows: int) -> None:
     """Process rows in as many threads as there are cores; the machine code needs no interpreter."""
-    threads = min(os.cpu_count() or 1, 4, rows // _ROWS_PER_THREAD)
+    threads = min(os.cpu_count() or 1, _threads.get(), rows // _ROWS_PER_THREAD)
     if threads < 2:
         some(range(rows))
         return

@@ -10,8 +10,8 @@ from lindley.inference.diagnostics.importance import Importance
 from lindley.prior.matching import moments
 from lindley.prior.mixture import Map
 
-#: Draws of the map that are compared with the posterior's.
-_SAMPLE = 20_000
+#: Draws of the map that are compared with the posterior's: at most, and for each of those.
+_SAMPLE, _FOR_EACH = 20_000, 4
 
 
 def match_doubts(
@@ -70,7 +70,7 @@ def match_distances(
     share = np.maximum(np.nan_to_num(weights), 0.0)
     share = share / share.sum() if share.any() else np.full(len(draws), 1 / len(draws))
     with np.errstate(all="ignore"):
-        sample, spread = matched.sample(rng, _SAMPLE), draws.std(axis=0)
+        sample, spread = matched.sample(rng, min(_SAMPLE, _FOR_EACH * len(draws))), draws.std(axis=0)
         usable = (spread > 0) & np.isfinite(spread) & np.isfinite(sample).all(axis=0)
         margins = np.full(len(spread), np.inf)
         for i in np.flatnonzero(usable):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from lindley.batch.batch import Batch
 from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.inputs import Data, Options, Start
+from lindley.inference.sampling import FitSettings
 from lindley.model.declaration import Declaration
 from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 
 if TYPE_CHECKING:
     from lindley.inference.diagnostics.look_back import Segment
-    from lindley.inference.sampling import FitSettings
+
+#: Draws per chain: independent ones are nearly all effective, and the time of a member grows with them.
+DRAWS = 500
 
 #: The parts of a member's key, e.g. ``(12, "88")`` for store 12 and sku 88.
 type Key = tuple[object, ...]
@@ -79,9 +82,12 @@ class MemberOptions:
     constants
         Frozen constants, where the declaration has some; None to compute them from each member's batches.
     settings
-        Sampler settings; those of the policy by default.
+        Sampler settings; by default those of the policy, with `DRAWS` draws per chain.
     thresholds
         The gate's thresholds.
+    sampler
+        ``auto``: independent draws where importance weights certify them (see
+        `lindley.inference.approximation`), NUTS where not; or ``nuts``. It takes the place of the policy's.
     draws
         Draws on the natural scale that a result holds at most, evenly spaced; none by default. The same task
         with more of them gives the same result with more draws.
@@ -91,6 +97,7 @@ class MemberOptions:
     constants: dict[str, float] | None = None
     settings: FitSettings | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
+    sampler: Literal["auto", "nuts"] = "auto"
     draws: int = 0
 
     def data(self, declaration: Declaration, task: MemberTask) -> Data:
@@ -103,6 +110,11 @@ class MemberOptions:
             fresh=task.fresh,
         )
 
-    def options(self, task: MemberTask) -> Options:
+    def declared(self, declaration: Declaration) -> Declaration:
+        """Return the declaration with the sampler of members."""
+        return replace(declaration, policy=replace(declaration.policy, sampler=self.sampler))
+
+    def options(self, declaration: Declaration, task: MemberTask) -> Options:
         """Return how a member is fitted."""
-        return Options(seed=task.seed, settings=self.settings, thresholds=self.thresholds)
+        settings = self.settings or replace(FitSettings.of(declaration.policy), draws=DRAWS)
+        return Options(seed=task.seed, settings=settings, thresholds=self.thresholds)

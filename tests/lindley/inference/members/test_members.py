@@ -12,7 +12,7 @@ from lindley.batch.batch import batch_from_frame
 from lindley.inference.info import Fit
 from lindley.inference.inputs import Data, Options, Start
 from lindley.inference.members.fitting import fit_members
-from lindley.inference.members.result import MemberFit
+from lindley.inference.members.result import APPROXIMATION, NUTS, MemberFit
 from lindley.inference.members.task import MemberOptions, MemberTask
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import fit
@@ -75,6 +75,22 @@ def test_each_member_has_the_posterior_of_its_own_rows(tasks, fits) -> None:
         assert found.matched is not None
         assert found.started_from is None
         assert len(found.draws["mu"]) == OPTIONS.draws
+
+
+def test_members_have_a_certificate_or_the_draws_of_nuts(tasks, fits) -> None:
+    for found in fits[:3]:
+        assert found.sampler == APPROXIMATION
+        assert found.certificate["k_hat"] < found.certificate["k_hat_limit"]
+        assert found.certificate["efficiency"] >= found.certificate["efficiency_limit"]
+        assert not found.declined
+    (other,) = fitted([tasks[0]], replace(OPTIONS, sampler="nuts"))
+    assert (other.sampler, other.certificate, other.declined) == (NUTS, {}, "")
+    # Both have the same posterior, within the Monte Carlo error of their plain draws.
+    exact = normal_mean(rows_of(tasks[0]))
+    ess = min(one.metrics["ess_bulk_min"] for one in (other, fits[0]))
+    assert abs(other.summary["mu"]["q05"] - fits[0].summary["mu"]["q05"]) < 5 * 2.2 * exact.std() / np.sqrt(
+        ess
+    )
 
 
 def test_a_member_that_cannot_be_fitted_fails_alone(tasks, fits) -> None:

@@ -1,0 +1,1 @@
+"""The benchmark of panels: thousands of beliefs of one model."""

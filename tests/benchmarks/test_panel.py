@@ -1,0 +1,69 @@
+"""The benchmark of panels: what it states of members, and when it fails."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.panel import engine, rivals, run
+from benchmarks.panel.measured import COLUMNS, Measured, coverage_of
+from benchmarks.panel.members import DECLARATION, MEANS, ROWS, SPREAD, members
+from lindley.batch.batch import batch_from_frame
+
+MINE = Measured("engine", "fit_members, auto", 1, 100, 2, 10.0, 20.0, ess=1000.0, match_ess=50_000.0)
+RIVAL = replace(MINE, method="nutpie, compiled once", match_ess=1000.0)
+
+
+def test_members_are_simulated_from_the_prior_of_their_model_and_by_their_number() -> None:
+    truths = np.array([one.truth for one in members(0, 4000)])
+    error = SPREAD / np.sqrt(4000)
+    assert np.abs(truths.mean(axis=0) - MEANS).max() < 4 * error
+    assert np.abs(truths.std(axis=0) - SPREAD).max() < 4 * error / np.sqrt(2)
+    (one,), (again,) = members(7, 8), members(7, 8)
+    assert one.rows(1).equals(again.rows(1))
+    assert not one.rows(1).equals(one.rows(2))
+    batches = [batch_from_frame(one.rows(link), DECLARATION) for link in range(2)]
+    assert [batch.rows for batch in batches] == [ROWS, ROWS]
+
+
+def test_rates_follow_from_what_is_measured() -> None:
+    row = MINE.as_row()
+    assert tuple(row) == COLUMNS
+    assert (row["cpu_ms_per_member"], row["members_per_second"]) == ("200", "10")
+    assert (row["ess_per_cpu_second"], row["match_ess_per_cpu_second"]) == ("5000", "2.5e+05")
+
+
+def test_coverage_has_the_error_of_independent_members() -> None:
+    inside = np.array([[True] * 4] * 90 + [[False] * 4] * 10)
+    share, error = coverage_of(inside)
+    assert share == pytest.approx(0.9)
+    assert error == pytest.approx(np.sqrt(0.9 * 0.1 / 99))
+
+
+@pytest.mark.parametrize(
+    ("mine", "rival", "code"),
+    [
+        (MINE, RIVAL, 0),
+        (replace(MINE, failed=1), RIVAL, 1),
+        (replace(MINE, match_ess=4900.0), RIVAL, 1),
+    ],
+)
+def test_a_failed_member_and_a_slow_engine_fail_the_benchmark(
+    mine: Measured, rival: Measured, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def members_of(count: int, links: int, jobs: int, method: str) -> list[Measured]:
+        asked.append((count, links, jobs, method))
+        return [mine]
+
+    monkeypatch.setattr(engine, "run", members_of)
+    monkeypatch.setattr(rivals, "run", lambda method, count: replace(rival, method=method))
+    out = tmp_path / "results.csv"
+    assert run.main(["--members", "9", "--jobs", "1", "--out", str(out)]) == code
+    assert asked == [(9, run.LINKS, 1, "auto"), (9, run.LINKS, 1, "nuts")]
+    with out.open() as file:
+        methods = [row["method"] for row in csv.DictReader(file)]
+    assert methods == [MINE.method, MINE.method, *rivals.METHODS]
