@@ -24,7 +24,7 @@ MEMBERS = {
     "auto": (10_000, 60),
     "nuts": (1_000, 20),
     "nutpie, compiled once": (1_000, 20),
-    "pm.sample a key": (20, 2),
+    "pm.sample a key": (10, 2),
 }
 #: Factor by which moments as precise are to be had with less CPU.
 FASTER = 5.0

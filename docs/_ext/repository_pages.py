@@ -20,6 +20,7 @@ PAGES = {
     "contributing": "CONTRIBUTING.md",
     "reference/benchmark-drift": "benchmarks/drift/README.md",
     "reference/benchmark-fidelity": "benchmarks/fidelity/README.md",
+    "reference/benchmark-panel": "benchmarks/panel/README.md",
     "reference/benchmark-serving": "benchmarks/serving/README.md",
     "reference/benchmark-speed": "benchmarks/speed/README.md",
     "reference/data": "data/README.md",

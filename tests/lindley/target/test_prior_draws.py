@@ -71,6 +71,6 @@ def test_shapes_by_labels_are_those_that_a_model_evaluates() -> None:
         pm.Dirichlet("share", np.ones(3), dims="group")
         pm.Normal("free", 0, 1, shape=4)
     wanted = {name: tuple(int(n) for n in shape) for name, shape in model.eval_rv_shapes().items()}
-    assert graphs._shapes(model) == wanted
+    assert graphs.shapes_of(model) == wanted
     assert graphs._labelled_shapes(model, model["sigma"])
     assert not graphs._labelled_shapes(model, model["effect"])
