@@ -362,3 +362,7 @@ def _other_results(record: dict[str, Any], outcome: Outcome, plan: Plan) -> Iter
         yield f"value of {', '.join(differing[:5])}"
     if plan.structure != record["model"]["structure"]:
         yield "structure of the model"
+    if outcome.info.not_drawn != record["model"]["not_drawn"]:
+        yield "list of what cannot be drawn"
+    if outcome.info.meaning.as_dict() != record["model"]["rows"]:
+        yield "statement of whether rows add up"

@@ -148,12 +148,22 @@ def test_forged_draws_are_found_by_fitting_again_alone(
     assert (reproduced(ledger, LINKS, bitwise=False)[0].result == "differs") is (change is move)
 
 
-def test_a_forged_figure_is_found(sampled: MemoryLedger) -> None:
+def test_forged_figures_and_statements_are_found(sampled: MemoryLedger) -> None:
     ledger = sampled.clone()
-    forge(ledger, NAME, REBASED, lambda record: record["metrics"].update(divergences=7.0))
+
+    def forged(record: dict[str, Any]) -> None:
+        record["metrics"].update(divergences=7.0)
+        record["model"]["not_drawn"] = {"y": "its distribution has no random function"}
+        record["model"]["rows"] = {"add_up": None, "why": ["the batch has too few rows to be split"]}
+
+    forge(ledger, NAME, REBASED, forged)
     assert verify_chain(ledger, NAME).ok
     (found,) = reproduced(ledger, REBASED)
-    assert (found.result, found.detail) == ("differs", "the same draws, but another value of divergences")
+    assert (found.result, found.detail) == (
+        "differs",
+        "the same draws, but another value of divergences, list of what cannot be drawn, "
+        "statement of whether rows add up",
+    )
 
 
 def test_with_other_libraries_draws_agree_within_monte_carlo_error(
