@@ -10,6 +10,7 @@ arrays of fixed length included, stays as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -319,17 +320,23 @@ def _rebuilt(outputs: Sequence[Variable], new: dict[Variable, Variable]) -> list
 
 def _remade(node: Any, inputs: list[Variable]) -> Sequence[Variable]:
     """Return the outputs of an operation for other inputs."""
-    op = node.op
+    op, made = node.op, None
     if isinstance(op, SymbolicRandomVariable) and op.extended_signature is not None:
-        # Its inner graph has the lengths of its parameters.
+        # Its inner graph has the lengths of its parameters; some take other arguments, as series do.
         given = SimpleNamespace(inputs=inputs)
-        made = op.rebuild_rv(*op.dist_params(given), size=op.size_param(given)).owner
-    elif isinstance(op, OpFromGraph) and not all(map(_takes, op.inner_inputs, inputs)):
+        with suppress(Exception):
+            made = op.rebuild_rv(*op.dist_params(given), size=op.size_param(given)).owner
+        if made is not None and not all(map(_alike, node.outputs, made.outputs)):
+            made = None
+    if made is None and isinstance(op, OpFromGraph) and not all(map(_takes, op.inner_inputs, inputs)):
         made = _with_inner_types(op, inputs).make_node(*inputs)
-    else:
-        made = op.make_node(*inputs)
-    outputs: Sequence[Variable] = made.outputs
+    outputs: Sequence[Variable] = (made or op.make_node(*inputs)).outputs
     return outputs
+
+
+def _alike(one: Variable, other: Variable) -> bool:
+    """Whether two variables have equally many axes, where they have any."""
+    return getattr(one.type, "ndim", None) == getattr(other.type, "ndim", None)
 
 
 def _takes(inner: Variable, given: Variable) -> bool:
