@@ -234,7 +234,7 @@ PANEL_SHAPE = _COMMON | {
         "root": DIGEST,
         "checkpoint": int,
         "written": int,
-        "counts": {"members": int, "changed": int, "accepted": int, "quarantined": int, "new": int},
+        "counts": dict.fromkeys(("members", "changed", "accepted", "quarantined", "withdrawn", "new"), int),
         "samplers": {ANY: int},
         "population": (DIGEST, None),
         "policy": {"quarantine_from": float, "new": str, "draws": int},
@@ -324,7 +324,7 @@ def genesis_record(chain: str, model: dict[str, Any], branch: dict[str, str] | N
 def is_copied(record: dict[str, Any]) -> bool:
     """Whether a link has its prior's belief, without a fit of its own."""
     kind = record["kind"]
-    return kind in MOVES or (kind == Kind.RETRACT and "panel" not in record and not record["replayed"])
+    return kind in MOVES or (kind == Kind.RETRACT and not record["replayed"])
 
 
 def needs_approval(record: dict[str, Any]) -> bool:

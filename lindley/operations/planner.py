@@ -115,8 +115,8 @@ def on_begun(ledger: Ledger, declaration: Declaration, kind: Kind, batch: Batch 
     PanelRefused
         If it is a panel, and links of this kind are not made of panels.
     """
-    if declaration.by and kind != Kind.ROLLBACK:
-        todo = f"`lindley rollback {declaration.name} LINK`, then update with the later files from the store"
+    if declaration.by and kind not in (Kind.ROLLBACK, Kind.RETRACT):
+        todo = f"`lindley retract {declaration.name} BATCH`, or `lindley rollback`; then update"
         raise not_of_panels(declaration.name, f"a link of kind {kind!s} is not made of one", todo)
     phases = Phases(batch.seconds if batch else None)
     with phases(FETCH):

@@ -20,6 +20,7 @@ from lindley.ledger.record import MOST_RETRACTED, Kind
 from lindley.ledger.references import choose_batch, shown
 from lindley.model.declaration import Declaration
 from lindley.operations.overlap import refuse_overlap
+from lindley.operations.panel.retract import without_batches
 from lindley.operations.plan import Plan
 from lindley.operations.planner import as_known, on_begun, read_head, tried_before, with_fit, with_structure
 from lindley.operations.rebase import imported_link
@@ -75,6 +76,9 @@ def plan_retract(
     start = _whole(chain, left)
     if start is not None:
         return replace(plan, target=start)
+    if declaration.by:
+        _refuse_pooling(plan, None)
+        return without_batches(ledger, plan, left, accept_model_change=accept_model_change)
     start = _start(plan, left, rows_of(left), apart=_apart(chain))
     return _with_fit(ledger, plan, start, left, accept_model_change)
 

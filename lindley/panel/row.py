@@ -30,7 +30,7 @@ from lindley.prior.mixture import map_of
 
 LEAF = "lindley-leaf/1"
 #: What became of a member in a link.
-ACCEPTED, QUARANTINED = "accepted", "quarantined"
+ACCEPTED, QUARANTINED, WITHDRAWN = "accepted", "quarantined", "withdrawn"
 
 _ARRAY = pa.struct(
     [("name", pa.string()), ("shape", pa.list_(pa.int64())), ("values", pa.list_(pa.float64()))]
@@ -61,7 +61,8 @@ class MemberRow:
     link
         Number of the link.
     status
-        `ACCEPTED`, or `QUARANTINED`: its fit failed the gate, and the belief is the one that it had.
+        `ACCEPTED`; `QUARANTINED`: its fit failed the gate, and the belief is the one that it had;
+        `WITHDRAWN`: none of its rows counts any more, and it has no belief.
     prior
         Hash of its leaf before, in hexadecimal; None for a new member.
     batch

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lindley.inference.diagnostics.gate import Gate, Thresholds
+from lindley.ledger.record import Kind
 from lindley.model.policy import PanelPolicy
-from lindley.panel.row import ACCEPTED, QUARANTINED, MemberRow
+from lindley.panel.row import ACCEPTED, QUARANTINED, WITHDRAWN, MemberRow
 from lindley.report.text import counted
 
 #: Reasons of members that a link's gate names.
@@ -15,12 +16,11 @@ _NAMED = 3
 
 def counts_of(rows: Sequence[MemberRow], members: int) -> dict[str, int]:
     """Return the counts of a link that wrote these rows, with so many members in all after it."""
-    accepted = sum(row.status == ACCEPTED for row in rows)
+    statuses = (ACCEPTED, QUARANTINED, WITHDRAWN)
     return {
         "members": members,
         "changed": len(rows),
-        "accepted": accepted,
-        "quarantined": len(rows) - accepted,
+        **{status: sum(row.status == status for row in rows) for status in statuses},
         "new": sum(row.prior is None for row in rows),
     }
 
@@ -34,10 +34,16 @@ def samplers_of(rows: Sequence[MemberRow]) -> dict[str, int]:
     return found
 
 
-def gate_of(rows: Sequence[MemberRow], policy: PanelPolicy) -> Gate:
-    """Return the gate of a link: enough members must pass theirs."""
+def gate_of(rows: Sequence[MemberRow], policy: PanelPolicy, kind: str) -> Gate:
+    """Return the gate of a link: enough members must pass theirs.
+
+    In an amendment all must: one that kept its belief would keep what is taken out.
+    """
     failed = [row for row in rows if row.status == QUARANTINED]
     named = "; ".join(f"[{row.key}]: {_reason(row)}" for row in failed[:_NAMED])
+    if failed and kind != Kind.UPDATE:
+        why = f"{len(failed)} of {counted(len(rows), 'member')} failed their gate, and would keep what is "
+        return Gate(passed=False, reasons=(f"{why}taken out ({named})",))
     if rows and len(failed) / len(rows) >= policy.quarantine_from:
         why = f"{len(failed)} of {counted(len(rows), 'member')} failed their gate, fewer than "
         why += f"{policy.quarantine_from:.0%} may ({named})"

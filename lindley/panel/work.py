@@ -9,7 +9,7 @@ from lindley.batch.batch import Batch
 from lindley.inference.members.result import MemberFit
 from lindley.inference.members.task import MemberTask
 from lindley.panel.key import MemberKey
-from lindley.panel.row import ACCEPTED, QUARANTINED, MemberRow, finite, state_of
+from lindley.panel.row import ACCEPTED, QUARANTINED, WITHDRAWN, MemberRow, finite, state_of
 from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 from lindley.seeds import derive_seed
@@ -74,14 +74,13 @@ class Common:
     def task(self, work: MemberWork) -> MemberTask:
         """Return the task of a member's fit."""
         prior, _ = self._start(work)
-        head = work.before.belief() if work.before is not None and len(work.batches) > 1 else None
         return MemberTask(
             key=(work.key.canonical.decode(),),
             batch=work.newest,
             seed=self.seed(work),
             prior=prior,
             earlier=work.batches[:-1],
-            head=head,
+            near=work.before.belief() if work.before is not None and not work.own else None,
             fresh=1 if work.own else len(work.batches),
         )
 
@@ -94,18 +93,7 @@ class Common:
     def row(self, work: MemberWork, fit: MemberFit) -> MemberRow:
         """Return a member's row after its fit."""
         before, (prior, start) = work.before, self._start(work)
-        attempt = {
-            "passed": fit.passed,
-            "reasons": list(fit.reasons),
-            "warnings": list(fit.warnings),
-            "doubts": list(fit.doubts),
-            "error": fit.error,
-            "sampler": fit.sampler,
-            "settings": fit.settings,
-            "certificate": fit.certificate,
-            "declined": fit.declined,
-            "metrics": fit.metrics,
-            "distances": fit.distances,
+        attempt = _stated(fit) | {
             "seed": str(self.seed(work)),
             "start": start,
             "started_from": None if prior is None else _digest(prior),
@@ -132,6 +120,31 @@ class Common:
         if belief is not None:
             return belief, BELIEF
         return (self.population, POPULATION) if self.population is not None else (None, MODEL)
+
+
+def _stated(fit: MemberFit) -> dict[str, Any]:
+    """Return what a row states of a fit itself."""
+    listed = {name: list(getattr(fit, name)) for name in ("reasons", "warnings", "doubts")}
+    plain = (
+        "passed", "error", "sampler", "settings", "certificate", "declined", "metrics", "distances",
+    )  # fmt: skip
+    return listed | {name: getattr(fit, name) for name in plain}
+
+
+def withdrawn(before: MemberRow, link: int) -> MemberRow:
+    """Return the row of a member that has no rows left after a link."""
+    nothing = MemberFit(key=(), passed=False, reasons=("none of its rows counts any more",))
+    where: dict[str, Any] = {"seed": "", "start": MODEL, "started_from": None, "before": before.link}
+    where |= {"replayed": [], "rows": 0}
+    return MemberRow(
+        key=before.key,
+        link=link,
+        status=WITHDRAWN,
+        prior=before.hash.hex(),
+        batch=None,
+        matched=None,
+        results={"attempt": _stated(nothing) | where, "belief": None},
+    )
 
 
 def _digest(prior: Belief | MatchedPrior) -> str:

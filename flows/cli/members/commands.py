@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def members(
     chain: Annotated[str, typer.Argument(metavar="CHAIN[@head|@N]", help="Which link.", show_default=False)],
     status: Annotated[
-        Literal["accepted", "quarantined"] | None, typer.Option(help="Only members with this status.")
+        Literal["accepted", "quarantined", "withdrawn"] | None,
+        typer.Option(help="Only members with this status."),
     ] = None,
     sort: Annotated[
         Literal["key", "conflict", "link"],

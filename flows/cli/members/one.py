@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lindley.panel.link import Member, PanelLink
 
-_STYLES = {"accepted": "green", "quarantined": "yellow"}
+_STYLES = {"accepted": "green", "quarantined": "yellow", "withdrawn": "cyan"}
 
 
 def find_panel(reference: str) -> PanelLink:

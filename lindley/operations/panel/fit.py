@@ -110,6 +110,7 @@ def fit_panel(
     members = plan.members
     if members is None:
         raise ValueError("a plan without members")
+    rows, draws = members.withdrawn, None
     place = tempfile.TemporaryDirectory(prefix="lindley-panel-", dir=folder or None)
     with place as scratch, plan.phases(SAMPLE):
         work, policy = Path(scratch), plan.declaration.panel
@@ -119,13 +120,15 @@ def fit_panel(
             thresholds=plan.thresholds,
             draws=policy.draws,
         )
-        count = write_shards(work, plan.declaration, members.common, options, members.work, shards)
-        _run(work, count, run_shards or (lambda path, numbers: _here(plan, path, numbers)))
-        rows = tuple(collect(work, count, plan.declaration.by))
-        draws = draws_of(work, count)
+        if members.work:
+            count = write_shards(work, plan.declaration, members.common, options, members.work, shards)
+            _run(work, count, run_shards or (lambda path, numbers: _here(plan, path, numbers)))
+            rows = (*rows, *collect(work, count, plan.declaration.by))
+            draws = draws_of(work, count)
+    rows = tuple(sorted(rows, key=lambda row: row.key.canonical))
     index = members.index.changed(rows, members.common.link)
     metrics = metrics_of(rows, index.members, plan.thresholds)
-    return PanelOutcome(rows, index, gate_of(rows, policy), metrics, draws)
+    return PanelOutcome(rows, index, gate_of(rows, plan.declaration.panel, plan.kind), metrics, draws)
 
 
 def _run(folder: Path, count: int, run_shards: RunShards) -> None:

@@ -34,11 +34,14 @@ class PanelPlan:
         The members that are fitted.
     index
         All members before the link.
+    withdrawn
+        Rows of the members that have no rows left.
     """
 
     common: Common
     work: tuple[MemberWork, ...]
     index: Index = field(repr=False)
+    withdrawn: tuple[MemberRow, ...] = ()
 
 
 def with_members(ledger: Ledger, plan: Plan, *, accept_model_change: bool = False) -> Plan:

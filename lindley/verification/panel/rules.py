@@ -17,7 +17,7 @@ from lindley.panel.index import BUCKETS, Index, roots_table
 from lindley.panel.key import MemberKey
 from lindley.panel.members import split_by
 from lindley.panel.replay import Members
-from lindley.panel.row import ACCEPTED, QUARANTINED, MemberRow
+from lindley.panel.row import ACCEPTED, QUARANTINED, WITHDRAWN, MemberRow
 from lindley.panel.summary import counts_of, gate_of, metrics_of, samplers_of
 from lindley.seeds import derive_seed
 from lindley.verification.case import Case, GatheredChain
@@ -114,6 +114,8 @@ def _follows(case: Case, row: MemberRow, before: Members) -> bool:
     start = (matched, "belief") if matched else (population, "population" if population else "model")
     if case.record["kind"] == Kind.UPDATE and (attempt["started_from"], attempt["start"]) != start:
         return False
+    if row.status == WITHDRAWN:
+        return row.matched is None and row.state is None and case.record["kind"] != Kind.UPDATE
     if row.status == ACCEPTED:
         return row.matched is not None and row.state is not None
     kept = row.matched.digest if row.matched is not None else None
@@ -142,12 +144,13 @@ def counts(case: Case, _chain: GatheredChain) -> Iterator[str]:
         "counts": (counts_of(rows, members.index.members), stated["counts"]),
         "samplers": (samplers_of(rows), stated["samplers"]),
         "metrics": (metrics_of(rows, members.index.members, limits), record["metrics"]),
-        "gate": (gate_of(rows, policy).as_dict(), record["gate"]),
+        "gate": (gate_of(rows, policy, record["kind"]).as_dict(), record["gate"]),
     }
     for name, (wanted, found) in expected.items():
         if wanted != found:
             yield f"{name} {str(wanted)[:120]} expected, found {str(found)[:120]}"
-    wrong = [row for row in rows if (row.status == ACCEPTED) != _passed(row, record["thresholds"])]
+    fitted = [row for row in rows if row.status != WITHDRAWN]
+    wrong = [row for row in fitted if (row.status == ACCEPTED) != _passed(row, record["thresholds"])]
     if wrong:
         yield f"an assessment that contradicts the metrics: {_named(wrong)}"
 
@@ -170,7 +173,8 @@ def _passed(row: MemberRow, limits: dict[str, float]) -> bool:
 )
 def own_rows(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """`batch` of a leaf is the content digest of the rows of the link's batch with this key. A member of
-    another kind of link that has no rows in its batch has none.
+    another kind of link that has no rows in its batch has none. A retract fits the members with rows in what
+    it takes out, each on the batches that are left.
     """
     table, by = case.gathered.batch, tuple(case.record["panel"]["by"])
     if case.copied or _unread(case) or (case.record["batch"] and table is None):
@@ -183,6 +187,29 @@ def own_rows(case: Case, _chain: GatheredChain) -> Iterator[str]:
     wrong = [key for key in wrong if every or key in digests or stated.get(key) is not None]
     if wrong:
         yield f"rows of the batch and members differ: {_keys(wrong)}"
+    if case.record["kind"] == Kind.RETRACT:
+        yield from _fitted_again(case)
+
+
+def _fitted_again(case: Case) -> Iterator[str]:
+    """Compare the members of a retract, and the links that each is fitted on, with what is left."""
+    gone = [case.known(record) for record in case.record["retracted"] if record in case.counted_before]
+    touched = {key for other in gone if other is not None for key in _moved(other)}
+    rows = {row.key: row for row in _rows(case)}
+    if rows.keys() != touched:
+        yield f"other members than those with rows in what is taken out: {_keys([*(rows.keys() ^ touched)])}"
+    left: dict[MemberKey, list[int]] = {key: [] for key in rows}
+    for other in case.others():
+        for key in _moved(other) & rows.keys():
+            left[key].append(other.number)
+    wrong = [key for key, row in rows.items() if row.attempt["replayed"] != left[key]]
+    if wrong:
+        yield f"members that are fitted on other batches than those that are left: {_keys(wrong)}"
+
+
+def _moved(case: Case) -> set[MemberKey]:
+    """Return the members whose belief a link's own rows moved."""
+    return {row.key for row in _rows(case) if row.status == ACCEPTED}
 
 
 @rule("P07", "no member counts two rows with one row key", "rows counted twice by a member")

@@ -49,7 +49,7 @@ def test_members_move_by_themselves(panel: MemoryLedger) -> None:
     assert held["link"].to_dict() == {"s0": 1, "s1": 3, "s2": 2, "s3": 1, "s4": 1, "new": 2, "bad": 3}
     assert set(held["status"]) == {"accepted"}
     assert head.record["panel"]["counts"] == {
-        "members": 7, "changed": 2, "accepted": 2, "quarantined": 0, "new": 0,
+        "members": 7, "changed": 2, "accepted": 2, "quarantined": 0, "withdrawn": 0, "new": 0,
     }  # fmt: skip
     assert [link(panel, "2").record["panel"]["counts"][n] for n in ("changed", "quarantined", "new")] == [
         4,
@@ -154,13 +154,37 @@ def test_going_back_to_an_earlier_link_and_on(panel: MemoryLedger, shops: Declar
     assert verify_chain(ledger, panels.NAME).findings == ()
 
 
-@pytest.mark.parametrize("act", ["retract", "correct", "rebase"])
+def test_a_retracted_batch_moves_only_its_members(panel: MemoryLedger, shops: Declaration) -> None:
+    """Without link 2, `s1` has the rows of links 1 and 3, `s2` those of link 1, and the new store none."""
+    ledger = panel.clone()
+    plan = plan_retract(ledger, shops, ["2"])
+    assert plan.members is not None
+    assert {str(item.key): item.replayed for item in plan.members.work} == {
+        "store=s1": (1, 3), "store=s2": (1,),
+    }  # fmt: skip
+    panels.done(ledger, plan)
+    head = link(ledger)
+    assert head.record["panel"]["counts"] == {
+        "members": 7, "changed": 3, "accepted": 2, "quarantined": 0, "withdrawn": 1, "new": 0,
+    }  # fmt: skip
+    assert head.member(store="s0").row.link == 1
+    assert head.member(store="new").status == "withdrawn"
+    exact, found = stats.beta(2 + 3 + 6, 3 + 27 + 24), head.member(store="s1").summary().loc["theta"]
+    ess = head.member(store="s1").metrics["ess_bulk_min"]
+    assert abs(found["mean"] - exact.mean()) < 4 * exact.std() / np.sqrt(ess)
+    assert verify_chain(ledger, panels.NAME).findings == ()
+    assert [item.result for item in reproduce_links(ledger, panels.NAME, [4])] == ["identical"]
+    panels.append(ledger, shops, panels.batch(shops, {"new": 4, "s2": 5}, 10))
+    assert verify_chain(ledger, panels.NAME).findings == ()
+    assert list(link(ledger).member(store="new").history()["status"]) == ["accepted", "withdrawn", "accepted"]
+
+
+@pytest.mark.parametrize("act", ["correct", "rebase"])
 def test_acts_that_are_not_made_of_panels_are_refused(
     panel: MemoryLedger, shops: Declaration, act: str
 ) -> None:
     runs = len(panel.runs)
     planners: dict[str, Any] = {
-        "retract": lambda: plan_retract(panel, shops, ["1"]),
         "correct": lambda: plan_correct(panel, shops, "1", panels.batch(shops, {"s1": 1}, 70)),
         "rebase": lambda: plan_rebase(panel, shops),
     }
@@ -234,6 +258,6 @@ class TestKeyColumns:
 
 def test_refusals_say_what_to_do(panel: MemoryLedger, shops: Declaration) -> None:
     with pytest.raises(LindleyError) as caught:
-        plan_retract(panel, shops, ["1"])
+        plan_rebase(panel, shops)
     assert caught.value.expected
     assert caught.value.found
