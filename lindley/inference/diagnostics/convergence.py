@@ -32,16 +32,23 @@ class Convergence:
 def convergence(draws: np.ndarray) -> Convergence:
     """Compute R-hat and effective sample sizes of draws [chain, draw, coordinate].
 
-    Both are NaN where a coordinate does not move or is not finite; the gate refuses NaN.
+    Both are NaN where a coordinate does not move or is not finite; the gate refuses NaN. R-hat of a single
+    chain compares its halves.
     """
     found, moving = np.full((3, draws.shape[-1]), np.nan), _moving(draws)[1]
     if moving.any():
         ary = np.moveaxis(draws[..., moving], -1, 0)
         with np.errstate(all="ignore"):
-            found[0, moving] = array_stats.rhat(ary)
+            found[0, moving] = array_stats.rhat(_in_two(ary) if len(draws) == 1 else ary)
             found[1, moving] = array_stats.ess(ary, method="bulk")
             found[2, moving] = array_stats.ess(ary, method="tail", prob=(0.05, 0.95))
     return Convergence(r_hat=found[0], ess_bulk=found[1], ess_tail=found[2])
+
+
+def _in_two(draws: np.ndarray) -> np.ndarray:
+    """Return the halves of a single chain as two chains; draws [value, 1, draw]."""
+    half = draws.shape[-1] // 2
+    return draws[..., : 2 * half].reshape(len(draws), 2, half)
 
 
 def sd_errors(draws: np.ndarray) -> np.ndarray:

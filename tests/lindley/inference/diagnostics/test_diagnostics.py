@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lindley.inference.diagnostics.convergence import sd_errors
+from lindley.inference.diagnostics.convergence import convergence, sd_errors
 from lindley.inference.diagnostics.gate import Thresholds, cautions
 from lindley.inference.diagnostics.importance import importance
 from lindley.prior.triangular import joint_normal
@@ -36,6 +36,16 @@ def test_constants_have_no_error_and_scale_does_not_matter() -> None:
     assert found[1] == found[3] == 0.0
     assert found[0] > 0
     assert found[2] == pytest.approx(found[0])
+
+
+def test_a_single_chain_is_compared_half_by_half() -> None:
+    draws = np.random.default_rng(4).normal(size=(1, 2001, 2))
+    draws[0, 1000:, 1] += 3
+    found = convergence(draws)
+    assert found.r_hat[0] < 1.005
+    assert found.r_hat[1] > 1.5
+    np.testing.assert_array_equal(found.r_hat, convergence(draws[0, :2000].reshape(2, 1000, 2)).r_hat)
+    assert np.isnan(convergence(np.zeros((1, 100, 1))).r_hat).all()
 
 
 def test_a_warning_names_the_variable_whose_sd_is_known_least() -> None:
