@@ -190,12 +190,12 @@ def gate(case: Case, _chain: GatheredChain) -> Iterator[str]:
     if found["passed"] == any(bad) or found["passed"] == bool(found["reasons"]):
         yield f"gate {'passed' if found['passed'] else 'refused'}, but the metrics contradict it"
     yield from _attempts(case.record)
-    yield from _certificate(case.record)
+    yield from certificate_of(case.record["sampler"], case.record["policy"])
 
 
-def _certificate(record: dict[str, Any]) -> Iterator[str]:
+def certificate_of(sampler: dict[str, Any], policy: dict[str, Any]) -> Iterator[str]:
     """Compare the certificate of independent draws with its limits, and their use with the policy."""
-    sampler, auto = record["sampler"], record["policy"]["sampler"] == "auto"
+    auto = policy["sampler"] == "auto"
     if sampler.get("sampler") != APPROXIMATION:
         if auto == ("declined" not in sampler):
             yield "why independent draws were not accepted is stated where none were tried, or left out"

@@ -10,6 +10,7 @@ from typing import Any
 
 from lindley.batch.digest import content_digest
 from lindley.inference.diagnostics.gate import Thresholds
+from lindley.inference.sampling import APPROXIMATION
 from lindley.ledger.record import Kind
 from lindley.model.declaration import BY_CONTENT, BY_POSITION
 from lindley.model.policy import PanelPolicy
@@ -22,6 +23,7 @@ from lindley.panel.summary import counts_of, gate_of, metrics_of, samplers_of
 from lindley.seeds import derive_seed
 from lindley.verification.case import Case, GatheredChain
 from lindley.verification.rules import rule
+from lindley.verification.version_rules import certificate_of
 
 #: Rules on a belief, its draws and what accumulates: a panel has them by member.
 NOT_OF_PANELS = frozenset({"R08", "R09", "R11", "R12", "R14", "R15", "R16", "R25"})
@@ -128,7 +130,8 @@ def _follows(case: Case, row: MemberRow, before: Members) -> bool:
     "an edited count, a failed member that passes for one that passed",
 )
 def counts(case: Case, _chain: GatheredChain) -> Iterator[str]:
-    """A member is accepted if its fit passed the thresholds; the link passes if the fraction of those that
+    """A member is accepted if its fit passed the thresholds; independent draws are within the limits of their
+    certificate. The link passes if the fraction of those that
     did not is below the policy's.
     """
     members, record, rows = case.members, case.record, _rows(case)
@@ -150,6 +153,11 @@ def counts(case: Case, _chain: GatheredChain) -> Iterator[str]:
         if wanted != found:
             yield f"{name} {str(wanted)[:120]} expected, found {str(found)[:120]}"
     fitted = [row for row in rows if row.status != WITHDRAWN]
+    # Members take certified draws whatever the policy asks of single chains.
+    drawn = [row for row in fitted if row.attempt["settings"].get("sampler") == APPROXIMATION]
+    wrong = [row for row in drawn if any(certificate_of(row.attempt["settings"], {"sampler": "auto"}))]
+    if wrong:
+        yield f"draws without the certificate that they need: {_named(wrong)}"
     wrong = [row for row in fitted if (row.status == ACCEPTED) != _passed(row, record["thresholds"])]
     if wrong:
         yield f"an assessment that contradicts the metrics: {_named(wrong)}"

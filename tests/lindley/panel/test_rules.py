@@ -126,6 +126,14 @@ class Tamper:
         forge(self.ledger, panels.NAME, HEAD, lambda record: record["panel"]["counts"].update(new=9))
         return {"P05"}
 
+    def p05_independent_draws_beyond_their_certificate(self) -> Any:
+        def edit(row: MemberRow) -> MemberRow:
+            settings = row.attempt["settings"] | {"sampler": "lindley.approximation", "k_hat": 0.9}
+            return replace(row, results=row.results | {"attempt": row.attempt | {"settings": settings}})
+
+        self.changed(HEAD, "s1", edit)
+        return {"P05"}
+
     def p05_a_failed_member_passes(self) -> Any:
         good = next(row for row in self.rows(SECOND) if str(row.key) == "store=new")
 
