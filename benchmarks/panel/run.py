@@ -89,11 +89,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _write(path: Path, rows: Sequence[Measured]) -> None:
+    """Write rows; methods that were not run keep theirs."""
+    mine = {(row.scenario, row.method) for row in rows}
+    kept: list[dict[str, object]] = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            kept += [row for row in csv.DictReader(file) if (row["scenario"], row["method"]) not in mine]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row.as_row() for row in rows)
+        writer.writerows([*(row.as_row() for row in rows), *kept])
 
 
 def _show(rows: Sequence[Measured]) -> None:

@@ -67,3 +67,14 @@ def test_a_failed_member_and_a_slow_engine_fail_the_benchmark(
     with out.open() as file:
         methods = [row["method"] for row in csv.DictReader(file)]
     assert methods == [MINE.method, MINE.method, *rivals.METHODS]
+
+
+def test_methods_that_are_not_run_keep_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "run", lambda *_: [MINE])
+    monkeypatch.setattr(rivals, "run", lambda method, count: replace(RIVAL, method=method, members=count))
+    out = tmp_path / "results.csv"
+    run.main(["--out", str(out), "--members", "3"])
+    run.main(["--out", str(out), "--members", "4", "--only", "pm.sample a key"])
+    with out.open() as file:
+        rows = {row["method"]: row["members"] for row in csv.DictReader(file)}
+    assert rows == {MINE.method: "100", "nutpie, compiled once": "3", "pm.sample a key": "4"}
