@@ -162,7 +162,9 @@ def _together(ledger: Ledger, declaration: Declaration, chain: Chain) -> bool:
         return False
     version = chain.head.version
     record = record_of(ledger, version.run_id, version.record, shown(chain.head))
-    return record["model"]["rows"]["add_up"] is True and not version.metrics.get("apart", 0.0)
+    # A panel's record states nothing of rows: they belong to members.
+    rows = record["model"].get("rows", {"add_up": None})
+    return rows["add_up"] is True and not version.metrics.get("apart", 0.0)
 
 
 def new_batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -247,3 +248,18 @@ def test_a_folder_is_a_snapshot_too(place: Place) -> None:
     place.pull()
     assert place.rows() == {0: 3, 1: 3}
     assert len(record_of(place.ledger, NAME, 1)["source"]["version"]["sha256"]) == 64
+
+
+def test_batches_become_one_only_where_a_record_states_that_their_rows_add_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    place.write({0: 3})
+    os.utime(place.workspace.root / "rows.csv", (1, 1))
+    place.pull()
+    record, chain = record_of(place.ledger, NAME, 1), chain_of(place.ledger)
+    for rows, together in (({"add_up": True}, True), ({"add_up": None}, False), (None, False)):
+        model = {name: value for name, value in record["model"].items() if name != "rows"}
+        stated = record | {"model": model | ({} if rows is None else {"rows": rows})}
+        monkeypatch.setattr(plans, "record_of", lambda *_, stated=stated: stated)
+        assert plans._together(place.ledger, place.declaration, chain) is together
