@@ -1,4 +1,4 @@
-"""The command that serves beliefs over HTTP."""
+"""The commands that predict: over HTTP, and for a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from flows.cli.output import Json, notify, open_here, out, print_json
-from lindley.verification.loading import Brought
+from lindley.verification.loading import Brought, checked_link
 
 _KEYS = typer.Option("--key", help="Public key (PEM): the link must be signed by it.")
 _WITNESSES = typer.Option(
@@ -71,3 +71,29 @@ def serve(
         stop.set()
         for thread in threads:
             thread.join(5)
+
+
+def predict(
+    reference: Annotated[str, typer.Argument(help="NAME for the head, or NAME@3.", metavar="NAME[@LINK]")],
+    file: Annotated[Path, typer.Argument(help="Rows as in a batch, outcomes left out: CSV or Parquet.")],
+    to: Annotated[Path, typer.Option("--out", help="The Parquet file that is written.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the predictive draws.")] = 0,
+    key: Annotated[list[Path] | None, _KEYS] = None,
+    witness: Annotated[list[Path] | None, _WITNESSES] = None,
+    seen: Annotated[Path | None, _SEEN] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict for the rows of a file of any length, 10,000 rows at a time, with a link that was checked.
+
+    The result has mean, sd and quantiles for each row; its metadata name chain, link, record digest, seed and
+    the file.
+    """
+    from flows.live.prediction_files import predict_file  # the readers import the numerical stack
+
+    brought = Brought(keys=tuple(key or ()), witnesses=tuple(witness or ()), seen=seen)
+    stated = predict_file(checked_link(open_here(), reference, brought), file, to, seed=seed)
+    if as_json:
+        print_json(stated | {"out": str(to)})
+    else:
+        line = f"{to}: {stated['rows']:,} rows by {stated['chain']} link {stated['link']}, record "
+        out.print(escape(line + stated["record"][:12]), soft_wrap=True)
