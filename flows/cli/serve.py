@@ -1,8 +1,9 @@
-"""The commands that predict: over HTTP, and for a file."""
+"""The commands that put chains to use: predictions over HTTP and for a file, and pages."""
 
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.markup import escape
 
 from flows.cli.output import Json, notify, open_here, out, print_json
 from lindley.verification.loading import Brought, checked_link
+from lindley.workspace import Workspace
 
 _KEYS = typer.Option("--key", help="Public key (PEM): the link must be signed by it.")
 _WITNESSES = typer.Option(
@@ -97,3 +99,27 @@ def predict(
     else:
         line = f"{to}: {stated['rows']:,} rows by {stated['chain']} link {stated['link']}, record "
         out.print(escape(line + stated["record"][:12]), soft_wrap=True)
+
+
+def pages(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")
+    ] = 5078,
+    as_json: Json = False,
+) -> None:
+    """Show all chains in a browser: an index, a page for each chain and one for each link. Only reads.
+
+    Only browsers of this machine and user are answered. `lindley report` writes a chain's page as a file.
+    """
+    from flows.live.listening import listening_socket, run  # imports the server
+    from flows.live.pages import Pages
+
+    served = Pages(open_here(), Workspace.from_environment())
+    bound = listening_socket("127.0.0.1", port)
+    address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    if as_json:
+        print_json({"address": address})
+    else:
+        out.print(f"All chains at {address} (Ctrl+C ends it)")
+    with suppress(KeyboardInterrupt):
+        run(served.app, bound)

@@ -1,1 +1,1 @@
-"""Servers that follow the ledger: predictions of the newest links (`lindley serve`)."""
+"""Servers that follow the ledger: predictions (`lindley serve`) and pages (`lindley pages`)."""

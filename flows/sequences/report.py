@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lindley import __version__
 from lindley.atomic import write_over
-from lindley.errors import LindleyError, not_of_panels
+from lindley.errors import LindleyError, UnknownLink, not_of_panels
 from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.history import Link, LinkView, views_of
 from lindley.ledger.protocol import Ledger
@@ -20,7 +20,7 @@ from lindley.ledger.record import Artifact, Status, digest, parse
 from lindley.model.code.stored import stored_files
 from lindley.names import divided
 from lindley.operations.plots import draw_into
-from lindley.report.page.content import LinkContent, OtherVersion, PageContent, Verification
+from lindley.report.page.content import LinkContent, LinkPage, OtherVersion, PageContent, Verification
 from lindley.report.page.render import MOST_DETAILS, render
 from lindley.verification.check import Checks, check
 
@@ -59,9 +59,7 @@ def read_page(
 ) -> PageContent:
     """Read what the page of a chain shows; see `write_page`. `written` is when, ISO 8601 in UTC."""
     chain, genesis = find_begun(ledger, name)
-    if parse(genesis)["model"]["by"]:
-        todo = f"run `lindley members {name}`"
-        raise not_of_panels(name, "the page of a chain shows one belief", todo)
+    _require_one_belief(name, genesis)
     views = views_of(chain)
     links = tuple(_links(ledger, name, views))
     head = links[-1]
@@ -90,6 +88,45 @@ def read_page(
     )
 
 
+def read_link(ledger: Ledger, name: str, number: int, *, plots: bool = True) -> LinkPage:
+    """Read what the page of one link shows.
+
+    Raises
+    ------
+    UnknownChain, UnknownLink
+        If there is no such chain or link.
+    PanelRefused
+        If it is one of a panel.
+    LedgerCorrupt
+        If a file is not the one that its record lists.
+    """
+    chain, genesis = find_begun(ledger, name)
+    _require_one_belief(name, genesis)
+    views = views_of(chain)
+    view = next((view for view in views if view.number == number), None)
+    if view is None:
+        raise UnknownLink(
+            f"{name} has no link {number}", expected=f"a number from 1 to {len(views)}", found=str(number)
+        )
+    before = Link(name, views[number - 2], ledger) if number > 1 else None
+    link = Link(name, view, ledger)
+    content = _content(link, before)
+    return LinkPage(
+        chain=name,
+        link=content,
+        links=len(views),
+        addresses=ledger.urls(name, view.run_id, view.version),
+        code=_sources(link),
+        plots=_plots(ledger, content) if plots else {},
+    )
+
+
+def _require_one_belief(name: str, genesis: bytes) -> None:
+    if parse(genesis)["model"]["by"]:
+        todo = f"run `lindley members {name}`"
+        raise not_of_panels(name, "the page of a chain shows one belief", todo)
+
+
 def _sources(link: Link) -> dict[str, str]:
     """Return the code of a link's model by file: its own, and of the modules stored with it."""
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
@@ -105,23 +142,29 @@ def _links(ledger: Ledger, name: str, views: list[LinkView]) -> Iterator[LinkCon
     for view in views:
         link = Link(name, view, ledger)
         shown = len(views) - (view.number or 0) < MOST_DETAILS
-        yield LinkContent(
-            number=view.number or 0,
-            version=view.version,
-            kind=view.kind,
-            created=view.created,
-            run_id=view.run_id,
-            record=link.record,
-            digest=view.record_digest,
-            batch=view.origin if view.batch_digest else "",
-            rows=view.rows,
-            counted=view.counted,
-            sentences=tuple(view.amendments),
-            warnings=view.warnings,
-            summary=link.summary(),
-            change=_change(before, link) if shown and before is not None else (),
-        )
+        yield _content(link, before if shown else None)
         before = link
+
+
+def _content(link: Link, before: Link | None) -> LinkContent:
+    """Return what a page shows of a link, with the difference of its code to that of a link before it."""
+    view = link.view
+    return LinkContent(
+        number=view.number or 0,
+        version=view.version,
+        kind=view.kind,
+        created=view.created,
+        run_id=view.run_id,
+        record=link.record,
+        digest=view.record_digest,
+        batch=view.origin if view.batch_digest else "",
+        rows=view.rows,
+        counted=view.counted,
+        sentences=tuple(view.amendments),
+        warnings=view.warnings,
+        summary=link.summary(),
+        change=_change(before, link) if before is not None else (),
+    )
 
 
 def _change(before: Link, link: Link) -> tuple[str, ...]:

@@ -154,3 +154,81 @@ class PageContent:
     def waiting(self) -> tuple[OtherVersion, ...]:
         """Quarantined batches that the head does not count."""
         return tuple(other for other in self.others if other.waits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkPage:
+    """A link as its own page shows it.
+
+    Parameters
+    ----------
+    chain
+        Name.
+    link
+        The link, its model's difference to the one before included.
+    links
+        How many the chain has.
+    addresses
+        Of its run and version in MLflow's pages, by name.
+    code
+        Its model code by file.
+    plots
+        PNG images, by what they show.
+    """
+
+    chain: str
+    link: LinkContent
+    links: int
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    plots: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexRow:
+    """A chain among all chains.
+
+    Parameters
+    ----------
+    chain
+        Name.
+    facts
+        What is shown of it, as text by name.
+    scores
+        Log predictive density of each link's batch; NaN where there is none.
+    warnings, waiting
+        How many the head has, and how many quarantined batches it does not count.
+    verified, verified_head
+        Whether the last verification found no error, None without one; whether it saw the head.
+    """
+
+    chain: str
+    facts: Mapping[str, str]
+    scores: tuple[float, ...] = ()
+    warnings: int = 0
+    waiting: int = 0
+    verified: bool | None = None
+    verified_head: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexContent:
+    """All chains.
+
+    Parameters
+    ----------
+    rows
+        Those that can be read.
+    problems
+        What is wrong with the others, by name.
+    wanted
+        Text that the names of the rows contain.
+    written, lindley
+        As in `PageContent`.
+    """
+
+    rows: tuple[IndexRow, ...]
+    problems: Mapping[str, str] = field(default_factory=dict)
+    wanted: str = ""
+    written: str
+    lindley: str

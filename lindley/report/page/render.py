@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lindley.report.numbers import MISSING, QUANTILES, format_number
 from lindley.report.page.charts import Marks, fan, lines
-from lindley.report.page.content import LinkContent, PageContent
+from lindley.report.page.content import IndexContent, LinkContent, LinkPage, PageContent
 from lindley.report.tables import not_counted, parameter_rows, summary_values
 from lindley.report.text import one_line
 
@@ -21,6 +21,9 @@ from lindley.report.text import one_line
 MOST_CHARTS = 24
 #: Newest links with details at most: a page of a long chain stays readable, and small.
 MOST_DETAILS = 60
+_LIVE_DETAILS = 5
+#: Newest links in the small picture of a chain.
+_PICTURE_LINKS = 100
 #: Lines of each file of the head's code at most.
 MOST_LINES = 400
 #: Quantiles of a standard normal in the order of `QUANTILES`.
@@ -28,23 +31,27 @@ _NORMAL = (-1.6449, -0.6745, 0.0, 0.6745, 1.6449)
 _AMENDMENTS = ("retract", "correct", "rollback")
 
 
-def render(content: PageContent) -> str:
+def render(content: PageContent, *, live: bool = False) -> str:
     """Return the page of a chain.
 
     Parameters
     ----------
     content
         What it shows.
+    live
+        Whether a server shows it: its links then have pages of their own, and it has details of the
+        newest few only.
 
     Returns
     -------
     str
         An HTML document in one piece: styles, charts and images are in it, and no script.
     """
-    head, details = content.head, content.links[-MOST_DETAILS:]
+    head, details = content.head, content.links[-(_LIVE_DETAILS if live else MOST_DETAILS) :]
     names = [str(label) for label in head.summary.index]
-    return _template().render(
+    return _template("chain.html.j2").render(
         page=content,
+        live=live,
         head=head,
         attention=_attention(content),
         facts=_facts(content),
@@ -54,14 +61,68 @@ def render(content: PageContent) -> str:
         table=[_row(link) for link in reversed(content.links)],
         details=[(link, parameter_rows(link.summary)) for link in reversed(details)],
         head_rows=parameter_rows(head.summary),
-        images=[(name, base64.b64encode(data).decode("ascii")) for name, data in content.plots.items()],
-        code={name: text.splitlines()[:MOST_LINES] for name, text in content.code.items()},
+        images=_images(content.plots),
+        code=_lines(content.code),
         most_lines=MOST_LINES,
     )
 
 
+def render_link(content: LinkPage) -> str:
+    """Return the page of one link, for a server that shows the others too."""
+    return _template("link.html.j2").render(
+        chain=content.chain,
+        link=content.link,
+        links=content.links,
+        rows=parameter_rows(content.link.summary),
+        metrics=[(one_line(name), format_number(value)) for name, value in content.link.metrics.items()],
+        addresses=content.addresses,
+        images=_images(content.plots),
+        code=_lines(content.code),
+        most_lines=MOST_LINES,
+    )
+
+
+def render_index(content: IndexContent) -> str:
+    """Return the page of all chains, for a server that shows each of them too."""
+    return _template("index.html.j2").render(
+        rows=[
+            {
+                "chain": row.chain,
+                "verified": row.verified,
+                "verified_head": row.verified_head,
+                "waiting": row.waiting,
+                "warnings": row.warnings,
+                "facts": list(row.facts.items()),
+                "picture": _picture(row.scores),
+            }
+            for row in content.rows
+        ],
+        problems=content.problems,
+        wanted=content.wanted,
+        written=content.written,
+        lindley=content.lindley,
+    )
+
+
+def _picture(scores: Sequence[float]) -> str:
+    """Return a small chart of scores by link; none where there is nothing to draw."""
+    newest = list(scores)[-_PICTURE_LINKS:]
+    if not np.isfinite(newest).any():
+        return ""
+    start = len(scores) - len(newest) + 1
+    return lines(range(start, start + len(newest)), [newest], Marks())
+
+
+def _images(plots: Mapping[str, bytes]) -> list[tuple[str, str]]:
+    return [(name, base64.b64encode(data).decode("ascii")) for name, data in plots.items()]
+
+
+def _lines(code: Mapping[str, str]) -> dict[str, list[str]]:
+    return {name: text.splitlines()[:MOST_LINES] for name, text in code.items()}
+
+
 @cache
-def _template() -> Any:
+def _template(name: str) -> Any:
     environment = Environment(
         loader=PackageLoader("lindley.report.page"),
         autoescape=True,
@@ -77,7 +138,7 @@ def _template() -> Any:
         # Ends of key ranges are texts with their type in front.
         "value": lambda text: one_line(str(text).partition(":")[2] or text),
     }
-    return environment.get_template("chain.html.j2")
+    return environment.get_template(name)
 
 
 def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -17,12 +17,13 @@ import pytest
 
 from flows.live import following
 from flows.live.following import Follower, resolved
-from flows.live.listening import ListeningRefused, listening_socket, server, token_for
+from flows.live.listening import ListeningRefused, listening_socket, token_for
 from flows.live.predictions import Predictions
 from lindley.errors import LedgerUnavailable, LindleyError
 from lindley.ledger.history import find_link
 from lindley.model.declaration import Declaration
 from tests.support import fakes
+from tests.support.live import running
 
 ROWS = {"dataframe_records": [{"n": 10}, {"n": 1000}]}
 JSON = {"content-type": "application/json"}
@@ -52,17 +53,7 @@ def clients() -> Iterator[Callable[..., httpx.Client]]:
 
         def start(*followers: Follower, token: str = "", most_bytes: int = 2**24) -> httpx.Client:
             served = Predictions({f.chain: f for f in followers}, token=token, most_bytes=most_bytes)
-            bound = stack.enter_context(listening_socket("127.0.0.1", 0))
-            made = server(served.app, bound, token=token)
-            thread = threading.Thread(target=made.run, kwargs={"sockets": [bound]})
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(lambda: setattr(made, "should_exit", True))
-            address = f"http://127.0.0.1:{bound.getsockname()[1]}"
-            client = stack.enter_context(httpx.Client(base_url=address, trust_env=False, timeout=60))
-            while not made.started:
-                time.sleep(0.01)
-            return client
+            return stack.enter_context(running(served.app, token=token))
 
         yield start
 
