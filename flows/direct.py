@@ -65,6 +65,7 @@ def core_steps(
         log=log,
         register=register_link,
         draw=draw if plots else lambda *_: None,
+        announce=lambda *_: None,
         publish=lambda *_: None,
         notify=notify,
     )

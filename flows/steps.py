@@ -16,6 +16,7 @@ from flows.unexpected import unexpected
 from lindley.errors import LindleyError
 from lindley.ledger.backend import open_ledger
 from lindley.workspace import Workspace
+from tasks.announce import announce
 from tasks.batch import read_batch, read_source
 from tasks.link import fit, log_link, plan, register_link
 from tasks.plots import draw_plots
@@ -59,6 +60,7 @@ def task_steps() -> Steps:
         log=log_link,
         register=register_link,
         draw=_optional(draw_plots, "plots were not drawn"),
+        announce=_optional(announce, "automations were not informed"),
         publish=_optional(publish, "artifacts were not published"),
         notify=get_run_logger().info,
         pull=read_source,

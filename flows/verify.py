@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.monitoring.verified import remember_verification
@@ -18,6 +19,7 @@ from lindley.ledger.backend import open_ledger
 from lindley.names import divided
 from lindley.verification.check import Checked, Checks, Unread
 from lindley.workspace import Workspace
+from tasks.announce import emit
 from tasks.verify import publish_report, verify_chain
 
 
@@ -69,12 +71,23 @@ def verify(
         except Exception as error:  # whatever is wrong with this chain, the others are verified
             found[name] = Unread.of(name, error).error
             get_run_logger().error("%s cannot be verified: %s", name, found[name])
+        if _is_bad(found[name]):
+            payload = {"chain": name, "message": _message(found[name])}
+            emit("lindley.chain.verify-failed", name, str(flow_run.id), payload)
     return _ended(found)
+
+
+def _is_bad(item: Checked | LindleyError) -> bool:
+    return isinstance(item, LindleyError) or item.report.first_error is not None
+
+
+def _message(item: Checked | LindleyError) -> str:
+    return item.message if isinstance(item, Checked) else str(item)
 
 
 def _ended(found: dict[str, Checked | LindleyError]) -> State[Any]:
     """Return the state of the run: failed with the first chain that is not as recorded."""
-    bad = [item for item in found.values() if isinstance(item, LindleyError) or item.report.first_error]
+    bad = [item for item in found.values() if _is_bad(item)]
     if not bad:
         messages = [item.message for item in found.values() if isinstance(item, Checked)]
         return Completed(name="Verified", message="; ".join(messages) or "There are no chains", data=found)

@@ -14,6 +14,7 @@ from flows import environment
 from flows.cli.output import Json, notify, out, print_json
 from flows.monitoring import json_logs
 from flows.server.up import (
+    NOTIFY,
     POOL,
     RUNS_AT_ONCE,
     Options,
@@ -36,6 +37,15 @@ ForeignRuns = Annotated[
         "a run then runs commands here.",
     ),
 ]
+Notify = Annotated[
+    str,
+    typer.Option(
+        "--notify",
+        help="Webhook that gets the events of all chains; stays until another one is given.",
+        envvar=NOTIFY,
+        show_default=False,
+    ),
+]
 Pool = Annotated[str, typer.Option(help="Name of the work pool, of type process.")]
 PrefectPort = Annotated[int, typer.Option("--prefect-port", min=0, max=65535, help="0 takes a free port.")]
 
@@ -45,6 +55,7 @@ def up(
     prefect_port: PrefectPort = 4200,
     watcher: Annotated[bool, typer.Option("--watch/--no-watch", help="Watch the landing folder.")] = True,
     foreign_runs: ForeignRuns = False,
+    webhook: Notify = "",
     as_json: Json = False,
 ) -> None:
     """Run everything on this machine: both servers, the deployments, a worker and the watcher.
@@ -53,7 +64,11 @@ def up(
     none is started. Logs are in .lindley/logs/.
     """
     options = Options(
-        mlflow_port=mlflow_port, prefect_port=prefect_port, watcher=watcher, foreign_runs=foreign_runs
+        mlflow_port=mlflow_port,
+        prefect_port=prefect_port,
+        watcher=watcher,
+        foreign_runs=foreign_runs,
+        webhook=webhook,
     )
     _run(options, as_json)
 
@@ -95,7 +110,9 @@ def _print_addresses(running: Stack, as_json: bool) -> None:
     out.print("Ctrl-C stops everything.")
 
 
-def deploy(pool: Pool = POOL, foreign_runs: ForeignRuns = False, as_json: Json = False) -> None:
+def deploy(
+    pool: Pool = POOL, foreign_runs: ForeignRuns = False, webhook: Notify = "", as_json: Json = False
+) -> None:
     """Put the work pool, the deployments and the automation on the Prefect server. `lindley up` does it.
 
     What is there already is replaced. The deployments are those of prefect.yaml in the working folder, or
@@ -107,7 +124,7 @@ def deploy(pool: Pool = POOL, foreign_runs: ForeignRuns = False, as_json: Json =
     from flows.server.deploy import deploy as put
 
     file = deployments_file(workspace)
-    put(file, pool, foreign_runs=foreign_runs)
+    put(file, pool, foreign_runs=foreign_runs, notify=webhook)
     if as_json:
         print_json({"pool": pool, "deployments": str(file), "automation": AUTOMATION})
         return

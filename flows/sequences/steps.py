@@ -55,6 +55,8 @@ class Steps:
     draw
         Draws the plots of links that have none, by run id and record digest; called when everything is
         registered and archived, and never fails.
+    announce
+        Announces a registered version, with its plan and what was fitted: to automations, and to who decides.
     publish
         Shows a fitted plan to people, and the logged and registered link where there is one; called last.
     notify
@@ -70,6 +72,7 @@ class Steps:
     log: Callable[[Ledger, Plan, Outcome | PanelOutcome | None], LoggedLink]
     register: Callable[[Ledger, LoggedLink], Registered]
     draw: Callable[[Ledger, Mapping[str, str]], object]
+    announce: Callable[[Plan, Any, Registered], object]
     publish: Callable[[Plan, Outcome | PanelOutcome, LoggedLink | None, Registered | None], object]
     notify: Callable[[str], object]
     pull: Callable[[Source, dict[str, str] | None, Path, Path], Pulled | None] = read_source
@@ -219,6 +222,8 @@ def finish(steps: Steps, made: Made, message: Callable[[Made], str], **more: Any
         Other fields of the result.
     """
     plan, registered = made.plan, made.registered
+    if registered is not None:
+        steps.announce(plan, made.outcome, registered)
     runs = {registered.run_id: registered.record_digest} if registered else {}
     if registered is not None or plan.noop is not None:
         # The head has no plots yet if its writer was killed before it drew them.

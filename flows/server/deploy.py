@@ -11,14 +11,18 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
+from uuid import UUID
 
 from prefect.automations import AutomationCore
+from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState
+from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
+from pydantic import SecretStr
 
 from flows.own_run import POSTPONED
 from flows.states import STATE_NAMES
@@ -29,9 +33,18 @@ AUTOMATION = "Lindley: mark runs without heartbeat as crashed"
 #: Seconds without a heartbeat after which a run is dead; workers send one every 30 s.
 SILENT_SECONDS = 90
 
+#: Name of the automation that calls the webhook, and of the block with its address.
+NOTIFICATION = "Lindley: call the webhook"
+_BLOCK = "lindley-webhook"
+#: What the webhook gets; the filter writes JSON.
+_BODY = (
+    '{"event": {{ event.event | tojson }}, "id": {{ event.id | string | tojson }}, '
+    '"occurred": {{ event.occurred | string | tojson }}, "chain": {{ event.resource.name | tojson }}, '
+    '"payload": {{ event.payload | tojson }}}'
+)
 _HEARTBEAT = "prefect.flow-run.heartbeat"
-#: Names of final states, which are what the events of runs are called.
-_ENDED = {"Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Verified", POSTPONED}
+#: Names of states without a process, which are what the events of runs are called.
+_ENDED = {"Suspended", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Verified", POSTPONED}
 _ENDED |= set(STATE_NAMES.values())
 
 
@@ -83,7 +96,43 @@ def automation(pool: str) -> AutomationCore:
     )
 
 
-def deploy(file: Path, pool: str, *, foreign_runs: bool = False) -> None:
+def notification(block: UUID) -> AutomationCore:
+    """Return the automation that calls a webhook, whose block is given, with every event of a chain."""
+    return AutomationCore(
+        name=NOTIFICATION,
+        description="Sends events of chains to a webhook.",
+        trigger=EventTrigger(
+            expect={"lindley.link.*", "lindley.chain.*"},
+            match={"prefect.resource.id": "lindley.chain.*"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[CallWebhook(block_document_id=block, payload=_BODY)],
+    )
+
+
+def notify_by(client: SyncPrefectClient, url: str) -> None:
+    """Store the address of a webhook as a secret, and let an automation call it.
+
+    Raises
+    ------
+    DeployFailed
+        If it is no address of a web server; the message does not quote it, since it may hold a secret.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise DeployFailed(
+            "The address of the webhook cannot be used",
+            expected="https://HOST/... or http://HOST/...",
+            found=f"an address of the scheme {parts.scheme[:20]!r}",
+            todo="correct --notify or LINDLEY_NOTIFY",
+        )
+    block = Webhook(url=SecretStr(url)).save(_BLOCK, overwrite=True)
+    _set_automation(client, notification(cast("UUID", block)))
+
+
+def deploy(file: Path, pool: str, *, foreign_runs: bool = False, notify: str = "") -> None:
     """Put everything on the Prefect server of the environment; what is there already is replaced.
 
     Parameters
@@ -94,6 +143,8 @@ def deploy(file: Path, pool: str, *, foreign_runs: bool = False) -> None:
         Name of the work pool, which the deployments name too.
     foreign_runs
         See `pool_template`.
+    notify
+        Address of a webhook that gets every event of a chain; empty to change nothing.
 
     Raises
     ------
@@ -108,6 +159,8 @@ def deploy(file: Path, pool: str, *, foreign_runs: bool = False) -> None:
         client.create_work_pool(wanted, overwrite=True)
         _deploy_flows(file)
         _set_automation(client, automation(pool))
+        if notify:
+            notify_by(client, notify)
 
 
 def _deploy_flows(file: Path) -> None:

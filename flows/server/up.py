@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ RUNS_AT_ONCE = 2
 START_SECONDS = 240.0
 
 _LOOPBACK = "127.0.0.1"
+#: Environment variable with the address of a webhook for events.
+NOTIFY = "LINDLEY_NOTIFY"
 #: What stands before MLflow's application; that module imports uvicorn.
 MLFLOW_PROTOCOL = "flows.server.mlflow_server:guarded"
 
@@ -58,6 +60,8 @@ class Options:
         Start the watcher.
     foreign_runs
         Flow runs may have a command or an environment of their own.
+    webhook
+        Address of a webhook that gets the events of chains; not shown, since it may hold a secret.
     """
 
     mlflow_port: int = 5000
@@ -65,6 +69,7 @@ class Options:
     servers_only: bool = False
     watcher: bool = True
     foreign_runs: bool = False
+    webhook: str = field(default="", repr=False)
 
 
 @dataclass
@@ -176,12 +181,13 @@ class Stack:
         password = access.variables(self.workspace) if self.servers.ours else {}
         return ours | dict(os.environ) | addresses | password
 
-    def _start(self, name: str, *command: str) -> Child:
+    def _start(self, name: str, *command: str, more: Mapping[str, str] | None = None) -> Child:
         """Start a Python module; a folder `flows` of the user's does not hide Lindley's."""
         python = [sys.executable, "-P", "-m", *command]
         # MLflow's server starts another one in turn, which would import from the current folder first.
         safe = {"PYTHONSAFEPATH": "1", "UVICORN_APP_DIR": sys.prefix} if name == "mlflow" else {}
-        return self.supervisor.start(name, python, self._environment() | safe, self.workspace.root)
+        given = self._environment() | safe | dict(more or {})
+        return self.supervisor.start(name, python, given, self.workspace.root)
 
     def _start_mlflow(self) -> None:
         files = embedded_files(self.workspace)
@@ -215,14 +221,18 @@ class Stack:
         deployments_file(self.workspace)
         self.notify("Deploying the flows")
         foreign = ("--foreign-runs",) if self.options.foreign_runs else ()
-        self._run("deploy", "flows.cli", "deploy", "--pool", POOL, *foreign)
+        webhook = {NOTIFY: self.options.webhook} if self.options.webhook else {}
+        self._run("deploy", "flows.cli", "deploy", "--pool", POOL, *foreign, more=webhook)
         self._start("worker", "flows.cli", "worker", "--pool", POOL, "--limit", str(RUNS_AT_ONCE), *foreign)
         if self.options.watcher:
             self._start("watcher", "flows.cli", "watch")
 
-    def _run(self, name: str, *command: str) -> None:
-        """Run a short command and wait for its end; its output goes into a log."""
-        child = self._start(name, *command)
+    def _run(self, name: str, *command: str, more: Mapping[str, str] | None = None) -> None:
+        """Run a short command and wait for its end; its output goes into a log.
+
+        `more` is added to its environment: what the list of processes must not show.
+        """
+        child = self._start(name, *command, more=more)
         if self.supervisor.wait_for(child) != 0:
             raise StartFailed(f"`{' '.join(command)}` failed", expected="exit code 0", **_end(child))
 

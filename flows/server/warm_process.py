@@ -35,7 +35,7 @@ import tasks
 from flows.server.process_state import Before
 
 #: The flows of the deployments.
-FLOWS = ("flows.update", "flows.rebase", "flows.amend", "flows.sweep", "flows.verify")
+FLOWS = ("flows.update", "flows.rebase", "flows.amend", "flows.approval.ask", "flows.sweep", "flows.verify")
 #: Seconds that logs and events may take to reach the server.
 FLUSH_SECONDS = 10.0
 

@@ -211,6 +211,7 @@ def _steps(place: Place, work: Work, done: Done) -> Steps:
         log=log_plan,
         register=register_link,
         draw=draw_missing,
+        announce=lambda *_: None,
         publish=lambda *_: None,
         notify=lambda _: None,
     )

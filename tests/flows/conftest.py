@@ -101,6 +101,7 @@ def steps(ledger, fits, said, published, drawn) -> Steps:
         log=log_plan,
         register=register_link,
         draw=lambda at, runs: drawn.append(draw_missing(at, runs)),
+        announce=lambda *_: None,
         publish=lambda *link: published.append(link),
         notify=said.append,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -136,3 +137,49 @@ def test_flow_runs_of_decisions(prefect_server, monkeypatch, workspace, ledger, 
     assert outcome_of(state).status == "accepted"
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(state.state_details.flow_run_id).name == "approve coins: 1"
+
+
+def test_a_suspended_run_asks_and_its_answer_decides(
+    prefect_server, monkeypatch, workspace, ledger, land, fits
+) -> None:
+    """Each start of the run is one of a worker: the answer finds it without the process that asked."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+    from prefect.exceptions import Pause
+    from prefect.flow_engine import run_flow
+
+    from flows import amend
+    from flows.approval.ask import decide
+    from flows.update import update as update_flow
+
+    monkeypatch.setattr("flows.steps.open_ledger", lambda _: ledger)
+
+    def started(run: Any) -> Any:
+        given = {"chain": "coins", "version": run.parameters["version"]}
+        return run_flow(decide, flow_run=run, parameters=given, return_type="state")
+
+    with get_client(sync_client=True) as client:
+        client.create_deployment(client.create_flow(decide), name="decide")
+
+        def asking(record: str) -> Any:
+            tags = FlowRunFilterTags(all_=[f"candidate:{record[:16]}"])
+            (found,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tags))
+            return found
+
+        update_flow("coins", land("a.csv", 1).name, return_state=True)
+        run = asking(ledger.versions("coins")[0].record)
+        with pytest.raises(Pause):
+            started(run)
+        assert client.read_flow_run(run.id).state.name == "Suspended"
+        form = {"verdict": "approve", "who": "Ann", "why": "it is right"}
+        client.resume_flow_run(run.id, run_input=form)
+        assert started(client.read_flow_run(run.id)).is_completed()
+        assert [link.version.who for link in find_chain(ledger, "coins").links] == ["Ann"]
+
+        update_flow("coins", land("b.csv", 11).name, return_state=True)
+        run = asking(ledger.versions("coins")[2].record)
+        with pytest.raises(Pause):
+            started(run)
+        amend.reject("coins", "3", "Bob", "a test file", return_state=True)
+        closed = client.read_flow_run(run.id).state
+        assert (closed.type, closed.message) == ("CANCELLED", "Decided by Bob: rejected")

@@ -91,6 +91,7 @@ def landing(root: Path) -> Landing:
         log=log_plan,
         register=register_link,
         draw=lambda *_: None,
+        announce=lambda *_: None,
         publish=lambda *_: None,
         notify=lambda _: None,
     )

@@ -1,0 +1,1 @@
+"""A person decides on candidates in Prefect's pages."""
