@@ -64,7 +64,7 @@ def read_once(monkeypatch: pytest.MonkeyPatch, read: dict[str, GatheredVersion])
 
     def once(ledger: MemoryLedger, version: Version) -> GatheredVersion:
         run = ledger.runs.get(version.run_id)
-        what = repr((version, run and (run.deleted, run.tags, run.metrics, sorted(run.files.items()))))
+        what = repr((version, run and (run.deleted, run.shown(), sorted(run.files.items()))))
         if what not in read:
             read[what] = gather_version(ledger, version)
         return read[what]

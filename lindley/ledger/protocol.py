@@ -63,12 +63,15 @@ class RunState:
     ----------
     deleted
         Whether it was deleted and can still be restored; its files are there until a garbage collection.
+    params
+        As in `Run`, with the names that the ledger gives them.
     """
 
     status: RunStatus
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     deleted: bool = False
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,11 @@ class Ledger(Protocol):
 
     def open_run(self, chain: str, run: Run) -> str:
         """Start a run and log everything of `run`; return its id."""
+
+    def kept(
+        self, params: Mapping[str, str], metrics: Mapping[str, float]
+    ) -> tuple[dict[str, str], dict[str, float]]:
+        """Return parameters and metrics as a run keeps them: with other names, or cut off, where it must."""
 
     def upload(self, run_id: str, folder: Path) -> None:
         """Store every file below `folder` as an artifact of the run."""

@@ -98,9 +98,7 @@ class Draft:
     @property
     def copied(self) -> bool:
         """Whether the belief is that of the link's prior, without a fit of its own."""
-        if "panel" in self.record:
-            return self.record["kind"] in MOVES
-        return bool(self.record["prior_belief"] == self.record["posterior"]["matched"])
+        return is_copy(self.record)
 
 
 def log_content(
@@ -181,16 +179,8 @@ def _run(draft: Draft, record_digest: str, phases: Phases, context: RunContext) 
     record, noted, batch = draft.record, draft.noted, draft.batch
     # The seconds of logging are known when the run is closed.
     metrics = dict(record["metrics"]) | phases.metrics(*(name for name in PHASES if name != LOG))
-    params = _params(record)
-    for label, row in draft.summary.iterrows():
-        for column in ("mean", "sd", "sd_ratio", "r_hat", "ess_bulk", "ess_tail"):
-            if row[column] == row[column]:  # NaN has no place in a registry
-                metrics[f"{column}/{label}"] = float(row[column])
-        if row["prior_mean"] == row["prior_mean"]:
-            params[f"prior/{label}"] = f"mean={float(row['prior_mean'])!r} sd={float(row['prior_sd'])!r}"
     what = batch.origin if batch else noted.kind
     if draft.copied:
-        params["belief of"] = record["prior"]
         what += f", belief of link {noted.prior}"
     if noted.decision:
         what += f", {record['decision']['verdict']}"
@@ -203,8 +193,8 @@ def _run(draft: Draft, record_digest: str, phases: Phases, context: RunContext) 
     shown = replace(noted, number=draft.link if status == Status.ACCEPTED else None, status=status)
     return Run(
         name=f"{noted.chain} {draft.link}: {what}"[:200],
-        params=params,
-        metrics=metrics,
+        params=parameters(record, draft.summary),
+        metrics=metrics | charts(draft.summary),
         tags={name: value for name, value in tags.items() if value},
         note=note(record, record_digest, draft.summary, shown, {"flow run": context.flow_run_url or ""}),
         frame=batch.frame() if batch else None,
@@ -213,15 +203,36 @@ def _run(draft: Draft, record_digest: str, phases: Phases, context: RunContext) 
     )
 
 
-def _params(record: dict[str, Any]) -> dict[str, str]:
-    """Return what a run shows as parameters; of a panel how many members were sampled in which way."""
+def parameters(record: dict[str, Any], summary: pd.DataFrame) -> dict[str, str]:
+    """Return the parameters of a link's run; they follow from its record and its table of parameters."""
     if "panel" in record:
-        return {f"sampler/{name}": str(count) for name, count in record["panel"]["samplers"].items()}
-    params = {f"sampler/{name}": str(value) for name, value in record["sampler"].items()}
-    params |= {f"likelihood/{name}": str(text) for name, text in record["model"]["likelihood"].items()}
-    for role, texts in record["model"]["genesis"].items():
-        params |= {f"{role}/{name}": text for name, text in texts.items()}
-    return params
+        found = {f"sampler/{name}": str(count) for name, count in record["panel"]["samplers"].items()}
+    else:
+        found = {f"sampler/{name}": str(value) for name, value in record["sampler"].items()}
+        found |= {f"likelihood/{name}": str(text) for name, text in record["model"]["likelihood"].items()}
+        for role, texts in record["model"]["genesis"].items():
+            found |= {f"{role}/{name}": text for name, text in texts.items()}
+    for label, row in summary.iterrows():
+        if row["prior_mean"] == row["prior_mean"]:
+            found[f"prior/{label}"] = f"mean={float(row['prior_mean'])!r} sd={float(row['prior_sd'])!r}"
+    return found | ({"belief of": record["prior"]} if is_copy(record) else {})
+
+
+def charts(summary: pd.DataFrame) -> dict[str, float]:
+    """Return the metrics that the charts of a chain's runs show by parameter: ``mean/theta`` and so on."""
+    return {
+        f"{column}/{label}": float(row[column])
+        for label, row in summary.iterrows()
+        for column in ("mean", "sd", "sd_ratio", "r_hat", "ess_bulk", "ess_tail")
+        if row[column] == row[column]  # NaN has no place in a registry
+    }
+
+
+def is_copy(record: dict[str, Any]) -> bool:
+    """Return whether the belief is that of the link's prior, without a fit of its own."""
+    if "panel" in record:
+        return record["kind"] in MOVES
+    return bool(record["prior_belief"] == record["posterior"]["matched"])
 
 
 def note(

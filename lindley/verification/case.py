@@ -44,8 +44,11 @@ class GatheredVersion:
     source, modules
         Digests of the model's file, and of the stored modules that it imports by name, recomputed; None where
         they cannot be read. Without modules there is no archive of them.
-    run_tags, run_metrics
+    run_tags, run_metrics, run_params
         What the run holds; None if there is no run.
+    parameters, charts
+        Parameters and metrics that the run of this record and table of parameters holds beside the record's
+        metrics, as the ledger keeps them; None if the table was not read.
     loaded_from
         Address from which the registry loads the belief; empty if it is unknown.
     deleted
@@ -71,6 +74,9 @@ class GatheredVersion:
     modules: dict[str, str] | None = None
     run_tags: dict[str, str] | None = None
     run_metrics: dict[str, float] | None = None
+    run_params: dict[str, str] | None = None
+    parameters: dict[str, str] | None = None
+    charts: dict[str, float] | None = None
     loaded_from: str = ""
     deleted: bool = False
     elsewhere: bool = False

@@ -24,7 +24,9 @@ from lindley.ledger.netcdf import (
 )
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, genesis_of, read_signature
+from lindley.ledger.reading import read_table as read_summary
 from lindley.ledger.record import Artifact, digest, parse
+from lindley.ledger.writing import charts, parameters
 from lindley.model.code.digests import source_digest
 from lindley.model.code.stored import stored_digests
 from lindley.panel.index import ENTRIES, ROOTS, conformed
@@ -129,6 +131,7 @@ def _with_run(ledger: Ledger, version: Version) -> GatheredVersion:
         artifacts={},
         run_tags=dict(state.tags) if state else None,
         run_metrics=dict(state.metrics) if state else None,
+        run_params=dict(state.params) if state else None,
         deleted=state.deleted if state else False,
     )
 
@@ -141,7 +144,7 @@ def _vouched_version(ledger: Ledger, version: Version) -> GatheredVersion:
         for name in (Artifact.RECORD, Artifact.BATCH, *(_PANEL if "members" in version.metrics else ())):
             with contextlib.suppress(LedgerCorrupt):  # a rule reports what is missing
                 ledger.download(version.run_id, Path(scratch), name)
-        return _with_files(gathered, Path(scratch))
+        return _with_files(gathered, Path(scratch), ledger)
 
 
 def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:
@@ -152,10 +155,10 @@ def _gather_version(ledger: Ledger, version: Version) -> GatheredVersion:
             ledger.download(version.run_id, Path(scratch))
         except LedgerCorrupt:
             return gathered
-        return _with_files(gathered, Path(scratch))
+        return _with_files(gathered, Path(scratch), ledger)
 
 
-def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
+def _with_files(gathered: GatheredVersion, folder: Path, ledger: Ledger) -> GatheredVersion:
     """Add what the files of a version hold.
 
     Digest and key ranges of the batch are recomputed without the chain's schema.
@@ -173,6 +176,12 @@ def _with_files(gathered: GatheredVersion, folder: Path) -> GatheredVersion:
         found |= {"batch": table, "batch_digest": content_digest(table), "key_ranges": ranges}
     if any((folder / name).exists() for name in _PANEL):
         return replace(gathered, **found, **_code_of(folder), panel=_panel_files(folder))
+    with contextlib.suppress(Exception):
+        record = parse(found["record"])
+        # Another table than the record lists is a finding of R06, and states nothing.
+        if found["artifacts"][Artifact.SUMMARY] == record["artifacts"][Artifact.SUMMARY]:
+            summary = read_summary(folder / Artifact.SUMMARY)
+            found["parameters"], found["charts"] = ledger.kept(parameters(record, summary), charts(summary))
     with contextlib.suppress(Exception):
         found["matched"] = read_matched_prior(folder / Artifact.MATCHED_PRIOR)
     with contextlib.suppress(Exception):

@@ -21,7 +21,7 @@ from lindley.model.code.digests import model_digest
 from lindley.model.coordinates import Coordinates
 from lindley.seeds import derive_seed
 from lindley.verification.case import Case, GatheredChain
-from lindley.verification.rules import rule
+from lindley.verification.rules import At, Severity, rule
 
 #: Files that no record lists: plots, what MLflow writes beside a belief when it is loaded from a local store,
 #: and the signature over the record's digest, which the signature rules check.
@@ -340,6 +340,26 @@ def run(case: Case, _chain: GatheredChain) -> Iterator[str]:
         held = item.run_metrics.get(name)
         if held is None or not np.isclose(held, value, rtol=1e-12, atol=0):
             yield f"run metric {name}: {value!r} expected, found {held!r}"
+
+
+@rule(
+    "R32",
+    "charts and parameters of a run, which people read, are those of the record and its table of parameters",
+    "changed metric `mean/*`, changed parameter",
+)
+def shown(case: Case, _chain: GatheredChain) -> Iterator[At]:
+    """Each finding is a *warning*: nothing is computed from them. Metrics by parameter and the run's
+    parameters follow from `record.json` and `summary.csv`.
+    """
+    item = case.gathered
+    for what, wanted, held in (
+        ("run parameter", item.parameters or {}, item.run_params),
+        ("run metric", item.charts or {}, item.run_metrics),
+    ):
+        for name in sorted(wanted):
+            if held is not None and held.get(name) != wanted[name]:
+                message = f"{what} {name}: {wanted[name]!r:.60} expected, found {held.get(name)!r:.60}"
+                yield At(message, case.link, item.version.number, Severity.WARNING)
 
 
 def _differences(what: str, expected: dict[str, str], held: dict[str, str]) -> Iterator[str]:

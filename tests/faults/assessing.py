@@ -15,7 +15,7 @@ from lindley.ledger.chain import ChainLink
 from lindley.ledger.reading import find_chain, read_belief
 from lindley.verification.gather import verify_chain
 from tests.faults.writers import Place, successes
-from tests.support import fakes
+from tests.support import fakes, fits
 
 
 @dataclass
@@ -143,7 +143,7 @@ def off_the_oracle(place: Place, order: list[int]) -> float:
     n = 40.0 * np.arange(1, len(order) + 1)
     mean = polygamma(0, 2 + k) - polygamma(0, 3 + n - k)
     variance = polygamma(1, 2 + k) + polygamma(1, 3 + n - k)
-    draws = fakes.CHAINS * fakes.DRAWS
+    draws = fits.CHAINS * fits.DRAWS
     weight = variance[-1] / variance
     error = np.sqrt(np.sum(weight**2 * (variance + 2 * (mean - mean[-1]) ** 2) / draws))
     points = belief.matched.map.forward(np.array([[0.0]]))

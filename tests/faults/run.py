@@ -2,7 +2,8 @@
 
 Rows of results.csv that are not run again, with --only or --backends, stay as they were.
 
-    python -m tests.faults.run [--races N] [--kills N] [--inputs N] [--only WHAT] [--out FILE]
+    python -m tests.faults.run [--races N] [--kills N] [--inputs N] [--only WHAT] [--surfaces NAME]
+                               [--backends NAME] [--out FILE]
 
 Exits with 1 when anything was lost, doubled, forked or not detected.
 """
@@ -110,10 +111,10 @@ def all_tampers() -> list[Row]:
     return tampers.matrix(changes)
 
 
-def all_attacks() -> list[Row]:
-    """Make every try of the second round, print what is not as expected, and write its table."""
+def all_attacks(surfaces: list[str]) -> list[Row]:
+    """Make every try on these surfaces, print what is not as expected, and write its table."""
     rows: dict[str, Row] = {}
-    for as_expected, entry in rounds.main():
+    for as_expected, entry in rounds.main(surfaces):
         row = rows.setdefault(entry["surface"], Row("attack", entry["surface"]))
         row.add(Row("", "", 1, undetected=not as_expected))
         if not as_expected:
@@ -156,6 +157,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=int(os.environ.get(KILLS, "5")))
     parser.add_argument("--inputs", type=int, default=fuzz.COUNT)
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--surfaces", nargs="*", choices=rounds.NAMES, default=list(rounds.NAMES))
     parser.add_argument("--backends", nargs="*", default=list(BACKENDS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -165,7 +167,7 @@ def main() -> int:
     if "tamper" in options.only:
         rows += all_tampers()
     if "attacks" in options.only:
-        rows += all_attacks()
+        rows += all_attacks(options.surfaces)
     if "fuzz" in options.only:
         rows += fuzz.main(options.inputs)
     for name in options.backends:

@@ -20,7 +20,8 @@ from tests.faults.assessing import Row
 from tests.lindley.verification.test_verifier_sweeps import REWRITABLE
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import another, each_leaf, replaced
-from tests.support.tampering import CASES, FIRST, HEAD, NAME, QUARANTINED, SECOND, Tamper
+from tests.support.tampering import CASES, Tamper
+from tests.support.tampering_tools import FIRST, HEAD, NAME, QUARANTINED, SECOND
 
 #: What no rule can find, by docs/ledger-format.md, section 10: "What is not detected".
 _LISTED = "listed"
@@ -37,8 +38,8 @@ class Change:
     what
         What was changed.
     expected
-        Rules of which one must be among the findings; "any"; or "listed", where the threat model says that
-        there is no finding but a warning.
+        Rules of which one must be among the findings; "any"; one with a ``w`` behind it, where it must warn;
+        or "listed", where the threat model says that there is no finding but a warning.
     found
         Rules that were reported, warnings with a ``w`` behind them.
     """
@@ -56,6 +57,8 @@ class Change:
             # One that is found after all does not belong into the threat model; a value of another type is
             # found as no record.
             return errors <= {"R03"}
+        if self.expected.endswith("w"):
+            return self.expected in self.found.split() and not errors
         if self.expected == "any":
             return bool(errors)
         return bool(errors & set(self.expected.split()))
@@ -166,8 +169,8 @@ def _tags(gathered: GatheredChain, newest: int) -> Iterator[Change]:
     metrics = parse(item.record or b"")["metrics"]
     for name, value in item.run_metrics.items():
         other = dataclasses.replace(item, run_metrics=item.run_metrics | {name: value + 1e-6})
-        # Timings and what is shown by parameter are not in the record.
-        rule = "R18" if name in metrics else _LISTED
+        # Timings are neither in the record nor in its files.
+        rule = "R18" if name in metrics else "R32w" if name in (item.charts or {}) else _LISTED
         yield _change("a metric of a run", name, rule, verify(_set(gathered, newest, other)))
 
 
@@ -243,7 +246,7 @@ def _once(read: object) -> object:
 
     def once(ledger: MemoryLedger, version: object) -> GatheredVersion:
         run = ledger.runs.get(version.run_id)
-        what = repr((version, run and (run.tags, run.metrics, sorted(run.files.items()))))
+        what = repr((version, run and (run.shown(), sorted(run.files.items()))))
         if what not in held:
             held[what] = read(ledger, version)
         return held[what]

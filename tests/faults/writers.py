@@ -30,7 +30,7 @@ from lindley.operations.log import log_plan
 from lindley.operations.plan import Outcome, Plan
 from lindley.operations.plots import draw_missing
 from lindley.workspace import Workspace
-from tests.support import fakes
+from tests.support import fakes, fits
 from tests.support.forks import START_SECONDS, context
 
 #: How often a writer tries again what failed for a reason that may pass, as its user would.
@@ -201,7 +201,7 @@ def _steps(place: Place, work: Work, done: Done) -> Steps:
             _wait_for(work.hold.exists)
         if work.jump:
             _jump(work.jump)
-        return fakes.fit(plan)
+        return fits.fit(plan)
 
     return Steps(
         open_ledger=lambda _: place.ledger(),

@@ -17,7 +17,7 @@ from lindley.operations.log import log_plan
 from lindley.operations.plots import draw_missing
 from lindley.workspace import Workspace
 from tests.support import fakes
-from tests.support.fakes import Fits
+from tests.support.fits import Fits
 
 # Prefect reads its environment when it is imported, which some test module does first.
 os.environ.update(environment.ALWAYS)

@@ -18,7 +18,7 @@ from lindley.operations.plan import Plan
 from lindley.operations.retract import plan_correct, plan_retract
 from lindley.operations.rollback import plan_rollback
 from lindley.verification.gather import verify_chain
-from tests.support import fakes
+from tests.support import fakes, fits
 
 NAME = "coins"
 
@@ -26,7 +26,7 @@ NAME = "coins"
 def logged(ledger: Ledger, plan: Plan) -> LoggedLink:
     """Fit and log a plan; the link is not registered yet."""
     assert plan.noop is None, plan.noop
-    return log_plan(ledger, plan, fakes.fit_plan(plan))
+    return log_plan(ledger, plan, fits.fit_plan(plan))
 
 
 def retract(ledger: Ledger, declaration: Declaration, *batches: Any) -> Registered:

@@ -8,43 +8,26 @@ real code (`log_plan`, `register_link`), so that records and artifacts verify.
 from __future__ import annotations
 
 import copy
-import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import pymc as pm
-from scipy import stats
 
-from lindley.batch.batch import Batch, batch_from_frame, joined
+from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
-from lindley.inference import groups, trace
-from lindley.inference.assessment import Assessment
-from lindley.inference.diagnostics.gate import Gate
-from lindley.inference.diagnostics.monitor import Observation, moved, watched
-from lindley.inference.info import Fit, Info, Provenance
-from lindley.inference.modes.attempts import PRIOR, Attempt
-from lindley.inference.sampling import FitSettings
 from lindley.ledger.chain import Version, read_version
 from lindley.ledger.protocol import Home, Ledger, Run, RunState
-from lindley.ledger.record import REGISTERED, Kind, digest
+from lindley.ledger.record import REGISTERED, digest
 from lindley.ledger.registration import Registered, register_link
 from lindley.ledger.writing import LoggedLink
-from lindley.model.coordinates import Block, Coordinates
 from lindley.model.declaration import Declaration, load_file
 from lindley.operations.log import log_plan
-from lindley.operations.plan import Outcome, Plan, completed
+from lindley.operations.plan import Plan
 from lindley.operations.update import plan_update
-from lindley.prior.belief import Audited, Belief
-from lindley.prior.matched import match
-
-CHAINS, DRAWS = 4, 250
-COORDINATES = Coordinates((Block(name="theta", shape=(), value_shape=(), transform="logodds"),))
+from tests.support.fits import fit, fit_plan
 
 MODEL = '''"""Successes of repeated trials."""
 
@@ -91,93 +74,6 @@ def coins(declaration: Declaration, start: int, rows: int = 4, *, k: int = 3, or
     return batch_from_frame(frame, declaration, origin or f"coins-{start:03d}.csv")
 
 
-def fit_plan(plan: Plan, *, passed: bool = True) -> Outcome | None:
-    """Return what `lindley.operations.plan.fit_plan` would, from a posterior on a grid, not a sampler."""
-    return fit(plan, passed=passed) if plan.fits else None
-
-
-def _attempt(metrics: dict[str, float], *, passed: bool) -> Attempt:
-    figures = {
-        name: metrics[name] for name in ("r_hat_max", "ess_bulk_min", "ess_tail_min", "divergence_rate")
-    }
-    return Attempt("", 1, FitSettings(), PRIOR, figures, passed)
-
-
-def _errors(matches: int, audited: Audited | None) -> dict[str, float]:
-    """Return what a link states of its error, with so many matches behind it that could not be measured."""
-    found = {"unmeasured": float(matches), **(audited.as_metrics() if audited else {})}
-    if matches and audited:
-        found["unmeasured_error"] = audited.expected(matches)
-    if matches and not audited:
-        return found
-    return found | {"stated_error": audited.bound(matches, 0.05) if audited else 0.05}
-
-
-def fit(plan: Plan, *, passed: bool = True) -> Outcome:
-    """Return what `fit_plan` would for a plan that needs a fit."""
-    rng = np.random.default_rng(plan.seed)
-    u = _posterior_draws(plan, rng)
-    matched = match(u.reshape(-1, 1), COORDINATES)
-    prior, head = plan.start.prior, plan.start.head
-    budget = (prior.budget if prior else 0.0) + 2 / 900
-    scored = head.log_score if head else 0.0
-    metrics = {
-        "r_hat_max": 1.002 if passed else 1.31,
-        "ess_bulk_min": 950.0,
-        "ess_tail_min": 900.0,
-        "divergences": 0.0,
-        "divergence_rate": 0.0,
-        "k_hat": 0.12,
-        "budget": budget,
-        "trusted": 1.0,
-        "doubt": 0.0,
-        "drift": 0.0,
-        "monte_carlo_error": 0.05,
-        "replayed": float(len(plan.batches) - 1),
-        "log_score": (scored or 0.0) - 7.25 - plan.link,
-    }
-    if plan.kind == Kind.UPDATE:
-        metrics["log_predictive"] = -7.25 - plan.link
-    before = plan.start.before(len(plan.batches))
-    watching: dict[str, Any] = {}
-    if before is not None:
-        watching = watched(before.monitor, Observation({"theta": 0.5}, {"theta": 0.25}, -0.4, 0.3, "coins"))
-        metrics["moving"] = float(moved(watching) is not None)
-    near = plan.start.near or head
-    metrics |= _errors(prior.unmeasured if prior else 0, near.audited if near else None)
-    tree = _trace(plan, u, rng)
-    graph: Any = SimpleNamespace(
-        free=(SimpleNamespace(name="theta", rv=pm.Beta.dist(2, 3)),), coordinates=COORDINATES
-    )
-    belief = Belief(matched=matched, budget=budget, log_score=metrics["log_score"], monitor=watching)
-    reasons = () if passed else ("R-hat 1.3100 of theta, at most 1.01 allowed",)
-    unsampled: Any = None
-    found = Fit(
-        belief=belief,
-        sampled=unsampled,
-        assessment=Assessment(Gate(passed=passed, reasons=reasons), metrics, {"theta": 0.01}),
-        provenance=Provenance(
-            sampler=FitSettings().as_dict()
-            | FitSettings().as_first()
-            | {"seed": str(plan.seed), "attempt": 1},
-            attempts=(_attempt(metrics, passed=passed).as_dict(),),
-            graph=hashlib.sha256(b"later" if prior else b"first").hexdigest(),
-            started_from=prior.matched.digest if prior else None,
-            pooled="rows" if len(plan.batches) > 1 else "",
-        ),
-        start=prior,
-    )
-    info = Info(
-        fit=found,
-        trace=tree,
-        summary=trace.summary(tree, graph),
-        likelihood={"y": "Binomial(<constant>, theta)"},
-        genesis={"genesis_prior": {"theta": "Beta(2, 3)"}, "genesis_hyperprior": {}},
-        seconds={"sample": 0.25},
-    )
-    return completed(plan, belief, info)
-
-
 def logged(
     ledger: Ledger, declaration: Declaration, batch: Batch, *, passed: bool = True, accept: bool = False
 ) -> LoggedLink:
@@ -200,69 +96,6 @@ def done(ledger: Ledger, plan: Plan, *, passed: bool = True) -> Registered:
     return register_link(ledger, log_plan(ledger, plan, fit_plan(plan, passed=passed)))
 
 
-@dataclass
-class Fits:
-    """Stands for `lindley.operations.plan.fit_plan`: counts the fits, and fails them on request."""
-
-    passed: bool = True
-    error: Exception | None = None
-    during: Callable[[], object] = lambda: None
-    plans: list[Plan] = field(default_factory=list)
-
-    def __call__(self, plan: Plan, *, progress: Callable[[int, int], None] | None = None) -> Outcome | None:
-        self.plans.append(plan)
-        if self.error is not None:
-            raise self.error
-        if progress is not None:
-            progress(500, 1000)
-            progress(1000, 1000)
-        outcome = fit_plan(plan, passed=self.passed)
-        self.during()
-        return outcome
-
-
-def _posterior_draws(plan: Plan, rng: np.random.Generator) -> np.ndarray:
-    """Draw the log odds [chain, draw, coordinate] from their posterior by inverting its distribution."""
-    grid = np.linspace(-12, 12, 6001)
-    if plan.start.prior is None:
-        log_density = stats.beta.logpdf(_expit(grid), 2, 3) - grid - 2 * np.log1p(np.exp(-grid))
-    else:
-        low, mid, high = _from_prior(plan, np.array([-1.0, 0.0, 1.0]))
-        log_density = stats.norm.logpdf(grid, mid, (high - low) / 2)
-    frame = joined(plan.batches).frame()
-    k, n = int(frame["k"].sum()), int(frame["n"].sum())
-    log_density += k * grid - n * np.log1p(np.exp(grid))
-    mass = np.exp(log_density - log_density.max())
-    # Half of a point's mass lies below it; without that all draws are low by half a step, link after link.
-    cumulative = np.cumsum(mass) - mass / 2
-    total = mass.sum()
-    uniform = rng.uniform(size=(CHAINS, DRAWS, 1))
-    return np.interp(uniform, cumulative / total, grid)
-
-
-def _trace(plan: Plan, u: np.ndarray, rng: np.random.Generator) -> Any:
-    """Assemble a trace with the groups of a link whose model predicts nothing."""
-    graph: Any = SimpleNamespace(
-        coordinates=COORDINATES, model=SimpleNamespace(named_vars_to_dims={}, coords={})
-    )
-    equal = np.full(CHAINS * DRAWS, 1 / (CHAINS * DRAWS))
-    tree = groups.assemble(graph, COORDINATES, {"theta": _expit(u[..., 0])}, u, equal)
-    z = rng.standard_normal(500)
-    before = rng.beta(2, 3, 500) if plan.start.prior is None else _expit(_from_prior(plan, z))
-    tree["prior"] = groups.assemble(graph, COORDINATES, {"theta": before[None]}, u[:1, :500])["posterior"]
-    return tree
-
-
-def _from_prior(plan: Plan, z: np.ndarray) -> np.ndarray:
-    """Take whitened points [draw] of the matched prior to the log odds."""
-    assert plan.start.prior is not None
-    return plan.start.prior.matched.map.forward(z[:, None])[:, 0]
-
-
-def _expit(u: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-u))
-
-
 # -- the ledger ---------------------------------------------------------------------------------------
 
 
@@ -276,8 +109,14 @@ class StoredRun:
     alive: bool = True
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    note: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     deleted: bool = False
+
+    def shown(self) -> tuple[object, ...]:
+        """Return what people see of it beside its files."""
+        return self.tags, self.metrics, self.params, self.note
 
 
 @dataclass
@@ -385,8 +224,14 @@ class MemoryLedger:
         with self._lock:
             run_id = f"{len(self.runs) + 1:032x}"
             self.homes.setdefault(chain, Home(f"The place {chain}", restore="by hand"))
-            self.runs[run_id] = StoredRun(chain, run, tags=dict(run.tags), metrics=dict(run.metrics))
+            held = {"tags": dict(run.tags), "params": dict(run.params)}
+            self.runs[run_id] = StoredRun(chain, run, metrics=dict(run.metrics), note=run.note, **held)
         return run_id
+
+    def kept(
+        self, params: Mapping[str, str], metrics: Mapping[str, float]
+    ) -> tuple[dict[str, str], dict[str, float]]:
+        return dict(params), dict(metrics)
 
     def upload(self, run_id: str, folder: Path) -> None:
         for path in sorted(folder.rglob("*")):
@@ -420,7 +265,10 @@ class MemoryLedger:
 
     def run_state(self, run_id: str) -> RunState | None:
         run = self.runs.get(run_id)
-        return RunState(run.status, dict(run.tags), dict(run.metrics), run.deleted) if run else None
+        if run is None:
+            return None
+        held = dict(run.tags), dict(run.metrics), run.deleted, dict(run.params)
+        return RunState(run.status, *held)
 
     def run_states(self, chain: str) -> dict[str, RunState]:
         return {

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import pandas as pd
+
 from lindley.ledger.chain import version_tags
 from lindley.ledger.record import Artifact, canonical, digest, parse
+from lindley.ledger.writing import charts, parameters
 from tests.support.fakes import MemoryLedger
 
 Record = dict[str, Any]
@@ -29,8 +33,8 @@ def forge(
 ) -> None:
     """Change a version and everything that depends on it alone.
 
-    The record lists the changed files, the tags of version and run state the changed record, and the run's
-    metrics are the record's. What other links state of it stays as it was.
+    The record lists the changed files; the tags of version and run state the changed record; the run's
+    metrics and parameters are the record's. What other links state of it stays as it was.
     """
     run, version = ledger.run_of(chain, number), ledger.models[chain].versions[number]
     record = copy.deepcopy(record_of(ledger, chain, number))
@@ -42,6 +46,9 @@ def forge(
     version.tags = version_tags(record, digest(run.files[Artifact.RECORD]))
     run.tags |= version.tags
     run.metrics |= {name: float(value) for name, value in record["metrics"].items()}
+    table = pd.read_csv(io.BytesIO(run.files[Artifact.SUMMARY]), index_col="parameter")
+    run.metrics |= charts(table)
+    run.params = parameters(record, table)
 
 
 def replaced(value: Any, path: tuple[str | int, ...], other: Any) -> Any:

@@ -7,13 +7,10 @@ from typing import Any
 from lindley.operations.approval.decide import plan_decision
 from tests.support.fakes import append, coins, done
 from tests.support.forging import forge
-from tests.support.tampering_tools import NAME, Tools
-
-#: Versions of `coins_chain`: a quarantined one, and the head.
-DECIDED_ON, LAST = 3, 5
+from tests.support.tampering_tools import HEAD, NAME, QUARANTINED, Tools
 
 
-class DecisionTamper(Tools):
+class DecisionTampers(Tools):
     """Changes of candidates and decisions; see `tests.support.tampering.Tamper`."""
 
     def _approved(self) -> int:
@@ -34,7 +31,7 @@ class DecisionTamper(Tools):
 
     def r30_approval_of_no_candidate(self) -> Any:
         number = self._approved()
-        gone = self.model.versions[DECIDED_ON].tags["lindley.record"]
+        gone = self.model.versions[QUARANTINED].tags["lindley.record"]
         forge(self.ledger, NAME, number, lambda record: record["decision"].update(candidate=gone))
         return {"R30"}, number
 
@@ -46,18 +43,18 @@ class DecisionTamper(Tools):
     def r30_rejection_of_a_link(self) -> Any:
         """A rejection that names a link has no effect, and is found."""
         number = self._approved()
-        named = self.model.versions[LAST].tags["lindley.record"]
+        named = self.model.versions[HEAD].tags["lindley.record"]
         decision = {"candidate": named, "verdict": "rejected", "who": "Ann", "why": "no"}
         forge(self.ledger, NAME, number, lambda record: record.update(decision=decision))
         return {"R30", "R19"}, number
 
     def r05_link_is_said_to_be_a_decision(self) -> Any:
         """It then decides on what is no candidate, and loses its place."""
-        self.model.versions[LAST].tags["lindley.candidate"] = "0" * 64
-        return {"R05", "R19"}, LAST
+        self.model.versions[HEAD].tags["lindley.candidate"] = "0" * 64
+        return {"R05", "R19"}, HEAD
 
     def r31_candidate_made_a_link(self) -> Any:
         """Its tag says that it was accepted; the record, that a person has to approve it."""
-        forge(self.ledger, NAME, LAST, lambda record: record["policy"].update(approve="always"))
-        self.model.versions[LAST].tags["lindley.status"] = "accepted"
-        return {"R05", "R31"}, LAST
+        forge(self.ledger, NAME, HEAD, lambda record: record["policy"].update(approve="always"))
+        self.model.versions[HEAD].tags["lindley.status"] = "accepted"
+        return {"R05", "R31"}, HEAD

@@ -12,6 +12,8 @@ from tests.support.fakes import MemoryLedger, coins
 from tests.support.forging import Edit, Record
 
 NAME = "coins"
+#: Versions of `coins_chain`: the links 1, 2 and 3, the quarantined one, the one that was created twice.
+FIRST, SECOND, QUARANTINED, TWICE, HEAD = 1, 2, 3, 4, 5
 
 
 class Tools:

@@ -192,8 +192,8 @@ class MlflowLedger(Artifacts):
             )
             run_id: str = created.info.run_id
             self.remember(created.info)
-            params = [Param(naming.key(k), str(v)[:_PARAM_CHARACTERS]) for k, v in run.params.items()]
-            metrics = _metrics(run.metrics)
+            kept, numbers = self.kept(run.params, run.metrics)
+            params, metrics = [Param(name, value) for name, value in kept.items()], _metrics(numbers)
             while params or metrics:
                 self.client.log_batch(
                     run_id, metrics=metrics[:_METRICS_PER_CALL], params=params[:_PARAMS_PER_CALL]
@@ -204,6 +204,13 @@ class MlflowLedger(Artifacts):
 
                 self.client.log_inputs(run_id, [dataset.describe(run.frame, run)])
         return run_id
+
+    def kept(
+        self, params: Mapping[str, str], metrics: Mapping[str, float]
+    ) -> tuple[dict[str, str], dict[str, float]]:
+        """Return what a run keeps; see `Ledger`."""
+        texts = {naming.key(name): str(value)[:_PARAM_CHARACTERS] for name, value in params.items()}
+        return texts, {naming.key(name): float(value) for name, value in metrics.items()}
 
     def close_run(
         self, run_id: str, status: RunStatus, state: str = "", metrics: Mapping[str, float] | None = None
@@ -379,4 +386,4 @@ def _state(run: Any) -> RunState:
     """Read what one run holds."""
     status = RunStatus.__members__.get(run.info.status, RunStatus.KILLED)
     deleted = run.info.lifecycle_stage == LifecycleStage.DELETED
-    return RunState(status, dict(run.data.tags), dict(run.data.metrics), deleted)
+    return RunState(status, dict(run.data.tags), dict(run.data.metrics), deleted, dict(run.data.params))

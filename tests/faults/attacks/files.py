@@ -27,7 +27,8 @@ from lindley.operations.log import log_plan
 from lindley.workspace import Workspace
 from tests.faults.attacks.documents import HOSTILE
 from tests.faults.attacks.table import Surface, refused
-from tests.support.fakes import Fits, MemoryLedger, declare
+from tests.support.fakes import MemoryLedger, declare
+from tests.support.fits import Fits
 
 LANDING = Surface("landing folder", "landing")
 GOOD = "id,k,n\n1,3,10\n2,3,10\n"

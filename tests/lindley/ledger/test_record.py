@@ -98,7 +98,7 @@ class TestParsing:
             assert f"{name} is missing" in refusal(
                 canonical({key: value for key, value in record.items() if key != name})
             )
-        assert "note is unknown" in refusal(canonical(record | {"note": "x"}))
+        assert "remark is unknown" in refusal(canonical(record | {"remark": "x"}))
 
     def test_a_later_schema_is_named(self, record: dict[str, Any]) -> None:
         assert "lindley-record/2" in refusal(canonical(record | {"schema": "lindley-record/2"}))

@@ -22,7 +22,8 @@ from lindley.model.declaration import Declaration
 from lindley.operations.log import log_plan
 from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
-from tests.support.fakes import MemoryLedger, append, coins, declare, fit, logged
+from tests.support.fakes import MemoryLedger, append, coins, declare, logged
+from tests.support.fits import fit
 
 pytestmark = pytest.mark.usefixtures("read_once")
 

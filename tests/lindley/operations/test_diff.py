@@ -12,7 +12,8 @@ from lindley.errors import UnknownLink
 from lindley.model.declaration import Declaration
 from lindley.operations.diff import diff, joint_distance
 from tests.support import amendments
-from tests.support.fakes import CHAINS, DRAWS, MemoryLedger, coins
+from tests.support.fakes import MemoryLedger, coins
+from tests.support.fits import CHAINS, DRAWS
 
 
 @pytest.fixture(scope="module")

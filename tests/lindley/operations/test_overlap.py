@@ -18,7 +18,8 @@ from lindley.operations.update import plan_update
 from tests.support import amendments
 from tests.support.amendments import counts, is_sound
 from tests.support.amendments import record_digest as record
-from tests.support.fakes import MODEL, MemoryLedger, append, coins, fit
+from tests.support.fakes import MODEL, MemoryLedger, append, coins
+from tests.support.fits import fit
 from tests.support.forging import record_of
 
 NAME = "coins"

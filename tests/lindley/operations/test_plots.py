@@ -19,7 +19,7 @@ from lindley.operations.plots import draw_again, draw_into, draw_missing
 from lindley.operations.rebase import plan_rebase
 from lindley.operations.rollback import plan_rollback
 from lindley.verification.gather import verify_chain
-from tests.support import amendments, fakes
+from tests.support import amendments, fits
 from tests.support.fakes import MemoryLedger, append, coins, declare
 from tests.support.forging import record_of
 
@@ -116,7 +116,7 @@ class TestDrawing:
 class TestKinds:
     def test_a_pooled_refit_has_its_audit_drawn(self, ledger: MemoryLedger, declaration: Declaration) -> None:
         plan = plan_rebase(ledger, declaration)
-        register_link(ledger, log_plan(ledger, plan, fakes.fit_plan(plan)))
+        register_link(ledger, log_plan(ledger, plan, fits.fit_plan(plan)))
         link = head(ledger)
         draw_missing(ledger, runs_of(link))
         assert set(pictures(ledger, link)) == {OLD, "plots/audit.png"}

@@ -18,7 +18,8 @@ from lindley.operations.profile import profile
 from lindley.operations.rollback import plan_rollback
 from lindley.operations.update import plan_update
 from lindley.timing import Phases, metric
-from tests.support.fakes import MemoryLedger, append, coins, fit
+from tests.support.fakes import MemoryLedger, append, coins
+from tests.support.fits import fit
 
 NAME = "coins"
 

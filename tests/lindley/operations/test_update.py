@@ -19,7 +19,8 @@ from lindley.operations.log import log_plan
 from lindley.operations.update import plan_update
 from lindley.seeds import derive_seed
 from lindley.verification.gather import verify_chain
-from tests.support.fakes import MODEL, MemoryLedger, append, coins, declare, fit, logged
+from tests.support.fakes import MODEL, MemoryLedger, append, coins, declare, logged
+from tests.support.fits import fit
 from tests.support.forging import record_of
 
 NAME = "coins"

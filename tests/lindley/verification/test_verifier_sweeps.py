@@ -18,7 +18,7 @@ from lindley.verification.rules import Report
 from lindley.verification.verifier import verify
 from tests.support.fakes import MemoryLedger, append, coins
 from tests.support.forging import Record, another, each_leaf, forge, replaced
-from tests.support.tampering import FIRST, HEAD, NAME, QUARANTINED, SECOND, TWICE
+from tests.support.tampering_tools import FIRST, HEAD, NAME, QUARANTINED, SECOND, TWICE
 
 #: What someone who can write to database and files can change of the newest link with all that vouches for
 #: it, and no rule finds: what is said of a fit and cannot be computed anew from its batch and draws.
@@ -42,6 +42,7 @@ REWRITABLE = {
     "model.structure",
     "model.not_drawn",
     "model.rows",
+    "note",  # a warning
     "policy",
     "posterior.distances",
     "posterior.pooled",

@@ -19,7 +19,8 @@ from lindley.operations.plots import draw_missing
 from lindley.operations.profile import profile
 from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
-from tests.support.fakes import append, coins, fit
+from tests.support.fakes import append, coins
+from tests.support.fits import fit
 
 NAME = "coins"
 
