@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Scheduled
 
 from flows.sequences import files
-from lindley.arrivals.landing import arrivals
+from lindley.arrivals.storage import storage_of
 from lindley.errors import LindleyError
 from lindley.workspace import Workspace
 
@@ -74,7 +74,7 @@ def is_free(workspace: Workspace, chain: str) -> bool:
 def again_after(workspace: Workspace, chain: str) -> int:
     """Return in how many seconds a run of a busy chain comes again: later where many files wait."""
     try:
-        waiting = sum(arrival.chain == chain for arrival in arrivals(workspace.landing))
+        waiting = sum(arrival.chain == chain for arrival in storage_of(workspace).arrivals())
     except LindleyError:  # a folder that cannot be read: the sweep reports it
         waiting = 0
     return max(AGAIN_SECONDS, EACH_SECONDS * waiting)

@@ -16,6 +16,7 @@ from flows import own_run
 from flows.sequences import files
 from flows.states import failed, name_with_chain, outcome_of
 from flows.update import update_batch
+from lindley.arrivals.storage import storage_of
 from lindley.errors import LindleyError
 from lindley.model.declaration import is_declared, load_declaration
 from lindley.names import shown_name
@@ -91,7 +92,7 @@ def sweep(chain: str | None = None) -> State[Any]:
             _take(workspace, name, swept, wait=True)
     for entry in listing.ignored:
         swept.add("-", shown_name(entry.path), "ignored", entry.why)
-        folder = entry.path if entry.path.parent == workspace.landing else entry.path.parent
+        folder = entry.path if entry.path.parent == storage_of(workspace).root else entry.path.parent
         if entry.error is not None and chain in (None, folder.name):
             swept.failed.setdefault(shown_name(folder), entry.error)
     _publish(swept)

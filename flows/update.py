@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from prefect import flow
@@ -28,7 +28,7 @@ from lindley.workspace import Workspace
 def _run_name() -> str:
     """Return ``CHAIN <- FILE``; of a path only its last part is shown."""
     parameters = flow_run.parameters
-    return f"{parameters['chain']} <- {shown_name(Path(parameters['file']))}"
+    return f"{parameters['chain']} <- {shown_name(PurePath(parameters['file']))}"
 
 
 @flow(name="update", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
@@ -76,7 +76,7 @@ def update(
         is about this file alone, not about those before it.
     """
 
-    def take_earlier(older: Path) -> Result | LindleyError:
+    def take_earlier(older: PurePath) -> Result | LindleyError:
         return outcome_of(update_batch(chain, older.name, accept_model_change, return_state=True))
 
     return run_sequence(sequences.update, chain, file, accept_model_change, on_overlap, take_earlier)

@@ -36,6 +36,13 @@ NAMES = {
     "drawn": "registered and archived the link, and drawn its plots to a scratch folder",
     "reason-written": "written the report of a rejected file, not moved the file",
 }
+#: Fail-points of buckets, likewise.
+OBJECT_NAMES = {
+    "object-stored": "written an object's copy to the store and read it back, not taken the object",
+    "object-taken": "put a mark in the place of an object whose copy is stored",
+    "object-reported": "written the report of a rejected object, not copied the object",
+    "object-copied": "copied a rejected object, not taken it",
+}
 
 
 @dataclass
@@ -55,10 +62,12 @@ def arm(text: str) -> None:
         If it names no fail-point.
     """
     name, colon, times = text.partition(":")
-    if text and (name not in NAMES or not re.fullmatch(r"[1-9][0-9]{0,5}", times if colon else "1")):
+    if text and (
+        name not in NAMES | OBJECT_NAMES or not re.fullmatch(r"[1-9][0-9]{0,5}", times if colon else "1")
+    ):
         raise NameRefused(
             f"{VARIABLE} names no fail-point",
-            expected=f"NAME or NAME:N, with one of the names {', '.join(NAMES)}",
+            expected=f"NAME or NAME:N, with one of the names {', '.join(NAMES | OBJECT_NAMES)}",
             found=repr(text)[:80],
             todo=f"correct {VARIABLE}, or unset it: it is for tests of crash safety only",
         )
@@ -66,7 +75,7 @@ def arm(text: str) -> None:
 
 
 def reach(name: str) -> None:
-    """Kill this process if the fail-point, one of `NAMES`, is armed."""
+    """Kill this process if the fail-point, one of `NAMES` or `OBJECT_NAMES`, is armed."""
     if name != _armed.name:
         return
     _armed.left -= 1

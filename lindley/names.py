@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import PurePath
 
 from lindley.errors import NameRefused
 
@@ -51,7 +51,7 @@ def is_text(name: str) -> bool:
     return True
 
 
-def shown_name(path: Path) -> str:
+def shown_name(path: PurePath) -> str:
     """Return a file's name for a message: escaped and shortened, without its folder."""
     name = printable(path.name)
     return name if len(name) <= 80 else name[:60] + "..." + name[-17:]

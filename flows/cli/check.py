@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,15 +65,16 @@ def check(
     """
     workspace = environment.prepare(Workspace.from_environment(), quiet=True)
     declaration = load_declaration(chain, workspace.models)
-    path = existing(file) if file is not None else _waiting(workspace, chain)
+    path = Path(existing(file)) if file is not None else _waiting(workspace, chain)
     if folder is not None:
         make_ready(folder, PICTURES, "The pictures have no place to go to")
+    from flows.sequences.files import read_still  # with the landing folder's libraries
     from lindley.batch.reading import read_batch  # imports the numerical stack
     from lindley.operations.checking.check import check as checked
     from lindley.operations.checking.check import short_fit
     from lindley.panel.members import first_member
 
-    batch = read_batch(Path(path), declaration)
+    batch = read_still(workspace, path, declaration, None, read_batch)
     if declaration.by:  # the model of a panel is that of one member
         batch, declaration = first_member(batch, declaration), declaration.member
     found = checked(declaration, batch)
@@ -82,7 +83,7 @@ def check(
         notify("A short fit for the pictures; its draws are not to be used")
         pictures = _draw(found, short_fit(declaration, batch), folder)
     if as_json:
-        document = {"chain": chain, "file": Path(path).name} | found.findings.as_dict()
+        document = {"chain": chain, "file": path.name} | found.findings.as_dict()
         print_json(document | {"pictures": [str(picture) for picture in pictures]})
         return
     _print(found)
@@ -90,7 +91,7 @@ def check(
         out.print(escape(str(picture)), soft_wrap=True)
 
 
-def _waiting(workspace: Workspace, chain: str) -> str:
+def _waiting(workspace: Workspace, chain: str) -> PurePath:
     """Return the oldest file in the chain's landing folder."""
     from flows.sequences.files import waiting  # with the landing folder's libraries
 
@@ -102,7 +103,7 @@ def _waiting(workspace: Workspace, chain: str) -> str:
             found="neither",
             todo=f"run `lindley check {chain} FILE`",
         )
-    return str(files[0].path)
+    return files[0].path
 
 
 def _draw(found: Check, fitted: xr.DataTree, folder: Path) -> list[Path]:

@@ -40,8 +40,8 @@ def show(folder: Path, as_json: bool) -> None:
 
     results = []
     for path in paths:
-        with progress_bar(f"{CHAIN} <- {path.name}") as progress:
-            results.append(run_flow(workspace, progress, "update.update", CHAIN, str(path)))
+        with progress_bar(f"{CHAIN} <- {Path(path).name}") as progress:
+            results.append(run_flow(workspace, progress, "update.update", CHAIN, path))
         notify(results[-1].message)
     _report(workspace, [result.as_dict() for result in results], as_json)
 

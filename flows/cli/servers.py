@@ -98,7 +98,7 @@ def _print_addresses(running: Stack, as_json: bool) -> None:
             {
                 "mlflow": mlflow,
                 "prefect": prefect,
-                "landing": str(workspace.landing),
+                "landing": workspace.drop_here,
                 "logs": str(workspace.root / ".lindley" / "logs"),
             }
         )
@@ -106,7 +106,7 @@ def _print_addresses(running: Stack, as_json: bool) -> None:
     out.print(f"[bold]MLflow[/bold]   {escape(mlflow)}", soft_wrap=True)
     out.print(f"[bold]Prefect[/bold]  {escape(prefect)}", soft_wrap=True)
     if not running.options.servers_only:
-        out.print(f"Drop files into {escape(str(workspace.landing))}/CHAIN/", soft_wrap=True)
+        out.print(f"Drop files into {escape(workspace.drop_here)}/CHAIN/", soft_wrap=True)
     out.print("Ctrl-C stops everything.")
 
 
@@ -186,7 +186,7 @@ def watch(as_json: Json = False) -> None:
 
     if as_json:
         address = public(os.environ["PREFECT_API_URL"])
-        print_json({"landing": str(workspace.landing), "prefect": address})
+        print_json({"landing": workspace.drop_here, "prefect": address})
     json_logs.configure(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with stop_signals() as stop:

@@ -99,10 +99,10 @@ def split(
     """Cut an upstream source into batches and drop them into the landing folder, oldest first."""
     paths = drop_batches(Workspace.from_environment(), chain, source, limit)
     if as_json:
-        print_json({"chain": chain, "files": [str(path) for path in paths]})
+        print_json({"chain": chain, "files": paths})
         return
     for path in paths:
-        out.print(escape(str(path)), soft_wrap=True)
+        out.print(escape(path), soft_wrap=True)
     notify(f"{len(paths)} batches; `lindley sweep {chain}` takes them, or `lindley up` does")
 
 

@@ -5,19 +5,16 @@ Nothing is created, no lock is taken, and no server is needed: whatever cannot b
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from flows.monitoring import probes
 from flows.monitoring.verified import last_verification
-from lindley.arrivals.landing import arrivals
+from lindley.arrivals.storage import storage_of
 from lindley.errors import LindleyError
 from lindley.ledger.backend import has_ledger, open_ledger
 from lindley.model.declaration import is_declared
@@ -26,7 +23,6 @@ from lindley.report.text import counted, one_line
 from lindley.workspace import Workspace
 
 HOUR = 3600.0
-_REPORT = ".reason.json"
 
 
 class Level(StrEnum):
@@ -230,7 +226,7 @@ def _files(workspace: Workspace, now: datetime) -> tuple[dict[str, Any], list[Fi
     findings, waiting = list[Finding](), list[dict[str, Any]]()
     undeclared = 0
     try:
-        listing = arrivals(workspace.landing)
+        listing = storage_of(workspace).arrivals()
         for file in listing:
             known = is_declared(file.chain, workspace.models)
             undeclared += not known
@@ -241,7 +237,8 @@ def _files(workspace: Workspace, now: datetime) -> tuple[dict[str, Any], list[Fi
                 findings.append(Finding(Level.CRITICAL, "landing", _text(entry.error)))
     except LindleyError as error:
         findings.append(Finding(Level.CRITICAL, "landing", _text(error)))
-    rejected = [max(0.0, now.timestamp() - time) for time in _rejected(workspace.rejected)]
+    times = list(storage_of(workspace).rejections())
+    rejected = [max(0.0, now.timestamp() - time) for time in times]
     counts: dict[str, int] = {}
     for found in waiting:
         counts[found["chain"]] = counts.get(found["chain"], 0) + 1
@@ -254,25 +251,6 @@ def _files(workspace: Workspace, now: datetime) -> tuple[dict[str, Any], list[Fi
         "rejected": len(rejected),
         "newest_rejected": min(rejected, default=None),
     }, findings
-
-
-def _rejected(folder: Path) -> Iterator[float]:
-    """Yield the times of the reports on rejected files."""
-    for chain in _scanned(folder):
-        if chain.is_dir(follow_symlinks=False):
-            for entry in _scanned(Path(chain.path)):
-                if entry.name.endswith(_REPORT):
-                    found = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(found.st_mode):
-                        yield found.st_mtime
-
-
-def _scanned(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
 
 
 def _of_files(files: dict[str, Any], limits: Limits) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from flows.sequences import files
 from flows.sequences.rebase import follow_up
 from flows.sequences.result import Result
 from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
-from lindley.atomic import identity
+from lindley.arrivals.storage import storage_of
 from lindley.workspace import Workspace
 
 
@@ -66,9 +66,9 @@ def correct(
     files.check_name(path)
     with files.looking(path):
         files.check_correction(workspace, chain, path)
-        seen = identity(path)
+        seen = storage_of(workspace).identity(path)
     declaration = declared(workspace, chain)
-    batch = steps.read(path, declaration)
+    batch = files.read_still(workspace, path, declaration, seen, steps.read)
     from lindley.operations.retract import plan_correct  # imports the numerical stack
 
     # The declaration that read the batch also fits it.
@@ -76,7 +76,7 @@ def correct(
         steps, workspace, declaration, plan_correct, old, batch, accept_model_change=accept_model_change
     )
     stored = files.store(workspace, chain, path, batch, seen, steps.notify)
-    return finish(steps, made, _message, stored=str(stored))
+    return finish(steps, made, _message, stored=stored)
 
 
 @in_turn

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from lindley import failpoints
-from lindley.arrivals.landing import Arrival, Listing, archive, arrivals, is_complete
-from lindley.arrivals.rejection import reject
-from lindley.atomic import Identity, Replaced, give_back, identity
-from lindley.errors import BatchRefused, FileUnavailable, LindleyError, NameRefused
+from lindley.arrivals.landing import Arrival, Listing
+from lindley.arrivals.storage import storage_of
+from lindley.atomic import Identity, Replaced
+from lindley.errors import BatchRefused, BatchUnreadable, FileUnavailable, LindleyError, NameRefused
 from lindley.names import check_chain_name, is_text, printable, shown_name
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
+    from lindley.arrivals.storage import Seen
     from lindley.batch.batch import Batch
+    from lindley.model.declaration import Declaration
 
 #: Seconds that an update waits for another one of the same chain on this machine.
 TURN_SECONDS = 1800.0
+#: Bytes of a file's name at most, on the file systems of Linux and macOS.
+MOST_BYTES = 255
 
 _warn = logging.getLogger("lindley.files").warning
 
 
-def locate(workspace: Workspace, chain: str, file: str) -> Path:
+def locate(workspace: Workspace, chain: str, file: str) -> PurePath:
     """Return the path of a file reference: a plain name lies in the chain's landing folder.
 
     Raises
@@ -38,10 +44,10 @@ def locate(workspace: Workspace, chain: str, file: str) -> Path:
         If it is neither a plain file name nor an absolute path: the meaning of a relative path depends on
         the folder of the process, which the user of a worker does not choose.
     """
-    return _locate(workspace.landing, chain, file)
+    return _locate(storage_of(workspace).landed, "landing", chain, file)
 
 
-def locate_correction(workspace: Workspace, chain: str, file: str) -> Path:
+def locate_correction(workspace: Workspace, chain: str, file: str) -> PurePath:
     """Return the file of a correction: a plain name lies in the chain's folder of corrections.
 
     Raises
@@ -50,15 +56,16 @@ def locate_correction(workspace: Workspace, chain: str, file: str) -> Path:
         If it is neither a plain file name nor an absolute path, or there is such a file in the landing
         folder only; see `check_correction`.
     """
-    path = _locate(workspace.corrections, chain, file)
+    storage = storage_of(workspace)
+    path = _locate(storage.correction, "corrections", chain, file)
     landed = locate(workspace, chain, file)
     with looking(path):
-        if landed.exists() and not path.exists():
+        if storage.exists(landed) and not storage.exists(path):
             check_correction(workspace, chain, landed)
     return path
 
 
-def check_correction(workspace: Workspace, chain: str, path: Path) -> None:
+def check_correction(workspace: Workspace, chain: str, path: PurePath) -> None:
     """Refuse a file in the landing folder, where the watcher and sweeps take it as an update.
 
     Raises
@@ -66,17 +73,21 @@ def check_correction(workspace: Workspace, chain: str, path: Path) -> None:
     NameRefused
         If it lies there, or is a link to what lies there.
     """
-    landing = workspace.landing.resolve()
-    if any(place.is_relative_to(landing) for place in (path.parent.resolve(), path.resolve())):
+    storage = storage_of(workspace)
+    landing, places = storage.root, [path]
+    if isinstance(path, Path) and isinstance(landing, Path):
+        landing, places = landing.resolve(), [path.parent.resolve(), path.resolve()]
+    aside = storage.correction(chain, path.name).parent
+    if any(place.is_relative_to(landing) for place in places):
         raise NameRefused(
             f"{shown_name(path)} cannot replace a batch from where it lies",
             expected="a file outside the landing folder, from which files are taken as updates",
             found="a file in the landing folder",
-            todo=f"move it into {workspace.corrections / chain}, and name it again",
+            todo=f"move it into {storage.shown(aside)}, and name it again",
         )
 
 
-def _locate(folder: Path, chain: str, file: str) -> Path:
+def _locate(place: Callable[[str, str], PurePath], folder: str, chain: str, file: str) -> PurePath:
     check_chain_name(chain)
     path = Path(file)
     if path.is_absolute():
@@ -84,26 +95,26 @@ def _locate(folder: Path, chain: str, file: str) -> Path:
     if path.name != file or file in {"", ".", ".."}:
         raise NameRefused(
             "A file name was refused",
-            expected=f"the name of a file in the chain's {folder.name} folder, or an absolute path",
+            expected=f"the name of a file in the chain's {folder} folder, or an absolute path",
             found=repr(file)[:80],
             todo="give the absolute path of the file",
         )
-    return folder / chain / file
+    return place(chain, file)
 
 
-def has_landed(workspace: Workspace, chain: str, path: Path) -> bool:
+def has_landed(workspace: Workspace, chain: str, path: PurePath) -> bool:
     """Return whether the file itself, not a link to it, lies in the chain's landing folder."""
-    return not path.is_symlink() and path.parent.resolve() == (workspace.landing / chain).resolve()
+    return storage_of(workspace).has_landed(chain, path)
 
 
-def finished(path: Path, notify: Callable[[str], object] = _warn) -> bool:
+def finished(workspace: Workspace, path: PurePath, notify: Callable[[str], object] = _warn) -> bool:
     """Return whether the file's writer has finished; waits a second for one that just changed.
 
     One that cannot be inspected counts as finished, and `notify` gets a sentence: reading it then fails, and
     its chain waits for it.
     """
     try:
-        return is_complete(path, clock=time.time, sleep=time.sleep)
+        return storage_of(workspace).is_complete(path, clock=time.time, sleep=time.sleep)
     except OSError as error:
         notify(f"{shown_name(path)} cannot be inspected: {error.strerror or error}")
         return True
@@ -111,10 +122,9 @@ def finished(path: Path, notify: Callable[[str], object] = _warn) -> bool:
 
 def arrived(workspace: Workspace) -> Listing:
     """List the landing folder; a file that a killed process was about to remove has its name again."""
-    with suppress(OSError):  # the listing reports what cannot be inspected
-        for folder in workspace.landing.glob("*"):
-            give_back(folder)
-    return arrivals(workspace.landing)
+    storage = storage_of(workspace)
+    storage.restore()
+    return storage.arrivals()
 
 
 def waiting(workspace: Workspace, chain: str) -> list[Arrival]:
@@ -128,23 +138,31 @@ def waiting(workspace: Workspace, chain: str) -> list[Arrival]:
     FileUnavailable
         If the folder, or a file in it, cannot be inspected: the order of the files is then unknown.
     """
-    listing, folder = arrived(workspace), workspace.landing / chain
+    listing, folder = arrived(workspace), storage_of(workspace).root / chain
     for entry in listing.ignored:
         if entry.error is not None and folder in (entry.path, entry.path.parent):
             raise entry.error
     found = [arrival for arrival in listing if arrival.chain == chain]
-    ready = [arrival for arrival in found if finished(arrival.path)]
+    ready = [arrival for arrival in found if finished(workspace, arrival.path)]
     return [arrival for arrival in ready if not refuse_name(workspace, arrival, _warn)]
 
 
-def check_name(path: Path) -> None:
+def check_name(path: PurePath) -> None:
     """Check that a file's name can be recorded.
 
     Raises
     ------
     BatchRefused
-        If it is not UTF-8: neither records nor events nor pages can hold it.
+        If it is not UTF-8: neither records nor events nor pages can hold it. If it is longer than a file's
+        name can be, as that of an object may be.
     """
+    if len(os.fsencode(path.name)) > MOST_BYTES:
+        raise BatchRefused(
+            f"The name of {shown_name(path)} was refused",
+            expected=f"at most {MOST_BYTES} bytes in UTF-8",
+            found=f"{len(os.fsencode(path.name)):,} bytes",
+            todo="rename the file, and put it into the landing folder again",
+        )
     if not is_text(path.name):
         raise BatchRefused(
             f"The name of {shown_name(path)} was refused",
@@ -172,7 +190,7 @@ def refuse_name(workspace: Workspace, arrival: Arrival, notify: Callable[[str], 
         return True
 
 
-def earlier(workspace: Workspace, chain: str, path: Path) -> list[Path]:
+def earlier(workspace: Workspace, chain: str, path: PurePath) -> list[PurePath]:
     """Return the complete files that arrived in the chain's landing folder before `path`."""
     names = [arrival.path for arrival in waiting(workspace, chain)]
     mine = [index for index, name in enumerate(names) if name.name == path.name]
@@ -182,15 +200,16 @@ def earlier(workspace: Workspace, chain: str, path: Path) -> list[Path]:
 def store(
     workspace: Workspace,
     chain: str,
-    path: Path,
+    path: PurePath,
     batch: Batch,
-    seen: Identity | None,
+    seen: Seen | None,
     notify: Callable[[str], object],
-) -> Path:
+) -> str:
     """Archive a file under its batch's digest: moved when it has landed, copied from elsewhere.
 
     Where another file took its name after it was read, the batch is written to the store as Parquet, and
     the other file stays for the next run. The batch of a folder is written likewise; the folder stays.
+    Returns where it is.
 
     Parameters
     ----------
@@ -210,33 +229,23 @@ def store(
         f"{shown_name(path)} was taken, but cannot be archived",
         todo="make its folder and the store writable; the next run of this file archives it",
     ):
-        landed = has_landed(workspace, chain, path)
-        if path.is_dir():
-            return _written(workspace, chain, batch)
+        storage, landed = storage_of(workspace), has_landed(workspace, chain, path)
+        if isinstance(path, Path) and path.is_dir():
+            return storage.shown(storage.write(batch, chain))
         try:
             if seen is None:
                 raise Replaced(path)
-            stored = archive(path, workspace.store, chain, batch.digest, keep=not landed, seen=seen)
+            stored = storage.archive(path, chain, batch.digest, keep=not landed, seen=seen)
         except (FileNotFoundError, Replaced):
-            stored = _written(workspace, chain, batch)
+            stored = storage.write(batch, chain)
             notify(f"{shown_name(path)} was replaced; the rows that were read of it are in the store")
         failpoints.reach("archived")
-        if landed and path.exists():
+        if landed and storage.exists(path):
             notify(f"{shown_name(path)} is now another file, which is left for the next run")
-        return stored
+        return storage.shown(stored)
 
 
-def _written(workspace: Workspace, chain: str, batch: Batch) -> Path:
-    """Write a batch to the store as Parquet and return where it is."""
-    from lindley.batch.batch import write_batch  # imports pandas and Arrow
-
-    stored = workspace.store / chain / f"{batch.digest}.parquet"
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    write_batch(batch, stored)
-    return stored
-
-
-def looking(path: Path) -> AbstractContextManager[None]:
+def looking(path: PurePath) -> AbstractContextManager[None]:
     """Turn what the operating system refuses while a file is inspected into a `FileUnavailable`."""
     return asking(f"{shown_name(path)} cannot be inspected", todo="check its permissions and its disk")
 
@@ -262,8 +271,8 @@ def at_fault(error: LindleyError) -> bool:
 
 
 def set_aside(
-    workspace: Workspace, chain: str, path: Path, error: LindleyError, seen: Identity | None = None
-) -> Path | None:
+    workspace: Workspace, chain: str, path: PurePath, error: LindleyError, seen: Seen | None = None
+) -> PurePath | None:
     """Move a landed file that is itself at fault to ``rejected/`` and return where it is.
 
     A file from elsewhere stays where it is, and so do one that fails for a reason that is not its own
@@ -284,14 +293,37 @@ def set_aside(
         return None
     try:
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        return reject(path, workspace.rejected, chain, error, at=at, seen=seen)
+        return storage_of(workspace).reject(path, chain, error, at=at, seen=seen)
     except (FileNotFoundError, Replaced):  # another run set it aside, or its writer wrote another one
         return None
 
 
-def is_another(path: Path, seen: Identity | None) -> bool:
+def is_another(workspace: Workspace, path: PurePath, seen: Seen | None) -> bool:
     """Return whether a path now holds another file than the one that was seen, if one was."""
-    return seen is not None and identity(path) not in (None, seen)
+    return seen is not None and storage_of(workspace).identity(path) not in (None, seen)
+
+
+def read(
+    workspace: Workspace,
+    path: PurePath,
+    declaration: Declaration,
+    seen: Seen | None,
+    reader: Callable[[Path, Declaration], Batch],
+) -> Batch:
+    """Read a file as a batch; that of an object states the object's version.
+
+    Raises
+    ------
+    BatchRefused
+        If it cannot become a batch.
+    FileUnavailable
+        If it cannot be read or fetched.
+    Replaced
+        If an object is not the one that was seen any more.
+    """
+    with storage_of(workspace).reading(path, seen) as local:
+        batch = reader(local, declaration)
+    return batch if seen is None or isinstance(seen, Identity) else replace(batch, object=seen.as_dict())
 
 
 @contextmanager
@@ -317,3 +349,28 @@ def turn(workspace: Workspace, chain: str, seconds: float = TURN_SECONDS) -> Ite
         return
     with lock:
         yield True
+
+
+def read_still(
+    workspace: Workspace,
+    path: PurePath,
+    declaration: Declaration,
+    seen: Seen | None,
+    reader: Callable[[Path, Declaration], Batch],
+) -> Batch:
+    """Read a file that someone named, as `read` does; one that is not there, or changes now, is refused.
+
+    Raises
+    ------
+    BatchUnreadable
+        If there is none, or another one took its name.
+    """
+    try:
+        return read(workspace, path, declaration, seen, reader)
+    except Replaced:
+        raise BatchUnreadable(
+            f"{shown_name(path)} cannot be read",
+            expected="an object of that name, which stays as it is",
+            found="none" if seen is None else "another one by now",
+            todo="put it there, and run this again",
+        ) from None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
+from lindley.arrivals.storage import storage_of
 from lindley.errors import BatchUnreadable, DeclarationRefused, LindleyError
 from lindley.model.declaration import load_declaration
 from lindley.workspace import Workspace
 
 
-def drop_batches(workspace: Workspace, chain: str, source: str, limit: int | None = None) -> list[Path]:
+def drop_batches(workspace: Workspace, chain: str, source: str, limit: int | None = None) -> list[str]:
     """Cut a source as the chain's declaration says and drop the batches into the landing folder.
 
     Raises
@@ -18,8 +18,6 @@ def drop_batches(workspace: Workspace, chain: str, source: str, limit: int | Non
     DeclarationRefused
         If the declaration has no `split`, or it fails.
     """
-    from lindley.arrivals.landing import drop  # imports pandas
-
     declaration = load_declaration(chain, workspace.models)
     if declaration.split is None:
         raise DeclarationRefused(
@@ -38,4 +36,5 @@ def drop_batches(workspace: Workspace, chain: str, source: str, limit: int | Non
             found=f"{type(error).__name__}: {error}",
             todo="correct the path or URL, or the model file's split",
         ) from error
-    return [drop(frame, workspace.landing, chain, stem) for stem, frame in batches]
+    storage = storage_of(workspace)
+    return [storage.shown(storage.drop(frame, chain, stem)) for stem, frame in batches]

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from flows.sequences import files
 from flows.sequences.rebase import follow_up
 from flows.sequences.result import OnOverlap, Result, Status
 from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
-from lindley.atomic import Identity, identity
+from lindley.arrivals.storage import storage_of
+from lindley.atomic import Replaced
 from lindley.errors import BatchRefused, LindleyError
 from lindley.names import shown_name
 from lindley.workspace import Workspace
 
 if TYPE_CHECKING:
+    from lindley.arrivals.storage import Seen
     from lindley.batch.batch import Batch
     from lindley.model.declaration import Declaration
 
 #: Takes a file and returns what became of it.
-TakeFile = Callable[[Path], Result | LindleyError]
+TakeFile = Callable[[PurePath], Result | LindleyError]
 
 
 @in_turn
@@ -52,7 +54,7 @@ def update(
         If it, or an earlier file for a reason that is not its own, cannot become a link.
     """
 
-    def take(older: Path) -> Result | LindleyError:
+    def take(older: PurePath) -> Result | LindleyError:
         try:
             return update_one(steps, workspace, chain, older, accept_model_change=accept_model_change)
         except LindleyError as error:
@@ -66,7 +68,7 @@ def update(
 
 
 def in_order(
-    workspace: Workspace, chain: str, path: Path, take: TakeFile, notify: Callable[[str], object]
+    workspace: Workspace, chain: str, path: PurePath, take: TakeFile, notify: Callable[[str], object]
 ) -> None:
     """Take the files that wait in the landing folder since before `path`, oldest first.
 
@@ -100,7 +102,7 @@ def update_one(
     steps: Steps,
     workspace: Workspace,
     chain: str,
-    path: Path,
+    path: PurePath,
     *,
     accept_model_change: bool = False,
     on_overlap: OnOverlap = "refuse",
@@ -119,13 +121,13 @@ def update_one(
         If the environment names a key for signatures that cannot be used.
     """
     with files.looking(path):
-        landed = files.has_landed(workspace, chain, path)
-        if landed and not path.exists():
+        storage, landed = storage_of(workspace), files.has_landed(workspace, chain, path)
+        if landed and not storage.exists(path):
             what = "is no longer in the landing folder; another run took it"
             return _nothing(chain, path, Status.GONE, what)
-        if landed and not files.finished(path, steps.notify):
+        if landed and not files.finished(workspace, path, steps.notify):
             return _nothing(chain, path, Status.UNFINISHED, "is still being written; the next sweep takes it")
-        seen = identity(path)
+        seen = storage.identity(path)
     try:
         result = _update(steps, workspace, chain, path, seen, accept_model_change, on_overlap)
     except LindleyError as error:
@@ -137,10 +139,10 @@ def update_one(
 
 
 def _refused(
-    steps: Steps, workspace: Workspace, chain: str, path: Path, seen: Identity | None, error: LindleyError
+    steps: Steps, workspace: Workspace, chain: str, path: PurePath, seen: Seen | None, error: LindleyError
 ) -> Result:
     """Set a landed file aside that is itself at fault, and raise; return where it is gone already."""
-    if not path.exists():
+    if not storage_of(workspace).exists(path):
         return _nothing(chain, path, Status.GONE, "left the landing folder meanwhile; another run took it")
     aside = files.set_aside(workspace, chain, path, error, seen)
     if aside is None:
@@ -151,7 +153,7 @@ def _refused(
     raise error
 
 
-def _nothing(chain: str, path: Path, status: Status, what: str) -> Result:
+def _nothing(chain: str, path: PurePath, status: Status, what: str) -> Result:
     message = f"{shown_name(path)} {what}"
     return Result(status=status, chain=chain, kind="update", file=path.name, message=message)
 
@@ -160,14 +162,15 @@ def _update(
     steps: Steps,
     workspace: Workspace,
     chain: str,
-    path: Path,
-    seen: Identity | None,
+    path: PurePath,
+    seen: Seen | None,
     accept_model_change: bool,
     on_overlap: OnOverlap,
 ) -> Result:
     files.check_name(path)
     declaration = declared(workspace, chain)
-    batch = _read(steps, path, declaration, seen if files.has_landed(workspace, chain, path) else None)
+    landed = seen if files.has_landed(workspace, chain, path) else None
+    batch = _read(steps, workspace, path, declaration, landed)
     if batch is None:
         what = "changed while it was read; the next sweep takes it"
         return _nothing(chain, path, Status.UNFINISHED, what)
@@ -186,7 +189,7 @@ def _update(
         return finish(steps, made, lambda _: "", file=path.name)
     own = made.plan.batch
     dropped = own.dropped.rows if made.registered is not None and own and own.dropped else 0
-    stored = str(files.store(workspace, chain, path, batch, seen, steps.notify))
+    stored = files.store(workspace, chain, path, batch, seen, steps.notify)
 
     def message(made: Made) -> str:
         left_out = f"; {dropped} row{' was' if dropped == 1 else 's were'} left out, counted already"
@@ -198,12 +201,16 @@ def _update(
     return finish(steps, made, message, file=path.name, dropped=dropped, stored=stored)
 
 
-def _read(steps: Steps, path: Path, declaration: Declaration, seen: Identity | None) -> Batch | None:
+def _read(
+    steps: Steps, workspace: Workspace, path: PurePath, declaration: Declaration, seen: Seen | None
+) -> Batch | None:
     """Return the batch of a file; None when a file that landed (`seen`) is not what was read any more."""
     try:
-        batch = steps.read(path, declaration)
+        batch = files.read(workspace, path, declaration, seen, steps.read)
+    except Replaced:
+        return None
     except BatchRefused:
-        if not files.is_another(path, seen):
+        if not files.is_another(workspace, path, seen):
             raise
         return None
-    return None if files.is_another(path, seen) else batch
+    return None if files.is_another(workspace, path, seen) else batch

@@ -166,7 +166,7 @@ class Stack:
             **environment.variables(self.workspace),
             **environment.WORKER,
             "LINDLEY_MODELS": str(self.workspace.models),
-            "LINDLEY_DATA": str(self.workspace.landing.parent),
+            "LINDLEY_DATA": self.workspace.data,
             "PYTHONUNBUFFERED": "1",
             # Half of the memory and a third of the start-up time of the default.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -21,7 +21,8 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from flows import own_run
 from flows.sequences.files import refuse_name
 from lindley.addresses import public
-from lindley.arrivals.landing import Arrival, arrivals, is_complete
+from lindley.arrivals.landing import Arrival
+from lindley.arrivals.storage import storage_of
 from lindley.errors import LindleyError
 from lindley.model.declaration import is_declared
 from lindley.names import printable, shown_name
@@ -30,10 +31,12 @@ from lindley.workspace import Workspace
 EVENT = "lindley.batch.arrived"
 #: Seconds between listings when the file system reports no change.
 LIST_SECONDS = 5.0
+#: Seconds between listings of a bucket, which reports no change.
+BUCKET_SECONDS = 10.0
 #: Seconds after which the oldest file of a chain is announced again if it is still in the landing folder.
 REMIND_SECONDS = 900.0
 
-_Identity = tuple[str, int, int]
+_Identity = tuple[str, int, int, str]
 
 
 class NotDelivered(Exception):
@@ -101,7 +104,7 @@ class Watcher:
     def look(self) -> None:
         """List the folder and announce what is due."""
         try:
-            listing = arrivals(self.workspace.landing)
+            listing = storage_of(self.workspace).arrivals()
         except LindleyError as error:
             self._report({str(error)})
             return
@@ -109,7 +112,7 @@ class Watcher:
         troubles = {str(entry.error) for entry in listing.ignored if entry.error is not None}
         ahead: set[str] = set()  # chains with an older file
         for arrival in listing:
-            identity = (str(arrival.path), arrival.size, arrival.mtime_ns)
+            identity = (str(arrival.path), arrival.size, arrival.mtime_ns, arrival.e_tag)
             present.add(identity)
             last = self._announced.get(identity)
             try:
@@ -145,17 +148,20 @@ class Watcher:
 
 
 def watch(workspace: Workspace, stop: threading.Event) -> None:
-    """Watch the landing folder until `stop` is set; blocks.
+    """Watch the landing folder until `stop` is set; blocks. A bucket is listed again and again.
 
     The landing folder and the folder of corrections beside it are made if need be. The watch ends within a
     second or two after `stop` is set.
     """
-    for folder in (workspace.landing, workspace.corrections):
-        folder.mkdir(parents=True, exist_ok=True)
+    if workspace.bucket is None:
+        for folder in (workspace.landing, workspace.corrections):
+            folder.mkdir(parents=True, exist_ok=True)
     watcher = Watcher(
         workspace=workspace,
         announce=announce,
-        finished=lambda arrival: is_complete(arrival.path, clock=time.time, sleep=time.sleep),
+        finished=lambda arrival: storage_of(workspace).is_complete(
+            arrival.path, clock=time.time, sleep=time.sleep
+        ),
         clock=time.monotonic,
         notify=logging.getLogger("lindley.watch").info,
         busy=lambda chain: not own_run.is_free(workspace, chain),
@@ -163,7 +169,10 @@ def watch(workspace: Workspace, stop: threading.Event) -> None:
     watcher.look()
     while not stop.is_set():
         try:
-            _look_at_changes(watcher, stop)
+            if workspace.bucket is None:
+                _look_at_changes(watcher, stop)
+            else:
+                stop.wait(BUCKET_SECONDS)
         except Exception as error:  # a name that watchfiles cannot read, or no more watches: list without it
             watcher.notify(
                 printable(f"Changes are not reported for a moment: {type(error).__name__}: {error}")

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from stat import S_ISREG
 from typing import TYPE_CHECKING
 
@@ -39,31 +39,34 @@ _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Arrival:
-    """A file in the landing folder.
+    """A file in the landing folder, or an object of a bucket.
 
     Parameters
     ----------
     chain
         Name of its sub-folder.
     path
-        The file.
+        The file; of an object its key, which is no `Path` and so is opened by no mistake.
     size
         In bytes.
     mtime_ns
         Time of its last change, in nanoseconds since the epoch.
+    e_tag
+        The tag of an object's content; empty for files.
     """
 
     chain: str
-    path: Path
+    path: PurePath
     size: int
     mtime_ns: int
+    e_tag: str = ""
 
 
 @dataclass(frozen=True)
 class Ignored:
     """An entry of the landing folder that is not an arrival, and why; `error` if it cannot be read."""
 
-    path: Path
+    path: PurePath
     why: str
     error: FileUnavailable | None = None
 
@@ -121,7 +124,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _unseen(path: Path, error: OSError) -> FileUnavailable:
+def _unseen(path: PurePath, error: OSError) -> FileUnavailable:
     return FileUnavailable(
         f"{shown_name(path)} in the landing folder cannot be read",
         error,
@@ -210,6 +213,21 @@ def _age(status: os.stat_result, now: float) -> float:
     return now - changed
 
 
+def check_stored_name(chain: str, digest: str) -> None:
+    """Refuse what cannot name a file of the store.
+
+    Raises
+    ------
+    NameRefused
+        If chain or digest is not valid.
+    """
+    check_chain_name(chain)
+    if not _DIGEST.fullmatch(digest):
+        raise NameRefused(
+            "A digest was refused", expected="64 lower-case hexadecimal digits", found=repr(digest)[:80]
+        )
+
+
 def archive(
     path: Path, store: Path, chain: str, digest: str, *, keep: bool = False, seen: Identity | None = None
 ) -> Path:
@@ -241,11 +259,7 @@ def archive(
     FileNotFoundError
         If there is no file, and the store has none of that digest.
     """
-    check_chain_name(chain)
-    if not _DIGEST.fullmatch(digest):
-        raise NameRefused(
-            "A digest was refused", expected="64 lower-case hexadecimal digits", found=repr(digest)[:80]
-        )
+    check_stored_name(chain, digest)
     folder = store / chain
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{digest}{formats.extension_of(path)}"
@@ -285,6 +299,17 @@ def drop(source: pd.DataFrame | Path, landing: Path, chain: str, stem: str) -> P
     BatchRefused
         If another file has that name, or the frame cannot be written.
     """
+    name, data = to_drop(source, chain, stem)
+    folder = landing / chain
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / name
+    if not write_new(data, target) and target.read_bytes() != data:
+        raise taken(target, target.stat().st_size, len(data))
+    return target
+
+
+def to_drop(source: pd.DataFrame | Path, chain: str, stem: str) -> tuple[str, bytes]:
+    """Return name and bytes of what is dropped; see `drop`."""
     check_chain_name(chain)
     if not _STEM.fullmatch(stem):
         raise NameRefused(
@@ -293,17 +318,17 @@ def drop(source: pd.DataFrame | Path, landing: Path, chain: str, stem: str) -> P
             found=repr(stem)[:80],
         )
     data, extension = _content(source)
-    folder = landing / chain
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{stem}{extension}"
-    if not write_new(data, target) and target.read_bytes() != data:
-        raise BatchRefused(
-            f"{shown_name(target)} is already in the landing folder, with other content",
-            expected="a free name, or the same file",
-            found=f"{target.stat().st_size:,} bytes there, {len(data):,} bytes to drop",
-            todo="wait until it is processed, or use another name",
-        )
-    return target
+    return f"{stem}{extension}", data
+
+
+def taken(path: PurePath, there: int, wanted: int) -> BatchRefused:
+    """Return the refusal of a name that another file has, by the bytes of both."""
+    return BatchRefused(
+        f"{shown_name(path)} is already in the landing folder, with other content",
+        expected="a free name, or the same file",
+        found=f"{there:,} bytes there, {wanted:,} bytes to drop",
+        todo="wait until it is processed, or use another name",
+    )
 
 
 def _content(source: pd.DataFrame | Path) -> tuple[bytes, str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lindley import failpoints
 from lindley.atomic import Identity, Replaced, move_new, write_new
@@ -17,6 +17,8 @@ from lindley.names import check_chain_name, shown_name
 
 #: Bytes of a rejected file's name at most: leaves room for ``-N.reason.json`` within the usual 255.
 _NAME_BYTES = 200
+#: What the name of a report ends in, after that of its file.
+REPORT = ".reason.json"
 
 
 def reject(
@@ -74,11 +76,10 @@ def _reject(
     path.lstat()
     folder = rejected / chain
     folder.mkdir(parents=True, exist_ok=True)
-    document = {**error.as_dict(), "original_name": _printable(path.name), "chain": chain, "rejected_at": at}
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    for name in _candidates(path.name):
-        target, reason = folder / name, folder / f"{name}.reason.json"
-        if target.exists() or not write_new(text.encode(errors="backslashreplace"), reason):
+    text = report(path, chain, error, at)
+    for name in candidates(path.name):
+        target, reason = folder / name, folder / f"{name}{REPORT}"
+        if target.exists() or not write_new(text, reason):
             continue
         failpoints.reach("reason-written")
         try:
@@ -95,12 +96,19 @@ def _reject(
     raise AssertionError("there is always a next name")  # pragma: no cover
 
 
+def report(path: PurePath, chain: str, error: LindleyError, at: str) -> bytes:
+    """Return the report on a rejected file; see `reject`."""
+    document = {**error.as_dict(), "original_name": _printable(path.name), "chain": chain, "rejected_at": at}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")
+
+
 def _printable(name: str) -> str:
     """Return the name as valid Unicode, with other bytes escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _candidates(name: str) -> Iterator[str]:
+def candidates(name: str) -> Iterator[str]:
     """Return safe names for a file, the plain one first."""
     safe = "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in _printable(name))
     safe = re.sub(r"^[-.~ ]+", "_", safe) or "_"

@@ -69,6 +69,8 @@ class Batch:
         Rows of the file that are not in the batch; None where the batch has all.
     changes
         How its rows differ from those of the batches that it replaces; None where it replaces none.
+    object
+        Tag and version of the bucket's object that it was read of; None where it was a file.
     seconds
         Seconds of reading and validating the file, by phase; empty for rows from elsewhere.
     """
@@ -80,6 +82,7 @@ class Batch:
     context: pa.Table | None = None
     dropped: Dropped | None = None
     changes: Changes | None = None
+    object: Mapping[str, str | None] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property

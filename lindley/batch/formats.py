@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ class Format:
         return kind or (f"a file that begins with {data[:4]!r}" if self.magic else None)
 
 
-def format_of(path: Path) -> Format | None:
+def format_of(path: PurePath) -> Format | None:
     """Return the format that a file's extension names, in any case; None for an extension of no format."""
     name = path.name.lower()
     return next((form for form in FORMATS if name.endswith(form.extension)), None)
 
 
-def extension_of(path: Path) -> str:
+def extension_of(path: PurePath) -> str:
     """Return the extension of a file's name, lower case: that of its format, or what follows the last dot."""
     form = format_of(path)
     return form.extension if form else path.suffix.lower()

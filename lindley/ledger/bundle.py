@@ -240,4 +240,5 @@ def batch_entry(batch: Batch) -> dict[str, Any]:
         "context": None if context is None else {"rows": context.num_rows, "digest": content_digest(context)},
         "dropped": None if dropped is None else dropped.as_dict(),
         "changes": None if changes is None else changes.as_dict(),
+        "object": None if batch.object is None else dict(batch.object),
     }

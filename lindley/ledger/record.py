@@ -164,6 +164,7 @@ _COMMON = {
             "context": ({"rows": int, "digest": DIGEST}, None),
             "dropped": ({"rows": int, "digest": DIGEST, "links": [DIGEST]}, None),
             "changes": ({"revised": _KEYS, "added": _KEYS, "removed": _KEYS}, None),
+            "object": ({"e_tag": str, "version": (str, None)}, None),
         },
         None,
     ),

@@ -81,7 +81,7 @@ def test_a_store_that_cannot_be_written_leaves_the_file_for_the_next_run(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("flows.sequences.files.archive", full)
+        patch.setattr("lindley.arrivals.landing.archive", full)
         with pytest.raises(FileUnavailable, match=r"cannot be archived.*No space left"):
             update_one(steps, workspace, "coins", path)
     assert path.exists()
@@ -107,12 +107,12 @@ def test_nothing_overtakes_what_cannot_be_listed(workspace, land, monkeypatch):
     newest = land("b.csv")
     lost = FileUnavailable("a.csv cannot be looked at", OSError(errno.EIO, "Input/output error"), todo="wait")
     ignored = Ignored(workspace.landing / "coins" / "a.csv", "cannot be looked at", lost)
-    real = files.arrivals
+    real = landing.arrivals
 
     def listed(folder: Path) -> Listing:
         return Listing(tuple(real(folder)), (ignored,))
 
-    monkeypatch.setattr(files, "arrivals", listed)
+    monkeypatch.setattr(landing, "arrivals", listed)
     with pytest.raises(FileUnavailable, match="Input/output error"):
         files.earlier(workspace, "coins", newest)
     assert files.waiting(workspace, "dice") == []

@@ -223,6 +223,7 @@ def s3(folder: Path) -> Iterator[dict[str, str]]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
         "MLFLOW_S3_ENDPOINT_URL": address,
+        "AWS_ENDPOINT_URL": address,
     }
     with Service(command, folder, answers(f"{address}/moto-api/data.json"), access).running():
         client = boto3.client(

@@ -15,6 +15,7 @@ import pytest
 
 from flows.server import watch
 from flows.server.watch import REMIND_SECONDS, NotDelivered, Watcher
+from lindley.arrivals import landing
 from lindley.arrivals.landing import Arrival
 from tests.e2e.machine import until
 from tests.support import fakes
@@ -294,7 +295,7 @@ def test_the_watch_goes_on_after_a_name_that_cannot_be_watched(workspace, monkey
     got: list[str] = []
     monkeypatch.setattr(watch, "announce", lambda arrival: got.append(arrival.path.name))
     monkeypatch.setattr(watch, "LIST_SECONDS", 0.2)
-    monkeypatch.setattr(watch, "is_complete", lambda *_, **__: True)
+    monkeypatch.setattr(landing, "is_complete", lambda *_, **__: True)
     folder, stop = workspace.landing / "coins", threading.Event()
     folder.mkdir(parents=True)
     thread = threading.Thread(target=watch.watch, args=(workspace, stop))
