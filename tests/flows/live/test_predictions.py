@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,6 +163,8 @@ def test_a_server_beyond_loopback_needs_a_token(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LINDLEY_SERVE_TOKEN", "x" * 20)
     assert token_for("0.0.0.0") == "x" * 20
     with listening_socket("127.0.0.1", 0) as taken:
+        # Else asyncio leaves TCP_NODELAY out: an answer waits 40 ms for an acknowledgement.
+        assert taken.proto == socket.IPPROTO_TCP
         taken.listen()
         with pytest.raises(ListeningRefused, match="free port"):
             listening_socket("127.0.0.1", taken.getsockname()[1])
