@@ -16,7 +16,8 @@ from lindley.batch.reading import read_batch
 from lindley.ledger.registration import register_link
 from lindley.operations.log import log_plan
 from lindley.workspace import Workspace
-from tests.support.fakes import Fits, MemoryLedger
+from tests.support.fakes import MemoryLedger
+from tests.support.fits import Fits
 from tests.support.servers import BUCKET
 
 DIGEST = "ab" * 32

@@ -20,6 +20,7 @@ from lindley.arrivals.landing import Arrival
 from lindley.errors import LindleyError
 from tests.contract.arrivals import Place, bucket_place, fake_steps, folder_place, rows
 from tests.support import fakes
+from tests.support.fits import Fits
 
 CHAINS = tuple(f"coins-{number:02d}" for number in range(4))
 
@@ -45,7 +46,7 @@ class Storm:
         self.dice = random.Random(self.seed)
         self.overwrite, self.overwritten = "", list[str]()
         self.declarations = {name: fakes.declare(self.place.workspace.models, name) for name in CHAINS}
-        self.steps = fake_steps(fakes.MemoryLedger(), fakes.Fits(), [])
+        self.steps = fake_steps(fakes.MemoryLedger(), Fits(), [])
         self.start_watcher()
 
     def start_watcher(self) -> None:
@@ -76,7 +77,7 @@ class Storm:
             self.overwritten.append(batch.digest)
             self.write(declaration.name, batch.origin)
         self.reach("closed")
-        return SimpleNamespace(plan=SimpleNamespace(batch=None), registered=None)
+        return SimpleNamespace(plan=SimpleNamespace(batch=None, held=None), registered=None)
 
     def write(self, chain: str, name: str) -> None:
         """Write a new batch, in place of any of that name."""

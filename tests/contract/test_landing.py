@@ -28,6 +28,7 @@ from lindley.ledger.record import parse
 from lindley.workspace import Workspace
 from tests.contract.arrivals import DIGEST, Place, bucket_place, fake_steps, folder_place, rows
 from tests.support import fakes
+from tests.support.fits import Fits
 from tests.support.servers import BUCKET, free_port
 
 
@@ -198,7 +199,7 @@ def _empty(place: Place, folder: str) -> None:
 
 def test_a_chain_takes_what_arrived_and_records_which_object_it_was(place: Place) -> None:
     fakes.declare(place.workspace.models)
-    ledger, fits, said = fakes.MemoryLedger(), fakes.Fits(), []
+    ledger, fits, said = fakes.MemoryLedger(), Fits(), []
     steps = fake_steps(ledger, fits, said)
     place.put("landing/coins/a.csv", rows(1))
     place.put("landing/coins/az.csv", b"id,k\n1,2\n")
@@ -230,7 +231,7 @@ def test_a_chain_takes_what_arrived_and_records_which_object_it_was(place: Place
 
 def test_what_is_replaced_during_a_fit_is_the_next_link(place: Place) -> None:
     fakes.declare(place.workspace.models)
-    ledger, fits, said = fakes.MemoryLedger(), fakes.Fits(), []
+    ledger, fits, said = fakes.MemoryLedger(), Fits(), []
     steps = fake_steps(ledger, fits, said)
     place.put("landing/coins/a.csv", rows(1))
     fits.during = lambda: place.put("landing/coins/a.csv", rows(50))
@@ -272,7 +273,7 @@ def test_names_of_objects_are_hostile_text(in_bucket: Place) -> None:
     for index, name in enumerate(names):
         place.put(f"landing/coins/{name}", rows(10 * index + 1))
     place.put(f"landing/coins/{'l' * 400}.csv", rows(1))
-    steps = fake_steps(fakes.MemoryLedger(), fakes.Fits(), said)
+    steps = fake_steps(fakes.MemoryLedger(), Fits(), said)
     assert len(files.waiting(place.workspace, "coins")) == len(names)  # the long one is set aside
     for name in names:
         assert update_one(steps, place.workspace, "coins", place.storage.landed("coins", name)).link
@@ -299,7 +300,7 @@ def test_an_object_that_is_too_big_is_set_aside_unread(
     in_bucket.put("landing/coins/big.csv", rows(1) * 1000)
     monkeypatch.setattr(bucket, "Limits", lambda: Limits(file_bytes=1000))
     path = in_bucket.storage.landed("coins", "big.csv")
-    steps = fake_steps(fakes.MemoryLedger(), fakes.Fits(), [])
+    steps = fake_steps(fakes.MemoryLedger(), Fits(), [])
     with pytest.raises(BatchRefused, match="too big"):
         update_one(steps, in_bucket.workspace, "coins", path)
     assert in_bucket.get("rejected/coins/big.csv") == rows(1) * 1000
