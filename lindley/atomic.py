@@ -103,6 +103,8 @@ def move_new(source: Path, target: Path, *, keep: bool = False, seen: Identity |
     ------
     Replaced
         If `source` is not the expected file; the target does not exist.
+    OSError
+        If `source` cannot be read or removed; in a folder that cannot be written, the target does not exist.
     """
     # A kept file is copied, never linked: its owner may go on editing it.
     linked = None if keep or source.is_symlink() else _linked(source, target)
@@ -124,7 +126,11 @@ def _settle(source: Path, target: Path, seen: Identity | None) -> None:
         target.unlink()
         raise Replaced(source)
     failpoints.reach("archive-linked")
-    remove(source, seen)
+    try:
+        remove(source, seen)
+    except OSError:
+        target.unlink()  # the file that stays is its owner's, who may go on editing it
+        raise
     if seen is not None and identity(target) != seen:  # its writer had it open and wrote to it
         _put_back(target, source)
         raise Replaced(source)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 #: Error numbers of the operating system that do not pass by themselves.
-_LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 
 
 class LindleyError(Exception):
@@ -87,7 +87,14 @@ class FileUnavailable(LindleyError):
             found=cause.strerror or str(cause),
             todo=todo,
         )
-        self.transient = cause.errno not in _LASTING
+        self.transient = cause.errno not in LASTING
+
+
+class NotSetAside(BatchRefused):
+    """A batch that was refused, and whose file may not be moved to ``rejected/``.
+
+    The file stays where it is. No batch of its chain waits for it; each run refuses it again.
+    """
 
 
 class OverlapRefused(BatchRefused):

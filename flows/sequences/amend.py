@@ -8,6 +8,7 @@ from flows.sequences import files
 from flows.sequences.rebase import follow_up
 from flows.sequences.result import Result
 from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
+from flows.sequences.unavailable import looking
 from lindley.arrivals.storage import storage_of
 from lindley.workspace import Workspace
 
@@ -64,7 +65,7 @@ def correct(
     """
     path = files.locate_correction(workspace, chain, file)
     files.check_name(path)
-    with files.looking(path):
+    with looking(path):
         files.check_correction(workspace, chain, path)
         seen = storage_of(workspace).identity(path)
     declaration = declared(workspace, chain)

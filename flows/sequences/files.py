@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from flows.sequences.unavailable import asking, looking
 from lindley import failpoints
 from lindley.arrivals.landing import Arrival, Listing
-from lindley.arrivals.storage import storage_of
+from lindley.arrivals.storage import Storage, storage_of
 from lindley.atomic import Identity, Replaced
-from lindley.errors import BatchRefused, BatchUnreadable, FileUnavailable, LindleyError, NameRefused
+from lindley.errors import (
+    LASTING,
+    BatchRefused,
+    BatchUnreadable,
+    FileUnavailable,
+    LindleyError,
+    NameRefused,
+    NotSetAside,
+)
 from lindley.names import check_chain_name, is_text, printable, shown_name
 from lindley.workspace import Workspace
 
@@ -207,6 +216,9 @@ def store(
 ) -> str:
     """Archive a file under its batch's digest: moved when it has landed, copied from elsewhere.
 
+    A file that has landed where it may not be removed (in a folder of another owner, on a disk that cannot be
+    written) is copied, and stays: the chain counts it already, so that no later file waits for it.
+
     Where another file took its name after it was read, the batch is written to the store as Parquet, and
     the other file stays for the next run. The batch of a folder is written likewise; the folder stays.
     Returns where it is.
@@ -235,7 +247,7 @@ def store(
         try:
             if seen is None:
                 raise Replaced(path)
-            stored = storage.archive(path, chain, batch.digest, keep=not landed, seen=seen)
+            stored = _archived(storage, chain, path, batch, seen, landed, notify)
         except (FileNotFoundError, Replaced):
             stored = storage.write(batch, chain)
             notify(f"{shown_name(path)} was replaced; the rows that were read of it are in the store")
@@ -245,24 +257,27 @@ def store(
         return storage.shown(stored)
 
 
-def looking(path: PurePath) -> AbstractContextManager[None]:
-    """Turn what the operating system refuses while a file is inspected into a `FileUnavailable`."""
-    return asking(f"{shown_name(path)} cannot be inspected", todo="check its permissions and its disk")
-
-
-@contextmanager
-def asking(happened: str, *, todo: str) -> Iterator[None]:
-    """Turn what the operating system refuses in the block into a `FileUnavailable`.
-
-    Raises
-    ------
-    FileUnavailable
-        For any `OSError`.
-    """
+def _archived(
+    storage: Storage,
+    chain: str,
+    path: PurePath,
+    batch: Batch,
+    seen: Seen,
+    landed: bool,
+    notify: Callable[[str], object],
+) -> PurePath:
+    """Move a file to the store, or copy one that is not ours to remove."""
     try:
-        yield
+        return storage.archive(path, chain, batch.digest, keep=not landed, seen=seen)
     except OSError as error:
-        raise FileUnavailable(happened, error, todo=todo) from error
+        if not landed or error.errno not in LASTING or not storage.exists(path):
+            raise
+        stored = storage.archive(path, chain, batch.digest, keep=True, seen=seen)
+        notify(
+            f"{shown_name(path)} is in the store and counted, but cannot be removed from the landing folder "
+            f"({error.strerror}): it stays, and each run finds it again"
+        )
+        return stored
 
 
 def at_fault(error: LindleyError) -> bool:
@@ -288,12 +303,18 @@ def set_aside(
     ------
     FileUnavailable
         If it cannot be moved; it stays.
+    NotSetAside
+        If it may not be moved; it stays, and no later file waits for it.
     """
     if not at_fault(error) or not has_landed(workspace, chain, path):
         return None
     try:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         return storage_of(workspace).reject(path, chain, error, at=at, seen=seen)
+    except FileUnavailable as kept:
+        if kept.transient:
+            raise
+        raise NotSetAside(kept.happened, expected=kept.expected, found=kept.found, todo=kept.todo) from error
     except (FileNotFoundError, Replaced):  # another run set it aside, or its writer wrote another one
         return None
 

@@ -10,6 +10,7 @@ from flows.sequences import files
 from flows.sequences.rebase import follow_up
 from flows.sequences.result import OnOverlap, Result, Status
 from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
+from flows.sequences.unavailable import looking
 from lindley.arrivals.storage import storage_of
 from lindley.atomic import Replaced
 from lindley.errors import BatchRefused, LindleyError
@@ -120,7 +121,7 @@ def update_one(
     KeyRefused
         If the environment names a key for signatures that cannot be used.
     """
-    with files.looking(path):
+    with looking(path):
         storage, landed = storage_of(workspace), files.has_landed(workspace, chain, path)
         if landed and not storage.exists(path):
             what = "is no longer in the landing folder; another run took it"

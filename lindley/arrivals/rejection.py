@@ -66,7 +66,7 @@ def reject(
         raise FileUnavailable(
             f"{shown_name(path)} cannot be moved to {rejected.name}/ ({error.happened.rstrip('.')})",
             cause,
-            todo="remove the file, or make it and both folders writable; its chain waits until then",
+            todo="remove the file, or make it and both folders writable; each run refuses it until then",
         ) from cause
 
 

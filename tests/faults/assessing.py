@@ -14,6 +14,7 @@ from scipy.special import polygamma
 from lindley.ledger.chain import ChainLink
 from lindley.ledger.reading import find_chain, read_belief
 from lindley.verification.gather import verify_chain
+from lindley.workspace import Workspace
 from tests.faults.writers import Place, successes
 from tests.support import fakes, fits
 
@@ -82,8 +83,12 @@ def write(rows: Iterable[Row], path: Path) -> None:
             writer.writerow([*astuple(row)[:-1], f"{row.seconds:.2f}"])
 
 
-def assess(place: Place, numbers: Iterable[int], row: Row) -> list[ChainLink]:
-    """Compare a chain with the batches that it should have, once each; add what is wrong to `row`."""
+def assess(
+    place: Place, numbers: Iterable[int], row: Row, workspaces: Iterable[Workspace] = ()
+) -> list[ChainLink]:
+    """Compare a chain with the batches that it should have, once each; add what is wrong to `row`.
+
+    `workspaces` are those where its files landed, if there are several."""
     ledger = place.ledger()
     chain = find_chain(ledger, place.chain)
     wanted = Counter(expected(place, number) for number in numbers)
@@ -94,9 +99,10 @@ def assess(place: Place, numbers: Iterable[int], row: Row) -> list[ChainLink]:
     row.forked += sum(finding.severity == "error" for finding in verify_chain(ledger, place.chain).findings)
     row.forked += ledger.head_hint(place.chain) != (chain.head.version.number if chain.head else None)
     row.undetected += len(ledger._search_runs(place.chain, "attributes.status = 'RUNNING'"))
-    stored = {path.stem for path in (place.workspace.store / place.chain).glob("*.csv")}
+    places = list(workspaces) or [place.workspace]
+    stored = {path.stem for held in places for path in (held.store / place.chain).glob("*.csv")}
     row.undetected += len(set(wanted) - stored)
-    row.undetected += len(list((place.workspace.landing / place.chain).glob("*.csv")))
+    row.undetected += sum(len(list((held.landing / place.chain).glob("*.csv"))) for held in places)
     return list(chain.links)
 
 

@@ -31,8 +31,9 @@ def clock(place: Place, jump: float) -> Row:
 
 
 def files(place: Place, count: int = FILES) -> Row:
-    """Let many files of one chain come at once, taken by four writers."""
-    row, _ = race(replace(place, chain="files"), f"{count} files of a chain at once", 4, count // 4)
+    """Let many files of one chain come at once, taken by four writers that take turns."""
+    case = f"{count} files of a chain at once"
+    row, _ = race(replace(place, chain="files"), case, 4, count // 4, Work(turns=True))
     return replace(row, test="load")
 
 

@@ -6,7 +6,7 @@ import time
 
 from lindley.ledger.reading import read_belief
 from tests.faults.assessing import Row, assess, expected, off_the_oracle, sequential_digest
-from tests.faults.writers import Place, Writer
+from tests.faults.writers import Place, Work, Writer
 from tests.support.forks import context
 
 #: The head's mean log odds in Monte Carlo standard errors: beyond it by chance once in 16,000 races.
@@ -15,14 +15,17 @@ MOST_ERRORS = 4.0
 ASSESSED_FROM = 24
 
 
-def race(place: Place, case: str, writers: int = 8, each: int = 3) -> tuple[Row, str]:
+def race(
+    place: Place, case: str, writers: int = 8, each: int = 3, work: Work | None = None
+) -> tuple[Row, str]:
     """Let writers with their own batches race; return what was wrong, and what it took in words."""
     place.prepare()
     row = Row("race", case, runs=1)
     started = time.monotonic()
     barrier = context().Barrier(writers)
     batches = {w: range(w * each, (w + 1) * each) for w in range(writers)}
-    running = [Writer(place, [place.land(n) for n in mine], barrier=barrier) for mine in batches.values()]
+    files = [[place.land(number) for number in mine] for mine in batches.values()]
+    running = [Writer(place, paths, work, barrier=barrier) for paths in files]
     done = [writer.done() for writer in running]
     assert all(found is not None for found in done)
     row.seconds = time.monotonic() - started

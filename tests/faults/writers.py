@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import mlflow.store.artifact.cli
 import mlflow.store.model_registry.sqlalchemy_store
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-from flows.sequences.files import waiting
+from flows.sequences.files import turn, waiting
 from flows.sequences.steps import Steps
 from flows.sequences.update import update_one
 from lindley import failpoints
@@ -105,6 +106,8 @@ class Work:
         Its first fit creates this file with ``.ready`` behind its name, and waits until the file is there.
     jump
         Seconds by which the clock jumps during each fit, as Python's `time` shows it.
+    turns
+        Whether it waits for the others on its machine before each file, as the command does.
     """
 
     failpoint: str = ""
@@ -112,6 +115,7 @@ class Work:
     pause: str = ""
     hold: Path | None = None
     jump: float = 0.0
+    turns: bool = False
 
 
 @dataclass
@@ -131,6 +135,7 @@ class Writer:
     ) -> None:
         processes = context()
         self.pipe, theirs = processes.Pipe()
+        self.patience = START_SECONDS * max(5.0, len(paths) / 2)
         arguments = (place, paths, work or Work(), barrier, theirs)
         self.process = processes.Process(target=_main, args=arguments)
         self.process.start()
@@ -147,7 +152,7 @@ class Writer:
     def done(self) -> Done | None:
         """Wait for its end; None when it was killed."""
         try:
-            assert self.pipe.poll(5 * START_SECONDS), "a writer hangs"
+            assert self.pipe.poll(self.patience), "a writer hangs"
             found: Done | None = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             found = None
@@ -173,7 +178,8 @@ def _main(place: Place, paths: list[Path], work: Work, barrier: Any, pipe: Any) 
     for number, path in enumerate(paths):
         if number == work.armed_from:
             failpoints.arm(work.failpoint)
-        done.status.append(_take(steps, place, path, done))
+        with turn(place.workspace, place.chain) if work.turns else nullcontext():
+            done.status.append(_take(steps, place, path, done))
     pipe.send(done)
 
 

@@ -13,7 +13,7 @@ from flows.sequences.update import in_order, update_one
 from lindley.arrivals import landing
 from lindley.arrivals.landing import Ignored, Listing
 from lindley.batch import reading
-from lindley.errors import FileUnavailable, LindleyError
+from lindley.errors import FileUnavailable, LindleyError, NotSetAside
 from lindley.ledger.history import history
 
 
@@ -66,10 +66,47 @@ def test_a_refused_file_that_cannot_be_moved_stays_and_both_causes_are_reported(
 ):
     path = land("a.txt")
     unreadable(path)
-    with pytest.raises(FileUnavailable, match=r"rejected/ \(a.txt has an extension.*Permission denied"):
+    with pytest.raises(NotSetAside, match=r"rejected/ \(a.txt has an extension.*Permission denied"):
         update_one(steps, workspace, "coins", path)
     assert path.exists()
     assert list((workspace.rejected / "coins").iterdir()) == []
+
+
+@pytest.fixture
+def not_removable(monkeypatch) -> None:
+    """Let no file be removed from its folder, as on a disk that is mounted read-only."""
+
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("lindley.atomic._removed", refuse)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_files_that_may_not_be_removed_are_counted_once_and_hold_up_nothing(
+    steps, workspace, ledger, land, said, monkeypatch, not_removable, links
+):
+    paths = [land("a.csv", minutes=9), land("bad.csv", minutes=8, text="id\n"), land("b.csv", 5, minutes=7)]
+    if not links:
+        monkeypatch.setattr("lindley.atomic._linked", lambda *_: None)
+
+    def one(older):
+        try:
+            return update_one(steps, workspace, "coins", older)
+        except LindleyError as error:
+            return error
+
+    for _ in range(2):
+        in_order(workspace, "coins", paths[-1], one, said.append)
+        update_one(steps, workspace, "coins", paths[-1])
+    assert [view.origin for view in history(ledger, "coins")] == ["a.csv", "b.csv"]
+    assert all(path.exists() for path in paths)
+    stored = list((workspace.store / "coins").iterdir())
+    assert len(stored) == 2
+    # Copies: a later edit of the owner's file does not reach the store.
+    assert not {path.stat().st_ino for path in stored} & {path.stat().st_ino for path in paths}
+    assert list((workspace.rejected / "coins").iterdir()) == []
+    assert any("cannot be removed from the landing folder (Read-only file system)" in text for text in said)
 
 
 def test_a_store_that_cannot_be_written_leaves_the_file_for_the_next_run(
