@@ -20,7 +20,8 @@ from lindley.operations.pulls import plans
 from lindley.workspace import Workspace
 from tests.support import amendments, fakes
 from tests.support.amendments import NAME, chain_of, counts, is_sound
-from tests.support.fakes import Fits, MemoryLedger, coins
+from tests.support.fakes import MemoryLedger, coins
+from tests.support.fits import Fits
 from tests.support.forging import record_of
 from tests.support.pulls import Place, place_on
 
