@@ -18,8 +18,8 @@ from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.report.numbers import QUANTILES
 from lindley.serving.inputs import Inputs, read_inputs
-from lindley.serving.labels import Values, labelled
-from lindley.serving.size_classes import SizeClasses
+from lindley.serving.labels import labelled
+from lindley.serving.size_classes import Predictive, SizeClasses
 from lindley.target.quantities import observed_size
 
 #: Draws that a registered belief carries for predictions.
@@ -104,7 +104,7 @@ class Predictor:
         flat = {name: array.reshape(len(array), -1) for name, array in drawn.items()}
         return [_summary(name, a, read if a.shape[1] == len(inputs) else None) for name, a in flat.items()]
 
-    def _made(self, read: Inputs) -> tuple[Prepared, list[np.ndarray], Values, int]:
+    def _made(self, read: Inputs) -> Predictive:
         """Return how to draw for the inputs, their data, the parameters, and the number of values."""
         try:
             return self._built(read.frame)
@@ -118,14 +118,14 @@ class Predictor:
                 todo="add the columns to the inputs",
             ) from error
 
-    def _built(self, frame: pd.DataFrame) -> tuple[Prepared, list[np.ndarray], Values, int]:
+    def _built(self, frame: pd.DataFrame) -> Predictive:
         """Build the model of a frame; see `_made`."""
         context = pd.DataFrame(self._context) if self._context else None
         model = graph.build(self.declaration, frame, context=context, constants=self._constants)
         values = labelled(self._parameters, model, self.declaration)
         given = [rv for rv in model.free_RVs if rv.name in values.arrays]
         prepared, data = prepare(list(model.observed_RVs), given, known=values.known)
-        return prepared, data, values, observed_size(model)
+        return Predictive(prepared, data, values, observed_size(model))
 
 
 def _drawn(

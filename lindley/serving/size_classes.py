@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,29 @@ from lindley.model.declaration import Declaration
 from lindley.serving.labels import Values
 from lindley.serving.straight import used_columns
 
-#: How to draw, the data of a frame, draws of the parameters, and the number of predicted values.
-Made = tuple[Prepared, list[np.ndarray], Values, int]
 #: Bytes that a belief keeps for its size classes.
 _KEPT = 2**26
+
+
+class Predictive(NamedTuple):
+    """What a prediction needs.
+
+    Parameters
+    ----------
+    prepared
+        How to draw.
+    data
+        The data of a frame.
+    values
+        Draws of the parameters.
+    size
+        Number of predicted values.
+    """
+
+    prepared: Prepared
+    data: list[np.ndarray]
+    values: Values
+    size: int
 
 
 @dataclass(frozen=True)
@@ -62,14 +81,14 @@ class SizeClasses:
         Returns what `of` does for a frame, by building its model.
     """
 
-    def __init__(self, declaration: Declaration, build: Callable[[pd.DataFrame], Made]) -> None:
+    def __init__(self, declaration: Declaration, build: Callable[[pd.DataFrame], Predictive]) -> None:
         self._build = build
         self._used = used_columns(declaration)
         self._kept: Recent[tuple[_SizeClass | None]] = Recent(
             _KEPT, lambda held: 4096 + (held[0].nbytes if held[0] else 0)
         )
 
-    def of(self, frame: pd.DataFrame) -> Made | None:
+    def of(self, frame: pd.DataFrame) -> Predictive | None:
         """Return what a prediction needs without building the frame's model; None where that cannot be."""
         if self._used is None or not self._used <= set(frame.columns):
             return None
@@ -80,7 +99,8 @@ class SizeClasses:
         found = self._kept.get(key, lambda: (self._made(frame),))[0]
         if found is None:
             return None
-        return found.prepared, [each.of(frame) for each in found.data], found.values, found.size
+        data = [each.of(frame) for each in found.data]
+        return Predictive(found.prepared, data, found.values, found.size)
 
     def _made(self, frame: pd.DataFrame) -> _SizeClass | None:
         """Find out which columns are the data of the models of frames like this one."""
