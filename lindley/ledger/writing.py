@@ -19,7 +19,7 @@ from lindley.ledger.bundle import Content
 from lindley.ledger.chain import version_tags
 from lindley.ledger.netcdf import file_digests
 from lindley.ledger.protocol import Ledger, Run, RunStatus
-from lindley.ledger.record import MOVES, Status, status_of
+from lindley.ledger.record import MOVES, Status, canonical, status_of
 from lindley.ledger.signer import sign_record, signer_from_environment
 from lindley.report.note import NotedLink, link_note
 from lindley.timing import LOG, PHASES, WRITE, Phases
@@ -208,7 +208,11 @@ def parameters(record: dict[str, Any], summary: pd.DataFrame) -> dict[str, str]:
     if "panel" in record:
         found = {f"sampler/{name}": str(count) for name, count in record["panel"]["samplers"].items()}
     else:
-        found = {f"sampler/{name}": str(value) for name, value in record["sampler"].items()}
+        # A number as the record's canonical text states it: 16.0 is 16 there.
+        found = {
+            f"sampler/{name}": value if isinstance(value, str) else canonical(value).decode()
+            for name, value in record["sampler"].items()
+        }
         found |= {f"likelihood/{name}": str(text) for name, text in record["model"]["likelihood"].items()}
         for role, texts in record["model"]["genesis"].items():
             found |= {f"{role}/{name}": text for name, text in texts.items()}

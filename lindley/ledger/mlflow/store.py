@@ -192,8 +192,8 @@ class MlflowLedger(Artifacts):
             )
             run_id: str = created.info.run_id
             self.remember(created.info)
-            kept, numbers = self.kept(run.params, run.metrics)
-            params, metrics = [Param(name, value) for name, value in kept.items()], _metrics(numbers)
+            kept, _ = self.kept(run.params, {})
+            params, metrics = [Param(name, value) for name, value in kept.items()], _metrics(run.metrics)
             while params or metrics:
                 self.client.log_batch(
                     run_id, metrics=metrics[:_METRICS_PER_CALL], params=params[:_PARAMS_PER_CALL]

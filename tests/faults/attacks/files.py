@@ -63,7 +63,7 @@ class Landing:
         watcher = Watcher(
             self.workspace,
             announce=lambda arrival: announced.append(arrival.path.name),
-            finished=lambda arrival: files.finished(arrival.path),
+            finished=lambda arrival: files.finished(self.workspace, arrival.path),
             clock=lambda: 0.0,
             notify=lambda text: said.append(str(text)),
         )

@@ -199,6 +199,8 @@ ARGUMENTS = {
     "approve": ("coins", "--why", "x"),
     "reject": ("coins", "--why", "x"),
     "recheck": ("coins", "no.json"),
+    "pages": (),
+    "predict": ("coins", "no.csv", "--out", "no.parquet"),
 }
 
 

@@ -222,7 +222,7 @@ class TestTampering:
             made["replayed"].pop()
             made["metrics"]["replayed"] -= 1
 
-        assert self.found(amended, 7, edit) == {"R22"}
+        assert self.found(amended, 7, edit) == {"R28"}  # its rows do not revise the second one
 
     def test_a_correction_that_counts_rows_twice(
         self, amended: MemoryLedger, declaration: Declaration

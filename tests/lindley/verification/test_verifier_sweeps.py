@@ -42,7 +42,6 @@ REWRITABLE = {
     "model.structure",
     "model.not_drawn",
     "model.rows",
-    "note",  # a warning
     "policy",
     "posterior.distances",
     "posterior.pooled",
