@@ -1,8 +1,8 @@
 """The flow that asks a person to decide on a candidate, by a form in Prefect's pages.
 
-Its run suspends: no process waits, and neither a stopped worker nor a restarted server ends the wait. The
-form's answer starts it anew. Time decides nothing: it waits until the form is filled, or until the decision
-was made elsewhere.
+Its run suspends: no process waits, and the form's answer starts it anew. Time decides nothing: it waits until
+the form is filled, or until the decision was made elsewhere. An automation that marks runs without heartbeats
+as crashed must leave it out (docs/adr/0067).
 """
 
 from __future__ import annotations

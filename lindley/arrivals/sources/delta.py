@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from lindley.addresses import public
-from lindley.arrivals.sources.places import BUCKETS, name_of, scheme_of
+from lindley.arrivals.sources.places import BUCKETS, bare, name_of, scheme_of
 from lindley.arrivals.sources.protocol import (
     TIMEOUT,
     Deadline,
@@ -67,11 +66,7 @@ class Delta:
     @property
     def address(self) -> str:
         """The address without user, password, query and fragment."""
-        uri = str(self.uri)
-        if not scheme_of(uri):
-            return uri
-        parts = urlsplit(public(uri))
-        return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+        return bare(str(self.uri))
 
     def read(self, since: dict[str, str] | None, folder: Path, root: Path) -> Pulled | None:
         """Copy the rows of the files that changed since a version; None where the version is that one."""

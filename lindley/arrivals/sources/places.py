@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from lindley.addresses import public
 from lindley.arrivals.landing import TEMPORARY, is_complete
@@ -60,6 +60,14 @@ def scheme_of(uri: str) -> str:
     """Return the scheme of an address, lower case; empty for a path."""
     head, mark, _ = uri.partition("://")
     return head.lower() if mark else ""
+
+
+def bare(uri: str) -> str:
+    """Return an address without user, password, query and fragment; a path as it is."""
+    if not scheme_of(uri):
+        return uri
+    parts = urlsplit(public(uri))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
 
 
 def name_of(uri: str) -> str:

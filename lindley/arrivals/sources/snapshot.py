@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-from lindley.addresses import public
-from lindley.arrivals.sources.places import copy, name_of, scheme_of
+from lindley.arrivals.sources.places import bare, copy, name_of
 from lindley.arrivals.sources.protocol import (
     TIMEOUT,
     Deadline,
@@ -60,11 +58,7 @@ class Snapshot:
     @property
     def address(self) -> str:
         """The address without user, password, query and fragment."""
-        uri = str(self.uri)
-        if not scheme_of(uri):
-            return uri
-        parts = urlsplit(public(uri))
-        return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+        return bare(str(self.uri))
 
     def read(self, since: dict[str, str] | None, folder: Path, root: Path) -> Pulled | None:
         """Copy it and return its version: the sha256 of its content, and its ETag where there is one."""
