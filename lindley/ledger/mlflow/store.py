@@ -192,8 +192,8 @@ class MlflowLedger(Artifacts):
             )
             run_id: str = created.info.run_id
             self.remember(created.info)
-            kept, _ = self.kept(run.params, {})
-            params, metrics = [Param(name, value) for name, value in kept.items()], _metrics(run.metrics)
+            params = [Param(name, value) for name, value in _texts(run.params).items()]
+            metrics = _metrics(run.metrics)
             while params or metrics:
                 self.client.log_batch(
                     run_id, metrics=metrics[:_METRICS_PER_CALL], params=params[:_PARAMS_PER_CALL]
@@ -209,8 +209,7 @@ class MlflowLedger(Artifacts):
         self, params: Mapping[str, str], metrics: Mapping[str, float]
     ) -> tuple[dict[str, str], dict[str, float]]:
         """Return what a run keeps; see `Ledger`."""
-        texts = {naming.key(name): str(value)[:_PARAM_CHARACTERS] for name, value in params.items()}
-        return texts, {naming.key(name): float(value) for name, value in metrics.items()}
+        return _texts(params), _numbers(metrics)
 
     def close_run(
         self, run_id: str, status: RunStatus, state: str = "", metrics: Mapping[str, float] | None = None
@@ -376,10 +375,20 @@ def _has_tables(path: Path) -> bool:
         return False
 
 
+def _texts(params: Mapping[str, str]) -> dict[str, str]:
+    """Return parameters under the names, and of the length, that MLflow keeps."""
+    return {naming.key(name): str(value)[:_PARAM_CHARACTERS] for name, value in params.items()}
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics under the names that MLflow keeps."""
+    return {naming.key(name): float(value) for name, value in metrics.items()}
+
+
 def _metrics(values: Mapping[str, float]) -> list[Metric]:
     """Return metrics as MLflow takes them."""
     now = int(time.time() * 1000)
-    return [Metric(naming.key(name), float(value), now, 0) for name, value in values.items()]
+    return [Metric(name, value, now, 0) for name, value in _numbers(values).items()]
 
 
 def _state(run: Any) -> RunState:
