@@ -20,6 +20,7 @@ from lindley.ledger.record import Artifact
 from lindley.model.declaration import Declaration
 from lindley.names import printable
 from lindley.serving.predict import Predictor
+from lindley.serving.rows import Rows
 from lindley.verification.loading import Brought, checked_link
 
 #: Seconds between two looks at the registry.
@@ -109,7 +110,7 @@ class Follower:
         """Load the head; a server starts with a link or not at all."""
         self.chain, at, place = self.reference.partition("@")
         self._follows = not at or place == "head"
-        self._recent: OrderedDict[int, pd.DataFrame] = OrderedDict()
+        self._recent: OrderedDict[int, Rows | pd.DataFrame] = OrderedDict()
         self._refused = 0.0
         newest = self._newest()
         self._snapshot = self._loaded(None)
@@ -120,7 +121,7 @@ class Follower:
         """The link that answers now; never changed, only replaced."""
         return self._snapshot
 
-    def remember(self, rows: pd.DataFrame) -> None:
+    def remember(self, rows: Rows | pd.DataFrame) -> None:
         """Remember what was asked, so that the next link is ready for requests of this size."""
         if len(rows) <= _READY_ROWS:
             self._recent[len(rows)] = rows
@@ -200,7 +201,7 @@ class Follower:
 
     def _make_ready(self, made: Snapshot, known: Declaration | None) -> None:
         """Predict for what was asked before, so that no request waits for what is made once."""
-        frames = list(self._recent.values())
+        frames: list[Rows | pd.DataFrame] = list(self._recent.values())
         if not frames and known is None:
             batch = made.link.batch()
             frames = [] if batch is None else [batch.head(2)]

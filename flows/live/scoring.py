@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
+
+from lindley.serving.rows import Rows
 
 #: The keys under which a request may have its rows, one of them.
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -44,7 +46,7 @@ class Scored:
         Seed of the predictive draws.
     """
 
-    rows: pd.DataFrame
+    rows: Rows | pd.DataFrame
     seed: int = 0
 
 
@@ -71,7 +73,7 @@ def read_request(content_type: str, body: bytes, missing: Sequence[str] = ()) ->
     if kind not in ("application/json", ""):
         raise RequestRefused(415, f"Send rows as application/json or text/csv, not as {kind[:80]!r}")
     try:
-        held = json.loads(body)
+        held = _json(body)
     except (ValueError, RecursionError) as error:
         raise RequestRefused(400, f"The body is no JSON: {str(error)[:200]}") from error
     if not isinstance(held, dict):
@@ -84,7 +86,15 @@ def read_request(content_type: str, body: bytes, missing: Sequence[str] = ()) ->
     further = set(held) - {*forms, *_BESIDE}
     if further:
         raise RequestRefused(400, f"The body has an unknown key {min(further)[:80]!r}")
-    return Scored(_frame(forms[0], held[forms[0]]), _seed(held.get("params")))
+    return Scored(_rows(forms[0], held[forms[0]]), _seed(held.get("params")))
+
+
+def _json(body: bytes) -> Any:
+    """Read JSON; what the quick reader refuses, Python's own reads, or says what is wrong with it."""
+    try:
+        return from_json(body)
+    except ValueError:
+        return json.loads(body)
 
 
 def predictions(parts: Sequence[Mapping[str, Any]], identity: Mapping[str, Any]) -> bytes:
@@ -129,7 +139,7 @@ def _csv(body: bytes, missing: Sequence[str]) -> pd.DataFrame:
         raise RequestRefused(400, f"The body is no CSV with a header line: {str(error)[:200]}") from error
 
 
-def _frame(form: str, held: Any) -> pd.DataFrame:
+def _rows(form: str, held: Any) -> Rows | pd.DataFrame:
     """Return the rows of one form."""
     try:
         if form == "dataframe_split":
@@ -137,18 +147,14 @@ def _frame(form: str, held: Any) -> pd.DataFrame:
                 raise ValueError("an object with the keys columns and data")
             return pd.DataFrame(held["data"], columns=held["columns"])
         if isinstance(held, dict) and form != "dataframe_records":
-            return pd.DataFrame({name: v if isinstance(v, list) else [v] for name, v in held.items()})
+            return Rows({name: v if isinstance(v, list) else [v] for name, v in held.items()})
         if not isinstance(held, list) or not all(isinstance(row, dict) for row in held):
             raise ValueError("a list of objects, one a row, with the names of the columns")
-        return _records(held)
+        names = dict.fromkeys(name for row in held for name in row)
+        # A value that a row does not have is missing.
+        return Rows({name: [row.get(name) for row in held] for name in names})
     except (ValueError, TypeError, LookupError) as error:
         raise RequestRefused(400, f"{form} has to hold {str(error)[:200]}") from error
-
-
-def _records(held: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return rows as a frame; a value that a row does not have is missing."""
-    names = dict.fromkeys(name for row in held for name in row)
-    return pd.DataFrame({name: [row.get(name) for row in held] for name in names})
 
 
 def _seed(params: Any) -> int:

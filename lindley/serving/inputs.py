@@ -26,31 +26,10 @@ from lindley.batch.row_keys import order_of
 from lindley.batch.schema import Column
 from lindley.errors import BatchRefused
 from lindley.model.declaration import Declaration
+from lindley.serving.rows import Inputs
 
 #: A value that stands in for outcomes, by type family; what a model predicts does not depend on it.
 _NEUTRAL: dict[str | None, Any] = {"int": 0, "decimal": Decimal(0), "bool": False, "string": ""}
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Rows to predict for.
-
-    Parameters
-    ----------
-    frame
-        The rows as `build` takes them, sorted as in a batch; neutral values stand in for missing outcomes.
-    order
-        Position in the rows as given, by position in `frame`.
-    keys
-        Columns of the row key as they were given.
-    without
-        Columns of the row key that were not given: `frame` does not have them.
-    """
-
-    frame: pd.DataFrame
-    order: np.ndarray
-    keys: pd.DataFrame
-    without: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -121,7 +100,8 @@ def read_inputs(inputs: pd.DataFrame, declaration: Declaration) -> Inputs:
     keys = [(name, "ascending") for name in dict.fromkeys(by) if name in table.column_names]
     order = pc.sort_indices(table, sort_keys=keys).to_numpy() if keys else np.arange(len(inputs))
     frame = frame_from_table(_with_outcomes(table.take(order), declared, outcomes))
-    return Inputs(frame, order, inputs[[name for name in declaration.row_key if name in inputs]], without)
+    given_keys = {name: inputs[name].array for name in declaration.row_key if name in inputs}
+    return Inputs(frame, order, given_keys, without)
 
 
 def example_rows(table: pa.Table, declaration: Declaration, most: int = 2) -> pd.DataFrame:

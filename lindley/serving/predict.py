@@ -17,8 +17,9 @@ from lindley.inference.predictive import Prepared, prepare
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.report.numbers import QUANTILES
-from lindley.serving.inputs import Inputs, read_inputs
+from lindley.serving.inputs import read_inputs
 from lindley.serving.labels import labelled
+from lindley.serving.rows import Inputs, Numbers, Rows
 from lindley.serving.size_classes import Predictive, SizeClasses
 from lindley.target.quantities import observed_size
 
@@ -59,9 +60,9 @@ class Predictor:
         held = draws.drop_dims("sample").data_vars
         self._context = {str(name).removeprefix(CONTEXT): held[name].values for name in held}
         self._constants = json.loads(draws.attrs.get("constants", "{}"))
-        self._classes = SizeClasses(declaration, self._built)
+        self._classes, self._numbers = SizeClasses(declaration, self._built), Numbers(declaration)
 
-    def predict(self, inputs: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    def predict(self, inputs: pd.DataFrame | Rows, *, seed: int = 0) -> pd.DataFrame:
         """Summarise the posterior predictive distribution at new inputs.
 
         Parameters
@@ -85,10 +86,10 @@ class Predictor:
         """
         return pd.concat([pd.DataFrame(part) for part in self.columns(inputs, seed=seed)], ignore_index=True)
 
-    def columns(self, inputs: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
+    def columns(self, inputs: pd.DataFrame | Rows, *, seed: int = 0) -> list[dict[str, Any]]:
         """Return what `predict` does, as columns by name for each observed variable."""
-        read = read_inputs(inputs, self.declaration)
-        prepared, data, values, size = self._classes.of(read.frame) or self._made(read)
+        read = self._read(inputs)
+        prepared, data, values, size = self._classes.of(read) or self._made(read)
         try:
             drawn = _drawn(prepared, data, values.arrays, max(len(inputs), size), seed)
         except LindleyError:
@@ -103,6 +104,14 @@ class Predictor:
             ) from error
         flat = {name: array.reshape(len(array), -1) for name, array in drawn.items()}
         return [_summary(name, a, read if a.shape[1] == len(inputs) else None) for name, a in flat.items()]
+
+    def _read(self, inputs: pd.DataFrame | Rows) -> Inputs:
+        """Check the rows; those of plain numbers quickly."""
+        rows = inputs if isinstance(inputs, Rows) else Rows.of(inputs)
+        found = None if rows is None else self._numbers.read(rows)
+        if found is not None:
+            return found
+        return read_inputs(inputs.frame if isinstance(inputs, Rows) else inputs, self.declaration)
 
     def _made(self, read: Inputs) -> Predictive:
         """Return how to draw for the inputs, their data, the parameters, and the number of values."""
@@ -145,11 +154,14 @@ def _drawn(
     found: dict[str, np.ndarray] = {}
     start = 0
     for block in prepared.blocks(chosen, data, rng=np.random.default_rng(seed), strict=True):
+        length = len(next(iter(block.values())))
+        if length == len(keep):  # all draws in one part
+            return block
         for name, array in block.items():
             if name not in found:
                 found[name] = np.empty((len(keep), *array.shape[1:]), array.dtype)
-            found[name][start : start + len(array)] = array
-        start += len(next(iter(block.values())))
+            found[name][start : start + length] = array
+        start += length
     return found
 
 
@@ -170,7 +182,7 @@ def _summary(name: str, drawn: np.ndarray, read: Inputs | None) -> dict[str, Any
         place[read.order] = np.arange(len(read.order))
         found = found[:, place]
         taken = {*columns, "mean", "sd", *QUANTILES}
-        columns |= {f"key_{key}" if key in taken else key: read.keys[key].array for key in read.keys.columns}
+        columns |= {f"key_{key}" if key in taken else key: values for key, values in read.keys.items()}
     return columns | dict(zip(("mean", "sd", *QUANTILES), found, strict=True))
 
 

@@ -6,7 +6,7 @@ these frames, and its data are columns. Which column is which data is found with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from lindley.cache import Recent
 from lindley.inference.predictive import Prepared
 from lindley.model.declaration import Declaration
 from lindley.serving.labels import Values
+from lindley.serving.rows import Inputs
 from lindley.serving.straight import used_columns
 
 #: Bytes that a belief keeps for its size classes.
@@ -51,10 +52,10 @@ class _Data:
     array: np.ndarray
     columns: tuple[str, ...] = ()
 
-    def of(self, frame: pd.DataFrame) -> np.ndarray:
+    def of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         if not self.columns:
             return self.array
-        found = [frame[name].to_numpy().astype(self.array.dtype) for name in self.columns]
+        found = [columns[name].astype(self.array.dtype) for name in self.columns]
         return found[0] if self.array.ndim == 1 else np.stack(found, axis=1)
 
 
@@ -83,28 +84,27 @@ class SizeClasses:
 
     def __init__(self, declaration: Declaration, build: Callable[[pd.DataFrame], Predictive]) -> None:
         self._build = build
-        self._used = used_columns(declaration)
+        used = used_columns(declaration)
+        self._used = None if used is None else tuple(sorted(used))
         self._kept: Recent[tuple[_SizeClass | None]] = Recent(
             _KEPT, lambda held: 4096 + (held[0].nbytes if held[0] else 0)
         )
 
-    def of(self, frame: pd.DataFrame) -> Predictive | None:
-        """Return what a prediction needs without building the frame's model; None where that cannot be."""
-        if self._used is None or not self._used <= set(frame.columns):
+    def of(self, read: Inputs) -> Predictive | None:
+        """Return what a prediction needs without building the inputs' model; None where that cannot be."""
+        columns = None if self._used is None else read.columns(self._used)
+        if columns is None or not all(map(_comparable, columns.values())):
             return None
-        columns = frame[list(self._used)]
-        if not all(_comparable(columns[name]) for name in columns):
-            return None
-        key = (len(frame), *((name, str(kind)) for name, kind in sorted(columns.dtypes.items())))
-        found = self._kept.get(key, lambda: (self._made(frame),))[0]
+        key = (len(read.order), *((name, columns[name].dtype.str) for name in columns))
+        found = self._kept.get(key, lambda: (self._made(read.frame),))[0]
         if found is None:
             return None
-        data = [each.of(frame) for each in found.data]
+        data = [each.of(columns) for each in found.data]
         return Predictive(found.prepared, data, found.values, found.size)
 
     def _made(self, frame: pd.DataFrame) -> _SizeClass | None:
         """Find out which columns are the data of the models of frames like this one."""
-        used = sorted(self._used or ())
+        used = self._used or ()
         probe = frame.assign(**{name: _distinct(frame[name], place) for place, name in enumerate(used)})
         try:
             prepared, arrays, values, size = self._build(probe)
@@ -112,18 +112,19 @@ class SizeClasses:
             again, given, _, _ = self._build(frame)
         except Exception:  # what is wrong is found again, and said, where the model is built for the answer
             return None
-        same = all(np.array_equal(each.of(frame), array) for each, array in zip(data, given, strict=True))
+        held = {name: frame[name].to_numpy() for name in used}
+        same = all(np.array_equal(each.of(held), array) for each, array in zip(data, given, strict=True))
         if again is not prepared or not same:
             return None
         return _SizeClass(prepared, values, size, data)
 
 
-def _comparable(column: pd.Series[Any]) -> bool:
+def _comparable(column: np.ndarray) -> bool:
     """Whether a column holds numbers, none of them missing: PyMC imputes missing outcomes."""
     kind = column.dtype
-    if not isinstance(kind, np.dtype) or kind.kind not in "iuf" or kind.itemsize < 4:
+    if kind.kind not in "iuf" or kind.itemsize < 4:
         return False
-    return kind.kind != "f" or bool(np.isfinite(column.to_numpy()).all())
+    return kind.kind != "f" or bool(np.isfinite(column).all())
 
 
 def _distinct(column: pd.Series[Any], place: int) -> np.ndarray:
