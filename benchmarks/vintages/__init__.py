@@ -1,0 +1,1 @@
+"""Benchmark of a source that grows and is revised; see README.md."""
