@@ -181,7 +181,8 @@ def info_of(
     """Describe a fit, or an adopted trace, whose draws are in `tree`; `before` is the matched prior."""
     graph = found.sampled.graph
     with phases(PREDICT):
-        table = trace.summary(tree, graph, found.sampled.coordinates, omissions, before)
+        sampled = found.sampled
+        table = trace.summary(tree, graph, sampled.coordinates, omissions, before, sampled.sampling)
     return Info(
         fit=found.warned(tuple(omissions.sentences)),
         trace=tree,

@@ -12,7 +12,7 @@ from arviz_stats.base import array_stats
 from lindley.batch.batch import Batch
 from lindley.inference.groups import assemble, draws_dataset, observed_data, storable
 from lindley.inference.predictive import predictive_draws
-from lindley.inference.sampling import Draws
+from lindley.inference.sampling import Draws, Sampling
 from lindley.model.coordinates import Coordinates
 from lindley.model.graph import ModelGraph
 from lindley.model.natural_scale import carried_values, element_labels, natural_scale
@@ -31,6 +31,8 @@ PREDICTIVE_NUMBERS = 2**21
 _LEAST_PREDICTIVE = 10
 #: Deterministics of more elements than this are in the trace, but not in the summary.
 SUMMARY_SIZE = 20
+#: Columns that `lindley.inference.diagnostics.convergence` has of coordinates too.
+_CONVERGENCE = ("r_hat", "ess_bulk", "ess_tail")
 #: Draws of the belief before for labels that the newest batch does not have.
 _EARLIER_DRAWS = 1000
 
@@ -104,6 +106,7 @@ def summary(
     coordinates: Coordinates | None = None,
     omissions: Omissions | None = None,
     before: MatchedPrior | None = None,
+    sampling: Sampling | None = None,
 ) -> pd.DataFrame:
     """Summarise parameters on their natural scale.
 
@@ -117,6 +120,9 @@ def summary(
         Takes a sentence for each variable that cannot be summarised.
     before
         Matched prior of the belief before the newest batch; None where the model's own priors hold.
+    sampling
+        Draws whose R-hat and effective sample sizes are known already; those of parameters without a
+        transform are taken from there.
 
     Returns
     -------
@@ -145,7 +151,8 @@ def summary(
             values = array.values.reshape(*array.shape[:2], size)
             drawn = prior[name].values.reshape(-1, size) if name in prior else None
             for i, label in enumerate(element_labels(array)):
-                row = _summary_row(values[..., i], None if drawn is None else drawn[:, i], weights)
+                converged = None if sampling is None else _known(values[..., i], label, sampling)
+                row = _summary_row(values[..., i], None if drawn is None else drawn[:, i], weights, converged)
                 rows[label] = row | {"carried": name in carried} | ({"prior_sd": np.inf} if unknown else {})
     if coordinates is not None and not set(coordinates.names) <= set(graph.coordinates.names):
         for label, values in carried_values(tree, coordinates, {}).items():
@@ -177,8 +184,30 @@ def weighted_row(values: np.ndarray, weights: np.ndarray | None) -> dict[str, fl
     return row | {name: float(value) for name, value in zip(QUANTILES, found, strict=True)}
 
 
+def _known(values: np.ndarray, label: str, sampling: Sampling) -> dict[str, float] | None:
+    """Return the convergence of draws [chain, draw] where they are those of the coordinate `label`."""
+    if label not in sampling.names:
+        return None
+    place = sampling.names.index(label)
+    if not np.array_equal(values, sampling.points[..., place]):
+        return None
+    return {name: float(getattr(sampling.convergence, name)[place]) for name in _CONVERGENCE}
+
+
+def _convergence(values: np.ndarray) -> dict[str, float]:
+    """Return R-hat and effective sample sizes of draws [chain, draw]."""
+    return {
+        "r_hat": float(array_stats.rhat(values)),
+        "ess_bulk": float(array_stats.ess(values)),
+        "ess_tail": float(array_stats.ess(values, method="tail", prob=(0.05, 0.95))),
+    }
+
+
 def _summary_row(
-    values: np.ndarray, before: np.ndarray | None, weights: np.ndarray | None
+    values: np.ndarray,
+    before: np.ndarray | None,
+    weights: np.ndarray | None,
+    converged: dict[str, float] | None = None,
 ) -> dict[str, float]:
     """Summarise draws [chain, draw] of one scalar beside draws [draw] of its prior."""
     values = _without_rounding(values)
@@ -187,9 +216,7 @@ def _summary_row(
     # Constants have no R-hat; a constant quantity is no failure of the sampler.
     moving = bool(sd > 0 and np.isfinite(sd))
     row["mcse_mean"] = float(array_stats.mcse(values)) if moving else 0.0
-    row["r_hat"] = float(array_stats.rhat(values)) if moving else np.nan
-    row["ess_bulk"] = float(array_stats.ess(values)) if moving else np.nan
-    row["ess_tail"] = float(array_stats.ess(values, method="tail", prob=(0.05, 0.95))) if moving else np.nan
+    row |= (converged or _convergence(values)) if moving else dict.fromkeys(_CONVERGENCE, np.nan)
     prior_mean = prior_sd = np.nan
     if before is not None and np.isfinite(before).all():
         prior_mean, prior_sd = float(before.mean()), float(before.std(ddof=1))

@@ -13,7 +13,7 @@ computed once and used for every moment that is matched.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
 from math import comb
 
@@ -95,20 +95,32 @@ def calibrate(draws: np.ndarray, scores: np.ndarray, ess: float) -> CalibratedWe
         return plain
     x = np.linalg.solve(factor, (draws - draws.mean(axis=0)).T).T
     g = scores @ factor
-    first, second = np.triu_indices(size)
-    moments = np.column_stack([x, x[:, first] * x[:, second]])
+    moments = _moments(x)
     for order in (3, 2, 1):
         monomials = comb(size + order, order) - 1  # of degree 1 to `order`
         if monomials > min(_MOST_VARIATES * min(ess, count), _MOST):
             continue
-        found = _weighted(_variates(x, g, order), moments, order)
+        found = _weighted(_variates(x, g, order), order)
         if found is None:
             continue
+        gains = _gains(found.basis, moments)
         # First-degree polynomials calibrate means only, which helps on its own.
-        worth = _gain(found.basis, x if order == 1 else moments)
-        if worth > 1 / _WORTHWHILE:
-            return found
+        worth = gains[:size] if order == 1 else gains
+        if worth.min() > 1 / _WORTHWHILE:
+            return replace(found, gain=max(1.0, float(gains.min())))
     return plain
+
+
+def _moments(x: np.ndarray) -> np.ndarray:
+    """Return the columns of x and all products of two of them, array [draw, moment]."""
+    size, columns = x.shape[1], np.ascontiguousarray(x.T)
+    # Written into place, column by column: selecting the factors' columns first would copy all of them twice.
+    moments = np.empty((size + size * (size + 1) // 2, len(x)))
+    moments[:size], begun = columns, size
+    for i in range(size):
+        np.multiply(columns[i:], columns[i], out=moments[begun : begun + size - i])
+        begun += size - i
+    return moments.T
 
 
 def _variates(x: np.ndarray, g: np.ndarray, order: int) -> np.ndarray:
@@ -126,7 +138,7 @@ def _variates(x: np.ndarray, g: np.ndarray, order: int) -> np.ndarray:
     return np.column_stack(columns)
 
 
-def _weighted(variates: np.ndarray, moments: np.ndarray, order: int) -> CalibratedWeights | None:
+def _weighted(variates: np.ndarray, order: int) -> CalibratedWeights | None:
     """Return the weights that make the variates' means zero; None where they cannot be trusted."""
     count = len(variates)
     # The constant last: its part that the variates do not explain is the last column of the basis, and the
@@ -139,14 +151,18 @@ def _weighted(variates: np.ndarray, moments: np.ndarray, order: int) -> Calibrat
     weights = rest / rest.sum()
     if not 1 / (count * (weights**2).sum()) >= _LEAST_SHARE:
         return None
-    return CalibratedWeights(weights, order, max(1.0, _gain(basis, moments)), basis)
+    return CalibratedWeights(weights, order, basis=basis)
 
 
-def _gain(basis: np.ndarray, values: np.ndarray) -> float:
-    """Return the smallest ratio of variance to variance left after regression, over columns of values."""
-    centred = values - values.mean(axis=0)
-    left = centred - basis @ (basis.T @ centred)
-    freedom = len(values) / (len(values) - basis.shape[1])
+def _gains(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the ratio of variance to variance left after regression, array [column of values].
+
+    The basis is orthonormal and spans the constant: what it explains of a column's sum of squares is that of
+    its products with the column.
+    """
+    count = len(values)
+    squares = np.einsum("ij,ij->j", values, values)
+    left = squares - (np.square(basis.T @ values)).sum(axis=0)
+    whole = squares - count * np.square(values.mean(axis=0))
     # Exact regressions leave rounding error only: the gain is cut at a million.
-    variance = np.maximum(left.var(axis=0) * freedom, 1e-6 * centred.var(axis=0))
-    return float((centred.var(axis=0) / variance).min())
+    return whole / np.maximum(left * count / (count - basis.shape[1]), 1e-6 * whole)

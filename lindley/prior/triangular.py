@@ -137,30 +137,47 @@ class TriangularMap:
 
         The gradient of the log Jacobian is subtracted; returns an array [..., coordinate].
         """
-        triangle = self._triangle(z)
         inner, root = (np.arcsinh(z) + self.skew) / self.tail, np.sqrt(1 + z**2)
         own = np.tanh(inner) / (self.tail * root) - z / root**2
         if self.quadratic.size:
             own = own + self.widen.sum(axis=0)
-        stepwise = np.linalg.solve(np.swapaxes(triangle, -1, -2), (gradient - own)[..., None])[..., 0]
-        score = np.empty_like(stepwise)
-        score[..., self.order] = stepwise
+        score = np.empty_like(gradient)
+        score[..., self.order] = self._undo_triangle(z, gradient - own)
         if not self.warped:
             return score
         slope, curvature = self._margin_slope(z)
         return (score - curvature) / slope
 
+    def _undo_triangle(self, z: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """Solve for the scores [..., step] whose product with the derivative of the steps is `slopes`."""
+        below, diagonal = self._slopes(z)
+        found = slopes / diagonal
+        # By substitution, the last step first: all points at once take a hundredth of a general solution.
+        for k in range(self.size - 2, -1, -1):
+            explained = found[..., None, k + 1 :] @ below[..., k + 1 :, k, None]
+            found[..., k] -= explained[..., 0, 0] / diagonal[..., k]
+        return found
+
     def _triangle(self, z: np.ndarray) -> np.ndarray:
         """Return the derivative [..., step, step] of the steps, margins left out."""
+        below, diagonal = self._slopes(z)
+        triangle = np.broadcast_to(below, (*z.shape, self.size)).copy()
+        index = np.arange(self.size)
+        triangle[..., index, index] = diagonal
+        return triangle
+
+    def _slopes(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the derivative of the steps: below the diagonal [..., step, step], and on it [..., step].
+
+        Without quadratic terms the part below is the same at every point, and has no leading dims.
+        """
         _, width = self._given(z)
         inner = (np.arcsinh(z) + self.skew) / self.tail
-        triangle = np.broadcast_to(self.linear, (*z.shape, self.size)).copy()
+        below = self.linear
         if self.quadratic.size:
-            triangle += 2 * np.einsum("kij,...j->...ki", self.quadratic, z)
-            triangle += self.widen * (width * np.sinh(inner))[..., None]
-        index = np.arange(self.size)
-        triangle[..., index, index] = width * np.cosh(inner) / (self.tail * np.sqrt(1 + z**2))
-        return triangle
+            below = below + 2 * np.einsum("kij,...j->...ki", self.quadratic, z)
+            below = below + self.widen * (width * np.sinh(inner))[..., None]
+        return below, width * np.cosh(inner) / (self.tail * np.sqrt(1 + z**2))
 
     def _margin_slope(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the slope [..., coordinate] of the margins' warp and the derivative of its logarithm."""
