@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set up the environment first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test docs coverage test-faults lint lock clean bench-fidelity bench-drift bench-gallery bench-panel bench-speed
+.PHONY: help setup demo test docs coverage test-faults lint lock clean bench-fidelity bench-drift bench-gallery bench-panel bench-speed bench-vintages
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -83,6 +83,9 @@ bench-panel: setup  ## fit thousands of members of a panel beside other ways (an
 
 bench-speed: setup $(BENCHMARKS)  ## compare the time of updates with PyMC, docs/performance.md (two hours; QUICK=1: 20 minutes)
 	@$(PYTHON) -m benchmarks.speed.run $(if $(QUICK),--quick)
+
+bench-vintages: setup $(BENCHMARKS)  ## follow 30 versions of a revised file, by pulls and refits (ten minutes; QUICK=1: two)
+	@$(PYTHON) -m benchmarks.vintages.run $(if $(QUICK),--quick)
 
 lock:  ## resolve requirements.lock and docs/requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --python-version 3.12 --generate-hashes \

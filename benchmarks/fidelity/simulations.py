@@ -53,9 +53,8 @@ def row(
 ) -> Row:
     """Return a row of simulations.csv; `met` is empty if the value has no bar."""
     low, high = bar or (np.nan, np.nan)
-    met = "" if bar is None else bool(low <= value <= high)
-    values = (simulation, method, update, metric, value, error, float(low), float(high), met)
-    return dict(zip(COLUMNS, values, strict=True))
+    values = (simulation, method, update, metric, value, error, float(low), float(high))
+    return dict(zip(COLUMNS, (*values, "" if bar is None else bool(low <= value <= high)), strict=True))
 
 
 # 90% intervals of a correlated regression.
@@ -397,5 +396,5 @@ def _look_back(
 
 
 def _posterior(prior: Belief | None, batches: Sequence[Any]) -> Posterior:
-    start = prior.matched.map if prior is not None else None
+    start = None if prior is None else prior.matched.map
     return Posterior(start, sum(b.rows for b in batches), sum(b.events for b in batches))

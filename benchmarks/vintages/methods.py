@@ -6,32 +6,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 import pymc as pm
-from pymc.distributions import transforms
 
 import lindley
+from benchmarks.speed.cold import child
 from benchmarks.speed.posterior import Found, found_in
 from benchmarks.speed.registry import Registry
 from benchmarks.speed.rivals import Pymc, sampled
-from benchmarks.speed.targets import Target, Values
-from benchmarks.vintages.models.admissions import LOCATIONS, curve
+from benchmarks.vintages.target import TARGET
 from benchmarks.vintages.versions import Version
 from flows.direct import core_steps
 from flows.sequences.pull import pull
 from lindley.ledger.reading import find_chain, read_record
 from lindley.workspace import Workspace
 
-CHAIN = "admissions"
-MODELS = Path(__file__).with_name("models")
-LINDLEY, REBUILT, COMPILED = "lindley pull", "pm.sample of all rows", "nutpie of all rows, compiled once"
+#: A job for each version, as a schedule starts it.
+PULL_JOBS, REFIT_JOBS = "lindley pull, a process each", "pm.sample of all rows, a process each"
+#: One process for all versions.
+PULLS, REFITS, COMPILED = "lindley pull", "pm.sample of all rows", "nutpie of all rows, compiled once"
 
 
 class Method(Protocol):
     """One way to follow the source, with the state of its own."""
-
-    name: str
 
     def follow(self, version: Version) -> int:
         """Bring the belief up to a version; measured. Returns the number of fits."""
@@ -42,62 +39,77 @@ class Method(Protocol):
 
 @dataclass
 class Pulls:
-    """`lindley pull` in one process: links with records in MLflow on SQLite; plots come later."""
+    """`lindley pull`: links with records in MLflow on SQLite; plots come later.
+
+    Parameters
+    ----------
+    folder
+        Of source, archive and ledger.
+    apart
+        Pull each version in a process of its own.
+    """
 
     folder: Path
-    name: str = LINDLEY
+    apart: bool = False
 
     def __post_init__(self) -> None:
-        """Make the workspace."""
-        data = self.folder / "data"
-        self.workspace = Workspace(
-            root=self.folder,
-            models=MODELS,
-            landing=data / "landing",
-            store=data / "store",
-            rejected=data / "rejected",
-            tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}",
-        )
+        """Open the ledger."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.workspace = workspace(self.folder)
         self.ledger = core_steps(plots=False).open_ledger(self.workspace)
 
     def follow(self, version: Version) -> int:
-        version.write(self.folder / "target.csv")
-        before = self._links()
-        result = pull(core_steps(plots=False), self.workspace, CHAIN)
-        if result.status not in ("accepted", "unchanged"):
-            raise RuntimeError(f"{version.as_of} was {result.status}: {result.message}")
+        file, before = self.folder / "target.csv", self._links()
+        version.write(file)
+        if self.apart:
+            child("benchmarks.vintages.once", "pull", str(self.folder), "0", str(file), environment={})
+        else:
+            pulled(self.folder)
         return self._links() - before
 
     def found(self) -> Found:
-        trace = lindley.load(f"{CHAIN}@head", workspace=self.workspace).trace()
+        trace = lindley.load(f"{TARGET.chain}@head", workspace=self.workspace).trace()
         return found_in(trace, TARGET.variables)
 
     def named(self) -> list[frozenset[tuple[str, str]]]:
         """Return the revised rows that the record of each correction names, oldest first."""
-        records = [read_record(self.ledger, link) for link in find_chain(self.ledger, CHAIN).links]
+        records = [read_record(self.ledger, link) for link in find_chain(self.ledger, TARGET.chain).links]
         changes = [record["batch"].get("changes") for record in records]
         return [frozenset(map(tuple, one["revised"]["keys"])) for one in changes if one]
 
     def _links(self) -> int:
-        return len(find_chain(self.ledger, CHAIN).links) if self.ledger.genesis(CHAIN) is not None else 0
+        known = self.ledger.genesis(TARGET.chain) is not None
+        return len(find_chain(self.ledger, TARGET.chain).links) if known else 0
 
 
 @dataclass
-class Rebuilt:
-    """PyMC with its defaults: a model of all rows for each version, logged and registered as in the article."""
+class Refits:
+    """PyMC with its defaults: a model of all rows for each version, logged as in the article.
+
+    Parameters
+    ----------
+    folder
+        Of the registry.
+    apart
+        Refit each version in a process of its own.
+    """
 
     folder: Path
-    name: str = REBUILT
+    apart: bool = False
 
     def __post_init__(self) -> None:
         """Open a registry."""
-        self.pymc = Pymc(Registry(self.folder, CHAIN), TARGET, pooled=True)
+        self.pymc = Pymc(Registry(self.folder, TARGET.chain), TARGET, pooled=True)
         self.link = 0
 
     def follow(self, version: Version) -> int:
         self.link += 1
-        self.pymc.update(self.link, [_parquet(self.folder, version)])
+        file = _parquet(self.folder, version)
+        if self.apart:
+            module = "benchmarks.vintages.once"
+            child(module, "refit", str(self.folder), str(self.link), str(file), environment={})
+        else:
+            self.pymc.update(self.link, [file])
         return 1
 
     def found(self) -> Found:
@@ -106,17 +118,16 @@ class Rebuilt:
 
 @dataclass
 class Compiled:
-    """nutpie with Lindley's settings: compiled once, data set anew for each version; logged and registered."""
+    """nutpie with Lindley's settings: compiled once, its data set for each version; logged."""
 
     folder: Path
-    name: str = COMPILED
     _function: Any = None
     _trace: Any = None
     _links: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         """Open a registry."""
-        self.registry = Registry(self.folder, CHAIN)
+        self.registry = Registry(self.folder, TARGET.chain)
 
     def follow(self, version: Version) -> int:
         import nutpie  # as in benchmarks.speed.rivals: the other methods do not need it
@@ -135,43 +146,42 @@ class Compiled:
         return found_in(self._trace, TARGET.variables)
 
 
+def workspace(folder: Path) -> Workspace:
+    """Return the workspace of the chain below a folder."""
+    data = folder / "data"
+    return Workspace(
+        root=folder,
+        models=TARGET.models,
+        landing=data / "landing",
+        store=data / "store",
+        rejected=data / "rejected",
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+    )
+
+
+def pulled(folder: Path) -> None:
+    """Pull the file ``target.csv`` of a folder into its chain.
+
+    Raises
+    ------
+    RuntimeError
+        If a link was refused.
+    """
+    result = pull(core_steps(plots=False), workspace(folder), TARGET.chain)
+    if result.status not in ("accepted", "unchanged"):
+        raise RuntimeError(f"the pull was {result.status}: {result.message}")
+
+
 def _parquet(folder: Path, version: Version) -> Path:
     path = folder / f"{version.as_of}.parquet"
     version.rows.to_parquet(path)
     return path
 
 
-def _priors() -> Values:
-    return {
-        "level": pm.Normal("level", 3, 3, shape=len(LOCATIONS)),
-        "season": pm.Normal("season", 0, 2, shape=4),
-        "sigma": pm.HalfNormal("sigma", 2),
-    }
-
-
-def _data(frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    rows = frame[frame["value"] != "NA"]
-    places = {name: place for place, name in enumerate(LOCATIONS)}
-    return {
-        "place": rows["location"].map(places).to_numpy("int64"),
-        "curve": curve(pd.to_datetime(rows["date"]).to_numpy("datetime64[D]")),
-        "observed": np.log1p(rows["value"].astype(float).to_numpy()),
-    }
-
-
-def _likelihood(variables: Values, data: Values) -> None:
-    mu = variables["level"][data["place"]] + data["curve"] @ variables["season"]
-    pm.Normal("y", mu, variables["sigma"], observed=data["observed"])
-
-
-#: The rivals' model, apart from Lindley's model file.
-TARGET = Target(
-    chain=CHAIN,
-    models=MODELS,
-    shapes={"level": (len(LOCATIONS),), "season": (4,), "sigma": ()},
-    transforms={"level": None, "season": None, "sigma": transforms.log},
-    priors=_priors,
-    data=_data,
-    likelihood=_likelihood,
-)
-METHODS = {LINDLEY: Pulls, REBUILT: Rebuilt, COMPILED: Compiled}
+METHODS = {
+    PULL_JOBS: lambda folder: Pulls(folder, apart=True),
+    REFIT_JOBS: lambda folder: Refits(folder, apart=True),
+    PULLS: Pulls,
+    REFITS: Refits,
+    COMPILED: Compiled,
+}

@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.speed.measure import in_turns, stopwatch
 from benchmarks.speed.page import machine
 from benchmarks.speed.posterior import Found, Reference
-from benchmarks.vintages.methods import COMPILED, LINDLEY, METHODS, REBUILT, Method, Pulls
-from benchmarks.vintages.versions import Version, exact, versions
+from benchmarks.vintages.methods import COMPILED, METHODS, PULL_JOBS, PULLS, REFIT_JOBS, REFITS, Method, Pulls
+from benchmarks.vintages.versions import exact, versions
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- written by make bench-vintages: begin -->", "<!-- written by make bench-vintages: end -->"
@@ -59,9 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     with tempfile.TemporaryDirectory(prefix="vintages-") as scratch:
         methods = {name: METHODS[name](Path(scratch) / str(place)) for place, name in enumerate(options.only)}
-        rows = list(_measured(list(methods.values()), QUICK if options.quick else None, print))
-        pulls = methods.get(LINDLEY)
-        missing = _unnamed(pulls, rows) if isinstance(pulls, Pulls) else []
+        rows = list(_measured(methods, QUICK if options.quick else None, print))
+        missing = [
+            f"{name}: {one}"
+            for name, pulls in methods.items()
+            if isinstance(pulls, Pulls)
+            for one in _unnamed(pulls, rows)
+        ]
     _write(options.out, rows)
     lines = _summary(rows, missing)
     print("\n".join(lines))
@@ -73,28 +77,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.vintages.run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"the first {QUICK} versions")
-    parser.add_argument("--only", nargs="+", choices=tuple(METHODS), default=list(METHODS), metavar="METHOD")
+    parser.add_argument(
+        "--only", nargs="+", choices=tuple(METHODS), default=[PULLS, REFITS, COMPILED], metavar="METHOD"
+    )
     parser.add_argument("--out", type=Path, help="another place for results.csv")
     options = parser.parse_args(arguments)
     if options.out is None:
-        whole = not options.quick and set(options.only) == set(METHODS)
+        whole = not options.quick and {PULLS, REFITS, COMPILED} <= set(options.only)
         options.out = HERE / "results.csv" if whole else HERE.parents[1] / ".benchmarks" / "vintages.csv"
     return options
 
 
-def _measured(
-    methods: Sequence[Method], most: int | None, notify: Callable[[str], None]
-) -> Iterator[Row]:
+def _measured(methods: Sequence[Method], most: int | None, notify: Callable[[str], None]) -> Iterator[Row]:
     """Yield a row for each version and method; methods take turns."""
     for turn, version in enumerate(islice(versions(), most)):
         reference = exact(version.rows)
-        for method in in_turns(methods, turn):
+        for name, method in in_turns(list(methods.items()), turn):
             fits, taken = stopwatch(lambda method=method, version=version: method.follow(version))
             errors = _errors(method.found(), reference)
-            notify(f"{version.as_of} {method.name}: {fits} fits, {taken.seconds:.2f} s, {errors[0]:.3f} sds")
+            notify(f"{version.as_of} {name}: {fits} fits, {taken.seconds:.2f} s, {errors[0]:.3f} sds")
             yield Row(
                 version.as_of, len(version.rows), version.new, len(version.revised),
-                method.name, fits, taken.seconds, taken.cpu_seconds, *errors,
+                name, fits, taken.seconds, taken.cpu_seconds, *errors,
             )  # fmt: skip
 
 
@@ -128,11 +132,22 @@ def _cost(rows: Sequence[Row], method: str, what: str) -> float:
 
 
 def _good(rows: Sequence[Row]) -> bool:
-    mine = _of(rows, LINDLEY)
-    cheap = not _of(rows, REBUILT) or _cost(rows, LINDLEY, "cpu_seconds") < MOST_COST * _cost(
-        rows, REBUILT, "cpu_seconds"
-    )
-    return bool(mine) and mine[-1].mean_error <= MOST_ERROR and cheap
+    """Whether the last belief is right, and pulls take less than half of what refits take."""
+    mine = [row for name in (PULLS, PULL_JOBS) for row in _of(rows, name)[-1:]]
+    right = all(max(row.mean_error, row.log_sd_error) <= MOST_ERROR for row in mine)
+    return right and all(_share(rows, *pair) < MOST_COST for pair in _pairs(rows))
+
+
+def _pairs(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return the pulls and refits that are to be compared."""
+    pairs = ((PULL_JOBS, REFIT_JOBS), (PULLS, REFITS))
+    return [pair for pair in pairs if all(_of(rows, method) for method in pair)]
+
+
+def _share(rows: Sequence[Row], method: str, rival: str) -> float:
+    """Return the CPU of a method as a share of a rival's."""
+    cost = _cost(rows, rival, "cpu_seconds")
+    return _cost(rows, method, "cpu_seconds") / cost if cost else float("nan")
 
 
 def _summary(rows: Sequence[Row], missing: Sequence[str]) -> list[str]:
@@ -142,20 +157,22 @@ def _summary(rows: Sequence[Row], missing: Sequence[str]) -> list[str]:
         f"{len({row.as_of for row in rows})} versions, {last.rows} rows in the last, "
         f"{sum(row.revised for row in _of(rows, rows[0].method))} revised rows.",
         "",
-        "| method | fits | seconds | CPU s | pull's CPU / its CPU | median s a version | last mean, sds off | last log sd off |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| method | fits | seconds | CPU s | median CPU s | last means, sds off | last log sds off |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for method in dict.fromkeys(row.method for row in rows):
         mine = _of(rows, method)
         seconds, cpu = (_cost(rows, method, what) for what in ("seconds", "cpu_seconds"))
-        share = _cost(rows, LINDLEY, "cpu_seconds") / cpu if cpu else float("nan")
         lines.append(
-            f"| {method} | {sum(row.fits for row in mine)} | {seconds:.1f} | {cpu:.1f} | {share:.2f} | "
-            f"{median(row.seconds for row in mine):.2f} | {mine[-1].mean_error:.3f} | {mine[-1].log_sd_error:.3f} |"
+            f"| {method} | {sum(row.fits for row in mine)} | {seconds:.1f} | {cpu:.1f} | "
+            f"{median(row.cpu_seconds for row in mine):.2f} | {mine[-1].mean_error:.3f} "
+            f"| {mine[-1].log_sd_error:.3f} |"
         )
-    if _of(rows, LINDLEY):
-        named = "Every revised row is named in the record of its correction." if not missing else None
-        lines += ["", named or f"Revised rows that no record names: {'; '.join(missing)}."]
+    lines.append("")
+    for method, rival in _pairs(rows):
+        lines.append(f"- CPU of `{method}` over `{rival}`: {_share(rows, method, rival):.2f}.")
+    named = "- Every revised row is named in the record of its correction."
+    lines.append(named if not missing else f"- Revised rows that no record names: {'; '.join(missing)}.")
     return lines
 
 

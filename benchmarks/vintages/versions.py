@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.speed.posterior import Reference
-from benchmarks.vintages.models.admissions import LOCATIONS, curve
+from benchmarks.vintages.season import LOCATIONS, curve
 
 CHANGES = Path(__file__).parents[2] / "data" / "reference" / "flusight" / "changes.csv"
 #: A version that was published without any change.
@@ -62,7 +62,7 @@ def versions() -> Iterator[Version]:
 
 
 def exact(rows: pd.DataFrame) -> Reference:
-    """Return the exact posterior of level, season and sigma: sigma on a grid, the others given sigma normal."""
+    """Return the exact posterior of level, season and sigma: the others are normal given sigma."""
     known = rows[rows["value"] != "NA"]
     y = np.log1p(known["value"].astype(float).to_numpy())
     levels = (known["location"].to_numpy()[:, None] == np.array(LOCATIONS)).astype(float)

@@ -23,6 +23,7 @@ PAGES = {
     "reference/benchmark-panel": "benchmarks/panel/README.md",
     "reference/benchmark-serving": "benchmarks/serving/README.md",
     "reference/benchmark-speed": "benchmarks/speed/README.md",
+    "reference/benchmark-vintages": "benchmarks/vintages/README.md",
     "reference/data": "data/README.md",
 }
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]+)?\)")

@@ -4,18 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pymc as pm
 
+from benchmarks.vintages.season import LOCATIONS, curve
 from lindley import Declaration, Snapshot
 
 COLUMNS = {"date": pa.date32(), "location": pa.string(), "value": pa.float64()}
-#: FIPS codes of 50 states, the District of Columbia and Puerto Rico; then the country.
-LOCATIONS = [f"{code:02d}" for code in (*range(1, 57), 72) if code not in (3, 7, 14, 43, 52)] + ["US"]
-START, WEEKS = np.datetime64("2024-10-05"), 34
-
-
-def curve(days):
-    """Return a Fourier basis of the season, an array [row, coefficient]."""
-    phase = 2 * np.pi * (days - START).astype("timedelta64[D]").astype(float) / 7 / WEEKS
-    return np.column_stack([np.cos(phase), np.sin(phase), np.cos(2 * phase), np.sin(2 * phase)])
 
 
 def build(batch):

@@ -21,7 +21,8 @@ from lindley.model.coordinates import Block, Coordinates
 from lindley.model.natural_scale import carried_arrays, carried_values, natural_scale
 from lindley.serving.draws import serving_draws
 from lindley.serving.predict import predict
-from tests.lindley.target.test_pool import NOISE, SETTINGS, batches_of, declared, exact_hierarchy, hierarchy
+from tests.lindley.target.test_labels import exact_hierarchy, hierarchy
+from tests.support.pooling import NOISE, SETTINGS, batches_of, declared
 
 SIZE = (2, 30)
 

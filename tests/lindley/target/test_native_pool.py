@@ -21,7 +21,8 @@ from lindley.target.native_pool import Part, at_points
 from lindley.target.problem import Problem
 from tests.lindley.prior.test_triangular import random_map
 from tests.lindley.target.test_native import compiled
-from tests.lindley.target.test_pool import batches_of, declared, everything, prepared, same_slope
+from tests.lindley.target.test_pool import everything, same_slope
+from tests.support.pooling import batches_of, declared, prepared
 
 v, w, pull = pt.vector("v", shape=(2,)), pt.vector("w", shape=(1,)), pt.vector("pull", shape=(0,))
 
