@@ -59,10 +59,7 @@ def load(
     from lindley.verification.loading import Brought, checked_link, paths  # imports the numerical stack
 
     brought = Brought(keys=paths(key), witnesses=paths(witness), seen=None if seen is None else Path(seen))
-    link = checked_link(_ledger(workspace), reference, brought)
-    from lindley.panel.link import holds_members, panel_link  # with the numerical stack
-
-    return panel_link(link) if holds_members(link) else link
+    return checked_link(_ledger(workspace), reference, brought)
 
 
 def runs(chain: str, *, workspace: Workspace | None = None) -> pd.DataFrame:

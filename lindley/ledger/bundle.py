@@ -93,7 +93,7 @@ class Content:
 def write(
     content: Content,
     folder: Path,
-    package: Callable[[Path, Declaration, Path, pd.DataFrame | None], None],
+    package: Callable[[Path, Declaration, Path | None, pd.DataFrame | None], None],
 ) -> dict[str, Any]:
     """Write every file of a link below `folder` and return its record; the record is written last.
 

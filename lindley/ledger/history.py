@@ -310,8 +310,6 @@ class Link:
         """Return `predictor` with a declaration that was loaded from the same model code; None loads it."""
         import xarray as xr  # see `trace`
 
-        from lindley.model.code.stored import stored_modules
-        from lindley.model.declaration import load_file
         from lindley.serving.predict import Predictor
 
         name = next(path for path in self.of_one_belief["artifacts"] if path.endswith("/draws.nc"))
@@ -320,13 +318,21 @@ class Link:
             with xr.open_dataset(path, engine="h5netcdf") as draws:
                 return draws.load()
 
+        return Predictor(self._read(name, loaded), declaration or self.declaration())
+
+    def declaration(self) -> Declaration:
+        """Return the declaration that is stored with the link; executes the code of its model.
+
+        Model and modules are checked against their digests before.
+        """
+        from lindley.model.code.stored import stored_modules  # see `trace`
+        from lindley.model.declaration import load_file
+
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             stored = Artifact.MODULES in self.record["artifacts"]
             modules = self.download(Artifact.MODULES, Path(scratch)) if stored else None
             with stored_modules(modules):
-                return Predictor(
-                    self._read(name, loaded), declaration or self._read(Artifact.MODEL, load_file)
-                )
+                return self._read(Artifact.MODEL, load_file)
 
     def download_belief(self, folder: Path) -> Path:
         """Fetch the MLflow model into `folder`, every file checked against its digest; return where it is.
@@ -338,7 +344,7 @@ class Link:
         LedgerCorrupt
             If a file is missing, or not the one that the record lists.
         """
-        for path in self.of_one_belief["artifacts"]:
+        for path in self.record["artifacts"]:
             if path.startswith("belief/"):
                 self.download(path, folder)
         return folder / "belief"

@@ -161,12 +161,12 @@ class Ledger(Protocol):
         """
 
     def package(
-        self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame | None
+        self, folder: Path, declaration: Declaration, draws: Path | None, example: pd.DataFrame | None
     ) -> None:
         """Add to `folder` what the registry needs to serve the belief, without pickles.
 
-        The folder holds the model file already. `example` has a few rows as a prediction takes them, or
-        is None.
+        The folder holds the model file already. `draws` is None for a panel, whose members are added
+        later. `example` has a few rows as a prediction takes them, or is None.
         """
 
     def open_run(self, chain: str, run: Run) -> str:

@@ -63,9 +63,12 @@ class Artifact(StrEnum):
     MODEL = "model.py"
     AUDIT = "audit.csv"
     #: Of a panel: the members that changed, where each member's row is, and the roots of its buckets.
-    MEMBERS = "members/rows.parquet"
-    INDEX = "members/index.parquet"
+    #: The first two are among the files of the registered model, which predicts with them.
+    MEMBERS = "belief/artifacts/rows.parquet"
+    INDEX = "belief/artifacts/index.parquet"
     ROOTS = "members/roots.parquet"
+    #: Of a panel: in which runs the registered model finds the members that the link did not change.
+    POINTERS = "belief/artifacts/members.json"
     #: Draws of a panel's members, where the policy keeps some.
     DRAWS = "members/draws.parquet"
     #: The modules that the model imports and that belong to no installed distribution; only if there are any.

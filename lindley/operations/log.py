@@ -129,7 +129,7 @@ def _log_panel(
         folder, head = Path(scratch), plan.origin.prior
         with plan.phases(WRITE):
             prior = head.version.record if head else digest(plan.genesis)
-            record, summary = write_panel(plan, outcome, folder, prior)
+            record, summary = write_panel(ledger, plan, outcome, folder, prior)
         draft = Draft(folder, record, summary, noted, plan.batch)
         return log_draft(ledger, draft, phases=plan.phases, context=context)
 

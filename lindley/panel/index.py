@@ -11,13 +11,14 @@ as many entries together as there are members, the next index is a checkpoint
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lindley.errors import LedgerCorrupt
+from lindley.ledger.record import require_digest
 from lindley.panel.key import MemberKey
 from lindley.panel.merkle import EMPTY, leaf_hash, path_of, root_of
 from lindley.panel.row import MemberRow
@@ -89,6 +90,8 @@ class Index:
         Number of the link that wrote the checkpoint.
     written
         Entries that were written since the checkpoint, all links together.
+    checkpoint_digest
+        Sha256 of the checkpoint's file; empty where it is not written yet, or was not read from one.
     """
 
     checkpoint: pa.Table
@@ -97,6 +100,7 @@ class Index:
     members: int = 0
     checkpoint_link: int = 0
     written: int = 0
+    checkpoint_digest: str = ""
 
     @property
     def root(self) -> bytes:
@@ -107,6 +111,11 @@ class Index:
     def own(self) -> pa.Table:
         """The entries that the newest link writes."""
         return self.recent if self.recent.num_rows else self.checkpoint
+
+    def links(self) -> list[int]:
+        """Return the numbers of the links that wrote the newest rows of members."""
+        newest = _merged(self.checkpoint, list(entries_of(self.recent))) if self.recent.num_rows else self.own
+        return sorted(pc.unique(newest["link"]).to_pylist())
 
     def find(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return the entries of members by canonical key; those that are no members are left out."""
@@ -123,6 +132,40 @@ class Index:
     def entries(self) -> dict[str, Entry]:
         """Return the entries of all members by canonical key."""
         return {entry.key: entry for table in (self.checkpoint, self.recent) for entry in entries_of(table)}
+
+    def newest(
+        self,
+        keys: Iterable[MemberKey],
+        rows: Callable[[int, list[MemberKey]], dict[str, MemberRow]],
+    ) -> dict[MemberKey, MemberRow]:
+        """Return the newest rows of members; those that are no members are left out.
+
+        Parameters
+        ----------
+        rows
+            Reads rows that a link wrote, by canonical key.
+
+        Raises
+        ------
+        LedgerCorrupt
+            If a row is not where the index says, or has another leaf.
+        """
+        wanted = {key.canonical.decode(): key for key in keys}
+        entries = self.find(wanted)
+        by_link: dict[int, list[MemberKey]] = {}
+        for text, entry in entries.items():
+            by_link.setdefault(entry.link, []).append(wanted[text])
+        found: dict[MemberKey, MemberRow] = {}
+        for link, members in sorted(by_link.items()):
+            held = rows(link, members)
+            for key in members:
+                text = key.canonical.decode()
+                row, stated = held.get(text), entries[text].leaf.hex()
+                require_digest(
+                    f"The leaf of [{key}] in link {link}", stated, row.hash.hex() if row else "none"
+                )
+                found[key] = held[text]
+        return found
 
     def in_buckets(self, buckets: Iterable[int]) -> dict[int, dict[str, bytes]]:
         """Return the hashes of leaves by canonical key of whole buckets."""
@@ -162,7 +205,7 @@ class Index:
         recent = _merged(self.recent, new)
         written = self.written + recent.num_rows
         if written < members:
-            return Index(self.checkpoint, recent, roots, members, self.checkpoint_link, written)
+            return replace(self, recent=recent, roots=roots, members=members, written=written)
         every = _merged(self.checkpoint, list(entries_of(recent)))
         return Index(every, ENTRIES.empty_table(), roots, members, link, 0)
 

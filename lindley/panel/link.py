@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,11 +12,13 @@ import pandas as pd
 from lindley.errors import MemberRefused, PanelRefused
 from lindley.ledger.history import Link
 from lindley.ledger.reading import find_chain
+from lindley.model.declaration import Declaration
 from lindley.panel.index import Index
 from lindley.panel.key import MemberKey, key_from, member_text, read_key
 from lindley.panel.proof import proof_of
 from lindley.panel.reading import PanelReader
 from lindley.panel.row import MemberRow
+from lindley.panel.serving.predictor import MemberPredictor
 from lindley.prior.matched import MatchedPrior
 
 
@@ -143,11 +145,36 @@ class PanelLink(Link):
             found += [about | {"parameter": name} | values for name, values in state.items()]
         return pd.DataFrame(found)
 
+    @cached_property
+    def predictor(self) -> MemberPredictor:  # type: ignore[override]
+        """What answers for the members' beliefs: rows are routed by their key."""
+        return self.predictor_with(None)
+
+    def predictor_with(self, declaration: Declaration | None) -> MemberPredictor:  # type: ignore[override]
+        """Return `predictor` with a declaration that was loaded from the same model code; None loads it."""
+        constants = self.record["model"]["constants"]
+        return MemberPredictor(declaration or self.declaration(), _Members(self), constants)
+
     def prove(self, key: MemberKey) -> bytes:
         """Return a proof that a member's leaf is in this link: canonical JSON of at most 2 KB."""
         row = self.member(key).row
         found = self.index.proof(row.key)
         return proof_of(row, self.chain, self._number, self.view.record_digest, found, self.index.root)
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Reads members as of a link, for predictions."""
+
+    link: PanelLink
+
+    def newest(self, keys: Sequence[MemberKey]) -> dict[MemberKey, MemberRow]:
+        """Return the newest rows of members; those that are no members are left out."""
+        return self.link.reader.find(self.link.index, keys)
+
+    def everyone(self) -> list[MemberKey]:
+        """Return the keys of all members, sorted."""
+        return [read_key(text, self.link.by) for text in sorted(self.link.index.entries(), key=str.encode)]
 
 
 def panel_link(link: Link) -> PanelLink:

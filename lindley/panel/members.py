@@ -31,13 +31,26 @@ def split(table: pa.Table, declaration: Declaration) -> dict[MemberKey, pa.Table
     MemberRefused
         If a key is too long, or an integer has no exact form in JSON.
     """
+    check_keys(table, declaration)
+    return split_by(table, declaration.by)
+
+
+def check_keys(table: pa.Table, declaration: Declaration) -> None:
+    """Refuse a table whose columns of `by` cannot be keys; see `split`."""
     for name in declaration.by:
         _check(table, name, declaration)
-    return split_by(table, declaration.by)
 
 
 def split_by(table: pa.Table, by: tuple[str, ...]) -> dict[MemberKey, pa.Table]:
     """Return the rows of each member of a table whose key columns were checked; see `split`."""
+    return {
+        key: table.take(pa.array(rows, pa.int64())).combine_chunks()
+        for key, rows in places_by(table, by).items()
+    }
+
+
+def places_by(table: pa.Table, by: tuple[str, ...]) -> dict[MemberKey, list[int]]:
+    """Return the positions of each member's rows by its key; see `split_by`."""
     columns = [_values(table.column(name)).to_pylist() for name in by]
     places: dict[tuple[Any, ...], list[int]] = {}
     for place, values in enumerate(zip(*columns, strict=True)):
@@ -50,10 +63,7 @@ def split_by(table: pa.Table, by: tuple[str, ...]) -> dict[MemberKey, pa.Table]:
                 todo="cut the file into several by key; each becomes a link of its own",
             )
     found = {MemberKey.of(dict(zip(by, key, strict=True))): rows for key, rows in places.items()}
-    return {
-        key: table.take(pa.array(found[key], pa.int64())).combine_chunks()
-        for key in sorted(found, key=lambda key: key.canonical)
-    }
+    return {key: found[key] for key in sorted(found, key=lambda key: key.canonical)}
 
 
 def batches_of(batch: Batch, declaration: Declaration) -> dict[MemberKey, Batch]:

@@ -67,7 +67,16 @@ class PanelReader:
             checkpoint, recent = own, ENTRIES.empty_table()
         else:
             checkpoint, recent = conformed(self.table(at, Artifact.INDEX), ENTRIES, "members"), own
-        index = Index(checkpoint, recent, roots, int(panel["counts"]["members"]), at, int(panel["written"]))
+        sha256 = self.record(at if panel["written"] else link)["artifacts"][Artifact.INDEX]
+        index = Index(
+            checkpoint,
+            recent,
+            roots,
+            members=int(panel["counts"]["members"]),
+            checkpoint_link=at,
+            written=int(panel["written"]),
+            checkpoint_digest=sha256,
+        )
         require_digest(f"The root of link {link}", panel["root"], index.root.hex(), "root")
         return index
 
@@ -87,22 +96,7 @@ class PanelReader:
         LedgerCorrupt
             If a row is not where the index says, or has another leaf.
         """
-        wanted = {key.canonical.decode(): key for key in keys}
-        entries, by_link = index.find(wanted), dict[int, list[MemberKey]]()
-        for text, entry in entries.items():
-            by_link.setdefault(entry.link, []).append(wanted[text])
-        found: dict[MemberKey, MemberRow] = {}
-        for link, members in sorted(by_link.items()):
-            rows = self.rows(link, members)
-            for key in members:
-                text = key.canonical.decode()
-                row = rows.get(text)
-                stated = entries[text].leaf.hex()
-                require_digest(
-                    f"The leaf of [{key}] in link {link}", stated, row.hash.hex() if row else "none"
-                )
-                found[key] = rows[text]
-        return found
+        return index.newest(keys, self.rows)
 
     def member(self, link: int, key: MemberKey) -> MemberRow:
         """Return the newest row of a member as of a link, checked against the root.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,11 +24,14 @@ class PanelFiles:
         Its index.
     roots
         Its roots of buckets.
+    pointers
+        Where its registered model finds the members that it did not change.
     """
 
     rows: tuple[MemberRow, ...] | None = None
     entries: pa.Table | None = None
     roots: pa.Table | None = None
+    pointers: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

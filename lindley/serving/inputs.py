@@ -50,7 +50,8 @@ def input_columns(declaration: Declaration) -> list[InputColumn] | None:
     patterned = not isinstance(schema, pa.Schema) and any(c.regex for c in schema.columns.values())
     if patterned:
         return None
-    free = {*declaration.observed, *declaration.row_key}
+    # Rows of a panel are routed by the key of their member.
+    free = {*declaration.observed, *declaration.row_key} - {*declaration.by}
     if not isinstance(schema, pa.Schema):
         free |= {str(name) for name, column in schema.columns.items() if not column.required}
     return [
@@ -75,6 +76,11 @@ def read_inputs(inputs: pd.DataFrame, declaration: Declaration) -> Inputs:
     BatchRefused
         If the rows do not fit the schema.
     """
+    return typed_inputs(inputs, declaration)[0]
+
+
+def typed_inputs(inputs: pd.DataFrame, declaration: Declaration) -> tuple[Inputs, pa.Table]:
+    """Return what `read_inputs` does, and the same rows in their order as a table of the schema's types."""
     if any(name is not None for name in inputs.index.names):
         inputs = inputs.reset_index()
     outcomes = [name for name in declaration.observed if name not in inputs or inputs[name].isna().all()]
@@ -99,9 +105,9 @@ def read_inputs(inputs: pd.DataFrame, declaration: Declaration) -> Inputs:
     by = (*(declaration.order_by or ()), *order_of(table, tuple(declaration.row_key)))
     keys = [(name, "ascending") for name in dict.fromkeys(by) if name in table.column_names]
     order = pc.sort_indices(table, sort_keys=keys).to_numpy() if keys else np.arange(len(inputs))
-    frame = frame_from_table(_with_outcomes(table.take(order), declared, outcomes))
+    table = _with_outcomes(table.take(order), declared, outcomes)
     given_keys = {name: inputs[name].array for name in declaration.row_key if name in inputs}
-    return Inputs(frame, order, given_keys, without)
+    return Inputs(frame_from_table(table), order, given_keys, without), table
 
 
 def example_rows(table: pa.Table, declaration: Declaration, most: int = 2) -> pd.DataFrame:

@@ -52,15 +52,19 @@ class Predictor:
     ----------
     draws, declaration
         The result of `lindley.serving.draws.serving_draws`, and the chain's declaration.
+    like
+        A predictor of the same declaration with other draws: what is made once is shared with it.
     """
 
-    def __init__(self, draws: xr.Dataset, declaration: Declaration) -> None:
+    def __init__(self, draws: xr.Dataset, declaration: Declaration, like: Predictor | None = None) -> None:
         self.draws, self.declaration = draws, declaration
         self._parameters = draws.drop_dims("context_row", errors="ignore").data_vars
         held = draws.drop_dims("sample").data_vars
         self._context = {str(name).removeprefix(CONTEXT): held[name].values for name in held}
         self._constants = json.loads(draws.attrs.get("constants", "{}"))
-        self._classes, self._numbers = SizeClasses(declaration, self._built), Numbers(declaration)
+        classes: SizeClasses | None = like._classes if like else None
+        self._classes: SizeClasses = classes or SizeClasses(declaration, self._built)
+        self._shared, self._numbers = like is not None, Numbers(declaration)
 
     def predict(self, inputs: pd.DataFrame | Rows, *, seed: int = 0) -> pd.DataFrame:
         """Summarise the posterior predictive distribution at new inputs.
@@ -88,10 +92,14 @@ class Predictor:
 
     def columns(self, inputs: pd.DataFrame | Rows, *, seed: int = 0) -> list[dict[str, Any]]:
         """Return what `predict` does, as columns by name for each observed variable."""
-        read = self._read(inputs)
-        prepared, data, values, size = self._classes.of(read) or self._made(read)
+        return self.summaries(self._read(inputs), seed=seed)
+
+    def summaries(self, read: Inputs, *, seed: int = 0) -> list[dict[str, Any]]:
+        """Return what `columns` does, for inputs that were read."""
+        rows = len(read.order)
+        prepared, data, values, size, _ = self._kept(read) or self._made(read)
         try:
-            drawn = _drawn(prepared, data, values.arrays, max(len(inputs), size), seed)
+            drawn = _drawn(prepared, data, values.arrays, max(rows, size), seed)
         except LindleyError:
             raise
         except Exception as error:  # a distribution refuses its parameters with an error of any type
@@ -103,7 +111,16 @@ class Predictor:
                 todo="correct the inputs",
             ) from error
         flat = {name: array.reshape(len(array), -1) for name, array in drawn.items()}
-        return [_summary(name, a, read if a.shape[1] == len(inputs) else None) for name, a in flat.items()]
+        return [_summary(name, a, read if a.shape[1] == rows else None) for name, a in flat.items()]
+
+    def _kept(self, read: Inputs) -> Predictive | None:
+        """Return what a prediction needs without building the inputs' model; None where that cannot be."""
+        found = self._classes.of(read)
+        if found is None or not self._shared:
+            return found
+        values = labelled(self._parameters, found.model, self.declaration)
+        # Which elements are drawn from the model is part of what was made.
+        return None if values.known or found.values.known else found._replace(values=values)
 
     def _read(self, inputs: pd.DataFrame | Rows) -> Inputs:
         """Check the rows; those of plain numbers quickly."""
@@ -134,7 +151,7 @@ class Predictor:
         values = labelled(self._parameters, model, self.declaration)
         given = [rv for rv in model.free_RVs if rv.name in values.arrays]
         prepared, data = prepare(list(model.observed_RVs), given, known=values.known)
-        return Predictive(prepared, data, values, observed_size(model))
+        return Predictive(prepared, data, values, observed_size(model), model)
 
 
 def _drawn(

@@ -37,12 +37,15 @@ class Predictive(NamedTuple):
         Draws of the parameters.
     size
         Number of predicted values.
+    model
+        The model that it was made of.
     """
 
     prepared: Prepared
     data: list[np.ndarray]
     values: Values
     size: int
+    model: Any
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class _SizeClass:
     prepared: Prepared
     values: Values
     size: int
+    model: Any
     data: tuple[_Data, ...]
 
     @property
@@ -100,23 +104,23 @@ class SizeClasses:
         if found is None:
             return None
         data = [each.of(columns) for each in found.data]
-        return Predictive(found.prepared, data, found.values, found.size)
+        return Predictive(found.prepared, data, found.values, found.size, found.model)
 
     def _made(self, frame: pd.DataFrame) -> _SizeClass | None:
         """Find out which columns are the data of the models of frames like this one."""
         used = self._used or ()
         probe = frame.assign(**{name: _distinct(frame[name], place) for place, name in enumerate(used)})
         try:
-            prepared, arrays, values, size = self._build(probe)
+            prepared, arrays, values, size, model = self._build(probe)
             data = tuple(_source(array, probe, used) for array in arrays)
-            again, given, _, _ = self._build(frame)
+            again, given, *_ = self._build(frame)
         except Exception:  # what is wrong is found again, and said, where the model is built for the answer
             return None
         held = {name: frame[name].to_numpy() for name in used}
         same = all(np.array_equal(each.of(held), array) for each, array in zip(data, given, strict=True))
         if again is not prepared or not same:
             return None
-        return _SizeClass(prepared, values, size, data)
+        return _SizeClass(prepared, values, size, model, data)
 
 
 def _comparable(column: np.ndarray) -> bool:

@@ -25,10 +25,16 @@ _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 @cache  # the installed code does not change while a process runs it
-def serving_source() -> dict[str, bytes]:
-    """Return the files that predicting needs, by path: modules of Lindley with all that they import of it."""
+def serving_source(*more: str) -> dict[str, bytes]:
+    """Return the files that predicting needs, by path: modules of Lindley with all that they import of it.
+
+    Parameters
+    ----------
+    more
+        Names of further modules.
+    """
     found: dict[str, bytes] = {}
-    waiting = list(_START)
+    waiting = [*_START, *more]
     while waiting:
         name = waiting.pop()
         path, file = _file(name)
@@ -43,10 +49,10 @@ def serving_source() -> dict[str, bytes]:
     return dict(sorted(found.items()))
 
 
-def write_source(path: Path) -> None:
+def write_source(path: Path, *more: str) -> None:
     """Write `serving_source` as an archive that Python imports from: the same bytes each time."""
     with ZipFile(path, "w") as archive:
-        for name, data in serving_source().items():
+        for name, data in serving_source(*more).items():
             archive.writestr(ZipInfo(name, _NO_TIME), data, ZIP_DEFLATED, 9)
 
 

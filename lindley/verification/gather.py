@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Container
 from dataclasses import replace
@@ -39,7 +40,7 @@ from lindley.verification.rules import Report
 from lindley.verification.verifier import verify
 
 #: The tables of a panel's link.
-_PANEL = (Artifact.MEMBERS, Artifact.INDEX, Artifact.ROOTS)
+_PANEL = (Artifact.MEMBERS, Artifact.INDEX, Artifact.ROOTS, Artifact.POINTERS)
 
 
 def verify_chain(ledger: Ledger, chain: str, vouched: Container[str] = ()) -> Report:
@@ -206,6 +207,8 @@ def _panel_files(folder: Path) -> PanelFiles:
         found["entries"] = conformed(read_table(folder / Artifact.INDEX), ENTRIES, "members")
     with contextlib.suppress(Exception):
         found["roots"] = conformed(read_table(folder / Artifact.ROOTS), ROOTS, "roots")
+    with contextlib.suppress(Exception):
+        found["pointers"] = dict(json.loads((folder / Artifact.POINTERS).read_text("utf-8")))
     return PanelFiles(**found)
 
 

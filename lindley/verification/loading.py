@@ -18,6 +18,7 @@ from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.history import Link, find_link
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, read_signature
+from lindley.panel.link import holds_members, panel_link
 from lindley.verification.check import read_witness
 from lindley.verification.rules import Report
 
@@ -45,6 +46,8 @@ class Brought:
 def checked_link(ledger: Ledger, reference: str, brought: Brought) -> Link:
     """Return the link that a reference names, checked with what the reader brings along.
 
+    That of a panel is a `lindley.panel.link.PanelLink`.
+
     Its record and every file that is read from it are checked against their digests in any case.
 
     Raises
@@ -62,7 +65,7 @@ def checked_link(ledger: Ledger, reference: str, brought: Brought) -> Link:
         _check(ledger, chain, link, brought)
     if brought.seen is not None:
         _compare(chain, link.chain, brought.seen)
-    return link
+    return panel_link(link) if holds_members(link) else link
 
 
 def _check(ledger: Ledger, chain: Chain, link: Link, brought: Brought) -> None:

@@ -214,11 +214,12 @@ class MemoryLedger:
         return ""
 
     def package(
-        self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame | None
+        self, folder: Path, declaration: Declaration, draws: Path | None, example: pd.DataFrame | None
     ) -> None:
         (folder / "belief").mkdir()
         (folder / "belief" / "MLmodel").write_text(f"chain: {declaration.name}\n", encoding="utf-8")
-        (folder / "belief" / "draws.nc").write_bytes(draws.read_bytes())
+        if draws is not None:
+            (folder / "belief" / "draws.nc").write_bytes(draws.read_bytes())
 
     def open_run(self, chain: str, run: Run) -> str:
         with self._lock:

@@ -5,12 +5,14 @@ Lindley is not installed it takes the code that is stored beside it.
 """
 
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import xarray as xr
+from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
@@ -33,12 +35,18 @@ class InputsRefused(MlflowException):
         pass
 
 
+def _fetched(run_id: str, path: str, folder: Path) -> Path:
+    """Fetch a file of another link's run."""
+    return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=str(folder)))
+
+
 class BeliefModel(PythonModel):
     """Posterior predictive summaries for new inputs.
 
     `predict` takes rows as in a batch (observed columns and the row key may be missing) and returns columns
     variable, row, those of the row key that were given, mean, sd, q05, q25, q50, q75, q95. The parameter
-    ``seed`` sets the predictive draws' seed. Any number of threads may call it.
+    ``seed`` sets the predictive draws' seed. The rows of a panel have the columns of its key, and are
+    predicted each by its member. Any number of threads may call it.
     """
 
     def load_context(self, context: Any) -> None:
@@ -49,12 +57,17 @@ class BeliefModel(PythonModel):
         from lindley.model.declaration import load_file
         from lindley.serving.predict import Predictor
 
+        self.predictor: Any
         # Modules that the model imports: as they were stored, whatever is installed here.
         modules = context.artifacts.get("modules")
         with stored_modules(Path(modules) if modules else None):
             declaration = load_file(Path(context.artifacts["model"]))
         if modules:  # what a function of it imports later, and is not installed
             sys.path.append(modules)
+        if "draws" not in context.artifacts:  # a panel: rows are routed to members by their key
+            stored = import_module("lindley.panel.serving.stored")
+            self.predictor = stored.predictor(Path(context.artifacts["model"]).parent, declaration, _fetched)
+            return
         with xr.open_dataset(context.artifacts["draws"], engine="h5netcdf") as draws:
             self.predictor = Predictor(draws.load(), declaration)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 #: What a serving environment needs beside what the model file imports, pinned to what made the belief.
 #: Lindley is not among it: its code is in the model.
 _REQUIREMENTS = ("pymc", "pytensor", "numba", "numpy", "pandas", "pyarrow", "xarray", "h5netcdf")
+#: What a model of a panel imports beside that.
+_OF_PANELS = ("lindley.panel.serving.stored",)
 _NO_BYTECODE = "This file keeps Python from writing bytecode beside belief_model.py.\n"
 _OUTPUTS = ("mean", "sd", *QUANTILES)
 
 
 def save_belief(
-    folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame | None = None
+    folder: Path, declaration: Declaration, draws: Path | None, example: pd.DataFrame | None = None
 ) -> None:
     """Write ``folder/belief``: an MLflow model from code that needs no other file, and not Lindley.
 
@@ -42,7 +45,8 @@ def save_belief(
     folder
         Holds the model file already, and the archive of the modules that it imports, if there are any.
     declaration, draws
-        The chain's declaration, and the file of draws for predictions.
+        The chain's declaration, and the file of draws for predictions; None for a panel, whose members are
+        added to ``folder/belief/artifacts``.
     example
         A few rows as a prediction takes them.
     """
@@ -51,12 +55,18 @@ def save_belief(
     pins |= direct_versions(declaration.imports.distributions)
     if not isinstance(declaration.schema, pa.Schema):
         pins["pandera"] = version_of("pandera")
-    archive = draws.with_name("lindley.zip")
-    write_source(archive)
-    files = {"draws": draws, "model": folder / Artifact.MODEL, "lindley": archive}
+    if draws is None:
+        pins["rfc8785"] = version_of("rfc8785")
+    files = {"model": folder / Artifact.MODEL} | ({} if draws is None else {"draws": draws})
     if (folder / Artifact.MODULES).is_file():
         files["modules"] = folder / Artifact.MODULES
-    with warnings.catch_warnings(), without_requirements_check():
+    with (
+        tempfile.TemporaryDirectory(prefix="lindley-") as scratch,
+        warnings.catch_warnings(),
+        without_requirements_check(),
+    ):
+        files["lindley"] = Path(scratch) / "lindley.zip"
+        write_source(files["lindley"], *(() if draws else _OF_PANELS))
         warnings.simplefilter("ignore")  # MLflow's advice on signatures
         save_model(
             path=str(folder / "belief"),

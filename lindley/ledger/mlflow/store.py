@@ -174,7 +174,7 @@ class MlflowLedger(Artifacts):
     # -- runs -----------------------------------------------------------------------------------------
 
     def package(
-        self, folder: Path, declaration: Declaration, draws: Path, example: pd.DataFrame | None
+        self, folder: Path, declaration: Declaration, draws: Path | None, example: pd.DataFrame | None
     ) -> None:
         """Add the servable model; see `Ledger`."""
         from lindley.ledger.mlflow import packaging  # PyMC and MLflow's model flavours take seconds

@@ -13,14 +13,17 @@ from lindley.batch.batch import write_batch
 from lindley.ledger.bundle import batch_entry, libraries, write_csv
 from lindley.ledger.chain import records_of
 from lindley.ledger.netcdf import file_digests
+from lindley.ledger.protocol import Ledger
 from lindley.ledger.record import SCHEMA, Artifact, canonical
 from lindley.model.code.stored import write_modules
 from lindley.operations.panel.fit import PanelOutcome
 from lindley.operations.plan import Plan
 from lindley.panel.index import roots_table
 from lindley.panel.row import ACCEPTED, MemberRow, table_of, write_table
+from lindley.panel.serving.stored import pointers_of
 from lindley.panel.summary import counts_of, samplers_of
 from lindley.report.numbers import format_number
+from lindley.serving.inputs import example_rows
 
 #: Members whose parameters the summary of a link shows: those that moved most.
 SHOWN = 20
@@ -31,7 +34,7 @@ _COLUMNS = (
 
 
 def write_panel(
-    plan: Plan, outcome: PanelOutcome, folder: Path, prior: str
+    ledger: Ledger, plan: Plan, outcome: PanelOutcome, folder: Path, prior: str
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Write every file of a panel's link below `folder`, the record last.
 
@@ -51,6 +54,10 @@ def write_panel(
         write_modules(declaration.imports.modules, folder / Artifact.MODULES)
     if plan.batch is not None:
         write_batch(plan.batch, folder / Artifact.BATCH)
+    newest = plan.batch
+    ledger.package(folder, declaration, None, example_rows(newest.table, declaration) if newest else None)
+    (folder / Artifact.POINTERS).parent.mkdir(parents=True, exist_ok=True)
+    (folder / Artifact.POINTERS).write_bytes(canonical(_pointers(plan, outcome)))
     write_table(table_of(outcome.rows), folder / Artifact.MEMBERS)
     write_table(outcome.index.own, folder / Artifact.INDEX)
     write_table(roots_table(outcome.index.roots), folder / Artifact.ROOTS)
@@ -61,6 +68,20 @@ def write_panel(
     record = _record(plan, outcome, prior, file_digests(folder))
     (folder / Artifact.RECORD).write_bytes(canonical(record))
     return record, summary
+
+
+def _pointers(plan: Plan, outcome: PanelOutcome) -> dict[str, Any]:
+    """Return where the registered model finds the members that the link did not change."""
+    about = {
+        "chain": plan.declaration.name,
+        "by": list(plan.declaration.by),
+        "constants": dict(plan.constants or {}),
+    }
+    links, index = plan.chain.links, outcome.index
+    link = plan.members.common.link if plan.members is not None else plan.link
+    return pointers_of(
+        index, link, lambda number: links[number - 1].version.run_id, index.checkpoint_digest, about
+    )
 
 
 def summary_of(plan: Plan, outcome: PanelOutcome) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 from lindley.batch.digest import content_digest
 from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.sampling import APPROXIMATION
-from lindley.ledger.record import Kind
+from lindley.ledger.record import Artifact, Kind
 from lindley.model.declaration import BY_CONTENT, BY_POSITION
 from lindley.model.policy import PanelPolicy
 from lindley.panel.index import BUCKETS, Index, roots_table
@@ -19,6 +19,7 @@ from lindley.panel.key import MemberKey
 from lindley.panel.members import split_by
 from lindley.panel.replay import Members
 from lindley.panel.row import ACCEPTED, QUARANTINED, WITHDRAWN, MemberRow
+from lindley.panel.serving.stored import pointers_of
 from lindley.panel.summary import counts_of, gate_of, metrics_of, samplers_of
 from lindley.seeds import derive_seed
 from lindley.verification.case import Case, GatheredChain
@@ -273,6 +274,32 @@ def seeds(case: Case, chain: GatheredChain) -> Iterator[str]:
     ]
     if wrong and not case.copied:
         yield f"another seed than the one that follows: {_named(wrong)}"
+
+
+@rule(
+    "P09",
+    "the registered model finds each member in the run of the link that wrote it",
+    "a pointer to the run of another chain, an index or constants that were swapped for others",
+)
+def pointers_of_model(case: Case, _chain: GatheredChain) -> Iterator[str]:
+    """`members.json` names the run of each link that the index points to, and the digest of the checkpoint
+    (section 12.4). That of a copy is its prior's.
+    """
+    members, files = case.members, case.gathered.panel
+    if members is None or files is None or case.copied:
+        return
+    index, links = members.index, case.walked.links
+
+    def run(number: int) -> str:
+        return links[number - 1].version.run_id if number <= len(links) else ""
+
+    at = index.checkpoint_link
+    held = case.earlier.get(links[at - 1].version.record) if 0 < at <= len(links) else None
+    sha256 = held.record["artifacts"].get(Artifact.INDEX, "") if held is not None else ""
+    record = case.record
+    about = {"chain": record["chain"], "by": record["panel"]["by"], "constants": record["model"]["constants"]}
+    if files.pointers != pointers_of(index, case.number, run, sha256, about):
+        yield f"{Artifact.POINTERS} does not name the runs of the links that wrote the members"
 
 
 def _rows(case: Case) -> tuple[MemberRow, ...]:

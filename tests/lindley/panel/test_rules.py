@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lindley.inference.diagnostics.gate import Thresholds
-from lindley.ledger.record import Artifact, digest
+from lindley.ledger.record import Artifact, canonical, digest
 from lindley.panel.index import Index, empty, roots_table
 from lindley.panel.row import MemberRow, rows_of, table_of
 from lindley.panel.summary import metrics_of
@@ -182,6 +183,22 @@ class Tamper:
         self.changed(HEAD, "s1", edit)
         return {"P08"}
 
+    def p09_a_member_is_read_from_another_run(self) -> Any:
+        data = json.loads(self.ledger.run_of(panels.NAME, HEAD).files[Artifact.POINTERS])
+        data["runs"] = dict.fromkeys(data["runs"], "0" * 32)
+        forge(self.ledger, panels.NAME, HEAD, files={Artifact.POINTERS: canonical(data)})
+        return {"P09"}
+
+    def p09_other_constants(self) -> Any:
+        data = json.loads(self.ledger.run_of(panels.NAME, HEAD).files[Artifact.POINTERS])
+        data["constants"] = {"scale": 2.0}
+        forge(self.ledger, panels.NAME, HEAD, files={Artifact.POINTERS: canonical(data)})
+        return {"P09"}
+
+    def p09_pointers_cannot_be_read(self) -> Any:
+        forge(self.ledger, panels.NAME, HEAD, files={Artifact.POINTERS: b"{"})
+        return {"P09"}
+
 
 CASES = sorted(name for name, _ in inspect.getmembers(Tamper, inspect.isfunction) if name[:2] == "p0")
 
@@ -203,7 +220,7 @@ def test_one_change_is_found_by_its_rule(panel: MemoryLedger, case: str) -> None
 
 
 def test_any_byte_of_a_table_is_found(panel: MemoryLedger) -> None:
-    for name in (Artifact.MEMBERS, Artifact.INDEX, Artifact.ROOTS):
+    for name in (Artifact.MEMBERS, Artifact.INDEX, Artifact.ROOTS, Artifact.POINTERS):
         ledger = panel.clone()
         ledger.flip(panels.NAME, HEAD, name)
         assert "R06" in {finding.rule for finding in verify_chain(ledger, panels.NAME).findings}

@@ -1,0 +1,1 @@
+"""What predicts for the rows of many members: from a ledger, or from a registered model alone."""
