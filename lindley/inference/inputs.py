@@ -70,6 +70,8 @@ class Data:
         Fit all rows as one model, where that can be, although its rows may not add up.
     fresh
         How many of the batches, the newest ones, the belief before does not count.
+    adds_up
+        Whether the rows of two batches add up, as far as it is known (see `lindley.model.meaning`).
     """
 
     declaration: Declaration
@@ -78,6 +80,7 @@ class Data:
     constants: dict[str, float] | None = None
     whole: bool = False
     fresh: int = 1
+    adds_up: bool | None = None
 
     @property
     def newest(self) -> Batch:

@@ -34,6 +34,8 @@ NUTS, APPROXIMATION = "nutpie.nuts", "lindley.approximation"
 CHANGED = ("tune", "draws", "target_accept")
 #: Largest ratio of an attempt's draws to those of the attempt before: where that passed, and where not.
 _LONGER_AT_MOST, _RETRY_AT_MOST = 8.0, 4.0
+#: Ratio of the draws that the gate needs to those of an attempt up to which more of them do not help.
+_AMPLE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,8 @@ class FitSettings:
     def retried(self, number: int, *, diverged: bool, missing: float = 1.0) -> FitSettings:
         """Return the settings of an attempt after one that the gate refused.
 
-        The second one has twice the warm-up, at least twice the draws, and smaller steps. Where that did not
+        The second one has twice the warm-up, at least twice the draws unless there were plenty, and smaller
+        steps. Where that did not
         help, the next ones have twice the warm-up and draws again, and still smaller steps where draws
         diverged.
 
@@ -100,7 +103,7 @@ class FitSettings:
             Ratio of the draws that the gate needs to those of the attempt before, as far as it is known.
         """
         smaller = 1 - (1 - self.target_accept) / 4
-        factor = min(max(missing, 2.0), _RETRY_AT_MOST)
+        factor = min(max(missing, 2.0), _RETRY_AT_MOST) if missing > _AMPLE else 1.0
         longer = replace(self, tune=2 * self.tune, draws=int(np.ceil(self.draws * factor)))
         return replace(longer, target_accept=smaller) if number == 2 or diverged else longer
 

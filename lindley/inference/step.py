@@ -33,7 +33,7 @@ from lindley.prior.belief import Belief
 from lindley.prior.matched import MatchedPrior
 from lindley.seeds import derive_seed
 from lindley.target.prepare import prepare, prepare_whole
-from lindley.target.problem import Problem
+from lindley.target.problem import Known, Problem
 from lindley.timing import COMPILE, DIAGNOSE, HINDSIGHT, MATCH, PREDICT, Phases
 
 
@@ -136,8 +136,7 @@ def fit(
             data.carried,
             phases,
             data.constants,
-            # A fit from genesis moves in the whitened space of a nearby belief.
-            start.near.matched.as_joint_normal() if widened is None and start.near is not None else None,
+            Known(whitener=_whitener(widened, start.near), adds_up=data.adds_up),
         )
         if prepared is not None:
             prepared(problem)
@@ -193,6 +192,11 @@ def fit(
         start=start.prior,
         undone=segments - len(start.behind),
     )
+
+
+def _whitener(start: Belief | None, near: Belief | None) -> MatchedPrior | None:
+    """Return the prior in whose whitened space a fit from genesis moves: that of a nearby belief."""
+    return near.matched.as_joint_normal() if start is None and near is not None else None
 
 
 def _widened(prior: Belief | None, discounts: dict[str, float]) -> Belief | None:

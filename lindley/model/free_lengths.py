@@ -29,6 +29,7 @@ from pytensor.tensor.type import TensorType
 
 from lindley.cache import Recent
 from lindley.model.graph import DATA_SIZE, FreeVariable, ModelGraph, shapes_of
+from lindley.model.tensors import interpreted
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,8 @@ def _require_same_density(graph: ModelGraph, other: ModelGraph) -> None:
     """Refuse free lengths under which a model has another density at a point near its start."""
     point = {name: value + 0.1 for name, value in graph.model.initial_point(random_seed=0).items()}
     try:
-        own, free = (each.model.compile_logp(mode="FAST_COMPILE")(point) for each in (graph, other))
+        with interpreted():
+            own, free = (each.model.compile_logp(mode="FAST_COMPILE")(point) for each in (graph, other))
     except Exception as error:  # whatever PyTensor cannot evaluate
         raise Unfreed(f"its density cannot be compared ({type(error).__name__})") from error
     if not np.isclose(own, free, rtol=1e-9, atol=1e-9, equal_nan=True):

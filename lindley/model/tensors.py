@@ -6,10 +6,26 @@ tensors with the dims in a fixed order; names are resolved while the graph is bu
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
+
+_lock = threading.RLock()
+
+
+@contextmanager
+def interpreted() -> Iterator[None]:
+    """Let PyTensor compile nothing in C within a block, for functions that are called a few times.
+
+    The steps of a scan it compiles in C whatever the mode: a minute for a Kalman filter.
+    """
+    with _lock, pytensor.config.change_flags(cxx=""):
+        yield
 
 
 def named_dims(variable: Variable) -> tuple[str, ...] | None:

@@ -8,6 +8,7 @@ which is there or not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import hypot
 from typing import TYPE_CHECKING, Any
@@ -130,6 +131,9 @@ class Plan:
         The head's parameters, with which a pooled refit is compared; None for other kinds.
     noop
         Why nothing needs to be done; None when there is something to do.
+    needed
+        What the head's record states of its sampling, where its fit began at the same place as this one;
+        None where it is unknown or not to be taken up.
     meaning
         Whether the rows of two batches add up, as the head's record states it; None where it has to be tried.
     structure
@@ -172,6 +176,7 @@ class Plan:
     thresholds: Thresholds = field(default_factory=Thresholds)
     compared: pd.DataFrame | None = None
     noop: str | None = None
+    needed: Mapping[str, Any] | None = None
     meaning: Meaning | None = None
     structure: str = ""
     warnings: tuple[str, ...] = ()
@@ -269,10 +274,15 @@ def fit_plan(plan: Plan, *, progress: Progress | None = None) -> Outcome | None:
         return None
     # To save start-up time: a batch that is known is planned and needs no sampler.
     from lindley.inference.foreign_trace import adopt
+    from lindley.inference.modes.attempts import resumed
+    from lindley.inference.sampling import FitSettings
     from lindley.inference.step import step
     from lindley.operations.checking.rehearsed import findings_of, meaning_of
 
-    options = Options(seed=plan.seed, settings=plan.settings, thresholds=plan.thresholds, progress=progress)
+    settings = plan.settings
+    if settings is None and plan.needed is not None:
+        settings = resumed(FitSettings.of(plan.declaration.policy), plan.needed, plan.thresholds)
+    options = Options(seed=plan.seed, settings=settings, thresholds=plan.thresholds, progress=progress)
     if plan.adopted is not None:
         return Outcome(*adopt(plan.adopted.trace, plan.adopted.graph, plan.adopted.source, options))
     data = Data(
@@ -284,6 +294,7 @@ def fit_plan(plan: Plan, *, progress: Progress | None = None) -> Outcome | None:
         fresh=1 + len(plan.joined),
     )
     found, notes = plan.meaning or meaning_of(data), list[str]()
+    data = replace(data, adds_up=found.adds_up)
 
     def first(rehearsal: Rehearsal) -> None:
         findings = findings_of(rehearsal, data, found)

@@ -11,7 +11,7 @@ from lindley.errors import ModelRefused
 from lindley.ledger.lineage import Origin, rows_of, starting_point
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_chain
-from lindley.ledger.record import Kind, parse
+from lindley.ledger.record import Kind, digest, parse
 from lindley.model import graph
 from lindley.model.declaration import Declaration
 from lindley.operations.overlap import DROP, REFUSE, refuse_overlap, with_joined, without_overlap
@@ -27,6 +27,9 @@ from lindley.operations.planner import (
 )
 from lindley.panel.members import first_member
 from lindley.timing import BUILD, FETCH, Phases
+
+#: Every so many links a fit begins with the sampler settings of the policy.
+_AFRESH = 8
 
 
 def plan_update(
@@ -88,6 +91,7 @@ def plan_update(
         rows = (plan.batch or batch).rows + rows_of(plan.joined)
         made = starting_point(plan.chain, rows, declaration.policy.window)
         plan = with_fit(ledger, plan, Origin(made.prior, (*made.links, *plan.joined)), head)
+        plan = replace(plan, needed=_needed(plan, record))
     return with_structure(ledger, plan, None if accept_model_change else record)
 
 
@@ -100,6 +104,19 @@ def _first(ledger: Ledger, declaration: Declaration, batch: Batch, phases: Phase
     if declaration.by:
         return _with_members(ledger, plan, accept_model_change=False)
     return with_structure(ledger, replace(plan, batches=(batch,)))
+
+
+def _needed(plan: Plan, record: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the head's fit needed of the sampler, where it began at the same place as the plan's.
+
+    A fit of batches from genesis says little of one that begins at a belief. Now and then the policy's own
+    settings are tried again: what one batch needed need not be needed for good.
+    """
+    genesis = digest(plan.genesis)
+    if "sampler" not in record or not plan.link % _AFRESH:
+        return None
+    same = (record["prior"] == genesis) == (plan.origin.prior is None)
+    return {name: record[name] for name in ("sampler", "attempts")} if same else None
 
 
 def _with_members(ledger: Ledger, plan: Plan, accept_model_change: bool) -> Plan:

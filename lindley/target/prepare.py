@@ -23,7 +23,7 @@ from lindley.prior.triangular import TriangularMap
 from lindley.target.density import target
 from lindley.target.engine import bind, compiled, lazy_table
 from lindley.target.pool import BatchTerm, Pool
-from lindley.target.problem import Outcomes, Problem, Starts, initial_point
+from lindley.target.problem import NOTHING_KNOWN, Known, Outcomes, Problem, Starts, initial_point
 from lindley.target.quantities import Quantities
 from lindley.target.reuse import built
 from lindley.target.term import require_divisible, term
@@ -46,8 +46,7 @@ def prepare(
     carried: tuple[str, ...],
     phases: Callable[[str], Any],
     constants: dict[str, float] | None = None,
-    whitener: MatchedPrior | None = None,
-    seen: MatchedPrior | None = None,
+    known: Known = NOTHING_KNOWN,
 ) -> Problem:
     """Build the models, align the prior with them and compile the target.
 
@@ -61,12 +60,8 @@ def prepare(
         The chain's.
     phases
         Measures the time of each phase.
-    whitener
-        A belief close to the result, in whose whitened space the sampler moves where the fit starts from
-        genesis. It changes the speed of sampling, not the target.
-    seen
-        Where the target is only evaluated: a prior of the same coordinates whose functions are compiled
-        already. Quantities are then compiled on first use.
+    known
+        What is known before.
 
     Returns
     -------
@@ -75,21 +70,22 @@ def prepare(
     """
     if prior is not None and len(prior.components) > 1:
         parts = [
-            (weight, prepare(one, batches, declaration, carried, phases, constants, whitener, seen))
+            (weight, prepare(one, batches, declaration, carried, phases, constants, known))
             for weight, one in prior.components
         ]
         return replace(parts[0][1], components=tuple(parts), at=_by_part(prior, [one for _, one in parts]))
-    setting = _Setting(prior, declaration, carried, phases, constants, whitener, seen)
+    setting = _Setting(prior, declaration, carried, phases, constants, known)
     with phases("build"):
         newest = setting.graph(batches[-1])
-    if len(batches) > 1 and not newest.local and not declaration.carry:
+    apart = _apart(newest, known.adds_up)
+    if len(batches) > 1 and not apart and not newest.local and not declaration.carry:
         found = setting.rows_together(batches, newest)
         if found is not None:
             return found
     with phases("build"):
         graphs = [*(setting.graph(batch) for batch in batches[:-1]), newest]
         layout = align(prior.coordinates if prior else None, [graph.coordinates for graph in graphs])
-    if layout.plain and not _apart(newest):
+    if layout.plain and not apart:
         return setting.plain(newest, newest, layout, "")
     if declaration.policy.robust:
         raise ModelRefused(
@@ -108,27 +104,27 @@ def prepare_whole(
     carried: tuple[str, ...],
     phases: Callable[[str], Any],
     constants: dict[str, float] | None = None,
-    whitener: MatchedPrior | None = None,
+    known: Known = NOTHING_KNOWN,
 ) -> Problem:
     """Prepare the model of all rows, whether or not their log densities add up; see `prepare`.
 
     Where the rows are no model of their own (with state, with local variables of whole batches, or where the
     model cannot be built from them), the batches are fitted together as `prepare` does.
     """
-    setting = _Setting(prior, declaration, carried, phases, constants, whitener, None)
+    setting = _Setting(prior, declaration, carried, phases, constants, replace(known, seen=None))
     if len(batches) > 1 and not declaration.carry:
         with suppress(LindleyError), phases("build"):  # also what a build function refuses
             every, parts = setting.graph(*batches), [setting.graph(batch) for batch in batches]
             layout = align(prior.coordinates if prior else None, [every.coordinates])
             if layout.plain and _sizes_add_up(every, parts):
                 return setting.plain(every, every, layout, "rows")
-    return prepare(prior, batches, declaration, carried, phases, constants, whitener)
+    return prepare(prior, batches, declaration, carried, phases, constants, known)
 
 
-def _apart(graph: ModelGraph) -> bool:
+def _apart(graph: ModelGraph, adds_up: bool | None) -> bool:
     """Whether batches are fitted one by one, from the first one on: all then use what it compiles."""
     declaration = graph.declaration
-    return bool(graph.local or declaration.carry) and not declaration.policy.robust
+    return bool(graph.local or declaration.carry or adds_up is False) and not declaration.policy.robust
 
 
 def _sizes_add_up(every: ModelGraph, parts: Sequence[ModelGraph]) -> bool:
@@ -147,12 +143,7 @@ def _by_part(prior: MatchedPrior, problems: Sequence[Problem]) -> Callable[..., 
     first = problems[0]
     known = prior.coordinates.names
     here = [known.index(name) for name in first.graph.coordinates.names if name in known]
-    if (
-        first.pooled == "terms"
-        or _apart(first.graph)
-        or len(here) < len(known)
-        or not isinstance(prior.map, Mixture)
-    ):
+    if first.pooled == "terms" or first.apart or len(here) < len(known) or not isinstance(prior.map, Mixture):
         return first.at  # it takes no whitened points
     mixture = prior.map.permuted(np.array(here, dtype=int))
 
@@ -178,8 +169,7 @@ class _Setting:
     carried: tuple[str, ...]
     phases: Callable[[str], Any]
     constants: dict[str, float] | None
-    whitener: MatchedPrior | None
-    seen: MatchedPrior | None
+    known: Known
 
     def graph(self, *batches: Batch) -> ModelGraph:
         """Return the model of all rows of some batches; see `built`."""
@@ -187,7 +177,7 @@ class _Setting:
 
     def plain(self, fitted: ModelGraph, newest: ModelGraph, layout: Layout, pooled: str) -> Problem:
         """Return the problem of one table of rows whose labels are the belief's: one fused function."""
-        prior, whitener = self.prior, self.whitener
+        prior, whitener = self.prior, self.known.whitener
         with self.phases("build"):
             aligned = None
             robust = self.declaration.policy.robust if prior is not None else 0.0
@@ -199,9 +189,9 @@ class _Setting:
                     todo="give the variable a proper prior, or set policy robust=0",
                 )
             whitens = prior is None and _helps(whitener, layout)
-            known = whitener if whitens else prior
-            if known is not None:
-                aligned = known.ordered(layout.coordinates).first
+            around = whitener if whitens else prior
+            if around is not None:
+                aligned = around.ordered(layout.coordinates).first
                 layout = align(layout.coordinates, [fitted.coordinates])
             symbolic = target(fitted, genesis=prior is None, robust=robust > 0)
             shown = symbolic
@@ -210,7 +200,7 @@ class _Setting:
         with self.phases("compile"):
             functions, before = compiled(symbolic)
             quantities = functions if newest is fitted else compiled(shown)[0]
-            if self.seen is None:
+            if self.known.seen is None:
                 quantities.describe()
         inside = None if whitens else aligned
         arrays = inside.arrays() if inside is not None else ()
@@ -255,7 +245,7 @@ class _Setting:
         It is the same model when the log likelihoods add up, which is tried once for each build function.
         A build function may refuse rows of several batches in one table: it takes them one by one.
         """
-        prior, seen = self.prior, self.seen
+        prior, seen = self.prior, self.known.seen
         with self.phases("build"):
             try:
                 every = self.graph(*batches)
@@ -282,7 +272,7 @@ class _Setting:
 
     def one_by_one(self, graphs: list[ModelGraph], layout: Layout) -> Problem:
         """Return the problem of batches that are fitted together one by one."""
-        prior, whitener, first_seen = self.prior, self.whitener, layout.first_seen
+        prior, whitener, first_seen = self.prior, self.known.whitener, layout.first_seen
         with self.phases("build"):
             terms = [term(graph) for graph in graphs]
             for graph, own in zip(graphs, first_seen, strict=True):
@@ -295,15 +285,16 @@ class _Setting:
         batches, start, before = [], layout.coordinates.size, True
         with self.phases("compile"):
             for item, graph, place, own in zip(terms, graphs, layout.model_at, first_seen, strict=True):
-                functions, known = compiled(item)
-                before = before and known
+                functions, held = compiled(item)
+                before = before and held
                 stop = start + graph.size - graph.coordinates.size
                 batches.append(BatchTerm(item, functions, place, own.astype(float), slice(start, stop)))
                 start = stop
             map_ = prior.first if prior is not None else None
             pool, last = Pool(layout, map_, tuple(batches), whitens), batches[-1]
             bound = pool.bound()
-            last.functions.describe()
+            if self.known.seen is None:
+                last.functions.describe()
 
         return Problem(
             graph=graphs[-1],
@@ -322,6 +313,7 @@ class _Setting:
             starts=Starts(tuple(graphs), layout, pool.size),
             genesis=self.prior is None,
             pooled=pooled,
+            apart=True,
             digest=terms[-1].digest,
             inlined=terms[-1].inlined if graphs[-1].sized and not pooled else 0,
             compiled_before=before,

@@ -21,6 +21,7 @@ from lindley.model.coordinates import Coordinates, Layout
 from lindley.model.graph import ModelGraph
 from lindley.model.priors import prior_coordinates
 from lindley.model.tensors import plain
+from lindley.prior.matched import MatchedPrior
 from lindley.prior.triangular import TriangularMap
 from lindley.target.engine import Bound, Function, Graph, keep, recall, same_computation
 from lindley.target.quantities import Quantities
@@ -233,6 +234,31 @@ def _as_kind(drawn: np.ndarray, place: np.ndarray) -> np.ndarray:
     return np.rint(drawn) if place.dtype.kind in "iu" and drawn.dtype.kind == "f" else drawn
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a target before it is prepared.
+
+    Parameters
+    ----------
+    whitener
+        A belief close to the result, in whose whitened space the sampler moves where the fit starts from
+        genesis. It changes the speed of sampling, not the target.
+    seen
+        Where the target is only evaluated: a prior of the same coordinates whose functions are compiled
+        already. Quantities are then compiled on first use.
+    adds_up
+        Whether the rows of two batches add up, as far as it is known. Batches whose rows do not are fitted
+        one by one from the first one on.
+    """
+
+    whitener: MatchedPrior | None = None
+    seen: MatchedPrior | None = None
+    adds_up: bool | None = None
+
+
+NOTHING_KNOWN = Known()
+
+
 @dataclass(frozen=True)
 class Problem:
     """A prepared step.
@@ -259,6 +285,8 @@ class Problem:
     pooled
         How several batches were brought together: ``rows`` in one table, ``terms`` one by one;
         empty for one batch.
+    apart
+        Whether the target has a term for each batch, also where there is only one.
     digest, inlined, compiled_before
         Of the target's graph.
     genesis
@@ -285,6 +313,7 @@ class Problem:
     inlined: int
     compiled_before: bool
     genesis: bool = False
+    apart: bool = False
     turns: np.ndarray | None = None
     components: tuple[tuple[float, Problem], ...] = ()
 

@@ -12,7 +12,7 @@ from lindley.inference.diagnostics.hindsight import View, chosen, kept_in_sight,
 from lindley.model.declaration import Declaration
 from lindley.prior.belief import Belief
 from lindley.target.prepare import prepare
-from lindley.target.problem import Problem
+from lindley.target.problem import Known, Problem
 from lindley.timing import Phases
 
 
@@ -129,7 +129,7 @@ def _ratios(
             problem.coordinates.variables,
             Phases(),
             constants,
-            seen=widened.matched,
+            Known(seen=widened.matched, adds_up=False if problem.apart else None),
         )
         apart = older.pooled == "terms" or bool(older.local_names)  # missing values of an earlier batch
         if apart or older.coordinates != problem.coordinates:

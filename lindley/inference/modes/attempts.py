@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.inputs import most_draws
-from lindley.inference.sampling import CHANGED, FitSettings, Sampling
+from lindley.inference.sampling import CHANGED, NUTS, FitSettings, Sampling
 
 #: Where chains start: at draws of the prior (the belief, or the model's own), near its middle or the model's
 #: own starting point, or at draws of a mode that was found.
@@ -18,6 +20,8 @@ _WORDS = {PRIOR: "draws of the prior", MIDDLE: "near its middle", MODE: "draws o
 _APART = 1.1
 #: More draws than the gate needs by the last estimate: the next effective sample size is an estimate too.
 _MORE = 1.2
+#: Names of the figures that are effective sample sizes.
+_ESS = ("ess_bulk_min", "ess_tail_min")
 #: What is said of a figure that is not finite.
 _UNDEFINED = "undefined"
 
@@ -93,6 +97,36 @@ def settings_after(
     return chosen.at_most(most_draws(size, settings))
 
 
+def resumed(first: FitSettings, record: Mapping[str, Any], limits: Thresholds) -> FitSettings:
+    """Return the first settings of a fit of nearly the same target as that of a record.
+
+    Where that fit needed further attempts, or began with what one before it had needed, they are those of
+    the attempt that was kept, with the draws that its effective sample size asks for.
+
+    Parameters
+    ----------
+    first
+        The policy's settings.
+    record
+        Of the fit: its ``sampler`` and ``attempts``.
+    limits
+        Of the gate.
+    """
+    sampler = record["sampler"]
+    kept = [one for one in record["attempts"] if one["number"] == sampler.get("attempt") and one["passed"]]
+    whole = [
+        one for one in kept if not one["of"] and {"ess_bulk_min", "ess_tail_min"} <= one["figures"].keys()
+    ]
+    if sampler.get("sampler") != NUTS or not whole:
+        return first
+    last = replace(first, **{name: whole[0][name] for name in CHANGED})
+    if last == first:
+        return first
+    ess = min(whole[0]["figures"][name] for name in _ESS)
+    wanted = int(np.ceil(_MORE * max(first.ess, limits.ess) / max(ess, 1.0) * last.draws))
+    return replace(last, draws=int(np.clip(wanted, first.draws, max(first.draws, last.draws))))
+
+
 def tried(attempts: Sequence[Attempt]) -> str:
     """Return what was tried, as one sentence; empty without attempts."""
     if not attempts:
@@ -104,8 +138,8 @@ def tried(attempts: Sequence[Attempt]) -> str:
 def _told(attempt: Attempt) -> str:
     """Return an attempt in words: its settings, then how it went."""
     settings, figures = attempt.settings, attempt.figures
-    known = {"ess_bulk_min", "ess_tail_min"} <= figures.keys()
-    ess = f"{min(figures['ess_bulk_min'], figures['ess_tail_min']):.0f}" if known else _UNDEFINED
+    known = figures.keys() >= set(_ESS)
+    ess = f"{min(figures[name] for name in _ESS):.0f}" if known else _UNDEFINED
     r_hat = f"{figures['r_hat_max']:.3f}" if "r_hat_max" in figures else _UNDEFINED
     of = f"{attempt.of}: " if attempt.of else ""
     return (

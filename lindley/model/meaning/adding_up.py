@@ -26,7 +26,7 @@ from lindley.model.declaration import Declaration
 from lindley.model.graph import ModelGraph, slices
 from lindley.model.meaning.moved import moved_data
 from lindley.model.refusals import UNOBSERVED
-from lindley.model.tensors import plain
+from lindley.model.tensors import interpreted, plain
 
 #: Points at which log densities are compared.
 _POINTS = 3
@@ -257,12 +257,13 @@ def _log_densities(graph: ModelGraph, points: list[dict[str, np.ndarray]]) -> di
     """
     variables = graph.batch_variables()
     terms = graph.model.logp(vars=variables, sum=False)
-    function = pytensor.function(
-        [variable.value for variable in graph.free],
-        [pt.sum(plain(term)) for term in terms],
-        mode=get_mode("FAST_COMPILE").including("local_check_parameter_to_ninf_switch"),
-        on_unused_input="ignore",
-    )
+    with interpreted():
+        function = pytensor.function(
+            [variable.value for variable in graph.free],
+            [pt.sum(plain(term)) for term in terms],
+            mode=get_mode("FAST_COMPILE").including("local_check_parameter_to_ninf_switch"),
+            on_unused_input="ignore",
+        )
     found: dict[str, np.ndarray] = {}
     rows = np.array([function(*_arguments(graph, point)) for point in points], dtype=float)
     for variable, column in zip(variables, rows.T, strict=True):

@@ -20,6 +20,7 @@ from lindley.model.graph import carried_variables
 from lindley.operations.checking.findings import Findings
 from lindley.operations.checking.rehearsed import findings_of, meaning_of
 from lindley.target.prepare import prepare
+from lindley.target.problem import Known
 from lindley.timing import COMPILE, Phases
 
 #: Prior predictive draws, their seed, and the ends and the middle of their range.
@@ -57,13 +58,15 @@ def check(declaration: Declaration, batch: Batch) -> Check:
         If no starting point has a finite density.
     """
     phases, data = Phases(), _data_of(declaration, batch)
-    problem = prepare(None, data.batches, declaration, data.carried, phases, data.constants)
+    found = meaning_of(data)
+    known = Known(adds_up=found.adds_up)
+    problem = prepare(None, data.batches, declaration, data.carried, phases, data.constants, known)
     seconds = phases.seconds.get(COMPILE, 0.0)
     rehearsal = replace(rehearse(problem, None, seed=_SEED), seconds=seconds)
     groups: dict[str, xr.Dataset] = {}
     with rehearsal.omissions.attempt("pictures"):
         groups = _pictured(rehearsal)
-    findings = findings_of(rehearsal, data, meaning_of(data))
+    findings = findings_of(rehearsal, data, found)
     return Check(_with_ranges(findings, groups), xr.DataTree.from_dict(groups))
 
 

@@ -24,18 +24,22 @@ from lindley.serving.predict import MOST_VALUES, predict
 _TRIED = 4
 #: Rows that are tried of a batch with more than one call takes.
 _FEW = 1000
-#: Whether rows add up, by the code of the model.
+#: Whether rows add up, by the code of the model and the rows that it was tried on.
 _meanings: Recent[Meaning] = Recent(64, lambda _: 1)
 
 
 def meaning_of(data: Data) -> Meaning:
-    """Return whether the rows of two batches add up, tried once for the code of a model."""
+    """Return whether the rows of two batches add up, tried on the newest batch.
+
+    It follows from that batch and the model's code alone: what is fitted does too.
+    """
     declaration = data.declaration
     constants = data.constants or {}
     tried = partial(meaning, declaration, data.newest.frame(), data.carried, constants)
-    if declaration.in_memory:
+    if declaration.in_memory or not data.newest.digest:
         return tried()
-    return _meanings.get((declaration.name, declaration.model_digest, data.carried), tried)
+    key = (declaration.name, declaration.model_digest, data.carried, data.newest.digest)
+    return _meanings.get(key, tried)
 
 
 def findings_of(rehearsal: Rehearsal, data: Data, found: Meaning) -> Findings:

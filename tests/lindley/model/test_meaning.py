@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
+from pytensor.link.c import cmodule
 
 from lindley.model.declaration import Declaration
 from lindley.model.graph import build, default_carried
@@ -220,3 +222,27 @@ def test_sizes_that_follow_the_batch_are_refused_later() -> None:
 
     found = meaning_of(sized, frame)
     assert any("shape of the carried variable 'w' changed" in sentence for sentence in found.later)
+
+
+def test_a_scan_is_tried_without_a_compiler_of_c(monkeypatch):
+    """PyTensor compiles its steps in C in any mode, for a minute where they are many."""
+
+    def build(batch):
+        y = batch["y"].to_numpy()
+        with pm.Model() as model:
+            decay = pm.Normal("decay", 0, 1)
+            level = pytensor.scan(
+                lambda now, before, decay: 0.7310585 * decay * before + now,
+                sequences=[pt.as_tensor(y)],
+                outputs_info=[pt.zeros(())],
+                non_sequences=[decay],
+                return_updates=False,
+            )
+            pm.Normal("y", level, 1, observed=y)
+        return model
+
+    monkeypatch.setattr(cmodule.GCC_compiler, "compile_str", None)
+    schema = pa.schema([("t", pa.int64()), ("y", pa.float64())])
+    declaration = Declaration(name="scan", build=build, schema=schema, row_key=("t",), observed=("y",))
+    frame = pd.DataFrame({"t": range(6), "y": [0.5, 0.1, 0.7, -0.2, 0.3, 0.9]})
+    assert meaning(declaration, frame, ("decay",), {}).adds_up is False

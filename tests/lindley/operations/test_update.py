@@ -15,6 +15,8 @@ from lindley.ledger.reading import find_chain
 from lindley.ledger.record import Artifact, digest, parse
 from lindley.ledger.registration import register_link
 from lindley.model.declaration import Declaration, load_file
+from lindley.model.policy import Policy
+from lindley.operations import update
 from lindley.operations.log import log_plan
 from lindley.operations.update import plan_update
 from lindley.seeds import derive_seed
@@ -349,3 +351,19 @@ class TestCorruption:
         ledger.runs[ledger.models[NAME].genesis_run].files["genesis.json"] += b" "
         with pytest.raises(LedgerCorrupt):
             plan_update(ledger, declaration, coins(declaration, 40))
+
+
+def test_a_fit_takes_up_what_the_head_needed_where_it_begins_at_the_same_place(
+    five_chain: MemoryLedger, declaration: Declaration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every eighth link does not: what one batch needed need not be needed for good."""
+    batch, held = coins(declaration, 60), record_of(five_chain, NAME, 5)
+    assert held["prior"] != digest(five_chain.genesis(NAME) or b"")  # from a belief
+    ahead = replace(declaration, policy=Policy(refit_rows=1))
+    plan = plan_update(five_chain, ahead, batch)
+    assert plan.origin.prior is not None
+    assert plan.needed == {name: held[name] for name in ("sampler", "attempts")}
+    again = plan_update(five_chain, replace(declaration, policy=Policy()), batch)
+    assert (again.origin.prior, again.needed) == (None, None)
+    monkeypatch.setattr(update, "_AFRESH", 6)
+    assert plan_update(five_chain, ahead, batch).needed is None

@@ -20,8 +20,8 @@ from lindley.model.graph import ModelGraph
 from lindley.model.policy import Policy
 from lindley.prior.matched import MatchedPrior
 from lindley.prior.triangular import joint_normal
-from lindley.target import prepare, reuse
-from lindley.target.problem import Problem
+from lindley.target import engine, prepare, reuse
+from lindley.target.problem import NOTHING_KNOWN, Known, Problem
 from lindley.timing import Phases
 from tests.support import fakes
 
@@ -47,7 +47,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def graph(batches: list[Batch], declaration: Declaration) -> ModelGraph:
-    return prepare._Setting(None, declaration, ("theta",), Phases(), None, None, None).graph(*batches)
+    return prepare._Setting(None, declaration, ("theta",), Phases(), None, NOTHING_KNOWN).graph(*batches)
 
 
 def test_the_same_rows_are_built_once(declaration: Declaration, built: list[int]) -> None:
@@ -135,6 +135,40 @@ def test_all_rows_are_one_model_although_they_do_not_add_up(tmp_path: Path) -> N
     assert prepare.prepare(None, batches, declaration, ("b",), Phases()).pooled == "terms"
 
 
+def test_rows_that_are_known_not_to_add_up_are_fitted_one_by_one_from_the_first_batch_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first batch compiles what all later ones use."""
+    (tmp_path / "scaled.py").write_text(SCALED)
+    declaration = load_file(tmp_path / "scaled.py")
+    frames = [
+        pd.DataFrame({"x": [1.0, 2.0, 4.0], "y": [0.5, 1.0, 0.0]}),
+        pd.DataFrame({"x": [7.0, 9.0], "y": [3.0, 4.0]}),
+    ]
+    one, two = (batch_from_frame(frame, declaration) for frame in frames)
+    apart, b = Known(adds_up=False), np.array([[0.3], [-0.4]])
+
+    def exact(*some: pd.DataFrame) -> np.ndarray:
+        found = -0.5 * np.log(2 * np.pi) - 0.5 * b[:, 0] ** 2
+        for frame in some:
+            x, y = frame["x"].to_numpy(), frame["y"].to_numpy()
+            found -= 0.5 * np.log(2 * np.pi) * len(y)
+            found -= 0.5 * ((y - b * (x - x.mean())) ** 2).sum(axis=1)
+        return found
+
+    first = prepare.prepare(None, [one], declaration, ("b",), Phases(), None, apart)
+    assert first.apart
+    assert first.pooled == ""
+    np.testing.assert_allclose(first.bound.log_densities(b)[0], exact(frames[0]), rtol=1e-12)
+    monkeypatch.setattr(engine, "_compile", None)  # nothing more is compiled, nor tried
+    monkeypatch.setattr(prepare, "_adds_up", None)
+    both = prepare.prepare(None, [one, two], declaration, ("b",), Phases(), None, apart)
+    assert both.pooled == "terms"
+    assert both.compiled_before
+    np.testing.assert_allclose(both.bound.log_densities(b)[0], exact(*frames), rtol=1e-12)
+    np.testing.assert_array_equal(both.at(b, np.zeros((2, 0))).values["b"], b[:, 0])
+
+
 def test_local_variables_of_whole_batches_are_not_those_of_rows() -> None:
     def of(**sizes: int) -> Any:
         local = tuple(SimpleNamespace(name=name, block=SimpleNamespace(size=n)) for name, n in sizes.items())
@@ -196,7 +230,7 @@ def test_a_refit_is_whitened_only_where_coordinates_correlate() -> None:
         if correlations:
             factor = 0.5 * np.linalg.cholesky([[1.0, correlations[0]], [correlations[0], 1.0]])
             near = MatchedPrior(first.graph.coordinates, joint_normal(np.array([0.4, -0.3]), factor))
-        return prepare.prepare(None, batches, declaration, ("b",), Phases(), whitener=near)
+        return prepare.prepare(None, batches, declaration, ("b",), Phases(), known=Known(whitener=near))
 
     first = prepare.prepare(None, batches[:1], declaration, ("b",), Phases())
     plain, near, correlated = prepared(), prepared(0.5), prepared(0.99)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from lindley.batch.batch import batch_from_frame
 from lindley.errors import DeclarationRefused, ModelRefused
 from lindley.inference.diagnostics.gate import Thresholds
 from lindley.inference.inputs import Data, Options, Start, most_draws, require_memory
-from lindley.inference.modes.attempts import MIDDLE, PRIOR, Attempt, tried
-from lindley.inference.sampling import FitSettings
+from lindley.inference.modes.attempts import MIDDLE, MODE, PRIOR, Attempt, resumed, tried
+from lindley.inference.sampling import APPROXIMATION, FitSettings
 from lindley.inference.step import step
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
@@ -93,13 +94,47 @@ def test_steps_get_smaller_while_draws_diverge():
 
 def test_a_retry_has_the_draws_that_are_missing_and_fit_into_memory():
     first = FitSettings(draws=1000)
-    draws = [first.retried(2, diverged=False, missing=missing).draws for missing in (0.5, 2.5, 40.0)]
-    assert draws == [2000, 2500, 4000]
+    draws = [first.retried(2, diverged=False, missing=missing).draws for missing in (0.4, 0.8, 2.5, 40.0)]
+    assert draws == [1000, 2000, 2500, 4000]  # where there were plenty, more do not help
     most = most_draws(10_000, first)
     require_memory(10_000, first.at_most(most))
     with pytest.raises(ModelRefused):
         require_memory(10_000, replace(first, draws=most + 1))
     assert first.at_most(most) == first
+
+
+def stated(kept: Attempt, **more: Any) -> dict[str, Any]:
+    """Return what a record states of a fit that kept an attempt."""
+    sampler = kept.settings.as_dict() | {"attempt": kept.number} | more
+    return {"sampler": sampler, "attempts": [kept.as_dict()]}
+
+
+def test_a_fit_begins_with_what_the_one_before_needed():
+    """At as many draws as its effective sample size asks for, between the policy's and those it had."""
+    first, limits = FitSettings(), Thresholds()
+    needed = replace(first, tune=1000, draws=6000, target_accept=0.975)
+
+    def after(ess: float, number: int = 2, settings: FitSettings = needed, **more: Any) -> FitSettings:
+        figures = {"ess_bulk_min": ess + 1, "ess_tail_min": ess, "r_hat_max": 1.0}
+        return resumed(first, stated(Attempt("", number, settings, MIDDLE, figures, True), **more), limits)
+
+    assert after(1200.0) == replace(needed, draws=2400)
+    assert after(9000.0) == replace(needed, draws=first.draws)
+    assert after(300.0) == needed
+    assert after(1200.0, number=1) == replace(needed, draws=2400)  # the third one begins like the second
+    assert after(1200.0, settings=first) == first
+    assert after(1200.0, sampler=APPROXIMATION) == first
+
+
+def test_what_a_mode_or_a_refused_attempt_had_is_not_taken_up():
+    first, limits = FitSettings(), Thresholds()
+    longer = replace(first, draws=4000)
+    figures = {"ess_bulk_min": 500.0, "ess_tail_min": 500.0}
+    for of, passed in (("mode 1", True), ("", False)):
+        assert resumed(first, stated(Attempt(of, 2, longer, MODE, figures, passed)), limits) == first
+    undefined = Attempt("", 2, longer, MIDDLE, {"ess_bulk_min": 500.0}, True)
+    assert resumed(first, stated(undefined), limits) == first
+    assert resumed(first, {"sampler": {"library": "stan"}, "attempts": []}, limits) == first
 
 
 def test_attempts_in_words():
