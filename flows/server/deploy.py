@@ -8,7 +8,6 @@ without it Prefect shows them as running for ever.
 from __future__ import annotations
 
 import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +24,7 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from pydantic import SecretStr
 
 from flows.own_run import POSTPONED
+from flows.server.prefect_module import command
 from flows.states import STATE_NAMES
 from lindley.errors import LindleyError
 
@@ -164,10 +164,8 @@ def deploy(file: Path, pool: str, *, foreign_runs: bool = False, notify: str = "
 
 
 def _deploy_flows(file: Path) -> None:
-    command = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(
-        [*command, "--prefect-file", str(file)], check=False, capture_output=True, text=True, cwd=file.parent
-    )
+    deploy_all = command("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+    done = subprocess.run(deploy_all, check=False, capture_output=True, text=True, cwd=file.parent)
     if done.returncode != 0:
         raise DeployFailed(
             f"The deployments of {file.name} were not taken",

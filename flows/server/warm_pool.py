@@ -30,7 +30,8 @@ FAILED_STARTS = 3
 #: Seconds that a warm process may take to end by itself.
 GRACE_SECONDS = 5.0
 
-_COMMAND = (sys.executable, "-m", "flows.server.warm_process")
+#: Its folder is the working folder, where a folder `flows` or `tasks` of the user's own must not be found.
+_COMMAND = (sys.executable, "-P", "-m", "flows.server.warm_process")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 

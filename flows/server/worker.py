@@ -29,6 +29,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from flows.monitoring.json_logs import log_line
 from flows.server._compat import carry_out
+from flows.server.prefect_module import command
 from flows.server.warm_pool import Bounds, WarmPool, WarmProcess
 from flows.server.warm_process import FLOWS
 from lindley.workspace import Workspace
@@ -94,13 +95,16 @@ class WarmWorker(ProcessWorker):
             # another entrypoint by then.
             configuration.env[_ENTRYPOINT] = deployment.entrypoint
             configuration.working_dir = self.warm.folder
-        why = why or outside(flow_run, self.warm.folder)
+        why = brought = why or outside(flow_run, self.warm.folder)
         if why and not self.foreign_runs:
             return await self._refuse(flow_run, why, task_status or anyio.TASK_STATUS_IGNORED)
         why = why or _unfit(self.warm.environment)
         process = None if why else await self.warm.take(str(flow_run.parameters.get("chain", "")))
         if process is None:
             notify("In a process of its own: %s", why or "warm processes do not start")
+            if not brought:
+                configuration.command = command_to_string(command("prefect.engine"))
+                configuration.prepare_for_flow_run(flow_run, deployment)
             return await super().run(flow_run, configuration, task_status)
         notify("In the warm process %s, after %s other run(s)", process.pid, process.runs)
         try:

@@ -21,7 +21,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 #: Seconds until something must have happened; a loaded machine takes its time.
 PATIENCE = 300.0
-_OURS = ("LINDLEY", "PREFECT", "MLFLOW")
+_OURS = ("LINDLEY", "PREFECT", "MLFLOW", "PYTHONPATH")
 
 
 def until(what: str, look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
@@ -52,15 +52,18 @@ def ask(url: str, body: Any = None, **headers: str) -> Any:
 
 @dataclass
 class Machine:
-    """A working folder and the `lindley up` that runs in it."""
+    """A working folder and the `lindley up` that runs in it; `command` is Lindley's, by default this clone's."""
 
     root: Path
+    command: tuple[str, ...] = (sys.executable, "-P", "-m", "flows.cli")
     process: subprocess.Popen[str] | None = None
     addresses: dict[str, str] = field(default_factory=dict)
     seen: list[psutil.Process] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        if self.command[0] == sys.executable:
+            clean["PYTHONPATH"] = str(ROOT)
         return clean | {"LINDLEY_HOME": str(self.root)}
 
     def up(self, *options: str, cron: str = "0 0 1 1 *") -> None:
@@ -72,7 +75,7 @@ class Machine:
         ports = ["--mlflow-port", "0", "--prefect-port", "0", "--json", *options]
         errors = (self.root / "up.err").open("a")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "up", *ports],
+            [*self.command, "up", *ports],
             env=self.environment(),
             cwd=self.root,
             stdout=subprocess.PIPE,
@@ -107,7 +110,7 @@ class Machine:
 
     def lindley(self, *arguments: str) -> Any:
         """Run a command in another process and return its JSON."""
-        command = [sys.executable, "-m", "flows.cli", *arguments, "--json"]
+        command = [*self.command, *arguments, "--json"]
         done = subprocess.run(
             command, env=self.environment(), cwd=self.root, capture_output=True, text=True, check=False
         )

@@ -1,12 +1,35 @@
-"""A dropped file becomes the head; after a stop and a start the sweep takes the files that were missed."""
+"""A dropped file becomes the head; after a stop and a start the sweep takes the files that were missed.
+
+Lindley is installed from its wheel, outside the clone. The working folder, made by `lindley init`, also has packages
+of a user's own with the names of Lindley's.
+"""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+
 import pytest
 
-from tests.e2e.machine import Machine, ask, until
+from tests.e2e.machine import ROOT, Machine, ask, until
+from tests.support import wheels
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    folder = tmp_path_factory.mktemp("installed")
+    lindley = wheels.install(wheels.build(folder), folder / "environment")
+    made = Machine(folder / "mine", (str(lindley),))
+    made.root.mkdir()
+    wheels.own_packages(made.root)
+    assert "models/daily_sales.py" in str(made.lindley("init", "."))
+    (made.root / "models" / "__init__.py").write_text("raise ImportError('the wrong package')\n")
+    shutil.copy(ROOT / "models" / "beta_binomial.py", made.root / "models")
+    yield made
+    if made.process is not None:
+        made.down()
 
 
 @pytest.fixture(scope="module")

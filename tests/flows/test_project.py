@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,11 +12,13 @@ from typer.testing import CliRunner
 from flows.cli.__main__ import app
 from flows.cli.output import USER_ERROR
 from flows.project.create import create_project
+from flows.server.prefect_module import command
 from flows.server.up import deployments_file
 from lindley.batch.reading import read_batch
 from lindley.errors import FolderRefused
 from lindley.model.declaration import load_declaration
 from lindley.workspace import Workspace
+from tests.support import wheels
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,34 +56,37 @@ def test_init_names_its_files(tmp_path: Path) -> None:
 
 
 def test_the_wheel_works_outside_the_clone_beside_packages_of_the_same_names(tmp_path: Path) -> None:
-    clone, mine = tmp_path / "clone", tmp_path / "mine"
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], check=True, capture_output=True, text=True)
-    for name in filter(None, listed.stdout.split("\0")):
-        if name.startswith(("lindley/", "flows/", "tasks/")) or "/" not in name:
-            target = clone / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, target, follow_symlinks=False)
-    build = "from setuptools.build_meta import build_wheel; import sys; print(build_wheel(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", build, tmp_path], cwd=clone, check=True, capture_output=True)
-    with zipfile.ZipFile(next(tmp_path.glob("lindley-*.whl"))) as wheel:
-        wheel.extractall(tmp_path / "site")
-    assert not (tmp_path / "site" / "tests").exists()
-
-    start = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})"
-    code = f"{start}; from flows.cli.__main__ import main; main()"
+    lindley, mine = wheels.install(wheels.build(tmp_path), tmp_path / "environment"), tmp_path / "mine"
+    (site,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
+    assert not (site / "tests").exists()
 
     def run(*arguments: str) -> str:
-        # -P: as for an installed command, packages are not looked for in the working folder.
-        command = [sys.executable, "-P", "-c", code, *arguments]
-        return subprocess.run(command, cwd=mine, check=True, capture_output=True, text=True).stdout
+        clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run([lindley, *arguments], cwd=mine, env=clean, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    for package in ("flows", "tasks", "lindley"):
-        (mine / package).mkdir(parents=True)
-        (mine / package / "__init__.py").write_text(
-            "raise ImportError('the wrong package')", encoding="utf-8"
-        )
+    wheels.own_packages(mine)
     assert "prefect.yaml" in run("init", ".")
     assert (mine / "prefect.yaml").read_bytes() == (ROOT / "prefect.yaml").read_bytes()
     assert "carried" in run("check", "daily_sales", "examples/week1.csv")
-    # The page's template is in the wheel.
-    assert (tmp_path / "site" / "lindley/report/page/templates/chain.html.j2").is_file()
+    # All files of the packages are in the wheel, such as the templates of pages.
+    for package in ("lindley", "flows", "tasks"):
+        for path in (ROOT / package).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert (site / path.relative_to(ROOT)).is_file(), path
+
+
+def test_a_module_of_prefects_finds_lindleys_packages_in_any_folder(tmp_path: Path) -> None:
+    wheels.own_packages(tmp_path)
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "probe.py").write_text(
+        "from prefect.utilities.importtools import load_module\n"
+        "import sys\nprint(sys.argv[1:], load_module('flows.states').__file__)\n", encoding="utf-8"
+    )  # fmt: skip
+    path = os.pathsep.join([str(ROOT), str(tmp_path / "found")])
+    done = subprocess.run(
+        command("probe", "a"), cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == f"['a'] {ROOT / 'flows' / 'states.py'}", done.stderr
