@@ -2,8 +2,8 @@
 
     python -P -m flows.server.prefect_module prefect.engine
 
-Prefect looks for the module of a flow in the current folder first. There a folder `flows` or `tasks` of the user's
-own would take the place of Lindley's, unless these are imported already.
+Prefect looks for the module of a flow in the current folder first. There a folder `flows` or `tasks` of the
+user's own would take the place of Lindley's, unless these are imported already.
 """
 
 from __future__ import annotations

@@ -325,14 +325,12 @@ class Link:
 
         Model and modules are checked against their digests before.
         """
-        from lindley.model.code.stored import stored_modules  # see `trace`
-        from lindley.model.declaration import load_file
+        from lindley.model.declaration import load_stored  # see `trace`
 
         with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             stored = Artifact.MODULES in self.record["artifacts"]
             modules = self.download(Artifact.MODULES, Path(scratch)) if stored else None
-            with stored_modules(modules):
-                return self._read(Artifact.MODEL, load_file)
+            return self._read(Artifact.MODEL, lambda path: load_stored(path, modules))
 
     def download_belief(self, folder: Path) -> Path:
         """Fetch the MLflow model into `folder`, every file checked against its digest; return where it is.

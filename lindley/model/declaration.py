@@ -6,9 +6,7 @@ priors written as usual; Lindley swaps the priors itself.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from lindley.errors import DeclarationRefused, UnknownChain
 from lindley.model.code.digests import model_digest, source_digest
 from lindley.model.code.execution import executed
-from lindley.model.code.imports import Imports, forget_changed, imports_of
+from lindley.model.code.imports import Imports
+from lindley.model.code.own import Lookup, beside
+from lindley.model.code.stored import stored_modules
 from lindley.model.policy import REST, PanelPolicy, Policy
 from lindley.names import check_chain_name
 
@@ -286,31 +286,42 @@ class Declaration:
 def load_file(path: Path) -> Declaration:
     """Load the one declaration that a Python file defines.
 
-    The file's folder is not put on `sys.path`: a model file stands alone or imports what Python finds.
-    Executes the file; load only code that you trust. The file is read once: the declaration keeps the code
-    that was executed. A module that it imports and that was changed since is imported anew.
+    Modules beside it that it imports are its own (`lindley.model.code.own`). Executes the file; load only
+    code that you trust. Each file is read once: the declaration keeps the code that was executed. A module
+    elsewhere that it imports and that was changed since is imported anew.
 
     Raises
     ------
     DeclarationRefused
         If the file cannot be imported, or defines no declaration or more than one.
     """
-    path = Path(path).resolve()
-    module_name = f"_lindley_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    return _load(Path(path).resolve(), beside(Path(path).resolve()))
+
+
+def load_stored(path: Path, modules: Path | None) -> Declaration:
+    """Load the declaration that is stored with a link as a model file and an archive of modules, if any.
+
+    Raises
+    ------
+    DeclarationRefused
+        See `load_file`.
+    """
+    try:
+        return _load(Path(path).resolve(), stored_modules(modules), stored=True)
+    except ValueError as error:
+        raise DeclarationRefused("The modules of the model cannot be read", found=str(error)) from error
+
+
+def _load(path: Path, lookup: Lookup, *, stored: bool = False) -> Declaration:
+    """Load a declaration; modules of its own are found by `lookup`."""
     if path.suffix != ".py":
         raise DeclarationRefused(f"{path.name} is not a Python file", todo="give a file that ends in .py")
     # First: at import it looks up the source of every frame above it, of which PyMC has many.
     import arviz_base  # noqa: F401
 
     try:
-        module, code = executed(path, module_name)
-        imports = imports_of(code, module)
-        if forget_changed(imports):
-            module, code = executed(path, module_name)
-            imports = imports_of(code, module)
-            forget_changed(imports)
+        module, code, imports = executed(path, lookup, stored=stored)
     except (Exception, SystemExit) as error:  # a script may end itself; this process goes on
-        sys.modules.pop(module_name, None)
         raise DeclarationRefused(
             f"The model file {path.name} cannot be imported",
             found=f"{type(error).__name__}: {error}",
@@ -370,7 +381,18 @@ def is_declared(name: str, models: Path) -> bool:
 
 
 def declared_chains(models: Path) -> list[str]:
-    """Return the names that the files of `models` could declare, without importing them."""
+    """Return the names that the files of `models` could declare, without importing them.
+
+    A file that nowhere names a declaration is a module that other files import.
+    """
     if not models.is_dir():
         return []
-    return sorted(path.stem for path in models.glob("*.py") if not path.stem.startswith("_"))
+    paths = (path for path in models.glob("*.py") if not path.stem.startswith("_"))
+    return sorted(path.stem for path in paths if _may_declare(path))
+
+
+def _may_declare(path: Path) -> bool:
+    try:
+        return b"eclaration" in path.read_bytes()
+    except OSError:  # said where it is loaded
+        return True

@@ -21,6 +21,7 @@ from pytensor.graph.traversal import toposort
 from pytensor.graph.type import Type
 from pytensor.tensor.random.type import RandomType
 
+from lindley.model.code.own import public_name
 from lindley.model.graph import is_data
 from lindley.model.tensors import plain
 
@@ -61,9 +62,14 @@ def _package(op: Op) -> str:
     return type(op).__module__.partition(".")[0]
 
 
+def _class(kind: type) -> str:
+    """Return the name of a class; one of a model's own has it in any folder and on any machine."""
+    return f"{public_name(kind.__module__)}.{kind.__qualname__}"
+
+
 def _transform(model: Any, rv: Variable) -> str:
     transform = model.rvs_to_transforms[rv]
-    return "" if transform is None else f"{type(transform).__module__}.{type(transform).__qualname__}"
+    return "" if transform is None else _class(type(transform))
 
 
 class _Walk:
@@ -114,7 +120,7 @@ class _Walk:
 
     def _value(self, value: Any) -> object:
         """Describe an operation, one of its properties, or the value of a constant."""
-        found: object = f"{type(value).__module__}.{type(value).__qualname__}"
+        found: object = _class(type(value))
         if isinstance(value, Op):
             found = self._operation(value)
         elif isinstance(value, AbstractFunctionGraph):
@@ -141,7 +147,7 @@ class _Walk:
         properties = [[name, self._value(getattr(op, name))] for name in getattr(op, "__props__", None) or ()]
         inner = getattr(op, "fgraph", None)
         held = [] if not isinstance(inner, AbstractFunctionGraph) else self._value(inner)
-        return [kind.__module__, kind.__qualname__, properties, held]
+        return [public_name(kind.__module__), kind.__qualname__, properties, held]
 
 
 def _type(kind: Type) -> list[str | int]:

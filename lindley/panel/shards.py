@@ -22,8 +22,8 @@ from lindley.inference.members.fitting import fit_members
 from lindley.inference.members.task import MemberOptions
 from lindley.ledger.netcdf import read_matched_prior, write_matched_prior
 from lindley.ledger.record import Artifact
-from lindley.model.code.stored import stored_modules, write_modules
-from lindley.model.declaration import Declaration, load_file
+from lindley.model.code.stored import write_modules
+from lindley.model.declaration import Declaration, load_stored
 from lindley.panel.key import read_key
 from lindley.panel.row import MemberRow, read_table, rows_of, table_of, write_table
 from lindley.panel.work import Common, MemberWork
@@ -152,8 +152,7 @@ def _declaration(folder: Path, model: str) -> Declaration:
     """Return the declaration of a folder of work; a process loads each code once."""
     if model not in _loaded:
         modules = folder / Artifact.MODULES
-        with stored_modules(modules if modules.is_file() else None):
-            _loaded[model] = load_file(folder / Artifact.MODEL)
+        _loaded[model] = load_stored(folder / Artifact.MODEL, modules if modules.is_file() else None)
     return _loaded[model]
 
 

@@ -26,8 +26,7 @@ from lindley.ledger.netcdf import draws_digest, read_trace
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import downloaded, fetch_listed, find_chain, read_record
 from lindley.ledger.record import WITH_BATCH, Artifact, Kind, require_digest
-from lindley.model.code.stored import stored_modules
-from lindley.model.declaration import BRANCH_MARK, Declaration, load_file
+from lindley.model.declaration import BRANCH_MARK, Declaration, load_stored
 from lindley.operations.panel.fit import PanelOutcome, fit_panel
 from lindley.operations.plan import Outcome, Plan, fit_plan
 from lindley.operations.rebase import plan_rebase
@@ -157,10 +156,7 @@ def _reproduce(
         return Reproduced(number, version, Result.NOT_REPRODUCIBLE, why)
     try:
         record = read_record(ledger, link)
-        with (
-            tempfile.TemporaryDirectory(prefix="lindley-") as scratch,
-            stored_modules(_modules(ledger, link, record, Path(scratch))),
-        ):
+        with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
             declaration = _stored_declaration(ledger, name, link, record, Path(scratch))
             view = cast("Ledger", _Before(ledger, name, chain, link))
             plan = _planned(view, declaration, chain, link, record)
@@ -245,7 +241,8 @@ def _stored_declaration(
     """Load the declaration from the code that is stored beside a link. Executes it."""
     what = f"The model code of link {link.number}"
     run_id = link.version.run_id
-    declaration = load_file(fetch_listed(ledger, run_id, record, Artifact.MODEL, folder, what))
+    file = fetch_listed(ledger, run_id, record, Artifact.MODEL, folder, what)
+    declaration = load_stored(file, _modules(ledger, link, record, folder))
     require_digest(what, record["model"]["digest"], declaration.model_digest, "model digest")
     if name.startswith(declaration.name + BRANCH_MARK):
         declaration = replace(declaration, name=name)

@@ -52,7 +52,7 @@ def ask(url: str, body: Any = None, **headers: str) -> Any:
 
 @dataclass
 class Machine:
-    """A working folder and the `lindley up` that runs in it; `command` is Lindley's, by default this clone's."""
+    """A working folder and the `lindley up` that runs in it, by default that of this clone."""
 
     root: Path
     command: tuple[str, ...] = (sys.executable, "-P", "-m", "flows.cli")

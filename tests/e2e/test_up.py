@@ -1,7 +1,7 @@
 """A dropped file becomes the head; after a stop and a start the sweep takes the files that were missed.
 
-Lindley is installed from its wheel, outside the clone. The working folder, made by `lindley init`, also has packages
-of a user's own with the names of Lindley's.
+Lindley is installed from its wheel, outside the clone. The working folder, made by `lindley init`, also has
+packages of a user's own with the names of Lindley's.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def install(wheel: Path, folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel]
     subprocess.run(pip, check=True, capture_output=True)
     site = next((folder / "lib").glob("python*/site-packages"))
-    # A line of a .pth file adds a folder, and does not read the .pth files in it, one of which names the clone.
+    # A line of a .pth file adds a folder without the .pth files in it, one of which names the clone.
     (site / "requirements.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return folder / "bin" / "lindley"
 
@@ -45,4 +45,6 @@ def own_packages(folder: Path) -> None:
     """Put packages of a user's own into a folder, with the names of Lindley's, that nothing may import."""
     for name in ("flows", "tasks", "lindley"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / name / "__init__.py").write_text("raise ImportError('the wrong package')\n", encoding="utf-8")
+        (folder / name / "__init__.py").write_text(
+            "raise ImportError('the wrong package')\n", encoding="utf-8"
+        )

@@ -53,17 +53,13 @@ class BeliefModel(PythonModel):
         """Load the draws and the chain's model file."""
         if find_spec("lindley") is None:
             sys.path.append(context.artifacts["lindley"])
-        from lindley.model.code.stored import stored_modules  # found only now, where it is not installed
-        from lindley.model.declaration import load_file
+        from lindley.model.declaration import load_stored  # found only now, where it is not installed
         from lindley.serving.predict import Predictor
 
         self.predictor: Any
         # Modules that the model imports: as they were stored, whatever is installed here.
         modules = context.artifacts.get("modules")
-        with stored_modules(Path(modules) if modules else None):
-            declaration = load_file(Path(context.artifacts["model"]))
-        if modules:  # what a function of it imports later, and is not installed
-            sys.path.append(modules)
+        declaration = load_stored(Path(context.artifacts["model"]), Path(modules) if modules else None)
         if "draws" not in context.artifacts:  # a panel: rows are routed to members by their key
             stored = import_module("lindley.panel.serving.stored")
             self.predictor = stored.predictor(Path(context.artifacts["model"]).parent, declaration, _fetched)

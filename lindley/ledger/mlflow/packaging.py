@@ -25,6 +25,8 @@ from lindley.serving.source import write_source
 
 # It would log that the example was compared with the signature.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+# It would warn at each link that an environment without pip, as uv makes them, has no version of pip.
+logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 
 #: What a serving environment needs beside what the model file imports, pinned to what made the belief.
 #: Lindley is not among it: its code is in the model.

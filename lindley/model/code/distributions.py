@@ -7,6 +7,7 @@ helper that is installed again and again under one version: the digest of its Py
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,19 @@ def owner(top: str, file: str | None, folders: Sequence[str]) -> Owner | None:
             return Owner(_normal(name), holds=True)
         found = found or Owner(_normal(name), holds=False)
     return found
+
+
+def is_required(top: str) -> bool:
+    """Return whether a module belongs to what Lindley requires, by the first part of its name."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    if spec is None:
+        return False
+    file = spec.origin if spec.has_location else None
+    found = owner(top, file, list(spec.submodule_search_locations or ()))
+    return found is not None and found.name in (_required(_USUAL) | _required(("lindley",))) - {"lindley"}
 
 
 def versions(direct: Sequence[str]) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""The code that a model runs beside its own file: modules on Python's path, and installed distributions.
+"""The code that a model runs beside its own file: modules, and installed distributions.
 
-A module that belongs to an installed distribution is identified by the distribution's version. Every other
-module, such as one of a folder on ``PYTHONPATH`` or of an editable install, is code like the model file
-itself: it has a digest, its source is stored, and what it imports is looked at in the same way. Imports are
-read from the source, those inside functions included. A module that is only named by a computed text is not
-found; what it does to the model is found in the model's structure (`lindley.model.structure`).
+Modules of its own lie beside it, or are stored with it (`lindley.model.code.own`). A module that belongs to
+an installed distribution is identified by the distribution's version. Every other module, such as one of a
+folder on ``PYTHONPATH`` or of an editable install, is code like the model file itself: it has a digest, its
+source is stored, and what it imports is looked at in the same way. Imports are read from the source, those
+inside functions included. A module that is only named by a computed text is not found; what it does to the
+model is found in the model's structure (`lindley.model.structure`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from weakref import WeakKeyDictionary
 
 from lindley.model.code.digests import file_digest
 from lindley.model.code.distributions import contents, owner, versions
+from lindley.model.code.own import ENGINE, PRIVATE, Lookup, OwnModule
 
-#: Lindley is the engine that runs a model, and recorded by its version.
-_ENGINE = "lindley"
 _IMPORTERS = ("import_module", "__import__")
 #: The digest of a module's file when this process first asked for it.
 _first_seen: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
@@ -58,10 +58,13 @@ class Imports:
         Modules that belong to no installed distribution, by name.
     distributions
         Names of the distributions that model file and modules import.
+    own
+        Names of the modules that are the model's own.
     """
 
     modules: Mapping[str, Module] = field(default_factory=dict)
     distributions: tuple[str, ...] = ()
+    own: frozenset[str] = frozenset()
 
     @property
     def digests(self) -> dict[str, str]:
@@ -77,7 +80,25 @@ class Imports:
         }
 
 
-def imports_of(text: str, module: ModuleType) -> Imports:
+def own_modules(text: str, lookup: Lookup) -> dict[str, OwnModule]:
+    """Return the modules of a model's own that it imports, directly or through each other, by name."""
+    found: dict[str, OwnModule] = {}
+    waiting, seen = list(_imported(text, "")), {""}
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        waiting += _parents(name)
+        module = lookup(name)
+        if module is None:
+            continue
+        found[name] = module
+        waiting += _imported(_text(module.data), _package(name, module.is_package))
+    return dict(sorted(found.items()))
+
+
+def imports_of(text: str, module: ModuleType, own: Mapping[str, OwnModule] | None = None) -> Imports:
     """Return what a model file imports, directly or through modules that belong to no distribution.
 
     Parameters
@@ -86,19 +107,46 @@ def imports_of(text: str, module: ModuleType) -> Imports:
         The file's source.
     module
         The module that it was executed as.
+    own
+        The modules of its own that it imports.
+
+    Raises
+    ------
+    ImportError
+        If two modules that run have the same name.
     """
+    own = own or {}
+    found = {
+        name: Module(file_digest(each.data), _own_path(name, each), each.data)
+        for name, each in own.items()
+        if each.data is not None
+    }
+    names = list(_imported(text, ""))
+    for name, each in own.items():
+        names += _imported(_text(each.data), _package(name, each.is_package))
+    names += (value.__name__ for value in vars(module).values() if isinstance(value, ModuleType))
+    elsewhere, owners = _elsewhere(name for name in names if name not in own)
+    twice = sorted(found.keys() & elsewhere.keys())
+    if twice:
+        raise ImportError(
+            f"two modules are named {twice[0]}: one beside the model file, one on Python's path"
+        )
+    return Imports(dict(sorted((found | elsewhere).items())), tuple(sorted(owners)), frozenset(own))
+
+
+def _elsewhere(names: Iterable[str]) -> tuple[dict[str, Module], set[str]]:
+    """Return the modules on Python's path that names lead to, and the distributions of others."""
     found: dict[str, Module] = {}
     owners = set[str]()
-    bound = (value.__name__ for value in vars(module).values() if isinstance(value, ModuleType))
-    waiting, seen = [*_imported(text, ""), *bound], set[str]()
+    waiting, seen = list(names), set[str]()
     while waiting:
         name = waiting.pop()
         top = name.partition(".")[0]
-        if name in seen or top in sys.stdlib_module_names or top == _ENGINE or not top:
+        if name in seen or top in sys.stdlib_module_names or top == ENGINE or not top:
             continue
         seen.add(name)
-        spec = _spec(name)
-        if spec is None:  # a name inside a module, or a module that is not there
+        spec = None if top.startswith(PRIVATE) else _spec(name)
+        if spec is None:  # a name inside a module, a module that is not there, or one of the model's own
             continue
         distribution = owner(top, _file(spec), _folders(spec))
         owners.update({distribution.name} if distribution else ())
@@ -109,9 +157,8 @@ def imports_of(text: str, module: ModuleType) -> Imports:
         if data is None:
             continue
         found[name] = Module(file_digest(data), _path(name, spec), data)
-        package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
-        waiting += _imported(data.decode("utf-8-sig", "replace"), package)
-    return Imports(dict(sorted(found.items())), tuple(sorted(owners)))
+        waiting += _imported(_text(data), _package(name, spec.submodule_search_locations is not None))
+    return found, owners
 
 
 def forget_changed(imports: Imports) -> bool:
@@ -121,13 +168,14 @@ def forget_changed(imports: Imports) -> bool:
     would otherwise go on with old code.
     """
     changed = False
-    for name, module in imports.modules.items():
+    others = {name: module for name, module in imports.modules.items() if name not in imports.own}
+    for name, module in others.items():
         loaded = sys.modules.get(name)
         if loaded is None:
             continue
         changed = changed or _first_seen.setdefault(loaded, module.digest) != module.digest
     if changed:  # and those that import them
-        for name in imports.modules:
+        for name in others:
             sys.modules.pop(name, None)
         importlib.invalidate_caches()
     return changed
@@ -154,6 +202,15 @@ def _imported(text: str, package: str) -> Iterator[str]:
                 args=[ast.Constant(value=str() as name), *_],
             ) if called in _IMPORTERS:
                 yield name
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8-sig", "replace")
+
+
+def _package(name: str, is_package: bool) -> str:
+    """Return the package that relative imports of a module begin in."""
+    return name if is_package else name.rpartition(".")[0]
 
 
 def _parents(name: str) -> Iterable[str]:
@@ -203,3 +260,7 @@ def _path(name: str, spec: ModuleSpec) -> str:
     place = name.replace(".", "/")
     suffix = "".join(Path(spec.origin or "").suffixes[-1:]) or ".py"
     return f"{place}/__init__{suffix}" if spec.submodule_search_locations is not None else place + suffix
+
+
+def _own_path(name: str, module: OwnModule) -> str:
+    return name.replace(".", "/") + ("/__init__.py" if module.is_package else ".py")

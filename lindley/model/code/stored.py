@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
 from lindley.model.code.digests import file_digest
 from lindley.model.code.imports import Module
+from lindley.model.code.own import Lookup, OwnModule, among
 
 #: Times in archives have no meaning here, and would differ from link to link.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
@@ -48,32 +46,21 @@ def stored_files(path: Path) -> dict[str, bytes]:
         raise ValueError(f"no archive: {error}") from error
 
 
-@contextmanager
-def stored_modules(path: Path | None) -> Iterator[None]:
-    """Import the modules of an archive inside, in place of any of the same names; afterwards the others.
+def stored_modules(path: Path | None) -> Lookup:
+    """Return a lookup of the modules in an archive; of none without one. Nothing is executed.
 
-    What is imported inside keeps what it imported. Not for several threads at once. None: change nothing.
+    Raises
+    ------
+    ValueError
+        See `stored_files`.
     """
-    if path is None:
-        yield
-        return
-    tops = {name.partition(".")[0] for name in stored_digests(path)}
-
-    def taken() -> dict[str, object]:
-        names = [name for name in sys.modules if name.partition(".")[0] in tops]
-        return {name: sys.modules.pop(name) for name in names}
-
-    before = taken()
-    sys.path.insert(0, str(path))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(str(path))
-        sys.path_importer_cache.pop(str(path), None)
-        taken()
-        sys.modules.update(before)  # type: ignore[arg-type]  # they came from there
-        importlib.invalidate_caches()
+    files = {} if path is None else stored_files(path)
+    modules = {
+        _name(file): OwnModule(Path(str(path)) / file, data, PurePosixPath(file).stem == "__init__")
+        for file, data in files.items()
+        if file.endswith(".py")
+    }
+    return among(modules)
 
 
 def _name(filename: str) -> str:

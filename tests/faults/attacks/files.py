@@ -391,7 +391,7 @@ def code(ground: Landing, text: str) -> str:
 
 @LANDING.attempt("a module of the standard library's name beside the models", "harmless")
 def shadow(ground: Landing) -> str:
-    for name in ("json", "numpy", "pymc", "lindley"):
+    for name in ("json", "numpy", "pymc", "lindley", "pandas"):
         (ground.workspace.models / f"{name}.py").write_text("raise SystemExit\n")
     (ground.workspace.models / "x.pth").write_text("import evil\n")
     assert load_declaration("coins", ground.workspace.models).name == "coins"

@@ -47,7 +47,11 @@ def belief(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packaged")
     text = (ROOT / "models" / "beta_binomial.py").read_text()
     # Beside a distribution that nothing else needs, a module that is there for this process alone.
+    build = "    with pm.Model() as model:\n"
+    text = text.replace(build, f"    import beside, helpers.late\n    assert helpers.late.TWO == 2\n{build}")
     (folder / "model.py").write_text(f"{text}\nimport filelock\nimport beside\nassert beside.ONE == 1\n")
+    (folder / "helpers").mkdir()
+    (folder / "helpers" / "late.py").write_text("TWO = 2\n")
     (folder / "path").mkdir()
     (folder / "path" / "beside.py").write_text("ONE = 1\n")
     with pytest.MonkeyPatch.context() as patch:

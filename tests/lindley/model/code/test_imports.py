@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from lindley.model.code import distributions
 from lindley.model.code.digests import file_digest, model_digest, source_digest
 from lindley.model.code.imports import Imports, Module
-from lindley.model.code.stored import stored_digests, stored_modules, write_modules
-from lindley.model.declaration import Declaration, load_file
+from lindley.model.code.stored import stored_digests, write_modules
+from lindley.model.declaration import Declaration, load_file, load_stored
 
 MODEL = """
 import os
@@ -138,8 +138,7 @@ def test_stored_modules_are_imported_in_place_of_others(tmp_path: Path, path: Pa
     (path / "a_helper.py").write_text("SCALE = 0.5\n")
     now = loaded(tmp_path, "import a_helper")
     current, before = sys.modules["a_helper"], list(sys.path)
-    with stored_modules(tmp_path / "one.zip"):
-        stored = loaded(tmp_path, "import a_helper")
+    stored = load_stored(tmp_path / "mine.py", tmp_path / "one.zip")
     assert stored.model_digest == made.model_digest != now.model_digest
     assert stored.build.__globals__["a_helper"].SCALE == 1.0
     assert sys.modules["a_helper"] is current
