@@ -225,7 +225,7 @@ class Ledger(Protocol):
         """Point the alias ``challenger`` at a version, or remove it."""
 
     def dead_runs(self, chain: str) -> list[str]:
-        """Return the ids of open runs whose process died on this machine."""
+        """Return the ids of open runs whose process died on this machine, or is elsewhere and open for days."""
 
     def registered_runs(self, chain: str) -> list[str]:
         """Return the ids of runs whose state is one of `REGISTERED`: each has a version.

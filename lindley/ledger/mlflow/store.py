@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
 import tempfile
 import time
 from collections.abc import Mapping
@@ -18,7 +16,6 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # MLflow's own default waits minutes for a server that is down before it reports it.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, Metric, Param, RunTag, ViewType
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
@@ -29,7 +26,7 @@ from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.chain import Version
 from lindley.ledger.mlflow import naming, paths
 from lindley.ledger.mlflow.artifacts import Artifacts
-from lindley.ledger.mlflow.client import pages
+from lindley.ledger.mlflow.client import open_embedded, pages
 from lindley.ledger.mlflow.failures import translated, unless_refused
 from lindley.ledger.mlflow.listing import versions_of
 from lindley.ledger.protocol import Home, Run, RunState, RunStatus
@@ -49,6 +46,9 @@ _GENESIS_FILE = "genesis.json"
 _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
 #: Shown by MLflow's pages as model training rather than as GenAI traces.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+#: Milliseconds after which an open run of a machine that cannot be asked is dead: a run is open for as long as
+#: files are uploaded, and clocks may differ by a day.
+_DEAD_AFTER = 3 * 86_400_000
 #: Runs in one answer of a search.
 _RUNS_PER_CALL = 1000
 #: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
@@ -76,7 +76,7 @@ class MlflowLedger(Artifacts):
         self._model_prefix = os.environ.get("LINDLEY_MODEL_PREFIX", "")
         with translated("open the ledger"):
             if uri.startswith("sqlite:"):
-                super().__init__(_open_embedded(uri), root, embedded=True)
+                super().__init__(open_embedded(uri), root, embedded=True)
             else:
                 registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri
                 super().__init__(MlflowClient(tracking_uri=uri, registry_uri=registry), root, embedded=False)
@@ -241,7 +241,7 @@ class MlflowLedger(Artifacts):
     def dead_runs(self, chain: str) -> list[str]:
         """Return open runs of dead processes; see `Ledger`."""
         running = self._search_runs(chain, "attributes.status = 'RUNNING'")
-        return [r.info.run_id for r in running if process.died(r.data.tags.get(_WRITER_TAG, ""))]
+        return [run.info.run_id for run in running if _is_dead(run)]
 
     def registered_runs(self, chain: str) -> list[str]:
         """Return runs that became versions; see `Ledger`."""
@@ -344,37 +344,6 @@ class MlflowLedger(Artifacts):
         return self._experiment(chain)
 
 
-def _open_embedded(uri: str) -> MlflowClient:
-    """Open a SQLite ledger; its tables are made once, under a lock.
-
-    One that has them is opened without a lock, and nothing is created: it may be on a disk that cannot be
-    written.
-    """
-    path = paths.database(uri)
-    if _has_tables(path):
-        return _client(uri)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"), contextlib.closing(sqlite3.connect(path)) as database:
-        # MLflow tries a database that cannot be opened again and again, for minutes.
-        database.execute("PRAGMA schema_version")
-        return _client(uri)
-
-
-def _client(uri: str) -> MlflowClient:
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    client.search_registered_models(max_results=1)
-    return client
-
-
-def _has_tables(path: Path) -> bool:
-    """Return whether MLflow has made its tables in a database: it adds the default experiment last."""
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            return database.execute("SELECT 1 FROM experiments LIMIT 1").fetchone() is not None
-    except sqlite3.Error:
-        return False
-
-
 def _texts(params: Mapping[str, str]) -> dict[str, str]:
     """Return parameters under the names, and of the length, that MLflow keeps."""
     return {naming.key(name): str(value)[:_PARAM_CHARACTERS] for name, value in params.items()}
@@ -389,6 +358,12 @@ def _metrics(values: Mapping[str, float]) -> list[Metric]:
     """Return metrics as MLflow takes them."""
     now = int(time.time() * 1000)
     return [Metric(name, value, now, 0) for name, value in _numbers(values).items()]
+
+
+def _is_dead(run: Any) -> bool:
+    """Whether the process that opened a run has ended, or cannot be asked and was silent for days."""
+    lives = process.lives(run.data.tags.get(_WRITER_TAG, ""))
+    return lives is False or (lives is None and time.time() * 1000 - run.info.start_time > _DEAD_AFTER)
 
 
 def _state(run: Any) -> RunState:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,33 +56,6 @@ class TestKeys:
     @given(st.lists(st.text("ab[], ./-_", max_size=8), unique=True, max_size=30))
     def test_no_two_names_share_a_key(self, names: list[str]) -> None:
         assert len({naming.key(name) for name in names}) == len(names)
-
-
-class TestProcesses:
-    def test_this_process_lives(self) -> None:
-        assert process.describe().startswith(f"{socket.gethostname()}:{os.getpid()}:")
-        assert not process.died(process.describe())
-        assert process.lives(process.describe())
-
-    def test_a_killed_process_died_even_before_its_parent_waits_for_it(self) -> None:
-        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-            started = process._started(child.pid)
-            writer = f"{socket.gethostname()}:{child.pid}:{started}"
-            assert started
-            assert not process.died(writer)
-            child.send_signal(signal.SIGKILL)
-            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-            assert process.died(writer)
-        assert process.died(writer)
-
-    def test_a_process_of_the_same_number_is_another_one(self) -> None:
-        assert process.died(f"{socket.gethostname()}:{os.getpid()}:1")
-
-    @pytest.mark.parametrize("writer", ["", "x", "otherhost:1:1", f"otherhost:{2**22}:5", "::", "a:b:c:d"])
-    def test_processes_of_other_machines_are_neither_dead_nor_alive(self, writer: str) -> None:
-        assert not process.died(writer)
-        assert not process.lives(writer)
-        assert not process.died(f"{socket.gethostname()}:x:1")
 
 
 class TestTampering:
