@@ -15,7 +15,7 @@ _NO_CONTAINER = "4026531836"
 
 
 def describe(pid: int | None = None) -> str:
-    """Return machine, id and start time of a process of this machine (this one by default), as a tag value."""
+    """Return machine, id and start time of a process of this machine, this one by default, as a tag value."""
     pid = pid or os.getpid()
     return f"{_machine()}:{pid}:{_started(pid)}"
 
@@ -56,7 +56,8 @@ def _ended_with_the_boot(machine: str) -> bool:
     """Whether a machine is this one before it was started again: no process of then is left.
 
     Not of containers, which are replaced and not started again, nor of a machine without an id of its
-    installation. Copies of a virtual machine need an id each (``systemd-machine-id-setup``), as for other programs.
+    installation. Copies of a virtual machine need an id each, as for other programs
+    (``systemd-machine-id-setup``).
     """
     theirs, ours = machine.rsplit("/", 3), _machine().rsplit("/", 3)
     same = len(theirs) == 4 and theirs[:2] == ours[:2] and bool(ours[1])
@@ -66,7 +67,7 @@ def _ended_with_the_boot(machine: str) -> bool:
 def _namespace() -> str:
     """Return the number of the namespace of this process's id; empty where the system has none."""
     try:
-        return os.readlink("/proc/self/ns/pid").partition("[")[2].rstrip("]")
+        return str(Path("/proc/self/ns/pid").readlink()).partition("[")[2].rstrip("]")
     except OSError:
         return ""
 

@@ -77,7 +77,9 @@ def _publish_link(outcome: Outcome, logged: LoggedLink, registered: Registered) 
 
 def summary_text(summary: pd.DataFrame, logged: LoggedLink, registered: Registered) -> str:
     """Return the note of the link, as it became, with links to its MLflow run and version."""
-    from lindley.ledger.writing import note
+    from lindley.inference.diagnostics.gate import Gate
+    from lindley.ledger.writing import whole_note
+    from lindley.report.note import link_note
 
     noted = replace(logged.noted, number=registered.link, status=registered.status)
     addresses = {
@@ -85,7 +87,8 @@ def summary_text(summary: pd.DataFrame, logged: LoggedLink, registered: Register
         "MLflow version": registered.version_url or "",
         "flow run": flow_run_url() or "",
     }
-    return note(logged.record, logged.record_digest, summary, noted, addresses)
+    text = link_note(summary, noted, Gate(**logged.record["gate"]))
+    return whole_note(text, logged.record, logged.record_digest, addresses)
 
 
 def plot_text(outcome: Outcome) -> str:

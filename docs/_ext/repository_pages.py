@@ -25,6 +25,7 @@ PAGES = {
     "reference/benchmark-speed": "benchmarks/speed/README.md",
     "reference/benchmark-vintages": "benchmarks/vintages/README.md",
     "reference/data": "data/README.md",
+    "reference/faults": "tests/faults/README.md",
 }
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]+)?\)")
 

@@ -183,7 +183,9 @@ def _print_link(link: Link) -> None:
     out.print()
     metrics = [{"metric": name, "value": format_number(value)} for name, value in record["metrics"].items()]
     out.print(table(metrics, right=("value",)))
-    sizes = [{"artifact": path, "bytes": f"{size:,}"} for path, size in link.artifacts().items()]
+    held = link.artifacts()
+    held |= {"all": sum(held.values())}
+    sizes = [{"artifact": path, "bytes": f"{size:,}"} for path, size in held.items()]
     out.print()
     out.print(table(sizes, right=("bytes",)))
 

@@ -38,7 +38,8 @@ def servers(workspace: Workspace) -> dict[str, dict[str, Any]]:
 def processes(workspace: Workspace) -> dict[str, bool]:
     """Return whether `lindley up` of this working folder and its children live; empty where it does not run.
 
-    It removes its files when it is stopped: files that are left belong to one that was killed.
+    It removes its files when it is stopped: files that are left belong to one that was killed, or that ended
+    because a child did.
     """
     own = _up(workspace)
     if not own:

@@ -154,7 +154,7 @@ def _of_servers(
         if not lives and name != "up":
             yield Finding(Level.CRITICAL, name, f"the process {name} of `lindley up` has ended")
     if processes.get("up") is False:
-        message = "`lindley up` has ended without stopping: start it again"
+        message = "`lindley up` has ended, and no one stopped it: see .lindley/logs, and start it again"
         yield Finding(Level.CRITICAL, "up", message)
     if workers == 0:
         yield Finding(Level.CRITICAL, "worker", "no worker of the pool has been heard of lately")

@@ -137,10 +137,20 @@ class Stack:
         while not self.stop_wanted.wait(0.5):
             self._require_children()
 
-    def stop(self) -> None:
-        """End everything that was started."""
+    def stop(self, *, failed: bool = False) -> None:
+        """End everything that was started.
+
+        Parameters
+        ----------
+        failed
+            Whether an error ends it: its file of addresses stays, as after a kill, so that `lindley status`
+            reports an installation that is down.
+        """
         try:
-            running.forget(self.workspace)
+            if failed and not self.stop_wanted.is_set():
+                running.remember(self.workspace, self.servers)
+            else:
+                running.forget(self.workspace)
             self.supervisor.end("watcher", "worker")
             self._mark_dead_runs()
         finally:
@@ -309,12 +319,13 @@ def stack(
         ended = Supervisor(folder).end_leftovers()
         if ended:
             notify(f"Ended processes of an earlier run: {', '.join(ended)}")
-        made = Stack(workspace, options, notify, stop_wanted)
+        made, failed = Stack(workspace, options, notify, stop_wanted), True
         try:
             made.start()
             yield made
+            failed = False
         finally:
-            made.stop()
+            made.stop(failed=failed)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import xarray as xr
 from arviz_stats.base import array_stats
 
 from lindley.batch.batch import Batch
-from lindley.inference.groups import assemble, draws_dataset, observed_data, storable
+from lindley.inference.groups import assemble, draws_dataset, observed_data, rounded, storable
 from lindley.inference.predictive import predictive_draws
 from lindley.inference.sampling import Draws, Sampling
 from lindley.model.coordinates import Coordinates
@@ -82,8 +82,11 @@ def build(
     lost = [name for name in sorted(small) if name not in draws.quantities.deterministics]
     if lost:
         omissions.add(f"deterministics {', '.join(lost)}", "one of them cannot be computed")
-    tree = assemble(graph, problem.coordinates, storable(named, omissions), carried, weights)
-    groups = {"sample_stats": draws_dataset(model, draws.stats)}
+    # What is carried forward stays exact: the next prior is matched to it.
+    shown = {name: rounded(value) for name, value in storable(named, omissions).items()}
+    tree = assemble(graph, problem.coordinates, shown, carried, weights)
+    stats = {name: rounded(value) for name, value in draws.stats.items()}
+    groups = {"sample_stats": draws_dataset(model, stats)}
     with omissions.attempt("observed data"):
         groups["observed_data"] = observed_data(model)
     drawn = {"prior": prior}
@@ -93,7 +96,7 @@ def build(
         if values:
             with omissions.attempt(f"{name.replace('_', ' ')} draws"):
                 kept = storable(values, omissions)
-                groups[name] = draws_dataset(model, {k: v[None] for k, v in kept.items()})
+                groups[name] = draws_dataset(model, {k: rounded(v[None]) for k, v in kept.items()})
     for name, dataset in groups.items():
         tree[name] = xr.DataTree(dataset)
     tree.attrs["batch"] = batch.digest

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lindley.batch.batch import Batch, write_batch
 from lindley.batch.digest import content_digest
-from lindley.ledger.netcdf import draws_digest, file_digests, write_matched_prior, write_netcdf, write_trace
+from lindley.ledger.netcdf import draws_digest, file_digests, write_draws, write_matched_prior, write_trace
 from lindley.ledger.record import SCHEMA, Artifact, canonical, digest
 from lindley.model.code.stored import write_modules
 from lindley.model.declaration import Declaration
@@ -129,7 +129,7 @@ def write(
     )
     with tempfile.TemporaryDirectory(prefix="lindley-") as scratch:
         draws = Path(scratch) / "draws.nc"
-        write_netcdf(served, draws)
+        write_draws(served, draws)
         newest = content.newest or content.batch
         package(folder, declaration, draws, example_rows(newest.table, declaration) if newest else None)
     record = _record(content, file_digests(folder))

@@ -24,6 +24,8 @@ from lindley.shapes import ANY, misfits
 TAG_CHARACTERS = 4000
 #: How the names of Lindley's tags begin.
 TAGS = "lindley."
+#: The tag that people see first: in any order by name it comes before the others.
+SHOWN_TAG = "lindley"
 #: Tags of decisions only.
 DECISION_TAGS = tuple(f"{TAGS}{name}" for name in ("candidate", "who", "why"))
 #: Fields of a version that its tags hold as they are.
@@ -61,6 +63,8 @@ class Version:
         Of a decision: record digest of the version that it is about, and who decided so and why.
     source
         Address of the servable belief in the registry; empty if the ledger does not state it.
+    description
+        What the registry shows of it.
     """
 
     number: int
@@ -85,6 +89,7 @@ class Version:
     why: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     source: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -329,9 +334,13 @@ def _joined(version: Version, quarantined: Iterable[Version]) -> tuple[Version, 
 
 
 def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
-    """Return the tags that a version of this record is created with, in the one call that creates it."""
+    """Return the tags that a version of this record is created with, in the one call that creates it.
+
+    The first one is for people: MLflow's list of versions shows the first tags by name, and cuts them off.
+    """
     batch, decision = record["batch"] or {}, record["decision"] or {}
     return {
+        SHOWN_TAG: f"{status_of(record)}: {record['kind']}",
         **{f"lindley.{name}": record[name] for name in ("chain", "kind", "previous", "prior")},
         "lindley.record": record_digest,
         "lindley.batch": batch.get("digest", ""),

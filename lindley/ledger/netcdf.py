@@ -35,6 +35,8 @@ _CODECS = {
 }
 #: Bytes of a file's arrays in memory at most, as the file states their shapes: a few kB can state any.
 MOST_BYTES = 8 * 2**30
+#: Level of compression, above which files get no smaller; and bytes from which an array is worth a chunk.
+_LEVEL, _WORTH_IT = 4, 4096
 #: Parts of a mixture at most, as its file states them.
 _MOST_PARTS = 64
 
@@ -116,15 +118,25 @@ def _names_of_arrays(file: h5py.File) -> list[str]:
 
 def write_trace(tree: xr.DataTree, path: Path) -> None:
     """Write a trace as netCDF in ArviZ's schema (`arviz.from_netcdf` reads it)."""
-    encoding = {
-        f"/{name}": {
-            variable: {"zlib": True, "complevel": 1}
-            for variable, array in child.data_vars.items()
-            if array.dtype.kind in "biu"  # the digits of real numbers are noise, which cannot be compressed
-        }
-        for name, child in tree.children.items()
-    }
+    encoding = {f"/{name}": _compressed(child.dataset) for name, child in tree.children.items()}
     write_netcdf(tree, path, encoding)
+
+
+def write_draws(draws: xr.Dataset, path: Path) -> None:
+    """Write the draws that a registered belief predicts with."""
+    write_netcdf(draws, path, _compressed(draws))
+
+
+def _compressed(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Return the encoding of a dataset's large arrays.
+
+    Of arrays of noise, the bytes of exponents and of rounded digits can be compressed.
+    """
+    return {
+        str(name): {"zlib": True, "shuffle": True, "complevel": _LEVEL}
+        for name, array in dataset.variables.items()
+        if array.dtype.kind in "biuf" and array.nbytes >= _WORTH_IT
+    }
 
 
 def read_trace(path: Path) -> xr.DataTree:

@@ -65,6 +65,8 @@ class RunState:
         Whether it was deleted and can still be restored; its files are there until a garbage collection.
     params
         As in `Run`, with the names that the ledger gives them.
+    note
+        As in `Run`.
     """
 
     status: RunStatus
@@ -72,6 +74,7 @@ class RunState:
     metrics: Mapping[str, float]
     deleted: bool = False
     params: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ class Ledger(Protocol):
         """Point the alias ``challenger`` at a version, or remove it."""
 
     def dead_runs(self, chain: str) -> list[str]:
-        """Return the ids of open runs whose process died on this machine, or is elsewhere and open for days."""
+        """Return the ids of open runs whose process died on this machine, or has been elsewhere for hours."""
 
     def registered_runs(self, chain: str) -> list[str]:
         """Return the ids of runs whose state is one of `REGISTERED`: each has a version.

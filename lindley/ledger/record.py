@@ -192,6 +192,7 @@ _COMMON = {
     "gate": {"passed": bool, "reasons": [str], "warnings": [str]},
     "libraries": _TEXTS,
     "artifacts": {ANY: DIGEST},
+    "note": DIGEST,
 }
 _IMPORTS = {"imports": {"modules": _DIGESTS, "distributions": _TEXTS, "contents": _DIGESTS}}
 LINK_SHAPE = _COMMON | {

@@ -19,9 +19,9 @@ from lindley.ledger.bundle import Content
 from lindley.ledger.chain import version_tags
 from lindley.ledger.netcdf import file_digests
 from lindley.ledger.protocol import Ledger, Run, RunStatus
-from lindley.ledger.record import MOVES, Status, canonical, status_of
+from lindley.ledger.record import MOVES, Artifact, Status, canonical, digest, status_of
 from lindley.ledger.signer import sign_record, signer_from_environment
-from lindley.report.note import NotedLink, link_note
+from lindley.report.note import NotedLink, link_note, with_foot
 from lindley.timing import LOG, PHASES, WRITE, Phases
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class Draft:
         The link as its note presents it; its number is the one that it will have if it wins.
     batch
         The link's own batch; None for a link without one.
+    note
+        What people are shown of it, without its foot; empty until the record states its digest.
     """
 
     folder: Path
@@ -89,6 +91,7 @@ class Draft:
     summary: pd.DataFrame
     noted: NotedLink
     batch: Batch | None = None
+    note: str = ""
 
     @property
     def link(self) -> int:
@@ -99,6 +102,12 @@ class Draft:
     def copied(self) -> bool:
         """Whether the belief is that of the link's prior, without a fit of its own."""
         return is_copy(self.record)
+
+    @property
+    def shown(self) -> NotedLink:
+        """The link as its note presents it, with what becomes of it."""
+        status = status_of(self.record)
+        return replace(self.noted, number=self.link if status == Status.ACCEPTED else None, status=status)
 
 
 def log_content(
@@ -143,6 +152,7 @@ def log_draft(ledger: Ledger, draft: Draft, *, phases: Phases, context: RunConte
     KeyRefused
         If the environment names a key for signatures that cannot be used.
     """
+    draft = _with_note(draft)
     failpoints.reach("files-written")
     record, record_digest = draft.record, bundle.record_digest(draft.record)
     with phases(LOG):
@@ -156,6 +166,14 @@ def log_draft(ledger: Ledger, draft: Draft, *, phases: Phases, context: RunConte
             _verify_upload(ledger, run_id, file_digests(draft.folder), Path(again))
         failpoints.reach("read-back")
     return LoggedLink(draft.noted, run_id, record, record_digest, run.note, phases)
+
+
+def _with_note(draft: Draft) -> Draft:
+    """Let the record state the digest of what people are shown of the link, and write it."""
+    text = link_note(draft.summary, draft.shown, Gate(**draft.record["gate"]))
+    record = draft.record | {"note": digest(text.encode())}
+    (draft.folder / Artifact.RECORD).write_bytes(canonical(record))
+    return replace(draft, record=record, note=text)
 
 
 def _verify_upload(ledger: Ledger, run_id: str, written: dict[str, str], folder: Path) -> None:
@@ -189,14 +207,12 @@ def _run(draft: Draft, record_digest: str, phases: Phases, context: RunContext) 
         "lindley.flow_run": context.flow_run_id or "",
         "lindley.flow_run_url": context.flow_run_url or "",
     }
-    status = status_of(record)
-    shown = replace(noted, number=draft.link if status == Status.ACCEPTED else None, status=status)
     return Run(
         name=f"{noted.chain} {draft.link}: {what}"[:200],
         params=parameters(record, draft.summary),
         metrics=metrics | charts(draft.summary),
         tags={name: value for name, value in tags.items() if value},
-        note=note(record, record_digest, draft.summary, shown, {"flow run": context.flow_run_url or ""}),
+        note=whole_note(draft.note, record, record_digest, {"flow run": context.flow_run_url or ""}),
         frame=batch.frame() if batch else None,
         batch_digest=batch.digest if batch else "",
         origin=batch.origin if batch else "",
@@ -239,15 +255,9 @@ def is_copy(record: dict[str, Any]) -> bool:
     return bool(record["prior_belief"] == record["posterior"]["matched"])
 
 
-def note(
-    record: dict[str, Any],
-    record_digest: str,
-    summary: pd.DataFrame,
-    noted: NotedLink,
-    addresses: Mapping[str, str],
-) -> str:
-    """Write the note of a link, in Markdown; see `lindley.report.note.link_note`."""
+def whole_note(text: str, record: dict[str, Any], record_digest: str, addresses: Mapping[str, str]) -> str:
+    """Return what people are shown of a link: its note, with digests and addresses."""
     digests = {"record": record_digest, "previous": record["previous"], "prior": record["prior"]}
     if record["batch"]:
         digests["batch"] = record["batch"]["digest"]
-    return link_note(summary, noted, Gate(**record["gate"]), digests=digests, addresses=addresses)
+    return with_foot(text, digests, addresses)

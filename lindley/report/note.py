@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: MLflow stores a version's description in 5,000 characters; a longer one fails on some databases.
 NOTE_LIMIT = 5000
+#: How many of them are left for digests and addresses, which the record cannot vouch for by a digest.
+FOOT_LIMIT = 1000
+_FOOT = "\n\nDigests: "
 #: (parameters in the table, characters of each reason or warning), tried until the note fits.
 _BUDGETS = ((30, 300), (20, 200), (10, 120), (5, 60), (0, 30))
 _MOST_SENTENCES = 5
@@ -106,13 +109,7 @@ class NotedLink:
 
 
 def link_note(
-    summary: pd.DataFrame,
-    link: NotedLink,
-    gate: GateResult,
-    *,
-    digests: Mapping[str, str] | None = None,
-    addresses: Mapping[str, str] | None = None,
-    limit: int = NOTE_LIMIT,
+    summary: pd.DataFrame, link: NotedLink, gate: GateResult, *, limit: int = NOTE_LIMIT - FOOT_LIMIT
 ) -> str:
     """Return the note of a link, as Markdown that is safe to show anywhere.
 
@@ -124,10 +121,6 @@ def link_note(
         The link.
     gate
         Whether the fit passed its gate, why not, and what to watch.
-    digests
-        Name -> hex digest, shown in short form.
-    addresses
-        Label -> http(s) address, shown as links; the first four.
     limit
         Number of characters of the note at most. Rows of the table go first, those of the
         parameters that moved least before the others.
@@ -135,12 +128,11 @@ def link_note(
     Returns
     -------
     str
-        A heading, one paragraph, the table, the digests and the addresses.
+        A heading, one paragraph, the table. `with_foot` adds the digests and the addresses.
     """
     values = summary_values(summary)
     heading = f"### {code(link.chain, 70)}, {_which(link)}: {escape(link.kind, 20)}"
     opening = [_opening(link), _taken_out(link), _dropped(link)]
-    closing = [_digests(digests or {}), _addresses(addresses or {})]
     note = ""
     for most_rows, characters in _BUDGETS:
         decision = f"{escape(link.decision, characters)}." if link.decision else ""
@@ -152,10 +144,35 @@ def link_note(
             _outcome(link.status, gate, characters),
         ]
         paragraph = " ".join(filter(None, sentences))
-        note = "\n\n".join(filter(None, [heading, paragraph, _table(values, most_rows), *closing]))
+        note = "\n\n".join(filter(None, [heading, paragraph, _table(values, most_rows)]))
         if len(note) <= limit:
             return note
     return note[: max(limit - 1, 0)] + "…"
+
+
+def with_foot(note: str, digests: Mapping[str, str], addresses: Mapping[str, str] | None = None) -> str:
+    """Return a note with its last lines, of `FOOT_LIMIT` characters at most.
+
+    Parameters
+    ----------
+    note
+        What `link_note` returned.
+    digests
+        Name -> hex digest, shown in short form; at least one.
+    addresses
+        Label -> http(s) address, shown as links; the first four, or those that fit.
+    """
+    foot, room = f"{_FOOT}{_digests(digests)}", FOOT_LIMIT - len(_FOOT)
+    first = list((addresses or {}).items())[:_MOST_ADDRESSES]
+    shown = [markdown_link(label, address) for label, address in first if address]
+    while shown and len(foot) + 2 + len(" · ".join(shown)) > room:
+        shown.pop()
+    return "\n\n".join(filter(None, [f"{note}{foot}", " · ".join(shown)]))
+
+
+def without_foot(note: str) -> str:
+    """Return what `with_foot` was given; the note itself where it has no foot."""
+    return note.rpartition(_FOOT)[0] or note
 
 
 def _which(link: NotedLink) -> str:
@@ -304,10 +321,4 @@ def _row(label: str, values: _Values) -> list[str]:
 
 def _digests(digests: Mapping[str, str]) -> str:
     shown = {escape(name, 30): str(digest)[:_SHORT_DIGEST] for name, digest in digests.items() if digest}
-    texts = [f"{name} {code(digest)}" for name, digest in shown.items()]
-    return f"Digests: {', '.join(texts[:8])}" if texts else ""
-
-
-def _addresses(addresses: Mapping[str, str]) -> str:
-    shown = list(addresses.items())[:_MOST_ADDRESSES]
-    return " · ".join(markdown_link(label, address) for label, address in shown if address)
+    return ", ".join([f"{name} {code(digest)}" for name, digest in shown.items()][:8])

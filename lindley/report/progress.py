@@ -78,7 +78,7 @@ def chain_figure(
         entries.insert(0, (Patch(facecolor=style.PRIOR), "first prior"))
     _bars(axes, quantiles, genesis)
     if np.isfinite(where).all():
-        line = axes.axhline(where[0], color=style.ALARM, linewidth=1.2, linestyle=(0, (5, 3)), zorder=3.5)
+        line = axes.axhline(where[0], color=style.ALARM, linewidth=1.5, linestyle=(0, (5, 3)), zorder=3.5)
         entries.append((line, f"{style.words(reference_label, 40)} {format_number(where[0])}"))
     axes.grid(visible=False, axis="x")
     style.labelled(axes, labels, across)

@@ -22,6 +22,8 @@ MAX_ROWS = 12
 MAX_CANDIDATES = 400
 #: Draws of a chain for a rank plot at least, and at most; more are thinned, as the test of the ranks is slow.
 MIN_DRAWS, MAX_DRAWS = 10, 500
+#: Draws of a chain in a trace plot, about: more than a panel is wide in points are a blur, and fill the file.
+TRACE_DRAWS = 300
 #: Probability that the ranks of chains of one distribution are reported as different.
 FALSE_ALARM = 0.01
 
@@ -126,12 +128,25 @@ def _traces(data: xr.Dataset, panels: Mapping[str, Axes], diverging: Mapping[str
         "divergence": {"color": style.ALARM, "size": 30},
         "ticklabels": False,
     }
-    tree = xr.DataTree.from_dict({"posterior": data, **diverging})
-    plot_trace(tree, plot_collection=style.collection(data, panels), visuals=visuals | _OFF)
+    shown = _evenly(data.sizes["draw"], diverging)
+    thinned = {name: held.isel(draw=shown) for name, held in {"posterior": data, **diverging}.items()}
+    tree = xr.DataTree.from_dict(thinned)
+    plot_trace(tree, plot_collection=style.collection(thinned["posterior"], panels), visuals=visuals | _OFF)
     for axes in panels.values():
+        for line in axes.lines:  # without shades at their edges the picture takes half of the space
+            line.set_antialiased(False)
         axes.set_xlim(-0.5, data.sizes["draw"] - 0.5)
         style.numeric(axes.yaxis, 3)
         style.numeric(axes.xaxis, 6, integer=True)
+
+
+def _evenly(count: int, diverging: Mapping[str, xr.Dataset]) -> np.ndarray:
+    """Return the numbers of the draws that a trace plot shows: about `TRACE_DRAWS`, and all that diverged."""
+    shown = np.zeros(count, bool)
+    shown[:: -(-count // TRACE_DRAWS)] = True
+    for held in diverging.values():
+        shown |= held["diverging"].any("chain").to_numpy()
+    return np.flatnonzero(shown)
 
 
 def _ranks(data: xr.Dataset, axes: Axes) -> None:

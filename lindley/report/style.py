@@ -30,7 +30,7 @@ INK, FAINT, GRID = "#1A1A1A", "#5F5F5F", "#E4E4E4"
 
 #: Comes with matplotlib, so a figure is the same on every machine.
 FONT = "DejaVu Sans"
-DPI = 120
+DPI = 100
 
 _HEADER, _FOOTER, _SIDE = 1.0, 0.18, 0.3
 #: Width of a character per point of its size, in inches; wide enough for bold type.

@@ -44,7 +44,7 @@ class GatheredVersion:
     source, modules
         Digests of the model's file, and of the stored modules that it imports by name, recomputed; None where
         they cannot be read. Without modules there is no archive of them.
-    run_tags, run_metrics, run_params
+    run_tags, run_metrics, run_params, run_note
         What the run holds; None if there is no run.
     parameters, charts
         Parameters and metrics that the run of this record and table of parameters holds beside the record's
@@ -75,6 +75,7 @@ class GatheredVersion:
     run_tags: dict[str, str] | None = None
     run_metrics: dict[str, float] | None = None
     run_params: dict[str, str] | None = None
+    run_note: str | None = None
     parameters: dict[str, str] | None = None
     charts: dict[str, float] | None = None
     loaded_from: str = ""
@@ -115,7 +116,8 @@ class GatheredVersion:
             self.deleted,
             record,
         ]
-        maps = (found.tags, files, self.run_tags or {}, self.run_metrics or {})
+        parts += [found.description, self.run_note]
+        maps = (found.tags, files, self.run_tags or {}, self.run_metrics or {}, self.run_params or {})
         parts += [sorted(held.items()) for held in maps]
         return digest(repr(parts).encode("utf-8", "backslashreplace"))
 

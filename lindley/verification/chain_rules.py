@@ -174,8 +174,8 @@ def branch_source(chain: GatheredChain, walked: Chain) -> Iterator[str]:
 )
 def decisions(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """`decision.candidate` names a candidate or a quarantined version with a lower number. Apart from
-    `decision` the record is that one's, and so are the files. Rejections and decisions that came too late are
-    checked as well.
+    `decision` and `note` the record is that one's, and so are the files. Rejections and decisions that came
+    too late are checked as well.
     """
     decision = case.record["decision"]
     if decision is None:
@@ -189,7 +189,7 @@ def decisions(case: Case, _chain: GatheredChain) -> Iterator[str]:
     other = case.decidable[decision["candidate"]]
     if other is None:
         return  # R03 reports it
-    for name in sorted(case.record.keys() - {"decision"}):
+    for name in sorted(case.record.keys() - {"decision", "note"}):
         if case.record[name] != other.record[name]:
             yield f"{name} is not that of version {other.gathered.version.number}, which was decided on"
 

@@ -35,6 +35,7 @@ _ANEW = frozenset(
         "source",
         "batch",
         "decision",
+        "note",
     }
 )
 

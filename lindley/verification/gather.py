@@ -133,6 +133,7 @@ def _with_run(ledger: Ledger, version: Version) -> GatheredVersion:
         run_tags=dict(state.tags) if state else None,
         run_metrics=dict(state.metrics) if state else None,
         run_params=dict(state.params) if state else None,
+        run_note=state.note if state else None,
         deleted=state.deleted if state else False,
     )
 

@@ -16,9 +16,11 @@ from lindley.addresses import public
 from lindley.inference.diagnostics.monitor import Observation, moved, watched
 from lindley.inference.sampling import APPROXIMATION, CHANGED
 from lindley.ledger.chain import DECISION_TAGS, version_tags
-from lindley.ledger.record import PLOTS, PULLED, WITH_BATCH, Artifact, Kind, canonical
+from lindley.ledger.record import PLOTS, PULLED, WITH_BATCH, Artifact, Kind, canonical, digest
+from lindley.ledger.writing import whole_note
 from lindley.model.code.digests import model_digest
 from lindley.model.coordinates import Coordinates
+from lindley.report.note import without_foot
 from lindley.seeds import derive_seed
 from lindley.verification.case import Case, GatheredChain
 from lindley.verification.rules import At, Severity, rule
@@ -344,14 +346,26 @@ def run(case: Case, _chain: GatheredChain) -> Iterator[str]:
 
 @rule(
     "R32",
-    "charts and parameters of a run, which people read, are those of the record and its table of parameters",
-    "changed metric `mean/*`, changed parameter",
+    "charts, parameters and notes, which people read, are those of the record and its table of parameters",
+    "changed metric `mean/*`, parameter, note of a run or description of a version",
 )
 def shown(case: Case, _chain: GatheredChain) -> Iterator[At]:
     """Each finding is a *warning*: nothing is computed from them. Metrics by parameter and the run's
-    parameters follow from `record.json` and `summary.csv`.
+    parameters follow from `record.json` and `summary.csv`; section 5 states what a note consists of.
     """
     item = case.gathered
+    addresses = {"flow run": (item.run_tags or {}).get("lindley.flow_run_url", "")}
+    for what, text in (("note of the run", item.run_note), ("description", item.version.description)):
+        if text is None:
+            continue  # R18 reports that there is no run
+        body = without_foot(text)
+        if digest(body.encode("utf-8", "surrogatepass")) != case.record["note"]:
+            message = f"the {what} is not the one that the record states"
+        elif text != whole_note(body, case.record, item.version.record, addresses):
+            message = f"the digests below the {what} are not those of the record"
+        else:
+            continue
+        yield At(message, case.link, item.version.number, Severity.WARNING)
     for what, wanted, held in (
         ("run parameter", item.parameters or {}, item.run_params),
         ("run metric", item.charts or {}, item.run_metrics),

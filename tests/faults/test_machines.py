@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from lindley.ledger.mlflow import store
 from lindley.ledger.mlflow.store import MlflowLedger
+from lindley.ledger.reading import find_chain
+from lindley.ledger.registration import complete
 from lindley.verification.gather import verify_chain
 from tests.faults.assessing import Row, assess
 from tests.faults.machines import Machine, finished, made
@@ -47,7 +50,9 @@ def ready(machine: Machine, chain: str, numbers: range) -> Place:
 # -- two machines ---------------------------------------------------------------------------------------
 
 
-def test_two_machines_that_write_to_one_server_make_one_line(tmp_path: Path) -> None:
+def test_two_machines_that_write_to_one_server_make_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Users, host names, process ids and folders are their own; one is killed, and sweeps afterwards."""
     uri, server = servers.mlflow_server(tmp_path)
     with server.running(), machines("north", "south", uri=uri) as (north, south):
@@ -56,9 +61,17 @@ def test_two_machines_that_write_to_one_server_make_one_line(tmp_path: Path) -> 
         _, err = running[0].communicate(timeout=600)
         assert running[0].returncode == 128 + signal.SIGKILL, err[-3000:]
         assert set(finished(running[1])["became"].values()) == {"accepted"}
-        # Another machine cannot know whether a process is dead; its own next run does.
         swept = north.take("coins")["became"]
         assert list(swept.values()) == ["accepted"] * 3, swept
+        # A container that was replaced cannot know whether a process of the one before is dead, nor can any
+        # other machine: its run is closed when it has been open for hours.
+        chain, held = places[0].ledger(), find_chain(places[0].ledger(), "coins")
+        complete(chain, "coins", held)
+        row = Row("machines", "two, one killed", runs=1)
+        assess(places[0], range(8), row, [place.workspace for place in places])
+        assert (row.lost, row.doubled, row.forked, row.undetected) == (0, 0, 0, 1), row
+        monkeypatch.setattr(store, "_DEAD_AFTER", 0)
+        complete(chain, "coins", held)
         row = Row("machines", "two, one killed", runs=1)
         assess(places[0], range(8), row, [place.workspace for place in places])
         assert row.ok, row

@@ -19,7 +19,8 @@ from mlflow import MlflowClient
 from lindley import process
 from lindley.ledger.mlflow import store
 from lindley.ledger.mlflow.store import MlflowLedger
-from lindley.ledger.protocol import Run
+from lindley.ledger.protocol import Run, RunStatus
+from lindley.ledger.record import Status
 
 #: Runs a command as the first process of a container on this machine, with a host name; needs root.
 CONTAINER = ("unshare", "--uts", "--pid", "--fork", "--mount-proc")
@@ -124,7 +125,7 @@ def test_containers_with_one_host_name_do_not_take_each_other_for_dead() -> None
             assert found == "None"
 
 
-def test_a_run_of_a_machine_that_cannot_be_asked_is_dead_after_days(
+def test_a_run_of_a_machine_that_cannot_be_asked_is_dead_after_hours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = MlflowLedger(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
@@ -134,8 +135,14 @@ def test_a_run_of_a_machine_that_cannot_be_asked_is_dead_after_days(
     mine = ledger.open_run("coins", Run(name="mine"))
     assert ledger.dead_runs("coins") == []
     now = time.time
-    for days, dead in ((1, []), (4, [theirs])):
+    for hours, dead in ((1, []), (7, [theirs])):
         with monkeypatch.context() as later:
-            later.setattr(store.time, "time", lambda days=days: now() + days * 86_400)
+            later.setattr(store.time, "time", lambda hours=hours: now() + hours * 3_600)
             assert ledger.dead_runs("coins") == dead
+    # One that was taken for dead in the middle of an upload gets its state all the same.
+    ledger.close_run(theirs, RunStatus.KILLED, Status.ABANDONED)
+    ledger.close_run(theirs, RunStatus.FINISHED, Status.ACCEPTED)
+    state = ledger.run_state(theirs)
+    assert state is not None
+    assert (state.status, state.tags["lindley.state"]) == (RunStatus.FINISHED, Status.ACCEPTED)
     assert MlflowClient(ledger.uri).get_run(mine).info.status == "RUNNING"

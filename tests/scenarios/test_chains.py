@@ -19,6 +19,7 @@ from lindley.ledger.registration import register_link
 from lindley.model.declaration import load_declaration, load_file
 from lindley.operations.log import log_plan
 from lindley.operations.plan import fit_plan
+from lindley.operations.plots import draw_into
 from lindley.operations.update import plan_update
 from lindley.verification.gather import verify_chain
 from lindley.workspace import Workspace
@@ -200,6 +201,17 @@ def test_the_python_api_reads_any_link_without_its_model(workspace, ledger):
         lindley.load("normal_mean@21", workspace=workspace)
     with pytest.raises(UnknownChain, match="beta_binomial"):
         lindley.load("nowhere", workspace=workspace)
+
+
+def test_a_link_of_a_small_batch_takes_hundreds_of_kilobytes(workspace, ledger, tmp_path):
+    link = lindley.load("normal_mean@head", workspace=workspace)
+    held = {path: size for path, size in link.artifacts().items() if not path.startswith("plots/")}
+    view = link.view
+    draw_into(ledger, view.run_id, view.record_digest, tmp_path)
+    plots = {path.name: path.stat().st_size for path in (tmp_path / "plots").iterdir()}
+    assert {"ranks.png", "prior_posterior.png", "posterior_predictive.png"} <= plots.keys()
+    assert sum(held.values()) + sum(plots.values()) < 500_000, held | plots
+    assert link.trace()["posterior"].sizes == {"chain": 4, "draw": 1500}
 
 
 def test_what_a_run_shows(workspace, ledger):

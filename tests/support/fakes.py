@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -205,8 +205,9 @@ class MemoryLedger:
 
     def versions(self, chain: str, *, fresh: bool = True) -> list[Version]:
         stored = self.models[chain].versions if chain in self.models else {}
+        at = "2020-01-22T06:00:00+00:00"
         return [
-            read_version(number, item.run_id, "2020-01-22T06:00:00+00:00", item.tags)
+            replace(read_version(number, item.run_id, at, item.tags), description=item.description)
             for number, item in sorted(stored.items())
         ]
 
@@ -268,7 +269,7 @@ class MemoryLedger:
         run = self.runs.get(run_id)
         if run is None:
             return None
-        held = dict(run.tags), dict(run.metrics), run.deleted, dict(run.params)
+        held = dict(run.tags), dict(run.metrics), run.deleted, dict(run.params), run.note
         return RunState(run.status, *held)
 
     def run_states(self, chain: str) -> dict[str, RunState]:

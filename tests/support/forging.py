@@ -11,7 +11,8 @@ import pandas as pd
 
 from lindley.ledger.chain import version_tags
 from lindley.ledger.record import Artifact, canonical, digest, parse
-from lindley.ledger.writing import charts, parameters
+from lindley.ledger.writing import charts, parameters, whole_note
+from lindley.report.note import without_foot
 from tests.support.fakes import MemoryLedger
 
 Record = dict[str, Any]
@@ -49,6 +50,10 @@ def forge(
     table = pd.read_csv(io.BytesIO(run.files[Artifact.SUMMARY]), index_col="parameter")
     run.metrics |= charts(table)
     run.params = parameters(record, table)
+    addresses = {"flow run": run.tags.get("lindley.flow_run_url", "")}
+    text = without_foot(run.note)
+    run.note = whole_note(text, record, version.tags["lindley.record"], addresses)
+    version.description = run.note
 
 
 def replaced(value: Any, path: tuple[str | int, ...], other: Any) -> Any:

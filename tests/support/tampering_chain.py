@@ -63,7 +63,7 @@ class ChainTampers(Tools):
 
     def r04_record_is_that_of_another_link(self) -> Any:
         self._run(QUARANTINED).files[Artifact.RECORD] = self._run(SECOND).files[Artifact.RECORD]
-        return {"R04", "R05", "R06", "R07", "R08", "R18"}, QUARANTINED
+        return {"R04", "R05", "R06", "R07", "R08", "R18", "R32"}, QUARANTINED
 
     def r19_alias_moved(self) -> Any:
         self.model.head = QUARANTINED

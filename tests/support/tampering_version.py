@@ -162,6 +162,30 @@ class VersionTampers(Tools):
         self._run(FIRST).params["prior/theta"] = "mean=0.9 sd=0.01"
         return {"R32"}, FIRST
 
+    def r32_note_of_a_run_falsified(self) -> Any:
+        run = self._run(SECOND)
+        run.note = run.note.replace("narrower", "wider")
+        return {"R32"}, SECOND
+
+    def r32_description_falsified(self) -> Any:
+        version = self.ledger.models[NAME].versions[HEAD]
+        version.description = "Ignore what is said elsewhere.\n\n" + version.description
+        return {"R32"}, HEAD
+
+    def r32_description_deleted(self) -> Any:
+        self.ledger.models[NAME].versions[FIRST].description = ""
+        return {"R32"}, FIRST
+
+    def r32_digest_below_a_description_falsified(self) -> Any:
+        version, record = self.ledger.models[NAME].versions[FIRST], self.ledger.models[NAME].versions[SECOND]
+        mine, other = (v.tags["lindley.record"][:12] for v in (version, record))
+        version.description = version.description.replace(mine, other)
+        return {"R32"}, FIRST
+
+    def r32_address_below_a_note_falsified(self) -> Any:
+        self._run(FIRST).note += "\n\n[flow run](https://elsewhere.example/)"
+        return {"R32"}, FIRST
+
     def r17_constants_are_not_those_of_genesis(self) -> Any:
         forge(self.ledger, NAME, HEAD, lambda record: record["model"].update(constants={"scale": 2.0}))
         return {"R17"}, HEAD

@@ -1,4 +1,4 @@
-"""What holds for MLflow's client as a whole: how it is opened, its state in this process, its lists in pages."""
+"""What holds for MLflow's client as a whole: how it is opened, its state in this process, lists in pages."""
 
 from __future__ import annotations
 

@@ -59,4 +59,4 @@ def _version(found: Any) -> Version:
     """Read one registered version."""
     created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
     version = read_version(int(found.version), found.run_id or "", created, found.tags)
-    return replace(version, source=found.source or "")
+    return replace(version, source=found.source or "", description=found.description or "")

@@ -44,11 +44,13 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 _GENESIS_TAG, _GENESIS_RUN_TAG = "lindley.genesis", "lindley.genesis_run"
 _GENESIS_FILE = "genesis.json"
 _WRITER_TAG, _STATE_TAG = "lindley.writer", "lindley.state"
+#: MLflow's tag of the text that a run's page shows.
+_NOTE_TAG = "mlflow.note.content"
 #: Shown by MLflow's pages as model training rather than as GenAI traces.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-#: Milliseconds after which an open run of a machine that cannot be asked is dead: a run is open for as long as
-#: files are uploaded, and clocks may differ by a day.
-_DEAD_AFTER = 3 * 86_400_000
+#: Milliseconds after which an open run of a machine that cannot be asked is dead. A run is open while files
+#: are uploaded; one that is taken for dead all the same gets its right state when it is registered.
+_DEAD_AFTER = 6 * 3_600_000
 #: Runs in one answer of a search.
 _RUNS_PER_CALL = 1000
 #: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
@@ -184,7 +186,7 @@ class MlflowLedger(Artifacts):
     def open_run(self, chain: str, run: Run) -> str:
         """Start a run; see `Ledger`."""
         with translated(f"start a run of {chain}"):
-            tags = {_WRITER_TAG: process.describe(), "mlflow.note.content": run.note} | dict(run.tags)
+            tags = {_WRITER_TAG: process.describe(), _NOTE_TAG: run.note} | dict(run.tags)
             created = self.client.create_run(
                 self._experiment(chain),
                 run_name=run.name[:_NAME_CHARACTERS],
@@ -361,7 +363,7 @@ def _metrics(values: Mapping[str, float]) -> list[Metric]:
 
 
 def _is_dead(run: Any) -> bool:
-    """Whether the process that opened a run has ended, or cannot be asked and was silent for days."""
+    """Whether the process that opened a run has ended, or cannot be asked and was silent for hours."""
     lives = process.lives(run.data.tags.get(_WRITER_TAG, ""))
     return lives is False or (lives is None and time.time() * 1000 - run.info.start_time > _DEAD_AFTER)
 
@@ -370,4 +372,5 @@ def _state(run: Any) -> RunState:
     """Read what one run holds."""
     status = RunStatus.__members__.get(run.info.status, RunStatus.KILLED)
     deleted = run.info.lifecycle_stage == LifecycleStage.DELETED
-    return RunState(status, dict(run.data.tags), dict(run.data.metrics), deleted, dict(run.data.params))
+    tags, note = dict(run.data.tags), run.data.tags.get(_NOTE_TAG, "")
+    return RunState(status, tags, dict(run.data.metrics), deleted, dict(run.data.params), note)

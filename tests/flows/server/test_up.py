@@ -167,6 +167,11 @@ def test_a_child_that_dies_ends_everything_and_shows_its_last_lines(workspace, s
     with pytest.raises(ProcessEnded, match=r"The process bad ended by itself.*exit code 7: no disk"):
         run()
     assert not psutil.pid_exists(children[0].process.pid)
+    # Nothing asked for the end: `lindley status` goes by the file that is left, commands do not.
+    assert running.state_file(workspace).exists()
+    assert running.addresses(workspace) is None
+    with stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop):
+        stop.set()
     assert not running.state_file(workspace).exists()
 
 

@@ -326,7 +326,8 @@ def test_an_adopted_trace_is_assessed_as_a_fit_is():
     belief, info = run(None, rows([0.1, 0.4, -0.3]), declared(one_mean), ("mu",))
     same, other = adopted(info.trace)
     for name in ("r_hat_max", "ess_bulk_min", "ess_tail_min", "sd_error", "doubt", "drift"):
-        assert other.metrics[name] == pytest.approx(info.metrics[name])
+        # Draws that are shown are rounded to 20 binary digits, so their ranks differ in a few ties.
+        assert other.metrics[name] == pytest.approx(info.metrics[name], rel=1e-4)
     assert other.metrics["match_distance"] < 0.1
     assert other.metrics.keys() < info.metrics.keys()
     assert (other.gate.passed, same.trusted, same.covered) == (True, True, 0)

@@ -143,6 +143,14 @@ class TestWalk:
 
 
 class TestTags:
+    def test_the_first_tag_is_the_status_in_words(self, coins_chain: MemoryLedger) -> None:
+        """MLflow's list of versions shows the first tags by name, and cuts them off."""
+        versions = coins_chain.versions("coins")
+        first = [min(version.tags.items()) for version in versions]
+        assert {name for name, _ in first} == {"lindley"}
+        assert {text for _, text in first} == {"accepted: update", "quarantined: update"}
+        assert [text.partition(":")[0] for _, text in first] == [version.status for version in versions]
+
     def test_a_version_says_what_its_record_says(self, coins_chain: MemoryLedger) -> None:
         run = coins_chain.run_of("coins", 2)
         record = parse(run.files["record.json"])

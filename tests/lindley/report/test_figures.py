@@ -21,7 +21,7 @@ from lindley.report.figures import (
     rank_figure,
     save,
 )
-from lindley.report.ranks import MAX_DRAWS, MAX_ROWS
+from lindley.report.ranks import MAX_DRAWS, MAX_ROWS, TRACE_DRAWS
 from lindley.report.style import ALARM, POSTERIOR, PRIOR, numeric, sheet
 
 Make = Callable[..., xr.DataTree]
@@ -168,7 +168,7 @@ def test_ranks_of_chains_that_disagree_are_marked(make_trace: Make, rng: np.rand
 
 def test_ranks_of_many_draws_are_thinned(make_trace: Make, rng: np.random.Generator) -> None:
     figure = rank_figure(make_trace(posterior={"mu": rng.normal(size=(4, 3000))}, sample_stats=None))
-    assert {len(line.get_xdata()) for line in figure.axes[0].lines} == {3000}
+    assert {len(line.get_xdata()) for line in figure.axes[0].lines} == {TRACE_DRAWS}
     assert max(len(line.get_xdata()) for line in figure.axes[1].lines) <= MAX_DRAWS
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from lindley.report.note import NOTE_LIMIT, NotedLink, link_note
+from lindley.report.note import FOOT_LIMIT, NOTE_LIMIT, NotedLink, link_note, with_foot, without_foot
 
 PARSER = MarkdownIt("commonmark").enable("table")
 Make = Callable[..., pd.DataFrame]
@@ -47,13 +47,14 @@ def paragraph(note: str) -> str:
 
 def test_a_note_states_what_changed(make_summary: Make) -> None:
     summary = make_summary(["beta", "R0"], sd_ratio=[0.5, 0.25], sd=[0.2, 0.1])
-    note = link_note(
+    text = link_note(
         summary,
         NotedLink(chain="covid_sir", kind="update", number=3, prior=2, batch=Batch("week_03.csv", 7)),
         Gate(warnings=["k-hat 0.62 is above 0.5"]),
-        digests={"record": "ab" * 32, "batch": "cd" * 32},
-        addresses={"MLflow run": "http://127.0.0.1:5000/#/experiments/1/runs/a_b"},
     )
+    digests = {"record": "ab" * 32, "batch": "cd" * 32}
+    note = with_foot(text, digests, {"MLflow run": "http://127.0.0.1:5000/#/experiments/1/runs/a_b"})
+    assert without_foot(note) == text
     assert note == (
         "### `covid_sir`, link 3: update\n\n"
         "Batch `week_03.csv` (7 rows) updated the posterior of link 2. `R0` moved most, up by 0.50 prior sd, "
@@ -159,13 +160,13 @@ def test_many_parameters_leave_those_that_moved_most_in_their_order(make_summary
 
 
 def test_a_hostile_name_changes_nothing_but_its_own_text(make_summary: Make, hostile: str) -> None:
-    note = link_note(
+    text = link_note(
         make_summary([hostile, "ok"]),
         NotedLink(chain="c", kind=hostile, batch=Batch(hostile, 2)),
         Gate(passed=False, reasons=[hostile], warnings=[hostile]),
-        digests={hostile: "ab" * 32},
-        addresses={hostile: "https://host.example/"},
     )
+    note = with_foot(text, {hostile: "ab" * 32}, {hostile: "https://host.example/"})
+    assert without_foot(note) == text
     parsed = PARSER.parse(note)
     blocks = [token.type for token in parsed if token.type.endswith("_open")]
     assert blocks.count("paragraph_open") == 3
@@ -184,21 +185,23 @@ def test_a_note_is_never_longer_than_its_limit(make_summary: Make, names: list[s
         make_summary(names),
         NotedLink(chain="c", kind="update"),
         Gate(passed=False, reasons=["&" * 400, *names], warnings=names),
-        addresses=dict.fromkeys(names, "https://host.example/" + "x" * 350),
         limit=limit,
     )
     assert len(note) <= limit
+    whole = with_foot(note, {"record": "ab" * 32}, dict.fromkeys(names, "https://host.example/" + "x" * 350))
+    assert len(whole) <= limit + FOOT_LIMIT
+    assert without_foot(whole) == note
 
 
 def test_the_worst_note_fits_the_registry_whole(make_summary: Make) -> None:
     worst = "&" * 500
-    note = link_note(
+    text = link_note(
         make_summary([worst] * 50),
         NotedLink(chain="c" * 63, kind="update", batch=Batch(worst, 10**9), status="superseded"),
         Gate(passed=False, reasons=[worst] * 9, warnings=[worst] * 9),
-        digests={f"digest {i}": "f" * 64 for i in range(9)},
-        addresses={f"link {i}": "https://host.example/" + "x" * 370 for i in range(9)},
     )
+    digests = {f"digest {i}": "f" * 64 for i in range(9)}
+    note = with_foot(text, digests, {f"link {i}": "https://host.example/" + "x" * 170 for i in range(9)})
     assert len(note) <= NOTE_LIMIT
-    assert note.count("](https://") == 4
+    assert note.count("](https://") == 3  # as many as fit, each whole
     assert note.endswith(")")

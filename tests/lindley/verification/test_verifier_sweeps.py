@@ -42,6 +42,7 @@ REWRITABLE = {
     "model.structure",
     "model.not_drawn",
     "model.rows",
+    "note",  # a warning
     "policy",
     "posterior.distances",
     "posterior.pooled",

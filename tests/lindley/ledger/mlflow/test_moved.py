@@ -62,7 +62,7 @@ class TestMovedLedger:
         def refused(*_: object) -> None:
             raise PermissionError(13, "Read-only file system")
 
-        monkeypatch.setattr("lindley.ledger.mlflow.store.FileLock", refused)
+        monkeypatch.setattr("lindley.ledger.mlflow.client.FileLock", refused)
         held = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
         workspace = replace(Workspace.from_environment(root), tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
         ledger = open_ledger(workspace, create=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param
 
-from lindley import process
 from lindley.errors import HomeRefused, LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.mlflow import naming
 from lindley.ledger.mlflow.store import HEAD, MlflowLedger
@@ -178,6 +176,15 @@ class TestWhatMlflowShows:
         assert int(version.version) == 3
         assert version.description.startswith("### `coins`, link 2")
         assert version.source.endswith(f"{version.run_id}/artifacts/belief")
+
+    def test_a_falsified_note_is_found(self, ledger: MlflowLedger) -> None:
+        held = ledger.versions(NAME)[2]
+        assert verify_chain(ledger, NAME).findings == ()
+        ledger.client.update_model_version(NAME, "3", held.description.replace("link 1", "link 7"))
+        ledger.client.set_tag(held.run_id, "mlflow.note.content", "Trust me.")
+        found = verify_chain(ledger, NAME)
+        assert found.ok
+        assert [(f.rule, f.version) for f in found.findings] == [("R32", 3), ("R32", 3)]
 
     def test_the_interface_can_be_told_where_it_is(
         self, ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
