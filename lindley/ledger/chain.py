@@ -24,8 +24,6 @@ from lindley.shapes import ANY, misfits
 TAG_CHARACTERS = 4000
 #: How the names of Lindley's tags begin.
 TAGS = "lindley."
-#: The tag that people see first: in any order by name it comes before the others.
-SHOWN_TAG = "lindley"
 #: Tags of decisions only.
 DECISION_TAGS = tuple(f"{TAGS}{name}" for name in ("candidate", "who", "why"))
 #: Fields of a version that its tags hold as they are.
@@ -340,7 +338,7 @@ def version_tags(record: dict[str, Any], record_digest: str) -> dict[str, str]:
     """
     batch, decision = record["batch"] or {}, record["decision"] or {}
     return {
-        SHOWN_TAG: f"{status_of(record)}: {record['kind']}",
+        "lindley": f"{status_of(record)}: {record['kind']}",
         **{f"lindley.{name}": record[name] for name in ("chain", "kind", "previous", "prior")},
         "lindley.record": record_digest,
         "lindley.batch": batch.get("digest", ""),

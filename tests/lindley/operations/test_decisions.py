@@ -180,7 +180,7 @@ class TestApproving:
             "who": "Ann",
             "why": "looks right",
         }
-        assert approved | {"decision": None} == candidate
+        assert approved | {"decision": None, "note": candidate["note"]} == candidate
         assert counted(ledger) == ["coins-000.csv"]
         assert (ledger.models[NAME].head, ledger.models[NAME].challenger) == (2, None)
         assert "was approved by Ann" in ledger.models[NAME].versions[2].description
