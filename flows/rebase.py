@@ -19,7 +19,9 @@ def _run_name() -> str:
 
 
 @flow(name="rebase", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
-def rebase(chain: str, audit: bool = False, accept_model_change: bool = False) -> State[Any]:
+def rebase(
+    chain: str, audit: bool = False, accept_model_change: bool = False, member: str | None = None
+) -> State[Any]:
     """Fit all batches of a chain together and register the result as its head.
 
     Parameters
@@ -30,5 +32,7 @@ def rebase(chain: str, audit: bool = False, accept_model_change: bool = False) -
         Only compare the chain with the pooled refit; nothing is registered.
     accept_model_change
         Go on although the model's code is not the head's.
+    member
+        For an audit of a panel, the canonical key (JSON) of the only member that is fitted.
     """
-    return run_sequence(sequences.rebase, chain, audit, accept_model_change)
+    return run_sequence(sequences.rebase, chain, audit, accept_model_change, member)

@@ -22,6 +22,7 @@ from flows.cli.output import (
 from flows.cli.sequence import AcceptChange, Direct, How, run
 from flows.sequences import rebase as sequences
 from lindley.model.declaration import load_declaration
+from lindley.names import is_member
 from lindley.report.numbers import format_number
 from lindley.report.tables import audit_rows
 from lindley.workspace import Workspace
@@ -29,6 +30,8 @@ from lindley.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Rows of an audit that are printed; JSON and `--out` have all.
+_SHOWN = 200
 #: What `lindley audit --out` writes.
 AUDIT_FILES = ("audit.csv", "audit.png")
 
@@ -50,19 +53,37 @@ def audit(
     accept_model_change: AcceptChange = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a chain with the pooled fit of all its batches; registers nothing."""
-    _refit(How(direct, name="audit"), chain, accept_model_change, as_json, folder)
+    """Compare a chain with the pooled fit of all its batches; registers nothing.
+
+    Of a panel, `CHAIN[column=value,...]` is one member.
+    """
+    member = None
+    if is_member(chain):
+        from lindley.panel.key import parse_member  # with the ledger's libraries
+
+        chain, key, _ = parse_member(chain)
+        member = key.canonical.decode()
+    _refit(How(direct, name="audit"), chain, accept_model_change, as_json, folder, member=member)
 
 
-def _refit(how: How, chain: str, accept: bool, as_json: bool, folder: Path | None = None) -> None:
+def _refit(
+    how: How,
+    chain: str,
+    accept: bool,
+    as_json: bool,
+    folder: Path | None = None,
+    *,
+    member: str | None = None,
+) -> None:
     audit = how.name == "audit"
     if folder is not None:
         load_declaration(chain, Workspace.from_environment().models)  # a wrong name makes no folder
         make_ready(folder, AUDIT_FILES, "The audit has no place to go to")
-    result = run(how, sequences.rebase, chain, audit, accept)
+    result = run(how, sequences.rebase, chain, audit, accept, member)
     if folder is not None:
         _write(result.rows, chain, folder)
-    rows = audit_rows(_frame(result.rows)) if result.rows else []
+    # Of a panel, those that differ most are first.
+    rows = audit_rows(_frame(result.rows[:_SHOWN])) if result.rows else []
     print_result(result, as_json, table(rows, right=("sequential", "pooled", "error", "sd ratio")))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flows.sequences.result import Result, Status
 from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
 from lindley.errors import LindleyError
@@ -11,10 +13,16 @@ from lindley.workspace import Workspace
 
 @in_turn
 def rebase(
-    steps: Steps, workspace: Workspace, chain: str, audit: bool = False, accept_model_change: bool = False
+    steps: Steps,
+    workspace: Workspace,
+    chain: str,
+    audit: bool = False,
+    accept_model_change: bool = False,
+    member: str | None = None,
 ) -> Result:
     """Fit all batches of a chain together, and register the result as its head; see `refit`."""
-    return refit(steps, workspace, chain, audit=audit, accept_model_change=accept_model_change)
+    how: dict[str, Any] = {"audit": audit, "accept_model_change": accept_model_change}
+    return refit(steps, workspace, chain, **how, member=member)
 
 
 def refit(
@@ -24,8 +32,14 @@ def refit(
     *,
     audit: bool = False,
     accept_model_change: bool = False,
+    member: str | None = None,
 ) -> Result:
     """Fit all batches of a chain together, and register the result unless it is only an audit.
+
+    Parameters
+    ----------
+    member
+        For an audit of a panel, the canonical key of the only member that is fitted.
 
     Raises
     ------
@@ -33,7 +47,9 @@ def refit(
         If there is no such chain, or it cannot be fitted or logged.
     """
     declaration = declared(workspace, chain)
-    from lindley.operations.rebase import plan_rebase  # imports the numerical stack
+    from lindley.operations.audit import audit_metrics  # imports the numerical stack
+    from lindley.operations.rebase import plan_rebase
+    from lindley.panel.key import read_key
     from lindley.report.tables import json_rows
 
     made = make_link(
@@ -44,11 +60,14 @@ def refit(
         register=not audit,
         accept_model_change=accept_model_change,
         whole=audit,
+        member=None if member is None else read_key(member, declaration.by),
     )
     outcome = made.outcome
     table = outcome.audit if outcome is not None else None
     metrics = {} if outcome is None else {k: v for k, v in outcome.metrics.items() if k.startswith("audit_")}
-    if audit:
+    if declaration.by and table is not None:
+        metrics = audit_metrics(table)
+    if audit and member is None:
         _add_metrics(steps, made, metrics)
     rows = json_rows(table) if table is not None else []
     return finish(steps, made, _message, metrics=metrics, rows=rows)
@@ -56,7 +75,8 @@ def refit(
 
 def _message(made: Made) -> str:
     """State what became of a refit, and how far off the chain was."""
-    what = f"{len(made.plan.batches)} batches of {made.plan.declaration.name} were fitted together"
+    count = len(made.plan.batches or made.plan.origin.links)
+    what = f"{count} batches of {made.plan.declaration.name} were fitted together"
     if made.registered is not None:
         what += f" and are {made.place}" if made.accepted else f"; that is {made.place}"
     elif made.reasons:

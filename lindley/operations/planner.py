@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from lindley.batch.batch import Batch
-from lindley.errors import not_of_panels
 from lindley.inference.inputs import Start
 from lindley.ledger.chain import Chain, Version, records_of, walk
 from lindley.ledger.lineage import Origin, belief_of, in_context, read_batches, segments_behind
@@ -112,12 +111,7 @@ def on_begun(ledger: Ledger, declaration: Declaration, kind: Kind, batch: Batch 
     ------
     UnknownChain, UnknownLink
         If there is no such chain, or it has no link.
-    PanelRefused
-        If it is a panel, and links of this kind are not made of panels.
     """
-    if declaration.by and kind not in (Kind.ROLLBACK, Kind.RETRACT):
-        todo = f"`lindley retract {declaration.name} BATCH`, or `lindley rollback`; then update"
-        raise not_of_panels(declaration.name, f"a link of kind {kind!s} is not made of one", todo)
     phases = Phases(batch.seconds if batch else None)
     with phases(FETCH):
         plan = on_chain(ledger, declaration, kind, find_begun(ledger, declaration.name))

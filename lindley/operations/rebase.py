@@ -17,20 +17,29 @@ from lindley.ledger.reading import read_summary
 from lindley.ledger.record import Kind
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
+from lindley.operations.panel.amend import amended
 from lindley.operations.plan import Plan
 from lindley.operations.planner import as_known, on_begun, read_head, tried_before, with_fit, with_structure
+from lindley.panel.key import MemberKey
 from lindley.prior.belief import Audited
 from lindley.report.text import counted as count_of
 from lindley.timing import FETCH
 
 
 def plan_rebase(
-    ledger: Ledger, declaration: Declaration, *, accept_model_change: bool = False, whole: bool = False
+    ledger: Ledger,
+    declaration: Declaration,
+    *,
+    accept_model_change: bool = False,
+    whole: bool = False,
+    member: MemberKey | None = None,
 ) -> Plan:
     """Read all batches of a chain, and its head.
 
     Parameters
     ----------
+    member
+        Of a panel, the only member that is fitted, for an audit; all by default.
     whole
         Fit all rows as one model where that can be, whether or not they add up: for an audit, which
         registers nothing.
@@ -64,6 +73,8 @@ def plan_rebase(
         tried = tried_before(ledger, plan, "The same was fitted")
         if tried is not None:
             return tried
+    if declaration.by:
+        return amended(ledger, plan, chain.at_head, member=member, accept_model_change=accept_model_change)
     with plan.phases(FETCH):
         record, head = read_head(ledger, plan, accept_model_change=accept_model_change)
         plan = replace(as_known(plan, record), whole=whole)

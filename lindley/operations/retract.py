@@ -20,7 +20,7 @@ from lindley.ledger.record import MOST_RETRACTED, Kind
 from lindley.ledger.references import choose_batch, shown
 from lindley.model.declaration import Declaration
 from lindley.operations.overlap import refuse_overlap
-from lindley.operations.panel.retract import without_batches
+from lindley.operations.panel.amend import amended
 from lindley.operations.plan import Plan
 from lindley.operations.planner import as_known, on_begun, read_head, tried_before, with_fit, with_structure
 from lindley.operations.rebase import imported_link
@@ -78,7 +78,7 @@ def plan_retract(
         return replace(plan, target=start)
     if declaration.by:
         _refuse_pooling(plan, None)
-        return without_batches(ledger, plan, left, accept_model_change=accept_model_change)
+        return amended(ledger, plan, left, accept_model_change=accept_model_change)
     start = _start(plan, left, rows_of(left), apart=_apart(chain))
     return _with_fit(ledger, plan, start, left, accept_model_change)
 
@@ -131,6 +131,10 @@ def plan_correct(
     tried = tried_before(ledger, plan, _TRIED)
     if tried is not None:
         return tried
+    if declaration.by:
+        _refuse_pooling(plan, None)
+        both = (*earlier, *later)
+        return amended(ledger, plan, both, place=place, accept_model_change=accept_model_change)
     rows = rows_of((*earlier, *later)) + batch.rows
     start = _start(plan, earlier, rows, apart=_apart(chain), later=len(later) + 1)
     return _with_fit(ledger, plan, start, (*earlier, *later), accept_model_change, place)

@@ -33,6 +33,7 @@ class PanelReader:
     def __init__(self, ledger: Ledger, chain: Chain) -> None:
         self._ledger, self._chain = ledger, chain
         self._records: dict[int, dict[str, Any]] = {}
+        self._places: dict[int, dict[str, int]] = {}
         self._tables: dict[tuple[int, str], pa.Table] = {}
 
     def record(self, link: int) -> dict[str, Any]:
@@ -87,6 +88,17 @@ class PanelReader:
             chosen = pa.array([key.canonical.decode() for key in keys], pa.string())
             table = table.filter(pc.is_in(table["key"], chosen))
         return {row.key.canonical.decode(): row for row in rows_of(table, by)}
+
+    def row(self, link: int, key: MemberKey) -> MemberRow | None:
+        """Return the row that a link wrote of a member; None where it wrote none."""
+        if link not in self._places:
+            keys = self.table(link, Artifact.MEMBERS)["key"].to_pylist()
+            self._places[link] = {text: place for place, text in enumerate(keys)}
+        place = self._places[link].get(key.canonical.decode())
+        if place is None:
+            return None
+        by = tuple(self.record(link)["panel"]["by"])
+        return next(rows_of(self.table(link, Artifact.MEMBERS).slice(place, 1), by))
 
     def find(self, index: Index, keys: Iterable[MemberKey]) -> dict[MemberKey, MemberRow]:
         """Return the newest rows of members; those that are no members are left out.

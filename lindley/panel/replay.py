@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
 from lindley.panel.index import Index, empty
+from lindley.panel.key import MemberKey
 from lindley.panel.row import MemberRow
 
 
@@ -32,6 +34,11 @@ class PanelFiles:
     entries: pa.Table | None = None
     roots: pa.Table | None = None
     pointers: dict[str, Any] | None = None
+
+    @cached_property
+    def by_key(self) -> dict[MemberKey, MemberRow]:
+        """The rows by key; none where they cannot be read."""
+        return {row.key: row for row in self.rows or ()}
 
 
 @dataclass(frozen=True)

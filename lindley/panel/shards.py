@@ -38,7 +38,8 @@ _WORK = pa.schema(
         pa.field("digests", pa.list_(pa.string()), nullable=False),
         pa.field("start", pa.bool_(), nullable=False),
         pa.field("own", pa.bool_(), nullable=False),
-        pa.field("replayed", pa.list_(pa.int64()), nullable=False),
+        pa.field("links", pa.list_(pa.int64()), nullable=False),
+        pa.field("stated", pa.string()),
     ]
 )
 _DRAWS = pa.schema([("key", pa.string()), ("parameter", pa.string()), ("values", pa.list_(pa.float64()))])
@@ -82,7 +83,8 @@ def _write_shard(folder: Path, work: Sequence[MemberWork]) -> None:
             "digests": [batch.digest for batch in item.batches],
             "start": item.start is not None,
             "own": item.own,
-            "replayed": list(item.replayed),
+            "links": list(item.links),
+            "stated": item.stated,
         }
         for item in work
     ]
@@ -176,7 +178,8 @@ def _read_shard(shard: Path, declaration: Declaration) -> Iterator[MemberWork]:
             before=held["before"].get(key),
             start=held["start"][key] if values["start"] else None,
             own=values["own"],
-            replayed=tuple(values["replayed"]),
+            links=tuple(values["links"]),
+            stated=values["stated"],
         )
 
 

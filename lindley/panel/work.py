@@ -31,12 +31,14 @@ class MemberWork:
     before
         Its row before the link; None for a new member.
     start
-        The row whose belief the fit starts from; None for the population, or the model's own priors. It is
-        `before` in an update.
+        The row whose belief the fit starts from; None for the model's own priors, or the population of a
+        member that has no belief before. It is `before`, or an older one where batches are fitted again.
     own
-        Whether the newest batch is the link's own; it is fitted again where not.
-    replayed
-        Numbers of the links whose batches are fitted again.
+        Whether the newest batch is the link's own, and the others are fitted again; in an amendment all are.
+    links
+        Numbers of the links whose batches these are.
+    stated
+        Content digest of its rows in the link's batch, where that is not the newest.
     """
 
     key: MemberKey
@@ -44,7 +46,13 @@ class MemberWork:
     before: MemberRow | None = None
     start: MemberRow | None = None
     own: bool = True
-    replayed: tuple[int, ...] = ()
+    links: tuple[int, ...] = ()
+    stated: str | None = None
+
+    @property
+    def counted(self) -> str | None:
+        """Content digest of its rows in the link's own batch; None where it has none there."""
+        return self.newest.digest if self.own else self.stated
 
     @property
     def newest(self) -> Batch:
@@ -74,13 +82,15 @@ class Common:
     def task(self, work: MemberWork) -> MemberTask:
         """Return the task of a member's fit."""
         prior, _ = self._start(work)
+        before = work.before.belief() if work.before is not None else None
         return MemberTask(
             key=(work.key.canonical.decode(),),
             batch=work.newest,
             seed=self.seed(work),
             prior=prior,
             earlier=work.batches[:-1],
-            near=work.before.belief() if work.before is not None and not work.own else None,
+            head=before if work.own and len(work.batches) > 1 else None,
+            near=None if work.own else before,
             fresh=1 if work.own else len(work.batches),
         )
 
@@ -88,7 +98,7 @@ class Common:
         """Return the seed of a member's fit; as in a single chain."""
         prior, _ = self._start(work)
         start = self.genesis if prior is None else _digest(prior)
-        return derive_seed(start, work.newest.digest, self.model)
+        return derive_seed(start, work.counted or work.newest.digest, self.model)
 
     def row(self, work: MemberWork, fit: MemberFit) -> MemberRow:
         """Return a member's row after its fit."""
@@ -97,19 +107,20 @@ class Common:
             "seed": str(self.seed(work)),
             "start": start,
             "started_from": None if prior is None else _digest(prior),
+            "began": None if work.start is None else work.start.link,
             "before": None if before is None else before.link,
-            "replayed": list(work.replayed),
+            "replayed": [number for number in work.links if number != self.link],
             "rows": sum(batch.rows for batch in work.batches),
         }
         passed = fit.passed and fit.belief is not None
-        state = _state(work, fit) if passed else (before.state if before is not None else None)
+        state = self._state(work, fit, start) if passed else (before.state if before is not None else None)
         kept = before.matched if before is not None else None
         return MemberRow(
             key=work.key,
             link=self.link,
             status=ACCEPTED if passed else QUARANTINED,
             prior=None if before is None else before.hash.hex(),
-            batch=work.newest.digest if work.own else None,
+            batch=work.counted,
             matched=fit.matched if passed else kept,
             results=finite({"attempt": attempt, "belief": state}),
         )
@@ -119,7 +130,27 @@ class Common:
         belief = None if work.start is None else work.start.belief()
         if belief is not None:
             return belief, BELIEF
-        return (self.population, POPULATION) if self.population is not None else (None, MODEL)
+        without = work.before is None or work.before.matched is None
+        if self.population is not None and without:
+            return self.population, POPULATION
+        return None, MODEL
+
+    def _state(self, work: MemberWork, fit: MemberFit, start: str) -> dict[str, Any]:
+        """Return what goes with the matched prior of a fit that passed."""
+        if fit.belief is None:
+            raise ValueError("a fit that passed has a belief")
+        behind = work.start.state if work.start is not None else None
+        counted = behind or {"batches": 0, "rows": 0}
+        return state_of(fit.belief) | {
+            "summary": fit.summary,
+            "batches": counted["batches"] + len(work.batches),
+            "rows": counted["rows"] + sum(batch.rows for batch in work.batches),
+            "origin": {
+                "start": None if work.start is None else work.start.link,
+                "population": start == POPULATION,
+                "links": list(work.links),
+            },
+        }
 
 
 def _stated(fit: MemberFit) -> dict[str, Any]:
@@ -135,7 +166,7 @@ def withdrawn(before: MemberRow, link: int) -> MemberRow:
     """Return the row of a member that has no rows left after a link."""
     nothing = MemberFit(key=(), passed=False, reasons=("none of its rows counts any more",))
     where: dict[str, Any] = {"seed": "", "start": MODEL, "started_from": None, "before": before.link}
-    where |= {"replayed": [], "rows": 0}
+    where |= {"began": None, "replayed": [], "rows": 0}
     return MemberRow(
         key=before.key,
         link=link,
@@ -149,16 +180,3 @@ def withdrawn(before: MemberRow, link: int) -> MemberRow:
 
 def _digest(prior: Belief | MatchedPrior) -> str:
     return prior.matched.digest if isinstance(prior, Belief) else prior.digest
-
-
-def _state(work: MemberWork, fit: MemberFit) -> dict[str, Any]:
-    """Return what goes with the matched prior of a fit that passed."""
-    if fit.belief is None:
-        raise ValueError("a fit that passed has a belief")
-    behind = work.start.state if work.start is not None else None
-    counted = behind or {"batches": 0, "rows": 0}
-    return state_of(fit.belief) | {
-        "summary": fit.summary,
-        "batches": counted["batches"] + len(work.batches),
-        "rows": counted["rows"] + sum(batch.rows for batch in work.batches),
-    }

@@ -13,7 +13,9 @@ from lindley.errors import LedgerCorrupt
 from lindley.ledger.chain import TAGS, Chain, ChainLink, Version, records_of
 from lindley.ledger.protocol import Home
 from lindley.ledger.record import PLOTS, Artifact, Kind, digest, is_copied, parse
+from lindley.panel.key import MemberKey
 from lindley.panel.replay import Members, PanelFiles
+from lindley.panel.row import MemberRow
 from lindley.prior.matched import MatchedPrior
 
 #: Files that may come after a link was made.
@@ -264,6 +266,13 @@ class Case:
         if before is None or files is None or files.rows is None:
             return None
         return before.after(files.rows, self.number)
+
+    def row_of(self, link: int, key: MemberKey) -> MemberRow | None:
+        """Return what an earlier link wrote of a member of a panel; None where it wrote nothing."""
+        links = self.walked.links
+        found = self.earlier.get(links[link - 1].version.record) if 0 < link <= len(links) else None
+        files = found.gathered.panel if found is not None else None
+        return files.by_key.get(key) if files is not None else None
 
     @property
     def fitted(self) -> bool:

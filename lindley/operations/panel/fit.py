@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from lindley.errors import PanelRefused
 from lindley.inference.diagnostics.gate import Gate
 from lindley.inference.members.task import MemberOptions
+from lindley.ledger.record import Kind
+from lindley.operations.audit import audit_table
 from lindley.panel.index import Index
-from lindley.panel.row import MemberRow
+from lindley.panel.row import ACCEPTED, MemberRow
 from lindley.panel.shards import collect, draws_of, fit_shard, missing, write_shards
 from lindley.panel.summary import gate_of, metrics_of
 from lindley.report.text import counted
@@ -21,6 +25,7 @@ from lindley.timing import SAMPLE
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lindley.operations.panel.plan import PanelPlan
     from lindley.operations.plan import Plan
 
 #: Runs shards of a folder of work, whose numbers it is given, until all have a result.
@@ -45,6 +50,9 @@ class PanelOutcome:
         Scalar results of the link.
     draws
         Draws of the members; None where the policy keeps none.
+    audit
+        The beliefs before beside those of a pooled refit (see `lindley.operations.audit.audit_table`); None
+        for other kinds.
     """
 
     rows: tuple[MemberRow, ...]
@@ -52,6 +60,7 @@ class PanelOutcome:
     gate: Gate = field(default_factory=lambda: Gate(passed=True))
     metrics: dict[str, float] = field(default_factory=dict)
     draws: pa.Table | None = None
+    audit: pd.DataFrame | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -62,11 +71,6 @@ class PanelOutcome:
     def advice(self) -> tuple[str, ...]:
         """What would make the next updates cheaper, in sentences."""
         return ()
-
-    @property
-    def audit(self) -> None:
-        """No pooled refit is compared with a panel."""
-        return
 
     @property
     def undone(self) -> int:
@@ -128,7 +132,32 @@ def fit_panel(
     rows = tuple(sorted(rows, key=lambda row: row.key.canonical))
     index = members.index.changed(rows, members.common.link)
     metrics = metrics_of(rows, index.members, plan.thresholds)
-    return PanelOutcome(rows, index, gate_of(rows, plan.declaration.panel, plan.kind), metrics, draws)
+    gate = gate_of(rows, plan.declaration.panel, plan.kind)
+    audit = _audit(members, rows) if plan.kind == Kind.REBASE else None
+    return PanelOutcome(rows, index, gate, metrics, draws, audit)
+
+
+def _audit(members: PanelPlan, rows: Iterable[MemberRow]) -> pd.DataFrame | None:
+    """Compare the beliefs of members with their pooled refits, the largest differences first."""
+    held = {item.key: item.before for item in members.work if item.before is not None}
+    pairs = [(row, held[row.key]) for row in rows if row.status == ACCEPTED and row.key in held]
+    one = _summaries(before for _, before in pairs if before.state is not None)
+    two = _summaries(row for row, before in pairs if before.state is not None)
+    if not len(two):
+        return None
+    found = audit_table(one, two)
+    return found.loc[found["error"].abs().sort_values(ascending=False, kind="stable").index]
+
+
+def _summaries(rows: Iterable[MemberRow]) -> pd.DataFrame:
+    """Return the parameters of members, by member and name."""
+    found = {
+        f"[{row.key}] {name}": values
+        for row in rows
+        if row.state is not None
+        for name, values in row.state["summary"].items()
+    }
+    return pd.DataFrame.from_dict(found, orient="index")
 
 
 def _run(folder: Path, count: int, run_shards: RunShards) -> None:

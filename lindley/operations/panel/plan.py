@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from lindley.batch.batch import Batch
 from lindley.inference.members.population import FEWEST, population
 from lindley.ledger.lineage import Origin
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import read_record
 from lindley.ledger.record import digest, parse
 from lindley.operations.checking.changes import refuse_model_change
+from lindley.operations.panel.refit import batches_again, beginning, window_of
 from lindley.operations.plan import Plan
 from lindley.panel.index import Index, empty
-from lindley.panel.key import MemberKey, read_key
+from lindley.panel.key import read_key
 from lindley.panel.members import batches_of
 from lindley.panel.reading import PanelReader
 from lindley.panel.row import MemberRow
@@ -67,7 +67,20 @@ def with_members(ledger: Ledger, plan: Plan, *, accept_model_change: bool = Fals
         rows = reader.find(index, batches)
         new = any(key not in rows or rows[key].matched is None for key in batches)
         prior = _population(reader, index) if new and declaration.panel.new == POPULATION else None
-    work = tuple(_updated(key, own, rows.get(key)) for key, own in batches.items())
+        window = window_of(declaration, len(batches))
+        began = {key: beginning(reader, rows.get(key), own.rows, window) for key, own in batches.items()}
+        links = {key: found.links for key, found in began.items()}
+        again = batches_again(ledger, declaration, plan.chain, links, held=True)
+    work = tuple(
+        MemberWork(
+            key=key,
+            batches=(*again[key], own),
+            before=rows.get(key),
+            start=began[key].start,
+            links=(*began[key].links, plan.link),
+        )
+        for key, own in batches.items()
+    )
     common = Common(
         link=plan.link,
         genesis=digest(plan.genesis),
@@ -76,12 +89,6 @@ def with_members(ledger: Ledger, plan: Plan, *, accept_model_change: bool = Fals
     )
     members = PanelPlan(common=common, work=work, index=index)
     return replace(plan, members=members, batches=() if batch is None else (batch,), origin=Origin(head, ()))
-
-
-def _updated(key: MemberKey, batch: Batch, before: MemberRow | None) -> MemberWork:
-    """Return the work of one member in an update."""
-    start = before if before is not None and before.matched is not None else None
-    return MemberWork(key=key, batches=(batch,), before=before, start=start)
 
 
 def _population(reader: PanelReader, index: Index) -> MatchedPrior | None:

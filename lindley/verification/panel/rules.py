@@ -95,8 +95,10 @@ def pointers(case: Case, _chain: GatheredChain) -> Iterator[str]:
 )
 def priors(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """`prior` is the leaf before and `before` its link, null for a new member. In an update the fit starts
-    from the belief before; without one from the model's priors, or the population that the record names. A
-    member whose fit did not pass has the belief that it had.
+    from the belief before, or further back where the batches between are among `replayed`; without a belief
+    from the model's priors, or the population that the record names. In an amendment it starts from the
+    model's priors. A member whose fit did not pass has the belief that it had. `origin` of a belief states
+    the same.
     """
     before = case.members_before
     if before is None or case.copied:
@@ -113,16 +115,57 @@ def _follows(case: Case, row: MemberRow, before: Members) -> bool:
     if (row.prior, attempt["before"]) != (leaf, link):
         return False
     matched = older.matched.digest if older is not None and older.matched is not None else None
-    population = case.record["panel"]["population"]
-    start = (matched, "belief") if matched else (population, "population" if population else "model")
-    if case.record["kind"] == Kind.UPDATE and (attempt["started_from"], attempt["start"]) != start:
+    stated = (attempt["began"], attempt["started_from"], attempt["start"], attempt["replayed"])
+    if not any(stated == found for found in _beginnings(case, row, older)):
         return False
     if row.status == WITHDRAWN:
         return row.matched is None and row.state is None and case.record["kind"] != Kind.UPDATE
     if row.status == ACCEPTED:
-        return row.matched is not None and row.state is not None
+        return row.matched is not None and row.state is not None and _stated(case, row)
     kept = row.matched.digest if row.matched is not None else None
     return kept == matched and row.state == (older.state if older is not None else None)
+
+
+def _beginnings(
+    case: Case, row: MemberRow, older: MemberRow | None
+) -> Iterator[tuple[int | None, str | None, str, list[int]]]:
+    """Give where the fit of a row may start: link and digest of a belief, a word for it, links between."""
+    if case.record["kind"] != Kind.UPDATE:
+        yield None, None, "model", row.attempt["replayed"]  # P06 checks the links
+        return
+    if older is None or older.matched is None:
+        population = case.record["panel"]["population"]
+        yield None, population, "population" if population else "model", []
+        return
+    found: MemberRow | None = older
+    links: list[int] = []
+    while found is not None and found.matched is not None and found.state is not None:
+        yield found.link, found.matched.digest, "belief", links
+        origin = found.state["origin"]
+        if origin["population"]:
+            return
+        links = [*origin["links"], *links]
+        if origin["start"] is None:
+            yield None, None, "model", links
+            return
+        # An earlier link each time: rows that lead in a circle end here.
+        found = case.row_of(origin["start"], row.key) if origin["start"] < found.link else None
+
+
+def _stated(case: Case, row: MemberRow) -> bool:
+    """Whether what a row states of how its belief came about is what its fit states."""
+    attempt, state = row.attempt, row.state or {}
+    origin = state["origin"]
+    start = None if attempt["began"] is None else case.row_of(attempt["began"], row.key)
+    before = start.state["batches"] if start is not None and start.state is not None else 0
+    own = [case.number] if row.batch is not None else []
+    links = [number for number in origin["links"] if number not in own]
+    return (
+        (origin["start"], origin["population"]) == (attempt["began"], attempt["start"] == "population")
+        and links == attempt["replayed"]
+        and len(origin["links"]) == len(links) + len(own)
+        and state["batches"] == before + len(origin["links"])
+    )
 
 
 @rule(
@@ -183,7 +226,7 @@ def _passed(row: MemberRow, limits: dict[str, float]) -> bool:
 def own_rows(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """`batch` of a leaf is the content digest of the rows of the link's batch with this key. A member of
     another kind of link that has no rows in its batch has none. A retract fits the members with rows in what
-    it takes out, each on the batches that are left.
+    it takes out, a correction those whose rows are others, a rebase all; each on all its batches that count.
     """
     table, by = case.gathered.batch, tuple(case.record["panel"]["by"])
     if case.copied or _unread(case) or (case.record["batch"] and table is None):
@@ -192,33 +235,65 @@ def own_rows(case: Case, _chain: GatheredChain) -> Iterator[str]:
     digests = {key: content_digest(rows) for key, rows in held.items()}
     stated = {row.key: row.batch for row in _rows(case)}
     every = case.record["kind"] == Kind.UPDATE
-    wrong = [key for key in {*digests, *stated} if digests.get(key) != stated.get(key)]
-    wrong = [key for key in wrong if every or key in digests or stated.get(key) is not None]
+    # Which members a correction leaves as they are is compared below.
+    keys = {*digests, *stated} if every else stated.keys()
+    wrong = [key for key in keys if digests.get(key) != stated.get(key)]
     if wrong:
         yield f"rows of the batch and members differ: {_keys(wrong)}"
-    if case.record["kind"] == Kind.RETRACT:
+    if not every:
         yield from _fitted_again(case)
 
 
 def _fitted_again(case: Case) -> Iterator[str]:
-    """Compare the members of a retract, and the links that each is fitted on, with what is left."""
-    gone = [case.known(record) for record in case.record["retracted"] if record in case.counted_before]
-    touched = {key for other in gone if other is not None for key in _moved(other)}
+    """Compare the members of an amendment, and the links that each is fitted on, with what counts."""
+    touched = _touched(case)
     rows = {row.key: row for row in _rows(case)}
     if rows.keys() != touched:
-        yield f"other members than those with rows in what is taken out: {_keys([*(rows.keys() ^ touched)])}"
+        yield f"other members than those whose rows changed: {_keys([*(rows.keys() ^ touched)])}"
     left: dict[MemberKey, list[int]] = {key: [] for key in rows}
     for other in case.others():
         for key in _moved(other) & rows.keys():
             left[key].append(other.number)
     wrong = [key for key, row in rows.items() if row.attempt["replayed"] != left[key]]
     if wrong:
-        yield f"members that are fitted on other batches than those that are left: {_keys(wrong)}"
+        yield f"members that are fitted on other batches than those that count: {_keys(wrong)}"
+
+
+def _touched(case: Case) -> set[MemberKey]:
+    """Return the members that an amendment has to fit."""
+    if case.record["kind"] == Kind.REBASE:
+        return {key for other in case.others() for key in _moved(other)}
+    known = [case.known(record) for record in case.record["retracted"] if record in case.counted_before]
+    gone = [other for other in known if other is not None]
+    moved = {key for other in gone for key in _moved(other)}
+    if case.record["kind"] != Kind.CORRECT:
+        return moved
+    own, old = _digests(case), dict[MemberKey, list[str]]()
+    for other in gone:
+        for key, found in _digests(other).items():
+            if key in _moved(other):
+                old.setdefault(key, []).append(found)
+    return {key for key in {*own, *moved} if old.get(key) != ([own[key]] if key in own else [])}
+
+
+def _digests(case: Case) -> dict[MemberKey, str]:
+    """Return the content digest of each member's rows in a link's batch."""
+    table = case.gathered.batch
+    held = {} if table is None else split_by(table, tuple(case.record["panel"]["by"]))
+    return {key: content_digest(rows) for key, rows in held.items()}
 
 
 def _moved(case: Case) -> set[MemberKey]:
-    """Return the members whose belief a link's own rows moved."""
-    return {row.key for row in _rows(case) if row.status == ACCEPTED}
+    """Return the members whose belief counts a link's own rows.
+
+    A correction fits only members whose rows changed; for the others it counts the rows that they had.
+    """
+    found = {row.key for row in _rows(case) if row.status == ACCEPTED and row.batch is not None}
+    if case.record["kind"] == Kind.CORRECT:
+        replaced = [case.known(record) for record in case.record["retracted"]]
+        before = {key for other in replaced if other is not None for key in _moved(other)}
+        found |= (before & _digests(case).keys()) - {row.key for row in _rows(case)}
+    return found
 
 
 @rule("P07", "no member counts two rows with one row key", "rows counted twice by a member")

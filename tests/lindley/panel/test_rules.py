@@ -123,6 +123,28 @@ class Tamper:
         self.changed(SECOND, "bad", lambda row: replace(row, matched=matched))
         return {"P04"}
 
+    def p04_a_start_that_leaves_batches_out(self) -> Any:
+        def edit(row: MemberRow) -> MemberRow:
+            state = row.state or {}
+            origin = state["origin"] | {"links": [1, 3]}
+            results = {
+                "attempt": row.attempt | {"replayed": [1]},
+                "belief": state | {"origin": origin, "batches": 2},
+            }
+            return replace(row, results=results)
+
+        self.changed(HEAD, "s1", edit)
+        return {"P04"}
+
+    def p04_an_origin_that_is_not_that_of_the_fit(self) -> Any:
+        def edit(row: MemberRow) -> MemberRow:
+            state = row.state or {}
+            origin = state["origin"] | {"links": [2, 3]}
+            return replace(row, results=row.results | {"belief": state | {"origin": origin}})
+
+        self.changed(HEAD, "s1", edit)
+        return {"P04"}
+
     def p05_a_count_was_edited(self) -> Any:
         forge(self.ledger, panels.NAME, HEAD, lambda record: record["panel"]["counts"].update(new=9))
         return {"P05"}
