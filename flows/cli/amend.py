@@ -13,6 +13,7 @@ from flows import environment
 from flows.cli.output import Chain, Json, out, print_json, print_result, table
 from flows.cli.sequence import AcceptChange, Direct, How, existing, run
 from flows.sequences import amend as sequences
+from lindley.names import is_member
 from lindley.report.numbers import format_interval, format_number, format_pair, format_ratio, format_shift
 from lindley.workspace import Workspace
 
@@ -110,12 +111,18 @@ def diff(
     b: Annotated[str, typer.Argument(metavar="CHAIN[@M]", help="The other.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Compare two beliefs: parameters, how far apart they are, which batches only one of them counts."""
+    """Compare two beliefs: parameters, how far apart they are, which batches only one of them counts.
+
+    Of panels, `CHAIN[column=value,...]@N` is a member.
+    """
     workspace = environment.prepare(Workspace.from_environment(), quiet=True, prefect=False)
     from lindley.ledger.backend import open_ledger
     from lindley.operations.diff import diff as compare  # imports the numerical stack
+    from lindley.operations.panel.diff import diff_members
 
-    found = compare(open_ledger(workspace, create=False), a, b).as_dict()
+    members = is_member(a) and is_member(b)
+    ledger = open_ledger(workspace, create=False)
+    found = (diff_members if members else compare)(ledger, a, b).as_dict()
     if as_json:
         print_json(found)
         return

@@ -183,6 +183,7 @@ def _what(made: Made) -> str:
     """State what an amendment did, without where the result is."""
     from lindley.ledger.record import parse
     from lindley.ledger.references import shown  # with the ledger's libraries
+    from lindley.report.text import counted
 
     plan = made.plan
     gone = ", ".join(shown(link) for link in plan.retracted)
@@ -191,6 +192,8 @@ def _what(made: Made) -> str:
             source = parse(plan.genesis)["branch"]["chain"]
             return f"{plan.declaration.name} continues {source} from link {plan.target.number}"
         how = f"the belief is that of link {plan.target.number}"
+    elif plan.members is not None:
+        how = f"{counted(len(plan.members.work), 'member')} fitted again"
     else:
         count = made.fitted
         how = f"{count} batch{'' if count == 1 else 'es'} fitted{' together' if count > 1 else ''}"

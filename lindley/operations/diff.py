@@ -101,7 +101,7 @@ def diff(ledger: Ledger, a: str, b: str) -> Difference:
         hellinger, divergence = joint_distance(mean_a, cov_a, mean_b, cov_b)
     names = [set(table.index) for table in tables]
     return Difference(
-        sides=(_side(one), _side(two)),
+        sides=(side_of(one), side_of(two)),
         parameters=_parameters(tables, trees),
         only_a=tuple(name for name in tables[0].index if name not in names[1]),
         only_b=tuple(name for name in tables[1].index if name not in names[0]),
@@ -149,7 +149,23 @@ def joint_distance(
 
 
 def _parameters(tables: list[pd.DataFrame], trees: list[xr.DataTree]) -> pd.DataFrame:
-    """Return the parameters of both side by side."""
+    """Return the parameters of both side by side, with the distances of their margins."""
+    found = side_by_side(tables)
+    shared = [str(name) for name in found.index]
+    draws, shares = [_draws(tree, shared) for tree in trees], [_share(tree) for tree in trees]
+    apart = [
+        wasserstein_distance(draws[0][name], draws[1][name], shares[0], shares[1])
+        if name in draws[0] and name in draws[1]
+        else np.nan
+        for name in shared
+    ]
+    pooled = np.sqrt((found["a_sd"] ** 2 + found["b_sd"] ** 2) / 2)
+    found["distance"] = np.array(apart, float) / pooled.where(pooled > 0).to_numpy(float)
+    return found
+
+
+def side_by_side(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the parameters that two summaries share: those of both, shift and ratio of sds."""
     one, two = (table[~table.index.duplicated()] for table in tables)
     shared = [name for name in one.index if name in two.index]
     one, two = one.loc[shared], two.loc[shared]
@@ -159,14 +175,6 @@ def _parameters(tables: list[pd.DataFrame], trees: list[xr.DataTree]) -> pd.Data
     pooled = pooled.where(pooled > 0)
     found["shift"] = (two["mean"] - one["mean"]) / pooled
     found["sd_ratio"] = two["sd"] / one["sd"].where(one["sd"] > 0)
-    draws, shares = [_draws(tree, shared) for tree in trees], [_share(tree) for tree in trees]
-    apart = [
-        wasserstein_distance(draws[0][name], draws[1][name], shares[0], shares[1])
-        if name in draws[0] and name in draws[1]
-        else np.nan
-        for name in shared
-    ]
-    found["distance"] = np.array(apart, float) / pooled.to_numpy(float)
     return found
 
 
@@ -205,7 +213,8 @@ def _moments(tree: xr.DataTree, places: list[int]) -> tuple[np.ndarray, np.ndarr
     return mean, (u - mean).T @ (weights[:, None] * (u - mean))
 
 
-def _side(link: Link) -> dict[str, Any]:
+def side_of(link: Link) -> dict[str, Any]:
+    """Return what a difference states of one of the links."""
     view = link.view
     return {
         "chain": link.chain,

@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from typer.testing import CliRunner
 
+from flows.cli.__main__ import app
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import MemberRefused, OverlapRefused
 from lindley.ledger.history import find_link
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Window
+from lindley.operations.panel.diff import diff_members
 from lindley.operations.panel.fit import fit_panel
 from lindley.operations.panel.refit import MOST_AGAIN, beginning, window_of
 from lindley.operations.plan import fit_plan
@@ -148,3 +151,42 @@ def test_beyond_the_window_a_member_starts_from_its_belief(panel: MemoryLedger, 
 def test_what_a_link_fits_again_has_a_bound(shops: Declaration) -> None:
     assert window_of(shops, 10).rows == shops.policy.refit_rows
     assert window_of(shops, 10_000).rows == MOST_AGAIN // 10_000
+
+
+def test_two_beliefs_of_a_member_are_compared(mended: MemoryLedger) -> None:
+    name = f"{panels.NAME}[store=s1]"
+    found = diff_members(mended, f"{name}@2", f"{name}@4")
+    assert found.parameters.loc["theta", "shift"] > 0  # 5 of 10 in place of 1 of 10
+    assert {key: [item["link"] for item in held] for key, held in found.batches.items()} == {
+        "a": [1], "b": [4, 3], "both": [2],
+    }  # fmt: skip
+    assert [item["rows"] for item in found.batches["both"]] == [3]
+    assert found.hellinger is not None
+    assert 0 < found.hellinger < 1
+    assert diff_members(mended, name, name).hellinger == pytest.approx(0, abs=1e-6)
+    assert found.as_dict()["parameters"][0]["distance"] is None
+    with pytest.raises(MemberRefused, match="has no belief"):
+        diff_members(mended, name, f"{panels.NAME}[store=s4]")
+
+
+def test_the_commands_take_members(
+    shops: Declaration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / f"{panels.NAME}.py").write_text(shops.source_text)
+    monkeypatch.setenv("LINDLEY_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    panels.rows({"s1": 1, "s2": 2}, 0).to_csv(tmp_path / "one.csv", index=False)
+    panels.rows({"s1": 1, "s2": 4}, 0).to_csv(tmp_path / "two.csv", index=False)
+
+    def said(*arguments: str) -> str:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == 0, result.output
+        return " ".join(result.output.split())
+
+    said("update", panels.NAME, "one.csv", "--direct")
+    assert "1 member fitted again" in said("correct", panels.NAME, "1", "two.csv", "--direct")
+    audit = said("audit", f"{panels.NAME}[store=s2]", "--direct")
+    assert "[store=s2] theta" in audit
+    assert "[store=s1]" not in audit
+    assert "Hellinger" in said("diff", f"{panels.NAME}[store=s2]@1", f"{panels.NAME}[store=s2]")
