@@ -46,6 +46,8 @@ def core_steps(
             notify(f"The link is registered, but its plots were not drawn: {error}")
 
     def fit(plan: Plan) -> Outcome | PanelOutcome | None:
+        if plan.compiling:
+            notify(plan.compiling)
         if plan.members is None:
             return fit_plan(plan, progress=progress)
         from flows.panel.processes import fit_panel_here  # saves start-up time of chains with one belief

@@ -29,10 +29,11 @@ OWN_SERVER = {
     "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",
     "PREFECT_SERVER_UI_API_URL": "/api",
 }
-#: Workers poll every 2 seconds instead of 10, and take no run before its time, which would then wait in a
-#: place of theirs. Runs send heartbeats, so that dead runs are detected.
+#: Workers poll every half second instead of every 10: a run waits half of that before it begins. They take
+#: no run before its time, which would then wait in a place of theirs. Runs send heartbeats, so that dead runs
+#: are detected.
 WORKER = {
-    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    "PREFECT_WORKER_QUERY_SECONDS": "0.5",
     "PREFECT_WORKER_PREFETCH_SECONDS": "0",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
 }

@@ -69,6 +69,8 @@ def task_steps() -> Steps:
 
 def _fit(plan: Any) -> Any:
     """Fit a plan in a task; the members of a panel in one task a shard."""
+    if plan.compiling:
+        get_run_logger().info(plan.compiling)
     if plan.members is None:
         return fit(plan)
     from flows.panel.engines import fit_on_engine  # to save start-up time of chains with one belief

@@ -202,6 +202,16 @@ class Plan:
         return self.target is None and self.decision is None
 
     @property
+    def compiling(self) -> str:
+        """What a fit compiles, as a sentence: of code that the head does not have; otherwise empty."""
+        if not self.fits or self.adopted is not None or self.meaning is not None:
+            return ""
+        return (
+            f"Compiling {self.declaration.name}, whose code is new: log density, gradient and quantities; "
+            "later updates use them again"
+        )
+
+    @property
     def waiting(self) -> tuple[Version, ...]:
         """Quarantined versions whose batches the new link does not count either."""
         counted = {link.version.record for link in (*self.joined, *self.retracted)}
