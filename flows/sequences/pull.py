@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain as chained
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.sequences.rebase import follow_up
 from flows.sequences.result import Result, Status
 from flows.sequences.steps import Steps, declared, finish, in_turn, make_link
+from lindley.arrivals.sources.scratch import scratch_folder
 from lindley.errors import DeclarationRefused
 from lindley.report.text import counted
 from lindley.workspace import Workspace
@@ -60,10 +59,10 @@ def pull(
     from lindley.operations.pulls.compare import last_version  # imports the numerical stack
 
     ledger = steps.open_ledger(workspace)
-    with tempfile.TemporaryDirectory(prefix="lindley-pull-") as scratch:
+    with scratch_folder() as scratch:
         found = _chain(ledger, chain)
         since = None if again else last_version(ledger, found, source.address)
-        pulled = steps.pull(source, since, Path(scratch), workspace.root)
+        pulled = steps.pull(source, since, scratch, workspace.root)
         if pulled is None:
             message = f"{source.address} is as it was when it was pulled last"
             return Result(status=Status.UNCHANGED, chain=chain, kind="pull", message=message)

@@ -20,9 +20,10 @@ from lindley import failpoints
 from lindley.addresses import bucket_of
 from lindley.arrivals import bucket
 from lindley.arrivals.objects import ObjectVersion
+from lindley.arrivals.storage import storage_of
 from lindley.atomic import Replaced
 from lindley.batch.limits import Limits
-from lindley.errors import BatchRefused, FileUnavailable, NameRefused
+from lindley.errors import BatchRefused, FileUnavailable, LindleyError, NameRefused
 from lindley.ledger.history import history
 from lindley.ledger.record import parse
 from lindley.workspace import Workspace
@@ -353,3 +354,30 @@ def test_addresses_of_buckets_are_read(text: str, shown: str, monkeypatch: pytes
     assert workspace.drop_here == f"{shown or text}/landing"
     monkeypatch.setenv("LINDLEY_DATA", "file:///tmp/some%20data")
     assert Workspace.from_environment().landing == Path("/tmp/some data/landing")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("s3://my-bucket/x", r"cannot be listed \(s3://my-bucket/x\).*the store's credentials"),
+        ("gs://my-bucket/x", r"cannot be listed \(gs://my-bucket/x\).*the store's credentials"),
+        (
+            "abfss://box@account.dfs.core.windows.net/x",
+            r"cannot be listed \(abfss://box@account.*credentials",
+        ),
+        ("az://box/x", "set AZURE_STORAGE_ACCOUNT_NAME"),
+    ],
+)
+def test_a_store_without_credentials_says_what_is_missing(
+    text: str, match: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "GOOGLE_", "AZURE_", "NO_PROXY", "no_proxy")):
+            monkeypatch.delenv(name)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):  # no identity of this machine is asked for
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name.lower(), f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr("lindley.arrivals.objects.RETRIES", 0)
+    monkeypatch.setenv("LINDLEY_DATA", text)
+    with pytest.raises(LindleyError, match=match):
+        storage_of(Workspace.from_environment(tmp_path)).arrivals()

@@ -240,7 +240,9 @@ def test_the_deployments_name_no_machine_and_expect_the_event():
     document = yaml.safe_load(text)
     made = {item["name"]: item for item in document["deployments"]}
     update, rebase, sweep, verify = (made[name] for name in ("update", "rebase", "sweep", "verify"))
-    (trigger,) = update["triggers"]
+    trigger, notified = update["triggers"]
+    assert notified["match"] == {"prefect.resource.id": "lindley.bucket"}
+    assert set(notified["parameters"]) == {"chain", "file"}
     assert trigger["expect"] == [EVENT]
     assert trigger["match"] == {"prefect.resource.id": "lindley.landing.*"}
     assert set(trigger["parameters"]) == {"chain", "file"}
