@@ -27,11 +27,14 @@ class Servers:
         Of Prefect's API, as ``PREFECT_API_URL`` has it.
     ours
         Whether Lindley runs the Prefect server, with the password of the working folder.
+    pages
+        Of the pages of all chains (`flows.live.pages`); empty where Lindley runs none.
     """
 
     mlflow: str
     prefect_api: str
     ours: bool = False
+    pages: str = ""
 
     @property
     def prefect(self) -> str:
@@ -55,6 +58,7 @@ def remember(workspace: Workspace, servers: Servers) -> None:
         "mlflow": public(servers.mlflow),
         "prefect_api": public(servers.prefect_api),
         "ours": servers.ours,
+        "pages": servers.pages,
         "folder": str(workspace.root),
         "process": process.describe(),
     }
@@ -75,7 +79,7 @@ def addresses(workspace: Workspace) -> Servers | None:
     try:
         document = json.loads(state_file(workspace).read_text(encoding="utf-8"))
         addresses = str(document["mlflow"]), str(document["prefect_api"])
-        servers = Servers(*addresses, ours=document["ours"] is True)
+        servers = Servers(*addresses, ours=document["ours"] is True, pages=str(document.get("pages", "")))
         ours = document["folder"] == str(workspace.root)
         if not ours or not process.lives(str(document["process"])):
             return None
@@ -97,6 +101,11 @@ def prefect_answers(api: str) -> bool:
     """
     page = _get(f"{api}/health")
     return page is not None and (page.strip() == "true" or not on_loopback(api))
+
+
+def pages_answer(address: str) -> bool:
+    """Return whether the pages of all chains answer at an address."""
+    return (_get(f"{address}/healthz") or "").strip() == "ok"
 
 
 def _get(url: str) -> str | None:

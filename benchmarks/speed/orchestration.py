@@ -135,7 +135,18 @@ def everything_up(bench: Bench, workspace: Workspace) -> Iterator[None]:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(cold.ROOT), os.environ.get("PYTHONPATH", "")])),
     }
     inherited = {name: value for name, value in os.environ.items() if name not in cold.ELSEWHERE}
-    command = ["flows.cli", "up", "--mlflow-port", "0", "--prefect-port", "0", "--no-watch", "--json"]
+    command = [
+        "flows.cli",
+        "up",
+        "--mlflow-port",
+        "0",
+        "--prefect-port",
+        "0",
+        "--pages-port",
+        "0",
+        "--no-watch",
+        "--json",
+    ]
     bench.notify("orchestration: starting the servers and the worker")
     log = workspace.root / "up.log"
     with log.open("wb") as output:

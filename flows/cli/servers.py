@@ -46,6 +46,7 @@ Notify = Annotated[
         show_default=False,
     ),
 ]
+PagesPort = Annotated[int, typer.Option("--pages-port", min=0, max=65535, help="0 takes a free port.")]
 Pool = Annotated[str, typer.Option(help="Name of the work pool, of type process.")]
 PrefectPort = Annotated[int, typer.Option("--prefect-port", min=0, max=65535, help="0 takes a free port.")]
 
@@ -53,12 +54,13 @@ PrefectPort = Annotated[int, typer.Option("--prefect-port", min=0, max=65535, he
 def up(
     mlflow_port: MlflowPort = 5000,
     prefect_port: PrefectPort = 4200,
+    pages_port: PagesPort = 5078,
     watcher: Annotated[bool, typer.Option("--watch/--no-watch", help="Watch the landing folder.")] = True,
     foreign_runs: ForeignRuns = False,
     webhook: Notify = "",
     as_json: Json = False,
 ) -> None:
-    """Run everything on this machine: both servers, the deployments, a worker and the watcher.
+    """Run everything on this machine: servers, the pages of all chains, deployments, worker and watcher.
 
     Ctrl-C stops everything. If MLFLOW_TRACKING_URI or PREFECT_API_URL names a server, that server is used and
     none is started. Logs are in .lindley/logs/.
@@ -66,6 +68,7 @@ def up(
     options = Options(
         mlflow_port=mlflow_port,
         prefect_port=prefect_port,
+        pages_port=pages_port,
         watcher=watcher,
         foreign_runs=foreign_runs,
         webhook=webhook,
@@ -73,9 +76,15 @@ def up(
     _run(options, as_json)
 
 
-def ui(mlflow_port: MlflowPort = 5000, prefect_port: PrefectPort = 4200, as_json: Json = False) -> None:
-    """Run the MLflow and Prefect UIs on loopback, without worker and watcher. Ctrl-C stops them."""
-    _run(Options(mlflow_port=mlflow_port, prefect_port=prefect_port, servers_only=True), as_json)
+def ui(
+    mlflow_port: MlflowPort = 5000,
+    prefect_port: PrefectPort = 4200,
+    pages_port: PagesPort = 5078,
+    as_json: Json = False,
+) -> None:
+    """Run the pages of MLflow, Prefect and all chains on loopback, without a worker. Ctrl-C stops them."""
+    ports = {"mlflow_port": mlflow_port, "prefect_port": prefect_port, "pages_port": pages_port}
+    _run(Options(**ports, servers_only=True), as_json)
 
 
 def _run(options: Options, as_json: bool) -> None:
@@ -98,6 +107,7 @@ def _print_addresses(running: Stack, as_json: bool) -> None:
             {
                 "mlflow": mlflow,
                 "prefect": prefect,
+                "pages": running.servers.pages,
                 "landing": workspace.drop_here,
                 "logs": str(workspace.root / ".lindley" / "logs"),
             }
@@ -105,6 +115,7 @@ def _print_addresses(running: Stack, as_json: bool) -> None:
         return
     out.print(f"[bold]MLflow[/bold]   {escape(mlflow)}", soft_wrap=True)
     out.print(f"[bold]Prefect[/bold]  {escape(prefect)}", soft_wrap=True)
+    out.print(f"[bold]Chains[/bold]   {escape(running.servers.pages)}", soft_wrap=True)
     if not running.options.servers_only:
         out.print(f"Drop files into {escape(workspace.drop_here)}/CHAIN/", soft_wrap=True)
     out.print("Ctrl-C stops everything.")

@@ -63,6 +63,7 @@ class Pages:
             ("/chains/{chain}/links/{link}", self._link),
         ):
             self.app.add_route(path, partial(self._answer, make), methods=["GET"])
+        self.app.add_route("/healthz", _lives, methods=["GET"])
 
     async def _answer(self, make: Callable[[Request], bytes], request: Request) -> Response:
         """Answer with a page; what is wrong is one sentence."""
@@ -158,6 +159,11 @@ def _against(value: float | None, budget: float | None) -> str:
     return (
         shown if budget is None or shown == MISSING else f"{shown}, budget {format_number(budget, digits=2)}"
     )
+
+
+async def _lives(_: Request) -> Response:
+    """Say that the server answers, without a look at the ledger."""
+    return _text(200, "ok")
 
 
 def _text(status: int, message: str) -> Response:

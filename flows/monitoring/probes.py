@@ -14,15 +14,19 @@ from lindley.workspace import Workspace
 
 _WAIT = running.ANSWER_SECONDS
 #: Children of `lindley up` that run until it is stopped; the others are short commands.
-_LASTING = ("mlflow", "prefect", "worker", "watcher")
+_LASTING = ("mlflow", "prefect", "pages", "worker", "watcher")
 
 
 def servers(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Return address and answer of both servers: those of the environment, or those of `lindley up` here."""
+    """Return address and answer of both servers: those of the environment, or those of `lindley up` here.
+
+    The pages of all chains are a third one where `lindley up` or `lindley ui` runs here.
+    """
     own = _up(workspace)
     tracking = os.environ.get("MLFLOW_TRACKING_URI") or str(own.get("mlflow", ""))
     api = os.environ.get("PREFECT_API_URL", "").rstrip("/") or str(own.get("prefect_api", ""))
-    served = tracking.startswith("http")
+    served, pages = tracking.startswith("http"), str(own.get("pages", ""))
+    shown = {"pages": {"address": pages, "answers": running.pages_answer(pages)}} if pages else {}
     return {
         "mlflow": {
             "address": public(tracking) if served else None,
@@ -32,6 +36,7 @@ def servers(workspace: Workspace) -> dict[str, dict[str, Any]]:
             "address": public(api) if api else None,
             "answers": running.prefect_answers(api) if api else None,
         },
+        **shown,
     }
 
 

@@ -1,4 +1,4 @@
-"""Run everything on one machine: servers, deployments, worker and watcher, on loopback only."""
+"""Run everything on one machine: servers, pages, deployments, worker and watcher, on loopback only."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Options:
 
     Parameters
     ----------
-    mlflow_port, prefect_port
+    mlflow_port, prefect_port, pages_port
         Ports on loopback; 0 takes a free one.
     servers_only
         Leave out deployments, worker and watcher.
@@ -66,6 +66,7 @@ class Options:
 
     mlflow_port: int = 5000
     prefect_port: int = 4200
+    pages_port: int = 5078
     servers_only: bool = False
     watcher: bool = True
     foreign_runs: bool = False
@@ -103,6 +104,7 @@ class Stack:
             mlflow=self._own_mlflow or f"http://{_LOOPBACK}:{_port(mlflow, 'MLflow')}",
             prefect_api=self._own_prefect or f"http://{_LOOPBACK}:{_port(prefect, 'Prefect')}/api",
             ours=not self._own_prefect,
+            pages=f"http://{_LOOPBACK}:{_port(self.options.pages_port, 'Pages')}",
         )
 
     def start(self) -> None:
@@ -123,8 +125,10 @@ class Stack:
         )
         running.remember(self.workspace, self.servers)
         self._mark_dead_runs()
+        self._start("pages", "flows.cli", "pages", "--port", self.servers.pages.rpartition(":")[2])
         if not self.options.servers_only and not self.stop_wanted.is_set():
             self._deploy()
+        self._await("pages", lambda: running.pages_answer(self.servers.pages), False)
 
     def supervise(self) -> None:
         """Wait until `stop_wanted` is set.
@@ -151,7 +155,7 @@ class Stack:
                 running.remember(self.workspace, self.servers)
             else:
                 running.forget(self.workspace)
-            self.supervisor.end("watcher", "worker")
+            self.supervisor.end("watcher", "worker", "pages")
             self._mark_dead_runs()
         finally:
             self.supervisor.stop()  # even if `notify` fails, as it does after a dropped connection

@@ -72,7 +72,7 @@ class Machine:
         deployments = (ROOT / "prefect.yaml").read_text()
         assert '"*/15 * * * *"' in deployments
         (self.root / "prefect.yaml").write_text(deployments.replace("*/15 * * * *", cron))
-        ports = ["--mlflow-port", "0", "--prefect-port", "0", "--json", *options]
+        ports = ["--mlflow-port", "0", "--prefect-port", "0", "--pages-port", "0", "--json", *options]
         errors = (self.root / "up.err").open("a")
         self.process = subprocess.Popen(
             [*self.command, "up", *ports],

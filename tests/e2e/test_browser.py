@@ -146,6 +146,13 @@ def test_the_run(running: Machine, look: Any):
     assert "record.json" in text
 
 
+def test_the_pages_of_all_chains(running: Machine, look: Any):
+    pages = running.addresses["pages"]
+    assert "beta_binomial" in look(f"{pages}/", "beta_binomial", "pages-index")
+    look(f"{pages}/chains/beta_binomial", "Beliefs, link by link", "pages-chain")
+    assert "MLflow" in look(f"{pages}/chains/beta_binomial/links/1", "What it says", "pages-link")
+
+
 # -- pages of others ----------------------------------------------------------------------------------
 
 #: Sends a request from the page that is shown, and returns what the page learns of the answer.
@@ -200,7 +207,7 @@ def test_a_foreign_page_reads_nothing_and_starts_nothing(
 
 
 def test_a_name_that_a_foreign_page_points_at_this_machine_is_refused(running: Machine, page: Any):
-    for server in ("prefect", "mlflow"):
+    for server in ("prefect", "mlflow", "pages"):
         port = running.addresses[server].rpartition(":")[2]
         page.goto(f"http://{EVIL}:{port}/")
         assert "not called" in page.inner_text("body")
@@ -213,7 +220,7 @@ def test_a_name_that_a_foreign_page_points_at_this_machine_is_refused(running: M
 
 def test_a_foreign_page_cannot_frame_the_servers(running: Machine, page: Any, foreign: int):
     page.goto(f"http://{EVIL}:{foreign}/")
-    for server in ("prefect", "mlflow"):
+    for server in ("prefect", "mlflow", "pages"):
         address = running.addresses[server]
         page.set_content(f'<iframe src="{address}/"></iframe>')
         page.wait_for_timeout(1500)
@@ -238,9 +245,10 @@ def test_another_user_of_this_machine_is_refused(running: Machine):
     )
     mlflow = f"{running.addresses['mlflow']}/api/2.0/mlflow/registered-models/search"
     command = [sys.executable, "-S", "-c", ask_both, mlflow, running.addresses["prefect"]]
+    command.append(running.addresses["pages"])
     done = subprocess.run(command, check=False, capture_output=True, text=True, env={})
     lines = done.stdout.splitlines()
-    assert lines[0] == "403", done.stderr
+    assert (lines[0], lines[-1]) == ("403", "403"), done.stderr
     assert "prefect-password" not in done.stdout
     password = (running.root / ".lindley" / "prefect.password").read_text().strip()
     assert password not in "".join(path.read_text() for path in (running.root / ".lindley").rglob("*.log"))

@@ -38,7 +38,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], MlflowLe
     made: list[Stack] = []
 
     def start(root: Path) -> MlflowLedger:
-        options = Options(mlflow_port=0, prefect_port=0, servers_only=True)
+        options = Options(mlflow_port=0, prefect_port=0, pages_port=0, servers_only=True)
         stack = Stack(Workspace.from_environment(root), options, print, threading.Event())
         made.append(stack)
         stack._start_mlflow()

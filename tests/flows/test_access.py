@@ -109,10 +109,10 @@ def test_only_servers_of_lindleys_own_get_it(workspace, monkeypatch, ours):
 
 def test_children_of_up_get_it_unless_the_server_is_elsewhere(workspace, monkeypatch):
     stop = object()
-    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop)  # type: ignore[arg-type]
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0, pages_port=0), print, stop)  # type: ignore[arg-type]
     assert made._environment()[CLIENT_VARIABLE] == access.auth_string(workspace)
     monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example/api")
-    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop)  # type: ignore[arg-type]
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0, pages_port=0), print, stop)  # type: ignore[arg-type]
     assert CLIENT_VARIABLE not in made._environment()
 
 

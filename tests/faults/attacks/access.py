@@ -155,7 +155,7 @@ def _runs(ground: Servers) -> list[dict[str, Any]]:
 
 @SERVERS.attempt("a port of which nothing is known", "harmless")
 def ports(ground: Servers) -> str:
-    known = {int(ground.netloc(server).split(":")[1]) for server in ("mlflow", "prefect")}
+    known = {int(ground.netloc(server).split(":")[1]) for server in ("mlflow", "prefect", "pages")}
     tree = [psutil.Process(ground.pid), *psutil.Process(ground.pid).children(recursive=True)]
     found = {
         (connection.laddr.ip, connection.laddr.port)
@@ -166,7 +166,7 @@ def ports(ground: Servers) -> str:
     assert {ip for ip, _ in found} == {"127.0.0.1"}, found
     others = {port for _, port in found} - known
     # The channel over which a run hears of its cancellation, with a token, while a run is carried out.
-    return "harmless: the two servers, on loopback" if len(others) <= 2 else f"done: {others} listen, too"
+    return "harmless: the three servers, on loopback" if len(others) <= 2 else f"done: {others} listen, too"
 
 
 @SERVERS.attempt("the file of the password, read by other users", "harmless")

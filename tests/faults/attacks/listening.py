@@ -148,7 +148,7 @@ _METHODS = ["TRACE", "CONNECT", "PROPFIND", "DEBUG"]
 
 @SERVERS.each("the method", dict(zip(_METHODS, _METHODS, strict=True)), "refused")
 def method(ground: Servers, given: str) -> str:
-    for server in ("mlflow", "prefect"):
+    for server in ("mlflow", "prefect", "pages"):
         status, _ = ground.ask(server, "/api/health", method=given, origin=f"https://{EVIL}")
         if status < 400:
             return f"done: {server} answers {status}"
@@ -191,7 +191,7 @@ _RAW = {
 @SERVERS.each("a request with", _RAW, "refused")
 def raw(ground: Servers, text: str) -> str:
     """One answer and the end of the connection, or a plain answer without a second one."""
-    for server in ("mlflow", "prefect"):
+    for server in ("mlflow", "prefect", "pages"):
         head = f"POST /api/none HTTP/1.1\r\nhost: {ground.netloc(server)}\r\n"
         answer = ground.send(server, (head + text).encode("latin-1"))
         found = re.findall(r"HTTP/1\.\d (\d+)", answer)
@@ -203,7 +203,8 @@ def raw(ground: Servers, text: str) -> str:
 @SERVERS.attempt("a request without a Host", "refused")
 def hostless(ground: Servers) -> str:
     statuses = {
-        ground.ask(server, "/api/health", host="", version="1.0")[0] for server in ("mlflow", "prefect")
+        ground.ask(server, "/api/health", host="", version="1.0")[0]
+        for server in ("mlflow", "prefect", "pages")
     }
     return outcome(max(statuses), 400, 403)
 
@@ -211,7 +212,7 @@ def hostless(ground: Servers) -> str:
 @SERVERS.attempt("a path with ways upwards, plain and encoded", "refused")
 def traversal(ground: Servers) -> str:
     secret = ground.password
-    for server in ("mlflow", "prefect"):
+    for server in ("mlflow", "prefect", "pages"):
         for path in (
             "/../../../../etc/passwd", "/static-files/..%2f..%2fetc%2fpasswd",
             "/%2e%2e/%2e%2e/etc/passwd",

@@ -235,7 +235,7 @@ def test_up_shows_addresses_and_ends_with_an_error_when_a_child_dies(monkeypatch
         raise ProcessEnded("The process worker ended by itself")
 
     monkeypatch.setattr("flows.server.up.Stack.supervise", supervise)
-    result = run("up", "--mlflow-port", 0, "--prefect-port", 0)
+    result = run("up", "--mlflow-port", 0, "--prefect-port", 0, "--pages-port", 0)
     assert result.exit_code == FAILURE
     assert "http://127.0.0.1:" in result.stdout
     assert str(workspace.landing) in result.stdout
@@ -247,9 +247,9 @@ def test_ui_as_json(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("flows.server.up.Stack.start", lambda self: None)
     monkeypatch.setattr("flows.server.up.Stack.supervise", lambda self: None)
-    result = run("ui", "--mlflow-port", 0, "--prefect-port", 0, "--json")
+    result = run("ui", "--mlflow-port", 0, "--prefect-port", 0, "--pages-port", 0, "--json")
     assert result.exit_code == 0
-    assert set(document(result)) == {"mlflow", "prefect", "landing", "logs"}
+    assert set(document(result)) == {"mlflow", "prefect", "pages", "landing", "logs"}
     assert not (Path(os.environ["LINDLEY_HOME"]) / ".lindley" / "up.json").exists()
 
 
@@ -258,9 +258,9 @@ def test_up_shows_no_password(monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "https://alice:hunter2@prefect.example/api")
     monkeypatch.setattr("flows.server.up.Stack.start", lambda self: None)
     monkeypatch.setattr("flows.server.up.Stack.supervise", lambda self: None)
-    made = document(run("ui", "--json"))
+    made = document(run("ui", "--pages-port", 0, "--json"))
     assert (made["mlflow"], made["prefect"]) == ("https://mlflow.example", "https://prefect.example")
-    assert "hunter2" not in run("up").output
+    assert "hunter2" not in run("up", "--pages-port", 0).output
 
 
 def test_pictures_are_left_out_on_request(land, ledger):

@@ -143,8 +143,13 @@ def test_disks(workspace: Workspace) -> None:
     assert low.level == Level.WARNING
 
 
+_SERVERS = running.Servers(
+    "http://127.0.0.1:9", "http://127.0.0.1:9/api", ours=True, pages="http://127.0.0.1:9"
+)
+
+
 def test_servers_and_processes_of_up(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    running.remember(workspace, running.Servers("http://127.0.0.1:9", "http://127.0.0.1:9/api", ours=True))
+    running.remember(workspace, _SERVERS)
     folder = str(workspace.root / ".lindley")
     alive, dead = process.describe(), "x".join(process.describe().rsplit(":", 1)).replace("x", ":9")
     entries = [
@@ -154,9 +159,10 @@ def test_servers_and_processes_of_up(workspace: Workspace, monkeypatch: pytest.M
     Path(folder, "processes.json").write_text(json.dumps(entries))
     done = found(workspace)
     assert done.processes == {"up": True, "worker": True, "watcher": False}
-    assert {("critical", name) for name in ("mlflow", "prefect", "watcher")} == set(messages(done))
+    assert {("critical", name) for name in ("mlflow", "prefect", "pages", "watcher")} == set(messages(done))
     monkeypatch.setattr(running, "mlflow_answers", lambda _: True)
     monkeypatch.setattr(running, "prefect_answers", lambda _: True)
+    monkeypatch.setattr(running, "pages_answer", lambda _: True)
     monkeypatch.setattr(probes, "workers", lambda *_: 0)
     assert set(messages(found(workspace))) == {("critical", "watcher"), ("critical", "worker")}
 

@@ -41,18 +41,20 @@ def test_a_port_in_use_is_reported(workspace, stop):
         port = taken.getsockname()[1]
         with pytest.raises(StartFailed, match=f"MLflow cannot use port {port}.*--mlflow-port 0"):
             Stack(workspace, Options(mlflow_port=port), print, stop)
+        with pytest.raises(StartFailed, match=f"Pages cannot use port {port}.*--pages-port 0"):
+            Stack(workspace, Options(mlflow_port=0, prefect_port=0, pages_port=port), print, stop)
 
 
 def test_zero_takes_free_ports(workspace, stop):
-    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop)
-    assert made.servers.mlflow != made.servers.prefect
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0, pages_port=0), print, stop)
+    assert len({made.servers.mlflow, made.servers.prefect, made.servers.pages}) == 3
     assert not made.servers.mlflow.endswith(":0")
 
 
 def test_servers_that_the_user_names_are_used(workspace, stop, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example/")
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
-    made = Stack(workspace, Options(), print, stop)
+    made = Stack(workspace, Options(pages_port=0), print, stop)
     assert (made.servers.mlflow, made.servers.prefect) == ("http://mlflow.example", "http://prefect.example")
 
 
@@ -61,7 +63,7 @@ def test_servers_that_the_user_names_are_used(workspace, stop, monkeypatch):
 )
 def test_the_address_of_a_prefect_api_stays_as_it_is(workspace, stop, monkeypatch, api):
     monkeypatch.setenv("PREFECT_API_URL", api)
-    made, asked = Stack(workspace, Options(mlflow_port=0), print, stop), []
+    made, asked = Stack(workspace, Options(mlflow_port=0, pages_port=0), print, stop), []
     monkeypatch.setattr(running, "_get", lambda url: asked.append(url) or "true")
     assert running.prefect_answers(made.servers.prefect_api)
     assert asked == [f"{api}/health"]
@@ -75,7 +77,7 @@ def test_a_password_in_an_address_is_not_shown(workspace, stop, monkeypatch, hos
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setattr(up, "time", SimpleNamespace(monotonic=itertools.count(0, 9).__next__))
     said: list[str] = []
-    with pytest.raises(StartFailed) as caught, stack(workspace, Options(), said.append, stop):
+    with pytest.raises(StartFailed) as caught, stack(workspace, Options(pages_port=0), said.append, stop):
         pass
     assert caught.value.expected == f"a server at https://{host}"
     assert "hunter2" not in f"{caught.value}{said}"
@@ -83,12 +85,13 @@ def test_a_password_in_an_address_is_not_shown(workspace, stop, monkeypatch, hos
 
 def test_a_database_of_the_users_is_served(workspace, stop, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////tmp/mine.db")
-    assert Stack(workspace, Options(mlflow_port=0), print, stop).servers.mlflow.startswith("http://127.0.0.1")
+    made = Stack(workspace, Options(mlflow_port=0, pages_port=0), print, stop)
+    assert made.servers.mlflow.startswith("http://127.0.0.1")
 
 
 def test_only_one_runs_per_folder(workspace, stop, monkeypatch):
     monkeypatch.setattr(Stack, "start", lambda self: None)
-    options = Options(mlflow_port=0, prefect_port=0)
+    options = Options(mlflow_port=0, prefect_port=0, pages_port=0)
     with (
         stack(workspace, options, print, stop),
         pytest.raises(StartFailed, match="already run"),
@@ -140,7 +143,7 @@ def test_children_end_although_notifying_fails(workspace, stop, monkeypatch):
     def notify(_: str) -> None:
         raise OSError("Input/output error")
 
-    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), notify, stop)
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0, pages_port=0), notify, stop)
     child = made.supervisor.start("mlflow", [sys.executable, "-c", SERVER], os.environ, workspace.root)
     with pytest.raises(OSError, match="Input/output"):
         made.stop()
@@ -160,7 +163,7 @@ def test_a_child_that_dies_ends_everything_and_shows_its_last_lines(workspace, s
     children = []
 
     def run() -> None:
-        with stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop) as made:
+        with stack(workspace, Options(mlflow_port=0, prefect_port=0, pages_port=0), print, stop) as made:
             children.extend(made.supervisor.children)
             made.supervise()
 
@@ -176,14 +179,14 @@ def test_a_child_that_dies_ends_everything_and_shows_its_last_lines(workspace, s
 
 
 def test_a_failed_command_is_reported_with_its_output(workspace, stop):
-    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop)
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0, pages_port=0), print, stop)
     with pytest.raises(StartFailed, match="No module named no_such_module"):
         made._run("pool", "no_such_module")
 
 
 def test_a_server_elsewhere_that_does_not_answer_is_reported(workspace, stop, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    made = Stack(workspace, Options(mlflow_port=0), print, stop)
+    made = Stack(workspace, Options(mlflow_port=0, pages_port=0), print, stop)
     # In place of the module: the clock itself is also read by other threads.
     monkeypatch.setattr(up, "time", SimpleNamespace(monotonic=itertools.count(0, 9).__next__))
     with pytest.raises(StartFailed, match=r"prefect server does not answer.*127\.0\.0\.1:9.*unset it"):
@@ -191,7 +194,7 @@ def test_a_server_elsewhere_that_does_not_answer_is_reported(workspace, stop, mo
 
 
 def test_a_stop_during_the_start_ends_the_waiting(workspace, stop):
-    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop)
+    made = Stack(workspace, Options(mlflow_port=0, prefect_port=0, pages_port=0), print, stop)
     stop.set()
     made._await("mlflow", lambda: False, False)
 
