@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from flows.cli.members.pages import report_panel
 from flows.cli.output import FAILURE, Chain, Json, err, fitting, open_here, out, print_json, say, table
 from lindley.ledger.record import Status
 from lindley.names import divided, is_member
@@ -200,15 +201,21 @@ def report(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the page of a chain: one HTML file with beliefs, scores, links, warnings and digests.
+    """Write the page of a chain, a panel or a member (CHAIN[store=12]) as one HTML file.
+
+    It has beliefs, scores, links, warnings and the digests that they come from.
 
     The file is complete and opens anywhere. An existing one is replaced. Exit code 1: a rule is violated, and
     the page says which.
     """
-    from flows.sequences.report import write_page  # with the ledger's libraries
+    from flows.sequences.report import holds_panel, write_page  # with the ledger's libraries
 
+    ledger = open_here()
+    if is_member(chain) or holds_panel(ledger, chain):
+        report_panel(ledger, chain, to, unverified=unverified, as_json=as_json)
+        return
     path = to or Path(f"{chain}.html")
-    content = write_page(open_here(), chain, path, verify=not unverified)
+    content = write_page(ledger, chain, path, verify=not unverified)
     checked = content.verification
     if as_json:
         shown = {"chain": chain, "head": content.head.digest, "links": len(content.links), "file": str(path)}

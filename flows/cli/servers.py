@@ -83,8 +83,10 @@ def ui(
     as_json: Json = False,
 ) -> None:
     """Run the pages of MLflow, Prefect and all chains on loopback, without a worker. Ctrl-C stops them."""
-    ports = {"mlflow_port": mlflow_port, "prefect_port": prefect_port, "pages_port": pages_port}
-    _run(Options(**ports, servers_only=True), as_json)
+    options = Options(
+        mlflow_port=mlflow_port, prefect_port=prefect_port, pages_port=pages_port, servers_only=True
+    )
+    _run(options, as_json)
 
 
 def _run(options: Options, as_json: bool) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lindley import __version__
+from lindley.addresses import public
 from lindley.atomic import write_over
 from lindley.errors import LindleyError, UnknownLink, not_of_panels
 from lindley.ledger.chain import Chain, ChainLink
@@ -23,6 +26,31 @@ from lindley.operations.plots import draw_into
 from lindley.report.page.content import LinkContent, LinkPage, OtherVersion, PageContent, Verification
 from lindley.report.page.render import MOST_DETAILS, render
 from lindley.verification.check import Checks, check
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+type _Read = Callable[[Link], tuple[dict[str, Any], pd.DataFrame]]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which links of a chain its page shows, and how they are read.
+
+    Parameters
+    ----------
+    last, most
+        Number of the last one, and how many up to it; 0 for the head, and for all.
+    read
+        Gives record and table of parameters of a link, which a server keeps by the record's digest.
+    """
+
+    last: int = 0
+    most: int = 0
+    read: _Read = lambda link: (link.record, link.summary())
+
+
+_ALL = Shown()
 
 
 def write_page(
@@ -54,34 +82,67 @@ def write_page(
     return content
 
 
+def verified(ledger: Ledger, name: str) -> Verification:
+    """Verify a chain, and return what its page says of that."""
+    checked = check(ledger, name, Checks())
+    return Verification(
+        ok=checked.report.ok,
+        message=checked.message,
+        rules=checked.report.rules,
+        findings=tuple(checked.rows()),
+    )
+
+
+def holds_panel(ledger: Ledger, name: str) -> bool:
+    """Whether a chain is a panel.
+
+    Raises
+    ------
+    UnknownChain
+        If there is no such chain.
+    """
+    return bool(parse(genesis_of(ledger, name))["model"]["by"])
+
+
 def read_page(
-    ledger: Ledger, name: str, written: str, *, verify: bool = True, plots: bool = True
+    ledger: Ledger,
+    name: str,
+    written: str,
+    *,
+    verify: bool = True,
+    plots: bool = True,
+    shown: Shown | None = None,
 ) -> PageContent:
-    """Read what the page of a chain shows; see `write_page`. `written` is when, ISO 8601 in UTC."""
+    """Read what the page of a chain shows; see `write_page`.
+
+    Parameters
+    ----------
+    written
+        When it is written, ISO 8601 in UTC.
+    shown
+        Which of its links; all by default.
+    """
+    shown = shown or Shown()
     chain, genesis = find_begun(ledger, name)
     _require_one_belief(name, genesis)
     views = views_of(chain)
-    links = tuple(_links(ledger, name, views))
-    head = links[-1]
-    verification = None
-    if verify:
-        checked = check(ledger, name, Checks())
-        verification = Verification(
-            ok=checked.report.ok,
-            message=checked.message,
-            rules=checked.report.rules,
-            findings=tuple(checked.rows()),
-        )
+    last = min(shown.last or len(views), len(views))
+    window = views[max(last - (shown.most or last), 0) : last]
+    links = tuple(_links(ledger, name, window, shown.read))
+    newest = None if last == len(views) else _content(Link(name, views[-1], ledger), None, shown.read)
+    head = newest or links[-1]
     origin = parse(genesis)["branch"]
     return PageContent(
         chain=name,
         genesis=digest(genesis),
         links=links,
+        newest=newest,
+        length=len(views),
         others=_others(chain),
         branch_of=(origin["chain"], chain.base) if origin else None,
         branches=tuple(_branches(ledger, name, chain)),
         code=_sources(Link(name, views[-1], ledger)),
-        verification=verification,
+        verification=verified(ledger, name) if verify else None,
         plots=_plots(ledger, head) if plots else {},
         written=written,
         lindley=__version__,
@@ -115,10 +176,22 @@ def read_link(ledger: Ledger, name: str, number: int, *, plots: bool = True) -> 
         chain=name,
         link=content,
         links=len(views),
-        addresses=ledger.urls(name, view.run_id, view.version),
+        addresses=_addresses(ledger, name, view),
         code=_sources(link),
         plots=_plots(ledger, content) if plots else {},
     )
+
+
+def _addresses(ledger: Ledger, name: str, view: LinkView) -> dict[str, str]:
+    """Return the addresses of a link in MLflow's and Prefect's pages, as far as they are known."""
+    held = ledger.urls(name, view.run_id, view.version)
+    found = {f"{what.capitalize()} in MLflow": address for what, address in held.items()}
+    state = ledger.run_state(view.run_id)
+    flow_run = public(state.tags.get("lindley.flow_run_url", "")) if state is not None else ""
+    # A tag is text from outside: only an address of a page becomes a link.
+    if flow_run.startswith(("http://", "https://")):
+        found["Flow run in Prefect"] = flow_run
+    return found
 
 
 def _require_one_belief(name: str, genesis: bytes) -> None:
@@ -137,40 +210,45 @@ def _sources(link: Link) -> dict[str, str]:
     return {name: data.decode("utf-8", "replace") for name, data in found.items()}
 
 
-def _links(ledger: Ledger, name: str, views: list[LinkView]) -> Iterator[LinkContent]:
+def _links(
+    ledger: Ledger, name: str, views: list[LinkView], read: _Read = _ALL.read
+) -> Iterator[LinkContent]:
     before: Link | None = None
-    for view in views:
+    for place, view in enumerate(views):
         link = Link(name, view, ledger)
-        shown = len(views) - (view.number or 0) < MOST_DETAILS
-        yield _content(link, before if shown else None)
+        shown = len(views) - place <= MOST_DETAILS
+        yield _content(link, before if shown else None, read)
         before = link
 
 
-def _content(link: Link, before: Link | None) -> LinkContent:
+def _content(link: Link, before: Link | None, read: _Read = _ALL.read) -> LinkContent:
     """Return what a page shows of a link, with the difference of its code to that of a link before it."""
-    view = link.view
+    view, (record, summary) = link.view, read(link)
     return LinkContent(
         number=view.number or 0,
         version=view.version,
         kind=view.kind,
         created=view.created,
         run_id=view.run_id,
-        record=link.record,
+        record=record,
         digest=view.record_digest,
         batch=view.origin if view.batch_digest else "",
         rows=view.rows,
         counted=view.counted,
         sentences=tuple(view.amendments),
         warnings=view.warnings,
-        summary=link.summary(),
-        change=_change(before, link) if before is not None else (),
+        summary=summary,
+        change=() if before is None or _code(before, read) == _code(link, read) else _change(before, link),
     )
+
+
+def _code(link: Link, read: _Read) -> str:
+    """Return the digest of a link's model code."""
+    return str(read(link)[0]["model"]["digest"])
 
 
 def _change(before: Link, link: Link) -> tuple[str, ...]:
     """Return the difference between the model codes of two links, file by file and line by line."""
-    if before.record["model"]["digest"] == link.record["model"]["digest"]:
-        return ()
     one, other = _sources(before), _sources(link)
     found: list[str] = []
     for name in dict.fromkeys([*one, *other]):

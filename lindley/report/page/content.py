@@ -114,7 +114,11 @@ class PageContent:
     genesis
         Digest of the genesis record.
     links
-        In order; the last one is the head.
+        In order, without a gap; those that the page shows.
+    newest
+        The head where `links` ends before it; None where the last of them is the head.
+    length
+        How many links the chain has; 0 for as many as `links`.
     others
         Versions that are no links, in version order.
     branch_of
@@ -136,6 +140,8 @@ class PageContent:
     chain: str
     genesis: str
     links: tuple[LinkContent, ...]
+    newest: LinkContent | None = None
+    length: int = 0
     others: tuple[OtherVersion, ...] = ()
     branch_of: tuple[str, int] | None = None
     branches: tuple[tuple[str, int], ...] = ()
@@ -147,8 +153,13 @@ class PageContent:
 
     @property
     def head(self) -> LinkContent:
-        """The newest link."""
-        return self.links[-1]
+        """The newest link of the chain."""
+        return self.newest or self.links[-1]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the page shows all links."""
+        return self.length in (0, len(self.links))
 
     @property
     def waiting(self) -> tuple[OtherVersion, ...]:
@@ -169,7 +180,7 @@ class LinkPage:
     links
         How many the chain has.
     addresses
-        Of its run and version in MLflow's pages, by name.
+        Of its run and version in MLflow's pages and of its flow run in Prefect's, by what they are.
     code
         Its model code by file.
     plots
@@ -196,8 +207,9 @@ class IndexRow:
         What is shown of it, as text by name.
     scores
         Log predictive density of each link's batch; NaN where there is none.
-    warnings, waiting
-        How many the head has, and how many quarantined batches it does not count.
+    warnings, waiting, undecided, files
+        How many the head has, how many quarantined batches it does not count, how many candidates a person
+        has to decide on, and how many files wait in the landing folder.
     verified, verified_head
         Whether the last verification found no error, None without one; whether it saw the head.
     """
@@ -207,6 +219,8 @@ class IndexRow:
     scores: tuple[float, ...] = ()
     warnings: int = 0
     waiting: int = 0
+    undecided: int = 0
+    files: int = 0
     verified: bool | None = None
     verified_head: bool = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def render(content: PageContent, *, live: bool = False) -> str:
     """
     head, details = content.head, content.links[-(_LIVE_DETAILS if live else MOST_DETAILS) :]
     names = [str(label) for label in head.summary.index]
-    return _template("chain.html.j2").render(
+    return template("chain.html.j2").render(
         page=content,
         live=live,
         head=head,
@@ -57,6 +57,8 @@ def render(content: PageContent, *, live: bool = False) -> str:
         facts=_facts(content),
         charts=[(name, _fan(content, name)) for name in names[:MOST_CHARTS]],
         parameters_in_all=len(names),
+        whole=content.whole,
+        length=content.length or len(content.links),
         figures=_figures(content),
         table=[_row(link) for link in reversed(content.links)],
         details=[(link, parameter_rows(link.summary)) for link in reversed(details)],
@@ -69,7 +71,7 @@ def render(content: PageContent, *, live: bool = False) -> str:
 
 def render_link(content: LinkPage) -> str:
     """Return the page of one link, for a server that shows the others too."""
-    return _template("link.html.j2").render(
+    return template("link.html.j2").render(
         chain=content.chain,
         link=content.link,
         links=content.links,
@@ -84,13 +86,15 @@ def render_link(content: LinkPage) -> str:
 
 def render_index(content: IndexContent) -> str:
     """Return the page of all chains, for a server that shows each of them too."""
-    return _template("index.html.j2").render(
+    return template("index.html.j2").render(
         rows=[
             {
                 "chain": row.chain,
                 "verified": row.verified,
                 "verified_head": row.verified_head,
                 "waiting": row.waiting,
+                "undecided": row.undecided,
+                "files": row.files,
                 "warnings": row.warnings,
                 "facts": list(row.facts.items()),
                 "picture": _picture(row.scores),
@@ -104,7 +108,8 @@ def render_index(content: IndexContent) -> str:
     )
 
 
-def _picture(scores: Sequence[float]) -> str:
+@lru_cache(256)
+def _picture(scores: tuple[float, ...]) -> str:
     """Return a small chart of scores by link; none where there is nothing to draw."""
     newest = list(scores)[-_PICTURE_LINKS:]
     if not np.isfinite(newest).any():
@@ -122,7 +127,8 @@ def _lines(code: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 @cache
-def _template(name: str) -> Any:
+def template(name: str) -> Any:
+    """Return a template of the pages: every value is escaped, and a name that is missing is an error."""
     environment = Environment(
         loader=PackageLoader("lindley.report.page"),
         autoescape=True,
@@ -173,7 +179,10 @@ def _facts(content: PageContent) -> list[tuple[str, str]]:
         ("head", f"link {head.number}, version {head.version}, {head.kind}"),
         ("record of the head", head.digest),
         ("registered", str(head.created)[:19].replace("T", " ")),
-        ("batches counted", f"{len(counted):,} links with {rows:,} rows of their own"),
+        (
+            "batches counted" + ("" if content.whole else " of the links shown"),
+            f"{len(counted):,} links with {rows:,} rows of their own",
+        ),
         ("carried", ", ".join(map(str, model["carried"]))),
         ("genesis record", content.genesis),
         ("written", f"{content.written[:19].replace('T', ' ')} UTC by Lindley {content.lindley}"),
@@ -200,7 +209,12 @@ def _fan(content: PageContent, parameter: str) -> str:
     first = content.links[0]
     prior = None
     values = dict(summary_values(first.summary)).get(parameter)
-    if first.kind == "update" and values is not None and math.isfinite(values["prior_sd"]):
+    if (
+        first.number == 1
+        and first.kind == "update"
+        and values is not None
+        and math.isfinite(values["prior_sd"])
+    ):
         prior = [values["prior_mean"] + z * values["prior_sd"] for z in _NORMAL]
     return fan([link.number for link in content.links], np.array(table), _marks(content.links), prior=prior)
 

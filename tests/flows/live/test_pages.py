@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from flows.live.pages import Pages
+from flows.live.pages import LINKS_AT_ONCE, Pages
+from lindley.ledger.chain import version_tags
 from lindley.ledger.history import history
+from lindley.ledger.record import canonical, digest, parse
 from lindley.workspace import Workspace
 from tests.support import amendments, fakes
 from tests.support.live import running
@@ -42,6 +46,91 @@ def client(ledger: fakes.MemoryLedger, tmp_path_factory: pytest.TempPathFactory)
     workspace = Workspace.from_environment(tmp_path_factory.mktemp("work"))
     with running(Pages(ledger, workspace).app) as client:
         yield client
+
+
+def lengthen(ledger: fakes.MemoryLedger, chain: str, length: int) -> None:
+    """Add copies of a chain's head as links, each after the one before, without a fit."""
+    held = ledger.models[chain]
+    run = ledger.run_of(chain, max(held.versions))
+    record = parse(run.files["record.json"])
+    previous = digest(run.files["record.json"])
+    for number in range(len(held.versions) + 1, length + 1):
+        batch = record["batch"] | {"digest": f"{number:064x}", "origin": f"batch-{number:03d}.csv"}
+        record = record | {"previous": previous, "prior": previous, "batch": batch}
+        data = canonical(record)
+        previous, run_id = digest(data), f"{number:032x}-copy"
+        ledger.runs[run_id] = replace(run, files=run.files | {"record.json": data})
+        held.versions[number] = fakes.StoredVersion(run_id, version_tags(record, previous), "")
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> fakes.MemoryLedger:
+    """A chain of 400 links."""
+    ledger, coins = fakes.MemoryLedger(), fakes.declare(tmp_path_factory.mktemp("models"))
+    for i in range(2):
+        fakes.append(ledger, coins, fakes.coins(coins, 10 * i, k=i + 1))
+    lengthen(ledger, "coins", 400)
+    return ledger
+
+
+def test_a_long_chain_is_shown_in_pages_and_read_once(
+    long: fakes.MemoryLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    download = long.download
+
+    def counting(run_id: str, folder: Path, path: str = "") -> Path:
+        reads.append(path)
+        return download(run_id, folder, path)
+
+    monkeypatch.setattr(long, "download", counting)
+    with running(Pages(long, Workspace.from_environment(tmp_path)).app) as client:
+        began = time.process_time()
+        first = client.get("/chains/coins")
+        seconds = time.process_time() - began
+        assert first.status_code == 200
+        assert len(first.content) < 2_000_000
+        assert seconds < 2
+        assert "Links 301 to 400 of 400" in first.text
+        assert 'href="/chains/coins?to=300"' in first.text
+        assert f">batch-{400}.csv<" in first.text
+        assert reads.count("summary.csv") == LINKS_AT_ONCE
+        lengthen(long, "coins", 401)
+        reads.clear()
+        assert "Links 302 to 401 of 401" in client.get("/chains/coins").text
+        assert reads.count("summary.csv") == 1
+        oldest = client.get("/chains/coins", params={"to": 100}).text
+        assert "Links 1 to 100 of 401" in oldest
+        assert "link 401, version 401" in oldest
+        assert 'href="/chains/coins?to=200"' in oldest
+        assert client.get("/chains/coins", params={"to": "x"}).status_code == 200
+        assert len(client.get("/").content) < 2_000_000
+
+
+def test_a_link_names_its_flow_run_unless_its_address_is_none(
+    ledger: fakes.MemoryLedger, client: httpx.Client
+) -> None:
+    view = history(ledger, "coins")[0]
+    tags = ledger.runs[view.run_id].tags
+    tags["lindley.flow_run_url"] = "javascript:alert(1)"
+    assert "javascript:" not in client.get("/chains/coins/links/1").text
+    tags["lindley.flow_run_url"] = "http://127.0.0.1:4200/runs/flow-run/7"
+    other = Pages(ledger, Workspace.from_environment(Path(view.run_id)))
+    with running(other.app) as again:
+        page = again.get("/chains/coins/links/1").text
+    assert '<a href="http://127.0.0.1:4200/runs/flow-run/7" rel="noreferrer">Flow run in Prefect</a>' in page
+    del tags["lindley.flow_run_url"]
+
+
+def test_the_index_counts_candidates_and_waiting_files(
+    ledger: fakes.MemoryLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace.from_environment(tmp_path)
+    (workspace.landing / "coins").mkdir(parents=True)
+    (workspace.landing / "coins" / "new.csv").write_text("id,k,n", encoding="utf-8")
+    with running(Pages(ledger, workspace).app) as client:
+        page = client.get("/").text
+    assert page.count("1 file waits") == 1
 
 
 def test_the_index_shows_all_chains_and_what_is_wrong_with_one(client: httpx.Client) -> None:
