@@ -128,9 +128,13 @@ def lines(
         style.message(axes, "no link has this metric")
         return _svg(figure)
     first, *others = arrays
-    axes.plot(places, first, color=style.POSTERIOR, lw=1.3, marker="o" if len(places) < _BANDS else "", ms=3)
+    # A line runs on over a link without a value, such as a rebase: it has no batch of its own.
+    known = np.isfinite(first)
+    dots = "o" if known.sum() < _BANDS else ""
+    axes.plot(places[known], first[known], color=style.POSTERIOR, lw=1.3, marker=dots, ms=3)
     for other in others:
-        axes.plot(places, other, color=style.FAINT, lw=1.3, linestyle=(0, (4, 2)))
+        known = np.isfinite(other)
+        axes.plot(places[known], other[known], color=style.FAINT, lw=1.3, linestyle=(0, (4, 2)))
     if threshold is not None:
         axes.axhline(threshold, color=style.ALARM, lw=1, linestyle=(0, (5, 3)))
         values = np.append(values, threshold)

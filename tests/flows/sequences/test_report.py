@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -191,6 +192,15 @@ def test_charts_take_whatever_a_chain_holds() -> None:
             assert fan([1, 2, 3], quantiles, Marks((2,), (3,)), prior=prior).startswith("<svg")
     for values in ([[np.nan] * 3], [[0.0, 0, 0]], [[1e-9, 1, np.inf], [1.0, 2, 3]]):
         assert lines([1, 2, 3], values, Marks(), threshold=0.001).startswith("<svg")
+
+
+def test_a_line_runs_on_over_a_link_without_a_value() -> None:
+    """A rebase has no batch: the scores of the batches before and after it stay one line."""
+    chart = lines([1, 2, 3], [[1.0, math.nan, 3.0]], Marks())
+    (drawn,) = [
+        found for found in re.findall(r'<path d="(.*?)"[^>]*var\(--posterior\)', chart) if "L" in found
+    ]
+    assert len(re.findall("[ML]", drawn)) == 2
 
 
 def test_charts_of_one_page_share_no_names_that_differ() -> None:
