@@ -56,8 +56,10 @@ def test_the_status_of_lindley_up_follows_what_dies(machine: Machine) -> None:
     machine.up()
     until("a status without findings", lambda: status(machine)[0] == 0)
     _, found, _ = status(machine)
-    assert found["processes"] == dict.fromkeys(["up", "mlflow", "prefect", "worker", "watcher"], True)
-    assert [server["answers"] for server in found["servers"].values()] == [True, True]
+    assert found["processes"] == dict.fromkeys(
+        ["up", "mlflow", "prefect", "pages", "worker", "watcher"], True
+    )
+    assert [server["answers"] for server in found["servers"].values()] == [True] * 3
 
     # A link that was not verified here, then one that was.
     machine.drop("first.csv", 1)

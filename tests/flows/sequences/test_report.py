@@ -198,7 +198,7 @@ def test_a_line_runs_on_over_a_link_without_a_value() -> None:
     """A rebase has no batch: the scores of the batches before and after it stay one line."""
     chart = lines([1, 2, 3], [[1.0, math.nan, 3.0]], Marks())
     (drawn,) = [
-        found for found in re.findall(r'<path d="(.*?)"[^>]*var\(--posterior\)', chart) if "L" in found
+        found for found in re.findall(r'<path d="([^"]*)"[^>]*var\(--posterior\)', chart) if "L" in found
     ]
     assert len(re.findall("[ML]", drawn)) == 2
 

@@ -128,7 +128,10 @@ def leftovers(workspace) -> Iterator[dict[str, int]]:
 
 def test_the_next_start_gets_the_ports_that_a_killed_one_held(workspace, stop, leftovers, monkeypatch):
     monkeypatch.setattr(Stack, "start", lambda self: None)
-    options, said = Options(mlflow_port=leftovers["mlflow"], prefect_port=leftovers["prefect"]), []
+    options, said = (
+        Options(mlflow_port=leftovers["mlflow"], prefect_port=leftovers["prefect"], pages_port=0),
+        [],
+    )
     with stack(workspace, options, said.append, stop) as made:
         assert made.servers.mlflow == f"http://127.0.0.1:{leftovers['mlflow']}"
         assert made.servers.prefect == f"http://127.0.0.1:{leftovers['prefect']}"
@@ -173,7 +176,7 @@ def test_a_child_that_dies_ends_everything_and_shows_its_last_lines(workspace, s
     # Nothing asked for the end: `lindley status` goes by the file that is left, commands do not.
     assert running.state_file(workspace).exists()
     assert running.addresses(workspace) is None
-    with stack(workspace, Options(mlflow_port=0, prefect_port=0), print, stop):
+    with stack(workspace, Options(mlflow_port=0, prefect_port=0, pages_port=0), print, stop):
         stop.set()
     assert not running.state_file(workspace).exists()
 
