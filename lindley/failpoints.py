@@ -28,6 +28,7 @@ NAMES = {
     "head-checked": "checked that the head is still the one of the fit",
     "versioned": "created the version, moved no alias",
     "aliased": "moved the alias, closed no run",
+    "listed": "made the version's entry among MLflow's logged models, which is pending; closed no run",
     "closed": "closed the run; the file is still where it was",
     "archive-copied": "copied a file, under a hidden name",
     "archive-linked": "linked a file to its new name, not removed the old name",

@@ -6,7 +6,9 @@ A server process answers with one belief; this process is its clients.
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from typing import Any, cast
 
 import psutil
 
-from benchmarks.serving import models
+from benchmarks.serving import models, page
 from benchmarks.serving.load import ask
 
 
@@ -65,7 +67,7 @@ def measure(name: str, *, rows: int, clients: int, requests: int) -> dict[str, A
         server.terminate()
         server.wait(30)
     found = {f"p{level}": round(1000 * load.quantile(level / 100), 1) for level in (50, 90, 99)}
-    counts = {"per second": round(requests / took), "failed": len(load.failed)}
+    counts: dict[str, float] = {"per second": round(requests / took), "failed": len(load.failed)}
     counts["CPU"] = round(1000 * used / requests, 1)
     return {"model": name, "rows": rows, "clients": clients, "requests": requests} | found | counts
 
@@ -84,16 +86,28 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--only", nargs="*", choices=models.MODELS, default=list(models.MODELS))
+    parser.add_argument("--write", action="store_true", help="write README.md")
     options = parser.parse_args()
     if options.serve:
         serve(options.serve, options.port)
         return
     columns = ("model", "rows", "clients", "requests", "p50", "p90", "p99", "CPU", "per second", "failed")
-    print("| " + " | ".join(columns) + " |\n" + "| --- " * len(columns) + "|")
+    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
+    print("\n".join(lines))
     for name in options.only:
         for clients in (1, 4):
             found = measure(name, rows=options.rows, clients=clients, requests=options.requests)
-            print("| " + " | ".join(str(found[column]) for column in columns) + " |", flush=True)
+            lines.append("| " + " | ".join(str(found[column]) for column in columns) + " |")
+            print(lines[-1], flush=True)
+    if options.write:
+        stated = f"Measured on {dt.date.today().isoformat()}, {os.cpu_count()} cores{_beside()}:"
+        page.write("latency", stated + "\n\n" + "\n".join(lines))
+
+
+def _beside() -> str:
+    """Say what else the machine did."""
+    load = os.getloadavg()[2]
+    return f", load average {load:.1f} over the 15 minutes before the end"
 
 
 if __name__ == "__main__":

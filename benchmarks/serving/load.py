@@ -39,7 +39,7 @@ def ask(
     *,
     clients: int,
     requests: int,
-    check: Callable[[int, Any], None] | None = None,
+    check: Callable[[int, Any, float], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Load:
     """Send requests from several clients, each with a connection that it keeps.
@@ -53,7 +53,8 @@ def ask(
     clients, requests
         How many clients, and how many requests all of them send.
     check
-        Takes the number of the body and the answer of each request.
+        Takes the number of the body, the answer and the start of each request, in seconds of
+        `time.perf_counter`.
     stop
         Ends the load before its time.
     """
@@ -79,7 +80,7 @@ def ask(
             if answer.status != 200:
                 load.failed.append(f"{answer.status}: {content[:200]!r}")
             elif check is not None:
-                check(number % len(bodies), json.loads(content))
+                check(number % len(bodies), json.loads(content), start)
         connection.close()
 
     with ThreadPoolExecutor(clients) as pool:

@@ -209,6 +209,12 @@ class Ledger(Protocol):
     def run_state(self, run_id: str) -> RunState | None:
         """Return what a run holds; None if there is no such run."""
 
+    def shown_records(self, run_id: str) -> dict[str, str]:
+        """Return the record digests that entries beside a run's version state, by the entries' ids.
+
+        They show the version to people: in MLflow, logged models. None has to be there.
+        """
+
     def run_states(self, chain: str) -> dict[str, RunState]:
         """Return what every run of a chain holds by its id, in few calls however many runs there are."""
 

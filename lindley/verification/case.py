@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,8 @@ class GatheredVersion:
         they cannot be read. Without modules there is no archive of them.
     run_tags, run_metrics, run_params, run_note
         What the run holds; None if there is no run.
+    run_models
+        Logged models of the run: the record digest that each states.
     parameters, charts
         Parameters and metrics that the run of this record and table of parameters holds beside the record's
         metrics, as the ledger keeps them; None if the table was not read.
@@ -78,6 +80,7 @@ class GatheredVersion:
     run_metrics: dict[str, float] | None = None
     run_params: dict[str, str] | None = None
     run_note: str | None = None
+    run_models: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, str] | None = None
     charts: dict[str, float] | None = None
     loaded_from: str = ""

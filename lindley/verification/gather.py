@@ -134,6 +134,7 @@ def _with_run(ledger: Ledger, version: Version) -> GatheredVersion:
         run_metrics=dict(state.metrics) if state else None,
         run_params=dict(state.params) if state else None,
         run_note=state.note if state else None,
+        run_models=ledger.shown_records(version.run_id) if state else {},
         deleted=state.deleted if state else False,
     )
 

@@ -346,12 +346,13 @@ def run(case: Case, _chain: GatheredChain) -> Iterator[str]:
 
 @rule(
     "R32",
-    "charts, parameters and notes, which people read, are those of the record and its table of parameters",
-    "changed metric `mean/*`, parameter, note of a run or description of a version",
+    "charts, parameters, notes and logged models, which people read, are those of the record and its table",
+    "changed metric `mean/*`, parameter, note of a run, description of a version or logged model",
 )
 def shown(case: Case, _chain: GatheredChain) -> Iterator[At]:
     """Each finding is a *warning*: nothing is computed from them. Metrics by parameter and the run's
-    parameters follow from `record.json` and `summary.csv`; section 5 states what a note consists of.
+    parameters follow from `record.json` and `summary.csv`; section 5 states what a note consists of; a logged
+    model states the record's digest.
     """
     item = case.gathered
     addresses = {"flow run": (item.run_tags or {}).get("lindley.flow_run_url", "")}
@@ -374,6 +375,12 @@ def shown(case: Case, _chain: GatheredChain) -> Iterator[At]:
             if held is not None and held.get(name) != wanted[name]:
                 message = f"{what} {name}: {wanted[name]!r:.60} expected, found {held.get(name)!r:.60}"
                 yield At(message, case.link, item.version.number, Severity.WARNING)
+    for model, stated in sorted(item.run_models.items()):
+        if stated != item.version.record:
+            message = (
+                f"logged model {model}: record {item.version.record[:12]} expected, found {stated[:12]!r}"
+            )
+            yield At(message, case.link, item.version.number, Severity.WARNING)
 
 
 def _differences(what: str, expected: dict[str, str], held: dict[str, str]) -> Iterator[str]:

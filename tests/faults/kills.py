@@ -26,6 +26,7 @@ SERVER_AT = (
     "head-checked",
     "versioned",
     "aliased",
+    "listed",
 )
 
 

@@ -113,6 +113,7 @@ class StoredRun:
     note: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     deleted: bool = False
+    models: dict[str, str] = field(default_factory=dict)
 
     def shown(self) -> tuple[object, ...]:
         """Return what people see of it beside its files."""
@@ -259,6 +260,9 @@ class MemoryLedger:
         run = self.runs[run_id]
         run.status = status
         run.metrics |= metrics or {}
+        if state in REGISTERED:
+            versions = self.models[run.chain].versions.values()
+            run.models |= {f"m-{run_id}": v.tags["lindley.record"] for v in versions if v.run_id == run_id}
         if state:
             run.tags["lindley.state"] = state
 
@@ -271,6 +275,9 @@ class MemoryLedger:
             return None
         held = dict(run.tags), dict(run.metrics), run.deleted, dict(run.params), run.note
         return RunState(run.status, *held)
+
+    def shown_records(self, run_id: str) -> dict[str, str]:
+        return dict(self.runs[run_id].models)
 
     def run_states(self, chain: str) -> dict[str, RunState]:
         return {

@@ -186,6 +186,10 @@ class VersionTampers(Tools):
         self._run(FIRST).note += "\n\n[flow run](https://elsewhere.example/)"
         return {"R32"}, FIRST
 
+    def r32_logged_model_of_another_record(self) -> Any:
+        self._run(SECOND).models["m-forged"] = "f" * 64
+        return {"R32"}, SECOND
+
     def r17_constants_are_not_those_of_genesis(self) -> Any:
         forge(self.ledger, NAME, HEAD, lambda record: record["model"].update(constants={"scale": 2.0}))
         return {"R17"}, HEAD

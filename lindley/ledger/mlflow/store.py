@@ -17,14 +17,14 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, LifecycleStage, Metric, Param, RunTag, ViewType
+from mlflow.entities import Experiment, LifecycleStage, Param, RunTag, ViewType
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
 
 from lindley import failpoints, process
 from lindley.addresses import public
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
 from lindley.ledger.chain import Version
-from lindley.ledger.mlflow import naming, paths
+from lindley.ledger.mlflow import logged_models, naming, paths
 from lindley.ledger.mlflow.artifacts import Artifacts
 from lindley.ledger.mlflow.client import open_embedded, pages
 from lindley.ledger.mlflow.failures import translated, unless_refused
@@ -36,6 +36,7 @@ from lindley.model.declaration import Declaration
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities.model_registry import ModelVersion
 
 #: The alias that points at the newest accepted link.
 HEAD = "head"
@@ -53,9 +54,9 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _DEAD_AFTER = 6 * 3_600_000
 #: Runs in one answer of a search.
 _RUNS_PER_CALL = 1000
-#: MLflow's limits: parameters and metrics in one call, characters of a parameter and a tag value.
+#: MLflow's limits: parameters and metrics in one call, characters of a tag value.
 _PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 900
-_PARAM_CHARACTERS, _TAG_CHARACTERS = 6000, 5000
+_TAG_CHARACTERS = 5000
 #: And of a run's name and a description. SQLite takes longer ones, PostgreSQL refuses them.
 _NAME_CHARACTERS, _DESCRIPTION_CHARACTERS = 250, 5000
 
@@ -83,6 +84,7 @@ class MlflowLedger(Artifacts):
                 registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri
                 super().__init__(MlflowClient(tracking_uri=uri, registry_uri=registry), root, embedded=False)
         self._experiments: dict[str, str] = {}
+        self._made: dict[str, ModelVersion] = {}
 
     # -- chains ---------------------------------------------------------------------------------------
 
@@ -194,8 +196,8 @@ class MlflowLedger(Artifacts):
             )
             run_id: str = created.info.run_id
             self.remember(created.info)
-            params = [Param(name, value) for name, value in _texts(run.params).items()]
-            metrics = _metrics(run.metrics)
+            params = [Param(name, value) for name, value in naming.texts(run.params).items()]
+            metrics = naming.metrics(run.metrics)
             while params or metrics:
                 self.client.log_batch(
                     run_id, metrics=metrics[:_METRICS_PER_CALL], params=params[:_PARAMS_PER_CALL]
@@ -211,22 +213,25 @@ class MlflowLedger(Artifacts):
         self, params: Mapping[str, str], metrics: Mapping[str, float]
     ) -> tuple[dict[str, str], dict[str, float]]:
         """Return what a run keeps; see `Ledger`."""
-        return _texts(params), _numbers(metrics)
+        return naming.texts(params), naming.numbers(metrics)
 
     def close_run(
         self, run_id: str, status: RunStatus, state: str = "", metrics: Mapping[str, float] | None = None
     ) -> None:
         """End a run; see `Ledger`."""
         with translated("end the run"):
+            if state in REGISTERED:
+                made = self._made.pop(run_id, None)
+                logged_models.show(self.client, self.info(run_id).experiment_id, run_id, made)
             if state or metrics:
                 tags = [RunTag(_STATE_TAG, state)] if state else []
-                self.client.log_batch(run_id, metrics=_metrics(metrics or {}), tags=tags)
+                self.client.log_batch(run_id, metrics=naming.metrics(metrics or {}), tags=tags)
             self.client.set_terminated(run_id, RunStatus(status).name)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Add metrics to a run; see `Ledger`."""
         with translated("log metrics"):
-            self.client.log_batch(run_id, metrics=_metrics(metrics))
+            self.client.log_batch(run_id, metrics=naming.metrics(metrics))
 
     def run_state(self, run_id: str) -> RunState | None:
         """Read a run back; see `Ledger`."""
@@ -235,6 +240,11 @@ class MlflowLedger(Artifacts):
             return None
         self.remember(run.info)
         return _state(run)
+
+    def shown_records(self, run_id: str) -> dict[str, str]:
+        """Return what logged models state; see `Ledger`."""
+        with translated("read the logged models of the run"):
+            return logged_models.stated_records(self.client, self.info(run_id).experiment_id, run_id)
 
     def run_states(self, chain: str) -> dict[str, RunState]:
         """Read all runs of a chain back; see `Ledger`."""
@@ -277,6 +287,7 @@ class MlflowLedger(Artifacts):
                 description=description[:_DESCRIPTION_CHARACTERS],
                 await_creation_for=0,
             )
+        self._made[run_id] = version
         return int(version.version)
 
     def head_hint(self, chain: str) -> int | None:
@@ -344,22 +355,6 @@ class MlflowLedger(Artifacts):
         # Refused: another writer was first.
         unless_refused(lambda: create(name, location, _EXPERIMENT_TAGS), RESOURCE_ALREADY_EXISTS)
         return self._experiment(chain)
-
-
-def _texts(params: Mapping[str, str]) -> dict[str, str]:
-    """Return parameters under the names, and of the length, that MLflow keeps."""
-    return {naming.key(name): str(value)[:_PARAM_CHARACTERS] for name, value in params.items()}
-
-
-def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return metrics under the names that MLflow keeps."""
-    return {naming.key(name): float(value) for name, value in metrics.items()}
-
-
-def _metrics(values: Mapping[str, float]) -> list[Metric]:
-    """Return metrics as MLflow takes them."""
-    now = int(time.time() * 1000)
-    return [Metric(name, value, now, 0) for name, value in _numbers(values).items()]
 
 
 def _is_dead(run: Any) -> bool:
