@@ -260,9 +260,6 @@ class MemoryLedger:
         run = self.runs[run_id]
         run.status = status
         run.metrics |= metrics or {}
-        if state in REGISTERED:
-            versions = self.models[run.chain].versions.values()
-            run.models |= {f"m-{run_id}": v.tags["lindley.record"] for v in versions if v.run_id == run_id}
         if state:
             run.tags["lindley.state"] = state
 
