@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from flows import own_run
+from flows.approval.questions import settle
 from flows.sequences import files
 from flows.states import failed, name_with_chain, outcome_of
 from flows.update import update_batch
@@ -62,7 +63,8 @@ def sweep(chain: str | None = None) -> State[Any]:
 
     An invalid file goes to ``rejected/`` and its chain continues. Any other failure stops that chain, because
     the next file must not overtake this one; other chains continue, and the next sweep tries again. Files of
-    a chain that is not declared stay and are listed; they fail only a sweep of that chain.
+    a chain that is not declared stay and are listed; they fail only a sweep of that chain. Questions to
+    persons are closed where they were decided by a command meanwhile.
 
     Parameters
     ----------
@@ -95,6 +97,7 @@ def sweep(chain: str | None = None) -> State[Any]:
         folder = entry.path if entry.path.parent == storage_of(workspace).root else entry.path.parent
         if entry.error is not None and chain in (None, folder.name):
             swept.failed.setdefault(shown_name(folder), entry.error)
+    settle(workspace, chain)
     _publish(swept)
     message = _message(swept)
     get_run_logger().info(message)

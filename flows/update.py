@@ -83,7 +83,9 @@ def update(
 
 
 @flow(name="pull", flow_run_name=name_with_chain, persist_result=False, validate_parameters=True)
-def pull(chain: str, accept_model_change: bool = False, again: bool = False) -> State[Any]:
+def pull(
+    chain: str, accept_model_change: bool = False, again: bool = False, rejected: bool = False
+) -> State[Any]:
     """Turn what is new or revised at a chain's source into links.
 
     Parameters
@@ -94,8 +96,10 @@ def pull(chain: str, accept_model_change: bool = False, again: bool = False) -> 
         Go on although the model's code is not the head's.
     again
         Compare all rows, also where the source still has the version that was pulled last.
+    rejected
+        Bring back the rows that a person rejected, which stay out otherwise while they are as they were.
     """
-    return run_sequence(pulls.pull, chain, accept_model_change, again)
+    return run_sequence(pulls.pull, chain, accept_model_change, again, rejected)
 
 
 @flow(name="pull-all", persist_result=False)

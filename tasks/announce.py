@@ -6,31 +6,21 @@ docs/guides/events.md documents the payloads.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-)
-from prefect.client.schemas.objects import StateType
+from prefect.client.orchestration import get_client
 from prefect.events import emit_event
-from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
-from prefect.states import Cancelled
 
 from lindley.ledger.record import Status
+from tasks.asking import ask, close, open_questions
 from tasks.options import step
 
 if TYPE_CHECKING:
     from lindley.ledger.registration import Registered
     from lindley.operations.plan import Outcome, Plan
 
-#: The deployment whose run asks a person; without it candidates are decided on by command only.
-ASKING = "decide/decide"
 #: Makes the ids of events from what they are about.
 _NAMESPACE = UUID("5d0c4f1e-0a83-4b6e-9a58-6b1d35cf2d10")
 
@@ -55,9 +45,11 @@ def announce(plan: Plan, outcome: Outcome | None, registered: Registered) -> Non
     try:
         with get_client(sync_client=True) as client:
             if registered.status == Status.CANDIDATE:
-                _ask(client, registered)
-            if plan.decision is not None:
-                _close(client, plan.decision.version.record, f"{plan.decision.who}: {registered.status}")
+                ask(client, registered.chain, registered.version, registered.record_digest)
+            if plan.decision is not None and registered.status != Status.SUPERSEDED:
+                decided, how = plan.decision, f"{registered.status} by {plan.decision.who}"
+                for run in open_questions(client, decided.version.record):
+                    close(client, run, f"Version {decided.version.number} was {how}: {decided.why}")
     except Exception as error:  # whatever Prefect refuses
         get_run_logger().warning("The form for the decision was not updated: %s", error)
     for name, payload in events(plan, outcome, registered):
@@ -98,34 +90,3 @@ def events(
         value = outcome.metrics.get(metric)
         if value is not None and (value < limit if below else value > limit):
             yield f"lindley.chain.{name}", about | {"metric": metric, "value": value, "limit": limit}
-
-
-def _ask(client: SyncPrefectClient, registered: Registered) -> None:
-    """Create the run that asks a person, once for each candidate."""
-    try:
-        deployment = client.read_deployment_by_name(ASKING)
-    except ObjectNotFound:
-        get_run_logger().info("There is no deployment %s: decide by `lindley approve` or `reject`", ASKING)
-        return
-    asked = client.create_flow_run_from_deployment(
-        deployment.id,
-        parameters={"chain": registered.chain, "version": str(registered.version)},
-        tags=["lindley", f"chain:{registered.chain}", "kind:decide", _tag(registered.record_digest)],
-        idempotency_key=registered.record_digest,
-    )
-    get_run_logger().info("The flow run %s asks a person to decide", asked.name)
-
-
-def _close(client: SyncPrefectClient, record: str, how: str) -> None:
-    """Cancel the runs that still ask about what was decided elsewhere."""
-    waiting = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[_tag(record)]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])),
-    )
-    for run in client.read_flow_runs(flow_run_filter=waiting):
-        state = cast("Any", Cancelled(message=f"Decided by {how}"))
-        client.set_flow_run_state(run.id, state, force=True)
-
-
-def _tag(record: str) -> str:
-    return f"candidate:{record[:16]}"

@@ -58,11 +58,14 @@ def pull(
     again: Annotated[
         bool, typer.Option("--again", help="Compare all rows, also where the source has not changed.")
     ] = False,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Bring back rows that a person rejected.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Turn what is new or revised at a chain's source into links. Exit code 3: one was quarantined."""
     how = How(direct, flow="update.pull")
-    print_result(run(how, pulls.pull, chain, accept_model_change, again), as_json)
+    print_result(run(how, pulls.pull, chain, accept_model_change, again, rejected), as_json)
 
 
 def sweep(

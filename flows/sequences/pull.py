@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 @in_turn
 def pull(
-    steps: Steps, workspace: Workspace, chain: str, accept_model_change: bool = False, again: bool = False
+    steps: Steps,
+    workspace: Workspace,
+    chain: str,
+    accept_model_change: bool = False,
+    again: bool = False,
+    rejected: bool = False,
 ) -> Result:
     """Turn what is new at a chain's source into links: one correction of revised batches, then new batches.
 
@@ -37,6 +42,9 @@ def pull(
         Go on although the model's code is not the head's.
     again
         Compare all rows, also where the source still has the version that was pulled last.
+    rejected
+        Bring back the rows that a person rejected, which stay out otherwise while they are as they were; all
+        rows are compared.
 
     Raises
     ------
@@ -61,13 +69,13 @@ def pull(
     ledger = steps.open_ledger(workspace)
     with scratch_folder() as scratch:
         found = _chain(ledger, chain)
-        since = None if again else last_version(ledger, found, source.address)
+        since = None if again or rejected else last_version(ledger, found, source.address)
         pulled = steps.pull(source, since, scratch, workspace.root)
         if pulled is None:
             message = f"{source.address} is as it was when it was pulled last"
             return Result(status=Status.UNCHANGED, chain=chain, kind="pull", message=message)
         made = _Made(steps, workspace, declaration, source, pulled, since, accept_model_change)
-        return made.links(ledger, found)
+        return made.links(ledger, found, rejected=rejected)
 
 
 def _chain(ledger: Ledger, name: str) -> Chain | None:
@@ -90,12 +98,12 @@ class _Made:
     accept: bool
     results: list[Result] = field(default_factory=list)
 
-    def links(self, ledger: Ledger, chain: Chain | None) -> Result:
+    def links(self, ledger: Ledger, chain: Chain | None, *, rejected: bool = False) -> Result:
         """Compare what was pulled with the chain and make the links."""
         from lindley.operations.pulls.compare import Fate  # imports the numerical stack
         from lindley.operations.pulls.plans import amendments, comparison_of, new_batches, refuse_revisions
 
-        found = comparison_of(ledger, self.declaration, chain, self.pulled)
+        found = comparison_of(ledger, self.declaration, chain, self.pulled, rejected=rejected)
         refuse_revisions(self.source, found)
         origin = f"{self.pulled.name}@{next(iter(self.pulled.version.values()))[:12]}"
         counts = {
@@ -105,6 +113,7 @@ class _Made:
             "repeated": found.repeated,
             "waiting": found.count(Fate.WAITING),
             "kept_out": found.count(Fate.KEPT_OUT),
+            "rejected": found.count(Fate.REJECTED),
         }
         found = replace(
             found,
@@ -185,6 +194,7 @@ class _Made:
             "repeated": "repeated",
             "waiting": "in quarantined batches that wait",
             "kept_out": "kept out, as they were retracted",
+            "rejected": "kept out, as a person rejected them (--rejected brings them back)",
         }
         rows = [f"{counted(counts[name], 'row')} {word}" for name, word in words.items() if counts[name]]
         notes = []

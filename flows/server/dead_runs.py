@@ -1,6 +1,12 @@
-"""Mark flow runs whose process has ended as crashed; Prefect itself would show them as running for ever."""
+"""Mark flow runs whose process has ended as crashed; Prefect itself would show them as running for ever.
+
+A run that asks a person starts again instead: it may hold an answer that nothing else does.
+"""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
 
 from flows.running import ANSWER_SECONDS
 
@@ -10,10 +16,15 @@ _STATE = {
     "name": "Crashed",
     "message": "Its worker was stopped; a file that is still in the landing folder is taken again.",
 }
+#: Tag of runs that ask a person (`flows.approval.ask`).
+_ASKING = "kind:decide"
+_AGAIN = "Its worker was stopped; it starts again, with the answer if there is one."
 
 
 def mark_crashed(address: str, pool: str, auth_string: str) -> list[str]:
     """Mark the unfinished runs of a work pool, with their subflow runs, as crashed; return their names.
+
+    Runs that ask a person are scheduled again.
 
     To be called only when no worker of the pool runs. Runs that a command line carries out in its own process
     are in no pool and stay as they are. When the server does not answer, no run is marked.
@@ -31,7 +42,7 @@ def mark_crashed(address: str, pool: str, auth_string: str) -> list[str]:
             marked = []
             while found := client.post("filter", json=wanted).raise_for_status().json():
                 for run in found:
-                    body = {"state": _STATE, "force": True}
+                    body = {"state": _after(run), "force": True}
                     client.post(f"{run['id']}/set_state", json=body).raise_for_status()
                     marked.append(str(run["name"]))
                 parents = {"parent_flow_run_id": {"any_": [run["id"] for run in found]}}
@@ -39,3 +50,12 @@ def mark_crashed(address: str, pool: str, auth_string: str) -> list[str]:
             return marked
     except (httpx.HTTPError, ValueError):
         return []
+
+
+def _after(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a run after the end of its process."""
+    asks = _ASKING in run["tags"] and run["deployment_id"]  # what it calls inherits its tags
+    if not asks or run["state_type"] not in ("RUNNING", "PENDING"):
+        return _STATE
+    now = {"scheduled_time": datetime.now(UTC).isoformat()}
+    return {"type": "SCHEDULED", "name": "AwaitingRetry", "message": _AGAIN, "state_details": now}

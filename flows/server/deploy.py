@@ -21,6 +21,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
 from pydantic import SecretStr
 
 from flows.own_run import POSTPONED
@@ -32,6 +33,9 @@ from lindley.errors import LindleyError
 AUTOMATION = "Lindley: mark runs without heartbeat as crashed"
 #: Seconds without a heartbeat after which a run is dead; workers send one every 30 s.
 SILENT_SECONDS = 90
+
+#: Name of the deployment whose runs wait for a person: while they do, they have no process by design.
+ASKING = "decide"
 
 #: Name of the automation that calls the webhook, and of the block with its address.
 NOTIFICATION = "Lindley: call the webhook"
@@ -70,7 +74,11 @@ def pool_template(*, foreign_runs: bool) -> dict[str, Any] | None:
 
 
 def automation(pool: str) -> AutomationCore:
-    """Return the automation that marks runs of a work pool as crashed when their heartbeats stop."""
+    """Return the automation that marks runs of a work pool as crashed when their heartbeats stop.
+
+    Runs that ask a person are left out. Their first heartbeat may reach the server after the event of their
+    suspension, and would then count as the last sign of a process that died.
+    """
     return AutomationCore(
         name=AUTOMATION,
         description="Marks a flow run whose process was killed; its file is taken again.",
@@ -78,7 +86,12 @@ def automation(pool: str) -> AutomationCore:
             after={_HEARTBEAT},
             expect={_HEARTBEAT} | {f"prefect.flow-run.{name}" for name in _ENDED},
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={"prefect.resource.role": "work-pool", "prefect.resource.name": pool},
+            match_related=[
+                ResourceSpecification({"prefect.resource.role": "work-pool", "prefect.resource.name": pool}),
+                ResourceSpecification(
+                    {"prefect.resource.role": "deployment", "prefect.resource.name": f"!{ASKING}"}
+                ),
+            ],
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,

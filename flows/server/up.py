@@ -228,7 +228,7 @@ class Stack:
         if self.servers.ours:
             password = access.auth_string(self.workspace)
             for name in mark_crashed(self.servers.prefect, POOL, password):
-                self.notify(f"{name} was interrupted; its file is taken again")
+                self.notify(f"{name} was interrupted; its file is taken again, or its question")
 
     def _deploy(self) -> None:
         """Deploy the flows, then start what runs them."""

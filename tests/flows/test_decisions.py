@@ -152,7 +152,8 @@ def test_a_suspended_run_asks_and_its_answer_decides(
     from flows.approval.ask import decide
     from flows.update import update as update_flow
 
-    monkeypatch.setattr("flows.steps.open_ledger", lambda _: ledger)
+    for module in ("flows.steps", "flows.approval.ask", "flows.approval.questions"):
+        monkeypatch.setattr(f"{module}.open_ledger", lambda *_: ledger)
 
     def started(run: Any) -> Any:
         given = {"chain": "coins", "version": run.parameters["version"]}
@@ -182,4 +183,4 @@ def test_a_suspended_run_asks_and_its_answer_decides(
             started(run)
         amend.reject("coins", "3", "Bob", "a test file", return_state=True)
         closed = client.read_flow_run(run.id).state
-        assert (closed.type, closed.message) == ("CANCELLED", "Decided by Bob: rejected")
+        assert (closed.type, closed.message) == ("CANCELLED", "Version 3 was rejected by Bob: a test file")

@@ -112,6 +112,32 @@ def choose_version(chain: Chain, word: str) -> Version:
     )
 
 
+def settled(chain: Chain, version: Version) -> str:
+    """State why nothing remains to be decided on a version; empty where a person has to decide."""
+    before = chain.decided.get(version.record)
+    if before is not None:
+        return f"{_stated(chain, version, before)}; nothing remains to be decided"
+    link = _counting(chain, version)
+    if link is not None:
+        return (
+            f"The batch of version {version.number}, {version.origin}, counts already, in link {link.number}"
+        )
+    return ""
+
+
+def _stated(chain: Chain, version: Version, before: Version) -> str:
+    """State the decision on a version."""
+    link = chain.link_of(before.record)
+    verdict = REJECTED if link is None else APPROVED
+    place = f" as link {link.number}" if link else ""
+    return f"Version {version.number} was {verdict} by {before.who}{place}: {before.why}".rstrip(".")
+
+
+def _counting(chain: Chain, version: Version) -> ChainLink | None:
+    """Return the link in which the batch of a version counts."""
+    return next((link for link in chain.at_head if link.version.batch == version.batch != ""), None)
+
+
 def _text(what: str, text: str, most: int) -> str:
     """Return what a person stated, in characters that a terminal can show.
 
@@ -139,15 +165,14 @@ def _decided(chain: Chain, decision: Decision) -> str | None:
     DecisionRefused
         If it was the opposite.
     """
-    before, number = chain.decided.get(decision.version.record), decision.version.number
+    before = chain.decided.get(decision.version.record)
     if before is None:
         return None
     link = chain.link_of(before.record)
     verdict = REJECTED if link is None else APPROVED
-    place = f" as link {link.number}" if link else ""
-    stated = f"Version {number} was {verdict} by {before.who}{place}: {before.why}"
+    stated = _stated(chain, decision.version, before)
     if verdict == decision.verdict:
-        return f"{stated.rstrip('.')}; nothing was done"
+        return f"{stated}; nothing was done"
     undo = "update the chain with its file again when the head has moved"
     raise DecisionRefused(
         stated,
@@ -160,7 +185,7 @@ def _decided(chain: Chain, decision: Decision) -> str | None:
 def _refuse_counted(chain: Chain, decision: Decision) -> None:
     """Refuse to decide on what counts already, and to approve a fit with batches that were rejected since."""
     version = decision.version
-    link = next((link for link in chain.at_head if link.version.batch == version.batch != ""), None)
+    link = _counting(chain, version)
     if link is not None:
         raise DecisionRefused(
             f"The batch of version {version.number} counts already",

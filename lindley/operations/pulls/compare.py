@@ -34,7 +34,7 @@ class Fate(IntEnum):
 
     ``NEW``: the chain has no such key. ``SAME``: it counts this row. ``REVISED``: it counts the key with
     other values. ``WAITING``: it is in a quarantined batch that waits. ``KEPT_OUT``: a person took it out of
-    the chain, and it is as it was.
+    the chain, and it is as it was. ``REJECTED``: a person rejected it as it is, new or as a revision.
     """
 
     NEW = 0
@@ -42,6 +42,7 @@ class Fate(IntEnum):
     REVISED = 2
     WAITING = 3
     KEPT_OUT = 4
+    REJECTED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,7 @@ def compare(
     *,
     complete: bool,
     removed: Iterable[pa.Table] = (),
+    rejected: bool = False,
 ) -> Comparison:
     """Compare a source with a chain.
 
@@ -122,6 +124,8 @@ def compare(
         Whether the source gave all its rows, so that others are gone.
     removed
         Tables with the keys that the source states to be gone; those that it also gives are there.
+    rejected
+        Take rows that a person rejected as any others.
 
     Raises
     ------
@@ -141,10 +145,15 @@ def compare(
         stated.append(key_hashes(table, key))
         ranges.append(key_ranges_of(table, range_columns(table, key)))
     lost = None if complete else np.concatenate(stated)
+    refused = np.zeros(len(keys), dtype=bool)
+    for link in () if rejected else _rejected(chain):
+        places = _alike(keys, values, *_hashes_of(ledger, declaration, link))
+        refused[places] = True
+    fates[refused] = Fate.REJECTED
     for place, link in enumerate(chain.at_head):
         if not complete and all(ranges_disjoint(each, link.version.key_ranges) for each in ranges):
             continue
-        _against(found, place, values, *_hashes_of(ledger, declaration, link), lost)
+        _against(found, place, (values, refused), _hashes_of(ledger, declaration, link), lost)
     for fate, links in (
         (Fate.WAITING, [ChainLink(0, version) for version in chain.waiting]),
         (Fate.KEPT_OUT, _retracted(ledger, chain)),
@@ -163,24 +172,26 @@ def compare(
 def _against(
     found: Comparison,
     place: int,
-    values: npt.NDArray[np.bytes_],
-    hashes: npt.NDArray[np.bytes_],
-    theirs: npt.NDArray[np.bytes_],
+    source: tuple[npt.NDArray[np.bytes_], npt.NDArray[np.bool_]],
+    counted: tuple[npt.NDArray[np.bytes_], npt.NDArray[np.bytes_]],
     lost: npt.NDArray[np.bytes_] | None,
 ) -> None:
     """Enter into a comparison what a counted batch has, by the hashes of its keys and rows.
 
-    Keys that the source does not give are gone if they are among `lost`; with None all of them are.
+    Of each row of the source there is its hash, and whether a person rejected it: the counted one then
+    stays. Keys that the source does not give are gone if they are among `lost`; with None all of them are.
     """
+    (values, refused), (hashes, theirs) = source, counted
     places, known = _places(found.keys, hashes)
     gone = hashes[~known] if lost is None else hashes[~known & np.isin(hashes, lost)]
     if len(gone):
         found.gone[place] = gone
     mine = places[known]
     same = values[mine] == theirs[known]
-    found.fates[mine] = np.where(same, Fate.SAME, Fate.REVISED)
-    if not same.all():
-        found.revised[place] = int(np.count_nonzero(~same))
+    revised = ~same & ~refused[mine]
+    found.fates[mine] = np.select([same, revised], [Fate.SAME, Fate.REVISED], Fate.REJECTED)
+    if revised.any():
+        found.revised[place] = int(np.count_nonzero(revised))
 
 
 def _hashes_of(
@@ -189,6 +200,26 @@ def _hashes_of(
     """Return the hashes of keys and rows of a batch."""
     table = read_batches(ledger, declaration, [link], held=True)[0].table
     return key_hashes(table, tuple(declaration.row_key)), _short(row_hashes(table))
+
+
+def _alike(
+    keys: npt.NDArray[np.bytes_],
+    values: npt.NDArray[np.bytes_],
+    hashes: npt.NDArray[np.bytes_],
+    theirs: npt.NDArray[np.bytes_],
+) -> npt.NDArray[np.intp]:
+    """Return the places of the source's rows that are those of a batch, key and values."""
+    places, known = _places(keys, hashes)
+    known &= (values[places] == theirs) if len(keys) else False
+    return places[known]
+
+
+def _rejected(chain: Chain) -> list[ChainLink]:
+    """Return the versions whose batch a person rejected, and that none brought back since."""
+    gone = {version.candidate for version in chain.rejections}
+    back = {link.version.batch for link in chain.brought.values()} | {""}
+    own = (*chain.candidates, *chain.quarantined)
+    return [ChainLink(0, version) for version in own if version.record in gone and version.batch not in back]
 
 
 def _short(hashes: npt.NDArray[np.bytes_]) -> npt.NDArray[np.bytes_]:

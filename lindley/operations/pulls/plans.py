@@ -47,7 +47,12 @@ class Item:
 
 
 def comparison_of(
-    ledger: Ledger, declaration: Declaration, chain: Chain | None, pulled: Pulled
+    ledger: Ledger,
+    declaration: Declaration,
+    chain: Chain | None,
+    pulled: Pulled,
+    *,
+    rejected: bool = False,
 ) -> Comparison:
     """Compare what was pulled with what the chain counts; see `compare`.
 
@@ -70,7 +75,9 @@ def comparison_of(
 
     lost = removed(pulled, declaration)
     with naming(pulled.name):
-        return compare(ledger, declaration, chain, again, complete=pulled.complete, removed=lost)
+        return compare(
+            ledger, declaration, chain, again, complete=pulled.complete, removed=lost, rejected=rejected
+        )
 
 
 def _refuse_open_types(declaration: Declaration, table: pa.Table) -> None:

@@ -42,6 +42,9 @@ def runs() -> dict[str, str]:
             run = client.create_flow_run_from_deployment(deployment)
             client.set_flow_run_state(run.id, state, force=True)
             made[state.name] = str(run.id)
+        asks = client.create_flow_run_from_deployment(deployment, tags=["kind:decide"])
+        client.set_flow_run_state(asks.id, Running(), force=True)
+        made["question"] = str(asks.id)
         parent = client.create_task_run(inner, made["Running"], dynamic_key="0")
         subflow = client.create_flow_run(nothing, parent_task_run_id=parent.id, state=Running())
         made["subflow"] = str(subflow.id)
@@ -55,7 +58,7 @@ def states(runs: dict[str, str]) -> dict[str, str]:
 
 
 def test_unfinished_runs_of_the_pool_are_marked(address, runs):
-    assert len(mark_crashed(address, "dead", "a:b")) == 3
+    assert len(mark_crashed(address, "dead", "a:b")) == 4
     assert states(runs) == {
         "Running": "Crashed",
         "Pending": "Crashed",
@@ -63,6 +66,7 @@ def test_unfinished_runs_of_the_pool_are_marked(address, runs):
         "Completed": "Completed",
         "subflow": "Crashed",
         "elsewhere": "Running",
+        "question": "AwaitingRetry",
     }
     assert mark_crashed(address, "dead", "a:b") == []
 
