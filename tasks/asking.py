@@ -24,7 +24,9 @@ _KIND = "kind:decide"
 _OPEN = [StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED]
 
 
-def ask(client: SyncPrefectClient, chain: str, version: int | str | None, record: str, again: str = "") -> None:
+def ask(
+    client: SyncPrefectClient, chain: str, version: int | str | None, record: str, again: str = ""
+) -> None:
     """Create the run that asks a person about a candidate, once.
 
     Parameters

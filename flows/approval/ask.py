@@ -24,7 +24,7 @@ from lindley.errors import LindleyError
 from lindley.ledger.backend import open_ledger
 from lindley.ledger.chain import Chain, Version
 from lindley.ledger.reading import find_chain
-from lindley.operations.approval.decide import MOST_WHO, MOST_WHY, choose_version, settled
+from lindley.operations.approval.candidates import MOST_WHO, MOST_WHY, choose_version, settled
 from lindley.report.markdown import code
 from lindley.workspace import Workspace
 

@@ -17,7 +17,7 @@ from lindley.ledger.backend import open_ledger
 from lindley.ledger.chain import Chain
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain
-from lindley.operations.approval.decide import choose_version, settled
+from lindley.operations.approval.candidates import choose_version, settled
 from lindley.workspace import Workspace
 from tasks.asking import ask, close, crashed_questions, open_questions
 

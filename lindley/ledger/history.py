@@ -226,6 +226,11 @@ class Link:
         return Coordinates.from_list(self.of_one_belief["posterior"]["coordinates"]).names
 
     @property
+    def has_members(self) -> bool:
+        """Whether it is a link of a panel; its record need not be read."""
+        return "members" in self.view.metrics
+
+    @property
     def of_one_belief(self) -> dict[str, Any]:
         """The link's record.
 

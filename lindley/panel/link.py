@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,8 +18,10 @@ from lindley.panel.key import MemberKey, key_from, member_text, read_key
 from lindley.panel.proof import proof_of
 from lindley.panel.reading import PanelReader
 from lindley.panel.row import MemberRow
-from lindley.panel.serving.predictor import MemberPredictor
 from lindley.prior.matched import MatchedPrior
+
+if TYPE_CHECKING:
+    from lindley.panel.serving.predictor import MemberPredictor
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ class PanelLink(Link):
 
     def predictor_with(self, declaration: Declaration | None) -> MemberPredictor:  # type: ignore[override]
         """Return `predictor` with a declaration that was loaded from the same model code; None loads it."""
+        from lindley.panel.serving.predictor import MemberPredictor  # imports PyMC
+
         constants = self.record["model"]["constants"]
         return MemberPredictor(declaration or self.declaration(), _Members(self), constants)
 
@@ -185,7 +189,7 @@ def panel_link(link: Link) -> PanelLink:
     PanelRefused
         If it holds one belief.
     """
-    if not holds_members(link):
+    if not link.has_members:
         raise PanelRefused(
             f"{link.chain} is no panel",
             expected="a chain whose declaration has `by`",
@@ -193,8 +197,3 @@ def panel_link(link: Link) -> PanelLink:
             todo="leave the member out",
         )
     return PanelLink(link.chain, link.view, link.ledger, link.waiting)
-
-
-def holds_members(link: Link) -> bool:
-    """Whether a link is one of a panel; its record need not be read."""
-    return "members" in link.view.metrics

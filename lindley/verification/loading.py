@@ -18,7 +18,6 @@ from lindley.ledger.chain import Chain, ChainLink
 from lindley.ledger.history import Link, find_link
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import find_chain, read_signature
-from lindley.panel.link import holds_members, panel_link
 from lindley.verification.check import read_witness
 from lindley.verification.rules import Report
 
@@ -65,7 +64,11 @@ def checked_link(ledger: Ledger, reference: str, brought: Brought) -> Link:
         _check(ledger, chain, link, brought)
     if brought.seen is not None:
         _compare(chain, link.chain, brought.seen)
-    return panel_link(link) if holds_members(link) else link
+    if not link.has_members:
+        return link
+    from lindley.panel.link import panel_link  # imports the numerical stack
+
+    return panel_link(link)
 
 
 def _check(ledger: Ledger, chain: Chain, link: Link, brought: Brought) -> None:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lindley.errors import DecisionRefused, UnknownLink, not_of_panels
+from lindley.errors import DecisionRefused, not_of_panels
 from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import read_batches
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import genesis_of, read_chain
 from lindley.ledger.record import APPROVED, REJECTED, Kind
-from lindley.ledger.references import DIGEST_CHARACTERS
 from lindley.model.declaration import Declaration
 from lindley.names import printable
+from lindley.operations.approval.candidates import (
+    MOST_WHO,
+    MOST_WHY,
+    choose_version,
+    counting,
+    stated,
+)
 from lindley.operations.plan import Decision, Plan
 from lindley.operations.planner import on_chain
 from lindley.timing import FETCH, Phases
-
-#: Characters at most of who decided, and why: both are tags of the version.
-MOST_WHO, MOST_WHY = 200, 2000
 
 
 def plan_decision(
@@ -81,63 +84,6 @@ def plan_decision(
     )
 
 
-def choose_version(chain: Chain, word: str) -> Version:
-    """Return the version that a word names; see `plan_decision`.
-
-    Raises
-    ------
-    UnknownLink
-        If there is none, or more than one.
-    """
-    all_ = [*chain.candidates, *chain.quarantined]
-    number = word.removeprefix("@")
-    if not word:
-        found = list(chain.pending or chain.undecided)
-    elif number.isdecimal() and number.isascii() and len(number) < 10:
-        found = [version for version in all_ if version.number == int(number)]
-    else:
-        named = len(word) >= DIGEST_CHARACTERS
-        found = [version for version in all_ if named and version.record.startswith(word)]
-    if len({version.record for version in found}) == 1:
-        return found[0]
-    waiting = ", ".join(f"{v.number} ({v.origin or v.kind})" for v in chain.undecided) or "none"
-    raise UnknownLink(
-        f"{'There is no' if not found else 'There is more than one'} version {word!r} to decide on"
-        if word
-        else f"{'No' if not found else 'More than one'} candidate waits for a decision",
-        expected="the number of a candidate or of a quarantined version, or the first "
-        f"{DIGEST_CHARACTERS} or more characters of its record's digest",
-        found=f"candidates without a decision: {waiting}",
-        todo="run `lindley log --all` on the chain, and name the version",
-    )
-
-
-def settled(chain: Chain, version: Version) -> str:
-    """State why nothing remains to be decided on a version; empty where a person has to decide."""
-    before = chain.decided.get(version.record)
-    if before is not None:
-        return f"{_stated(chain, version, before)}; nothing remains to be decided"
-    link = _counting(chain, version)
-    if link is not None:
-        return (
-            f"The batch of version {version.number}, {version.origin}, counts already, in link {link.number}"
-        )
-    return ""
-
-
-def _stated(chain: Chain, version: Version, before: Version) -> str:
-    """State the decision on a version."""
-    link = chain.link_of(before.record)
-    verdict = REJECTED if link is None else APPROVED
-    place = f" as link {link.number}" if link else ""
-    return f"Version {version.number} was {verdict} by {before.who}{place}: {before.why}".rstrip(".")
-
-
-def _counting(chain: Chain, version: Version) -> ChainLink | None:
-    """Return the link in which the batch of a version counts."""
-    return next((link for link in chain.at_head if link.version.batch == version.batch != ""), None)
-
-
 def _text(what: str, text: str, most: int) -> str:
     """Return what a person stated, in characters that a terminal can show.
 
@@ -170,12 +116,12 @@ def _decided(chain: Chain, decision: Decision) -> str | None:
         return None
     link = chain.link_of(before.record)
     verdict = REJECTED if link is None else APPROVED
-    stated = _stated(chain, decision.version, before)
+    known = stated(chain, decision.version, before)
     if verdict == decision.verdict:
-        return f"{stated}; nothing was done"
+        return f"{known}; nothing was done"
     undo = "update the chain with its file again when the head has moved"
     raise DecisionRefused(
-        stated,
+        known,
         expected="a version without a decision",
         found=f"{verdict} (version {before.number})",
         todo="`lindley retract` or `lindley rollback` takes it out" if link else undo,
@@ -185,7 +131,7 @@ def _decided(chain: Chain, decision: Decision) -> str | None:
 def _refuse_counted(chain: Chain, decision: Decision) -> None:
     """Refuse to decide on what counts already, and to approve a fit with batches that were rejected since."""
     version = decision.version
-    link = _counting(chain, version)
+    link = counting(chain, version)
     if link is not None:
         raise DecisionRefused(
             f"The batch of version {version.number} counts already",
