@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from benchmarks.panel.measured import Clock, Measured, coverage_of, peak_mb
 from benchmarks.panel.members import DECLARATION, Member, members
 from lindley.batch.batch import batch_from_frame
+from lindley.inference.approximation.attempt import AUTO
 from lindley.inference.members.fitting import fit_members
 from lindley.inference.members.result import APPROXIMATION, MemberFit
 from lindley.inference.members.task import MemberOptions, MemberTask
+from lindley.model.declaration import Declaration
 
 SCENARIO = "engine"
 #: Interval of 90% of a summary.
@@ -53,22 +55,29 @@ def run(count: int, links: int, processes: int, sampler: str) -> list[Measured]:
 def shard(first: int, stop: int, links: int, sampler: str) -> list[Shard]:
     """Fit some members at every link."""
     every = list(members(first, stop))
-    options = MemberOptions(carried=("b",), sampler="auto" if sampler == "auto" else "nuts")
+    options = MemberOptions(carried=("b",))
+    declaration = declared(sampler)
     fits: list[MemberFit | None] = [None] * len(every)
     found = []
     for link in range(links):
         measured, tasks = Shard(), [_task(one, link, fit) for one, fit in zip(every, fits, strict=True)]
         clock = Clock()
-        list(fit_members(DECLARATION, tasks[:1], options))  # compiled once a process and kind of link
+        list(fit_members(declaration, tasks[:1], options))  # compiled once a process and kind of link
         measured.compiled = clock.read()[1]
         clock = Clock()
-        fits = list(fit_members(DECLARATION, tasks, options))
+        fits = list(fit_members(declaration, tasks, options))
         measured.seconds, measured.cpu = clock.read()
         for one, fit in zip(every, fits, strict=True):
             _add(measured, one, fit)
         measured.peak = peak_mb()
         found.append(measured)
     return found
+
+
+def declared(sampler: str) -> Declaration:
+    """Return the declaration of the members with ``auto`` or ``nuts`` as sampler."""
+    chosen = AUTO if sampler == AUTO else "nuts"
+    return replace(DECLARATION, policy=replace(DECLARATION.policy, sampler=chosen))
 
 
 def _task(member: Member, link: int, before: MemberFit | None) -> MemberTask:

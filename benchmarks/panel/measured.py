@@ -34,6 +34,8 @@ class Measured:
         carried forward: Lindley's are calibrated (`lindley.prior.stein`), a rival's those of plain draws.
     coverage, coverage_se
         Share of the true coefficients within their 90% intervals, and its standard error over members.
+    calls, written_mb
+        Calls of MLflow's client, and megabytes that the update added to ledger and store.
     note
         What else has to be said.
     """
@@ -54,6 +56,8 @@ class Measured:
     match_ess: float = np.nan
     coverage: float = np.nan
     coverage_se: float = np.nan
+    calls: int = 0
+    written_mb: float = np.nan
     note: str = ""
 
     def as_row(self) -> dict[str, object]:

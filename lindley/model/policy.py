@@ -165,7 +165,8 @@ class Policy:
         is sampled again with more draws. The gate refuses below its own threshold.
     sampler
         ``nuts``, or ``auto``: independent draws around the mode where importance weights certify them
-        (docs/adr/0057-certified-approximation.md), and NUTS where not.
+        (docs/adr/0057-certified-approximation.md), and NUTS where not. A declaration takes ``auto`` for the
+        members of a panel by default, and ``nuts`` otherwise.
     forget
         Forgetting by carried variable; `REST` means those that are not named.
     """
@@ -184,7 +185,7 @@ class Policy:
     approve_next: Literal["wait", "continue"] = "wait"
     retries: int = 2
     ess: int = 400
-    sampler: Literal["nuts", "auto"] = "nuts"
+    sampler: Literal["nuts", "auto"] | None = None
     forget: Mapping[str, Forgetting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -201,7 +202,7 @@ class Policy:
             "retries of at least 0": self.retries < 0,
             "ess of at least 1": self.ess < 1,
             "conflict as warn or quarantine": self.conflict not in ("warn", "quarantine"),
-            "sampler as nuts or auto": self.sampler not in ("nuts", "auto"),
+            "sampler as nuts or auto": self.sampler not in (None, "nuts", "auto"),
             "approve as never, conflict or always": self.approve not in ("never", "conflict", "always"),
             "approve_next as wait or continue": self.approve_next not in ("wait", "continue"),
         }

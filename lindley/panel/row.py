@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,13 @@ class MemberRow:
             "prior": self.prior,
             "batch": self.batch,
             "matched": None if self.matched is None else self.matched.digest,
-            "results": digest(canonical(self.results)),
+            "results": digest(self.text),
         }
+
+    @cached_property
+    def text(self) -> bytes:
+        """The results as canonical JSON: most of the time that a row takes beside its fit."""
+        return canonical(self.results)
 
     @cached_property
     def hash(self) -> bytes:
@@ -177,7 +182,7 @@ def _columns(row: MemberRow) -> dict[str, Any]:
         "status": row.status,
         "prior": row.prior,
         "batch": row.batch,
-        "results": canonical(row.results).decode(),
+        "results": row.text.decode(),
     }
     if row.matched is not None:
         matched = row.matched
@@ -228,8 +233,14 @@ def _matched(values: dict[str, Any]) -> MatchedPrior | None:
         for item in values["arrays"]
     }
     reason, moments, shrinkage = json.loads(values["map"])
-    coordinates = Coordinates.from_list(json.loads(values["coordinates"]))
+    coordinates = _coordinates(values["coordinates"])
     return MatchedPrior(coordinates, map_of(arrays), reason, moments, float(shrinkage))
+
+
+@lru_cache(64)
+def _coordinates(text: str) -> Coordinates:
+    """Return coordinates from their text; nearly all members of a panel have the same."""
+    return Coordinates.from_list(json.loads(text))
 
 
 def write_table(table: pa.Table, path: Path) -> None:

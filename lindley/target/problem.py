@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.scalar.basic import Cast
+from pytensor.tensor.basic import constant
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.shape import Shape, Shape_i
@@ -119,10 +121,14 @@ def _drawn(graph: ModelGraph) -> np.ndarray | None:
     """
     outputs = [plain(one) for one in graph.coordinates_of_values()]
     leaves = [v for v in ancestors(outputs) if v.owner is None and not isinstance(v, Constant)]
-    if not all(isinstance(v.type, RandomType) for v in leaves):
+    # The length of a dimension and other data of the model are numbers like constants are.
+    numbers = [v for v in leaves if isinstance(v, SharedVariable) and not isinstance(v.type, RandomType)]
+    random = [v for v in leaves if v not in set(numbers)]
+    if not all(isinstance(v.type, RandomType) for v in random):
         return prior_coordinates(graph, size=_DRAWS, seed=0)
-    inputs = [v.type() for v in leaves]
-    own = inputs, graph_replace(outputs, dict(zip(leaves, inputs, strict=True)), strict=False)
+    inputs = [v.type() for v in random]
+    stand_ins = dict(zip(random, inputs, strict=True)) | {v: constant(v.get_value()) for v in numbers}
+    own = inputs, graph_replace(outputs, stand_ins, strict=False)
     with _lock:
         known = recall(_priors, lambda item: same_computation(item[0], own))
     if known is None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lindley import failpoints
 from lindley.ledger.reading import find_chain
@@ -13,6 +14,8 @@ from tests.faults.assessing import Row, assess
 from tests.faults.writers import Place, Work, Writer, sweep
 from tests.support.servers import Service
 
+#: Compares a chain with the numbers of its batches; adds what is wrong to a row.
+Check = Callable[[Any, Iterable[int], Row], object]
 #: Fail-points that only the first link of a chain comes to.
 _AT_GENESIS = ("genesis-run", "claimed")
 #: Where a rival's fit is done while the winner lies dead: after these the head has moved.
@@ -30,13 +33,15 @@ SERVER_AT = (
 )
 
 
-def kill(place: Place, name: str, again: int = 0) -> Row:
+def kill(place: Place, name: str, again: int = 0, check: Check = assess) -> Row:
     """Kill a writer at a fail-point, sweep, and say what is wrong with the chain; its chain must be new.
 
     Parameters
     ----------
     again
         How often this was done before: an upload is then cut off after so many more files.
+    check
+        Compares the chain with the batches that it should have.
     """
     place.prepare()
     row = Row("kill", name, runs=1)
@@ -61,7 +66,7 @@ def kill(place: Place, name: str, again: int = 0) -> Row:
         row.lost += _without_plots(place, 3) != 0
     row.seconds = time.monotonic() - started
     numbers = {"reason-written": [0], "drawn": [0, 1, 2]}.get(name, [0, 1])
-    assess(place, numbers, row)
+    check(place, numbers, row)
     if name == "reason-written":
         row.lost += _refused(place) != 1
     return row
@@ -97,13 +102,17 @@ def kill_winner(place: Place, name: str) -> Row:
     return row
 
 
-def kill_server(place: Place, server: Service, name: str, pause: float = 0.0) -> tuple[Row, str]:
+def kill_server(
+    place: Place, server: Service, name: str, pause: float = 0.0, check: Check = assess
+) -> tuple[Row, str]:
     """Kill the tracking server under a writer, start it again on the same store, and sweep.
 
     Parameters
     ----------
     pause
         Seconds between the fail-point and the kill: the writer goes on meanwhile, if it is not 0.
+    check
+        Compares the chain with the batches that it should have.
     """
     place.prepare()
     case = f"{name} + {pause:.1f} s" if pause else name
@@ -123,7 +132,7 @@ def kill_server(place: Place, server: Service, name: str, pause: float = 0.0) ->
     assert done is not None
     sweep(place)
     row.seconds = time.monotonic() - started
-    assess(place, [0, 1], row)
+    check(place, [0, 1], row)
     # A writer that gave up said so; its file was still waiting for the sweep.
     row.undetected += sum(not text.startswith("LedgerUnavailable") for text in done.failures)
     return row, f"{done.status}, {len(done.failures)} gave up"

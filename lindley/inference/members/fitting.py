@@ -48,7 +48,6 @@ def fit_members(
 def fit_member(declaration: Declaration, task: MemberTask, options: MemberOptions) -> MemberFit:
     """Update one member's belief; see `fit_members`."""
     try:
-        declaration = options.declared(declaration)
         data, how = options.data(declaration, task), options.options(declaration, task)
         # PyTensor notes at each variable where it was made: an eighth of the time of building a model.
         with one_thread(), pytensor.config.change_flags(traceback__limit=0):

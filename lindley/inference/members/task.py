@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lindley.batch.batch import Batch
 from lindley.inference.diagnostics.gate import Thresholds
@@ -85,9 +85,6 @@ class MemberOptions:
         Sampler settings; by default those of the policy, with `DRAWS` draws per chain.
     thresholds
         The gate's thresholds.
-    sampler
-        ``auto``: independent draws where importance weights certify them (see
-        `lindley.inference.approximation`), NUTS where not; or ``nuts``. It takes the place of the policy's.
     draws
         Draws on the natural scale that a result holds at most, evenly spaced; none by default. The same task
         with more of them gives the same result with more draws.
@@ -97,7 +94,6 @@ class MemberOptions:
     constants: dict[str, float] | None = None
     settings: FitSettings | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
-    sampler: Literal["auto", "nuts"] = "auto"
     draws: int = 0
 
     def data(self, declaration: Declaration, task: MemberTask) -> Data:
@@ -109,10 +105,6 @@ class MemberOptions:
             constants=self.constants,
             fresh=task.fresh,
         )
-
-    def declared(self, declaration: Declaration) -> Declaration:
-        """Return the declaration with the sampler of members."""
-        return replace(declaration, policy=replace(declaration.policy, sampler=self.sampler))
 
     def options(self, declaration: Declaration, task: MemberTask) -> Options:
         """Return how a member is fitted."""

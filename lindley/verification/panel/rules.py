@@ -10,7 +10,6 @@ from typing import Any
 
 from lindley.batch.digest import content_digest
 from lindley.inference.diagnostics.gate import Thresholds
-from lindley.inference.sampling import APPROXIMATION
 from lindley.ledger.record import Artifact, Kind
 from lindley.model.declaration import BY_CONTENT, BY_POSITION
 from lindley.model.policy import PanelPolicy
@@ -175,7 +174,7 @@ def _stated(case: Case, row: MemberRow) -> bool:
 )
 def counts(case: Case, _chain: GatheredChain) -> Iterator[str]:
     """A member is accepted if its fit passed the thresholds; independent draws are within the limits of their
-    certificate. The link passes if the fraction of those that
+    certificate, and the policy asks for them. The link passes if the fraction of those that
     did not is below the policy's.
     """
     members, record, rows = case.members, case.record, _rows(case)
@@ -197,11 +196,10 @@ def counts(case: Case, _chain: GatheredChain) -> Iterator[str]:
         if wanted != found:
             yield f"{name} {str(wanted)[:120]} expected, found {str(found)[:120]}"
     fitted = [row for row in rows if row.status != WITHDRAWN]
-    # Members take certified draws whatever the policy asks of single chains.
-    drawn = [row for row in fitted if row.attempt["settings"].get("sampler") == APPROXIMATION]
-    wrong = [row for row in drawn if any(certificate_of(row.attempt["settings"], {"sampler": "auto"}))]
+    sampled = [row for row in fitted if row.attempt["settings"]]  # none where the fit raised an error
+    wrong = [row for row in sampled if any(certificate_of(row.attempt["settings"], record["policy"]))]
     if wrong:
-        yield f"draws without the certificate that they need: {_named(wrong)}"
+        yield f"draws without their certificate, or that the policy does not ask for: {_named(wrong)}"
     wrong = [row for row in fitted if (row.status == ACCEPTED) != _passed(row, record["thresholds"])]
     if wrong:
         yield f"an assessment that contradicts the metrics: {_named(wrong)}"

@@ -157,6 +157,10 @@ class Tamper:
         self.changed(HEAD, "s1", edit)
         return {"P05"}
 
+    def p05_a_policy_that_asks_for_other_draws(self) -> Any:
+        forge(self.ledger, panels.NAME, HEAD, lambda record: record["policy"].update(sampler="nuts"))
+        return {"P05"}
+
     def p05_a_failed_member_passes(self) -> Any:
         good = next(row for row in self.rows(SECOND) if str(row.key) == "store=new")
 

@@ -52,6 +52,27 @@ def test_other_rows_have_the_same_draws() -> None:
     assert np.array_equal(drawn(plain, [1.0, 2.0, 3.0]), drawn(plain, [4.0]))
 
 
+def terms(batch):
+    """A prior whose length is that of a dimension, beside data."""
+    with pm.Model(coords={"term": ["one", "two"]}) as model:
+        b = pm.Normal("b", np.array([0.5, -0.5]), pm.Data("sd", [1.0, 2.0]), dims="term")
+        pm.Normal("y", pm.math.stack([batch["y"].to_numpy()] * 2, axis=1) @ b, 1, observed=batch["y"])
+    return model
+
+
+def test_a_prior_of_the_same_numbers_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panel draws once for all of its members, also where dimensions and data are in the prior."""
+    calls: list[int] = []
+
+    def counted(graph, *, size: int, seed: int):
+        calls.append(size)
+        return prior_coordinates(graph, size=size, seed=seed)
+
+    monkeypatch.setattr(problem, "prior_coordinates", counted)
+    assert np.array_equal(drawn(terms, [1.0, 2.0, 3.0]), drawn(terms, [4.0]))
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("build", [centred, scaled])
 def test_a_prior_that_depends_on_the_rows_has_its_own(build) -> None:
     one, other = drawn(build, [1.0, 2.0, 3.0]), drawn(build, [4.0, 8.0])

@@ -17,6 +17,7 @@ from lindley.inference.members.task import MemberOptions, MemberTask
 from lindley.inference.sampling import FitSettings
 from lindley.inference.step import fit
 from lindley.model.declaration import Declaration
+from lindley.model.policy import Policy
 from tests.support.oracles import normal_mean
 
 SCHEMA = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("y", pa.float64(), nullable=False)])
@@ -33,7 +34,9 @@ def known_noise(batch: pd.DataFrame) -> pm.Model:
     return model
 
 
-DECLARATION = Declaration(name="panel", build=known_noise, schema=SCHEMA, row_key=("id",))
+DECLARATION = Declaration(
+    name="panel", build=known_noise, schema=SCHEMA, row_key=("id",), policy=Policy(sampler="auto")
+)
 
 
 def task(number: int, y, **given) -> MemberTask:
@@ -41,8 +44,8 @@ def task(number: int, y, **given) -> MemberTask:
     return MemberTask(key=(number,), batch=batch_from_frame(frame, DECLARATION), seed=100 + number, **given)
 
 
-def fitted(tasks, options=OPTIONS) -> list[MemberFit]:
-    return list(fit_members(DECLARATION, tasks, options))
+def fitted(tasks, options=OPTIONS, declaration=DECLARATION) -> list[MemberFit]:
+    return list(fit_members(declaration, tasks, options))
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +80,22 @@ def test_each_member_has_the_posterior_of_its_own_rows(tasks, fits) -> None:
         assert len(found.draws["mu"]) == OPTIONS.draws
 
 
+def test_the_policy_rules_how_members_are_sampled(tasks) -> None:
+    given = {"build": known_noise, "schema": SCHEMA, "row_key": ("id",), "observed": ("y",)}
+    assert Declaration(name="one", **given).policy.sampler == "nuts"
+    several = Declaration(name="several", by=("id",), **given | {"row_key": ("y",)})
+    assert (several.policy.sampler, several.member.policy.sampler) == ("auto", "auto")
+    asked = replace(several, policy=Policy(sampler="nuts"))
+    assert asked.member.policy.sampler == asked.policy.as_dict()["sampler"] == "nuts"
+
+
 def test_members_have_a_certificate_or_the_draws_of_nuts(tasks, fits) -> None:
     for found in fits[:3]:
         assert found.sampler == APPROXIMATION
         assert found.certificate["k_hat"] < found.certificate["k_hat_limit"]
         assert found.certificate["efficiency"] >= found.certificate["efficiency_limit"]
         assert not found.declined
-    (other,) = fitted([tasks[0]], replace(OPTIONS, sampler="nuts"))
+    (other,) = fitted([tasks[0]], declaration=replace(DECLARATION, policy=Policy(sampler="nuts")))
     assert (other.sampler, other.certificate, other.declined) == (NUTS, {}, "")
     # Both have the same posterior, within the Monte Carlo error of their plain draws.
     exact = normal_mean(rows_of(tasks[0]))
