@@ -121,9 +121,7 @@ class Declaration:
     def __post_init__(self) -> None:
         """Check what can be checked without building the model."""
         check_chain_name(self.name)
-        if self.policy.sampler is None:
-            sampled = replace(self.policy, sampler="auto" if self.by else "nuts")
-            object.__setattr__(self, "policy", sampled)
+        object.__setattr__(self, "policy", self.policy.sampled(panel=bool(self.by)))
         self._check_names()
         if not self.row_key:
             raise self._refused(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lindley.errors import DeclarationRefused
@@ -215,6 +215,10 @@ class Policy:
                 expected="either forgetting or pooled refits: a pooled refit forgets nothing",
                 todo="leave one of them out",
             )
+
+    def sampled(self, *, panel: bool) -> Policy:
+        """Return the policy with its sampler chosen: ``auto`` for a panel by default, otherwise ``nuts``."""
+        return replace(self, sampler=self.sampler or ("auto" if panel else "nuts"))
 
     @property
     def refits(self) -> bool:
