@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
+from flows import environment
 from flows.cli.__main__ import app
 from lindley.batch.batch import Batch, batch_from_frame
 from lindley.errors import MemberRefused, OverlapRefused
@@ -176,6 +177,8 @@ def test_the_commands_take_members(
     (tmp_path / "models" / f"{panels.NAME}.py").write_text(shops.source_text)
     monkeypatch.setenv("LINDLEY_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    # Prefect may be imported in this process already; what `prepare` sets is tested in test_running.
+    monkeypatch.setattr(environment, "prepare", lambda workspace, **_: workspace)
     panels.rows({"s1": 1, "s2": 2}, 0).to_csv(tmp_path / "one.csv", index=False)
     panels.rows({"s1": 1, "s2": 4}, 0).to_csv(tmp_path / "two.csv", index=False)
 
