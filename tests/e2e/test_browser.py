@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,24 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import EVIL
 from tests.e2e.machine import Machine, ask, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(1200)]
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-#: A name that its owner points at this machine, as a page does to get around its origin.
-EVIL = "evil.example"
-QUIET = [
-    f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -40,22 +25,6 @@ def running(machine: Machine) -> Machine:
     machine.drop("first.csv", 1)
     until("a completed run", lambda: [r for r in machine.flow_runs("update") if r["end_time"]])
     return machine
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("NO BROWSER: neither chromium nor google-chrome is on the PATH, the UIs were not tested")
-    from playwright.sync_api import sync_playwright
-
-    profile = tmp_path_factory.mktemp("profile")
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=CHROMIUM, args=QUIET, viewport={"width": 1400, "height": 1000}
-        )
-        context.set_default_timeout(60_000)
-        yield context.new_page()
-        context.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,10 +16,10 @@ from lindley.ledger.history import history
 from lindley.ledger.record import canonical, digest, parse
 from lindley.workspace import Workspace
 from tests.support import amendments, fakes
+from tests.support.browser import CHROMIUM, NO_BROWSER
 from tests.support.live import running
 
 HOSTILE = '</b><script>a()</script><img onerror="a()">.csv'
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +198,7 @@ def test_a_new_link_is_shown_at_once(
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: neither chromium nor google-chrome is on the PATH")
+@pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
 def test_a_reader_clicks_from_all_chains_to_a_link(client: httpx.Client) -> None:
     from playwright.sync_api import sync_playwright
 

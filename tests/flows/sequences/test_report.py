@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,10 +20,10 @@ from lindley.report.page.charts import Marks, fan, lines
 from lindley.report.page.content import PageContent
 from lindley.report.page.render import MOST_DETAILS, render
 from tests.support import amendments, fakes
+from tests.support.browser import CHROMIUM, NO_BROWSER
 
 WHEN = "2026-01-02T03:04:05+00:00"
 HOSTILE = '</b><script>a()</script><img onerror="a()">\u202egnp.csv'
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Elements(HTMLParser):
@@ -213,7 +212,7 @@ def test_charts_of_one_page_share_no_names_that_differ() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: neither chromium nor google-chrome is on the PATH")
+@pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
 @pytest.mark.parametrize("width", [390, 1200])
 def test_the_page_opens_without_a_network(page: str, tmp_path: Path, width: int) -> None:
     from playwright.sync_api import sync_playwright
