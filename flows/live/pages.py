@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import Counter
@@ -46,6 +47,7 @@ from lindley.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+_LOG = logging.getLogger("lindley.pages")
 #: Nothing is fetched and no script runs; the index has a form that asks it again.
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'self'; "
@@ -99,6 +101,9 @@ class Pages:
             return _text(404, str(error))
         except LindleyError as error:
             return _text(503 if error.transient else 500, str(error))
+        except Exception:  # a fault of Lindley's own; without this its cause would be nowhere
+            _LOG.exception("The page %s could not be made", one_line(request.url.path, 300))
+            return _text(500, "This page could not be made. The log of the pages has the reason.")
         return Response(page, media_type="text/html; charset=utf-8", headers=_HEADERS)
 
     def _index(self, request: Request) -> bytes:

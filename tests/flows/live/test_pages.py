@@ -182,6 +182,18 @@ def test_what_is_not_there_is_said_in_plain_text(path: str, status: int, client:
     assert "text/html" not in answer.headers["content-type"]
 
 
+def test_an_unforeseen_error_is_logged(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("not foreseen")
+
+    monkeypatch.setattr("flows.live.pages.read_link", fail)
+    answer = client.get("/chains/other_coins/links/1")
+    assert (answer.status_code, "foreseen" in answer.text) == (500, False)
+    assert "not foreseen" in caplog.text
+
+
 def test_pages_only_answer_reads_under_their_own_name(client: httpx.Client) -> None:
     assert client.post("/", content=b"").status_code == 405
     assert client.get("/", headers={"host": "evil.example"}).status_code == 403
