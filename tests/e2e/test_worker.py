@@ -169,14 +169,15 @@ def test_a_process_that_has_done_its_runs_is_replaced_and_none_outlives_its_work
     (swept,) = running.prefect("flows/filter", {"flows": {"name": {"any_": ["sweep"]}}})
     ours = {"name": "small", "flow_id": swept["id"], "entrypoint": "flows.sweep.sweep"}
     made = running.prefect("deployments/", ours | {"pull_steps": PULL_STEPS, "work_pool_name": "small"})
-    pids = []
-    for _ in range(2):
-        run = running.prefect(f"deployments/{made['id']}/create_flow_run", {})
-        pids.append(int(over(running, run)["infrastructure_pid"]))
+
+    def created(**given: Any) -> Any:
+        address = f"deployments/{made['id']}/create_flow_run"
+        return until("a run", lambda: running.prefect(address, given))  # SQLite may be busy
+
+    pids = [int(over(running, created())["infrastructure_pid"]) for _ in range(2)]
     # This pool, which the worker made, has Prefect's template: the worker itself refuses.
     variables = {"command": f"touch {running.root / 'pwned'}"}
-    run = running.prefect(f"deployments/{made['id']}/create_flow_run", {"job_variables": variables})
-    refused = over(running, run)["state"]
+    refused = over(running, created(job_variables=variables))["state"]
     assert (refused["type"], refused["name"]) == ("FAILED", "Failed")
     assert "it has job variables: command" in refused["message"]
     assert not (running.root / "pwned").exists()

@@ -151,9 +151,10 @@ def test_the_pool_takes_no_command_and_no_environment():
 
 def test_runs_without_heartbeat_are_marked_in_one_pool_only():
     made = automation("mine")
-    assert made.trigger.match_related.root == {
-        "prefect.resource.role": "work-pool", "prefect.resource.name": "mine",
-    }  # fmt: skip
+    pool, deployment = (one.root for one in made.trigger.match_related)
+    assert pool == {"prefect.resource.role": "work-pool", "prefect.resource.name": "mine"}
+    # A run that asks a person has no process while it waits.
+    assert deployment == {"prefect.resource.role": "deployment", "prefect.resource.name": "!decide"}
     assert made.actions[0].state.value == "CRASHED"
     # Events carry the name of a state: a run that ended as Unchanged is not to be marked as crashed.
     for name in {*STATE_NAMES.values(), "Failed", "Cancelled", "Crashed", "Verified"}:

@@ -117,7 +117,7 @@ class StoredRun:
 
     def shown(self) -> tuple[object, ...]:
         """Return what people see of it beside its files."""
-        return self.tags, self.metrics, self.params, self.note
+        return self.tags, self.metrics, self.params, self.note, self.models
 
 
 @dataclass

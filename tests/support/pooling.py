@@ -9,6 +9,7 @@ from lindley.inference.sampling import FitSettings
 from lindley.model.declaration import Declaration
 from lindley.model.policy import Policy
 from lindley.target import prepare
+from lindley.target.problem import Known
 from lindley.timing import Phases
 
 SETTINGS = FitSettings(draws=600, tune=300)
@@ -51,9 +52,8 @@ def batches_of(declaration, groups, rng, means=None):
 
 
 def prepared(declaration, batches, prior=None, whitener=None):
-    return prepare.prepare(
-        prior, batches, declaration, declaration.carried, Phases(), None, whitener=whitener
-    )
+    known = Known(whitener=whitener)
+    return prepare.prepare(prior, batches, declaration, declaration.carried, Phases(), None, known)
 
 
 def holds(draws, mean, sd, ess):

@@ -65,7 +65,7 @@ def test_a_writer_that_is_cut_off_leaves_what_the_next_one_completes(
     assert chain.head.version.record == link.record_digest  # the link counts already
     assert all(model.status != LoggedModelStatus.READY for model in entries(ledger, link.run_id))
     if dead:
-        monkeypatch.setattr(process, "died", lambda _: True)
+        monkeypatch.setattr(process, "lives", lambda _: False)
         complete(ledger, "coins", chain)
     else:
         register_link(ledger, link)
@@ -80,7 +80,7 @@ def test_a_write_that_is_cut_off_before_its_version_lists_nothing(
     ledger: MlflowLedger, declaration: Declaration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = logged(ledger, declaration, coins(declaration, 30))
-    monkeypatch.setattr(process, "died", lambda _: True)
+    monkeypatch.setattr(process, "lives", lambda _: False)
     complete(ledger, "coins", find_chain(ledger, "coins"))
     assert not entries(ledger, link.run_id)
 
