@@ -64,8 +64,12 @@ def let_go(running: Machine) -> None:
 def over(running: Machine, run: dict[str, Any]) -> Any:
     """Return a flow run once it is over."""
     address = f"flow_runs/{run['id']}"
-    until(f"the end of {run['name']}", lambda: running.prefect(address)["end_time"])
-    return running.prefect(address)
+
+    def ended() -> Any:
+        found = running.prefect(address)  # None where the server is busy
+        return found and found["end_time"] and found
+
+    return until(f"the end of {run['name']}", ended)
 
 
 def is_gone(pid: int) -> bool:
