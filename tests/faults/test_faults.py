@@ -41,7 +41,7 @@ def test_writers_that_race_make_one_line(ground: Place) -> None:
     assert row.ok, said
 
 
-@pytest.mark.parametrize("jump", [loads.DAY, -loads.DAY])
+@pytest.mark.parametrize("jump", [pytest.param(loads.DAY, marks=pytest.mark.faults), -loads.DAY])
 def test_a_clock_that_jumps_by_a_day_changes_nothing(ground: Place, jump: float) -> None:
     row = loads.clock(ground, jump)
     assert row.ok, row

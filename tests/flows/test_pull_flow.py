@@ -99,6 +99,7 @@ def test_the_deployments_of_pulls_have_their_flows() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.faults  # by default the same kill without Prefect: tests/flows/sequences/test_pull.py
 def test_a_pull_that_is_killed_after_its_correction_is_continued(workspace: Workspace) -> None:
     """SIGKILL with the correction registered and the new batch not begun, on a registry on disk."""
     from lindley.ledger.backend import open_ledger
