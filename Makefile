@@ -57,7 +57,7 @@ coverage: setup $(BENCHMARKS)  ## run the tests and report the branches that the
 test-faults: setup  ## races, kills, tampering, hostile inputs, with tables (hours; RACES=1 KILLS=1 INPUTS=2000: less)
 	@$(PYTHON) -m tests.faults.run $(if $(RACES),--races $(RACES)) $(if $(KILLS),--kills $(KILLS)) \
 	  $(if $(INPUTS),--inputs $(INPUTS))
-	@$(PYTHON) -m pytest -m faults
+	@$(PYTHON) -m pytest -m faults tests/contract tests/faults tests/flows tests/lindley
 
 docs: setup $(DOCS)  ## this documentation as a site, docs/_build/html/index.html; runs the tutorials
 	@$(PYTHON) -m sphinx -W --keep-going -q -j 2 -b html docs docs/_build/html
