@@ -17,9 +17,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled
 
+from tasks.names import DECIDE, DECIDE_TAG
+
 #: The deployment whose run asks a person; without it candidates are decided on by command only.
-ASKING = "decide/decide"
-_KIND = "kind:decide"
+ASKING = f"{DECIDE}/{DECIDE}"
 #: A run that has not been started yet, or that is suspended.
 _OPEN = [StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED]
 
@@ -44,7 +45,7 @@ def ask(
     asked = client.create_flow_run_from_deployment(
         deployment.id,
         parameters={"chain": chain, "version": str(version)},
-        tags=["lindley", f"chain:{chain}", _KIND, _tag(record)],
+        tags=["lindley", f"chain:{chain}", DECIDE_TAG, _tag(record)],
         idempotency_key=record + again,
     )
     get_run_logger().info("The flow run %s asks a person to decide", asked.name)
@@ -67,7 +68,7 @@ def close(client: SyncPrefectClient, run: FlowRun, sentence: str) -> None:
 
 def _runs(client: SyncPrefectClient, record: str, states: list[StateType]) -> list[FlowRun]:
     wanted = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[_tag(record)] if record else [_KIND]),
+        tags=FlowRunFilterTags(all_=[_tag(record)] if record else [DECIDE_TAG]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
         deployment_id=FlowRunFilterDeploymentId(is_null_=False),  # what it calls inherits its tags
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.between import write_between
 from benchmarks.drift.chains import DATA_KINDS, ERROR_KINDS
 from benchmarks.drift.streams import FAMILIES
 
@@ -188,10 +189,4 @@ def write_page(path: Path, text: str) -> None:
     ValueError
         If the page lacks the marks.
     """
-    page = path.read_text(encoding="utf-8")
-    begin, end = MARKS
-    if page.count(begin) != 1 or page.count(end) != 1:
-        raise ValueError(f"{path.name} must hold the lines {begin} and {end} once")
-    before, rest = page.split(begin)
-    after = rest.split(end)[1]
-    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+    write_between(path, *MARKS, text)

@@ -6,6 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.between import write_between
+
 README, RESULTS = (Path(__file__).parent / name for name in ("README.md", "results.csv"))
 #: Lines of the README between which the tables are.
 FIRST, LAST = "<!-- results -->", "<!-- end of results -->"
@@ -29,11 +31,7 @@ def write(readme: Path = README, results: Path = RESULTS) -> None:
         table([row for row in rows if row["scenario"] == scenario], columns)
         for scenario, columns in (("chain", _CHAIN), ("engine", _ENGINE))
     ]
-    text = readme.read_text(encoding="utf-8")
-    before, rest = text.split(FIRST, 1)
-    _, after = rest.split(LAST, 1)
-    made = "\n\n".join(part for part in parts if part)
-    readme.write_text(f"{before}{FIRST}\n\n{made}\n\n{LAST}{after}", encoding="utf-8")
+    write_between(readme, FIRST, LAST, "\n\n".join(part for part in parts if part))
 
 
 def table(rows: Sequence[dict[str, str]], columns: dict[str, str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.between import write_between
+
 README = Path(__file__).with_name("README.md")
 
 
@@ -15,12 +17,5 @@ def write(section: str, text: str, page: Path = README) -> None:
     ValueError
         If the page has no such section.
     """
-    held = page.read_text(encoding="utf-8")
-    begin, end = (
-        f"<!-- written by benchmarks.serving.{section}: {place} -->\n" for place in ("begin", "end")
-    )
-    before, found, rest = held.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"{page.name} has no section {section}")
-    page.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
+    begin, end = (f"<!-- written by benchmarks.serving.{section}: {place} -->" for place in ("begin", "end"))
+    write_between(page, begin, end, text.strip())

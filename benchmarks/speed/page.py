@@ -15,6 +15,7 @@ from statistics import median
 
 import psutil
 
+from benchmarks.between import write_between
 from benchmarks.speed.bars import all_bars, counts
 from benchmarks.speed.measure import LINDLEY, QUOTED, SCENARIOS, UNKNOWN, Row
 
@@ -101,11 +102,7 @@ def write_page(path: Path, rows: Sequence[Row], runs: Mapping[str, Ran]) -> None
     ValueError
         If the page does not hold each mark once, in order.
     """
-    text = path.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{path.name} does not hold the line {BEGIN} once, and {END} once after it")
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-    path.write_text(f"{before}{BEGIN}\n\n{body(rows, runs)}\n\n{after}", encoding="utf-8")
+    write_between(path, BEGIN, END, body(rows, runs))
 
 
 def body(rows: Sequence[Row], runs: Mapping[str, Ran]) -> str:

@@ -13,6 +13,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.between import write_between
 from benchmarks.speed.measure import in_turns, stopwatch
 from benchmarks.speed.page import machine
 from benchmarks.speed.posterior import Found, Reference
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = _summary(rows, missing)
     print("\n".join(lines))
     if options.out == HERE / "results.csv":
-        _put(HERE / "README.md", [*lines, "", f"Machine: {machine()}."])
+        write_between(HERE / "README.md", BEGIN, END, "\n".join([*lines, "", f"Machine: {machine()}."]))
     return 0 if not missing and _good(rows) else 1
 
 
@@ -186,13 +187,6 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
 
 def _rounded(values: Mapping[str, object]) -> dict[str, object]:
     return {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in values.items()}
-
-
-def _put(page: Path, lines: Sequence[str]) -> None:
-    """Replace what stands between the marks of the page."""
-    text = page.read_text(encoding="utf-8")
-    head, tail = text.split(BEGIN)[0], text.split(END)[1]
-    page.write_text("\n".join([head + BEGIN, "", *lines, "", END + tail]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flows.sequences.result import Result, Status
 from flows.sequences.steps import Made, Steps, declared, finish, in_turn, make_link
 from lindley.errors import LindleyError
@@ -21,8 +19,7 @@ def rebase(
     member: str | None = None,
 ) -> Result:
     """Fit all batches of a chain together, and register the result as its head; see `refit`."""
-    how: dict[str, Any] = {"audit": audit, "accept_model_change": accept_model_change}
-    return refit(steps, workspace, chain, **how, member=member)
+    return refit(steps, workspace, chain, audit=audit, accept_model_change=accept_model_change, member=member)
 
 
 def refit(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flows.running import ANSWER_SECONDS
+from tasks.names import DECIDE_TAG
 
 _UNFINISHED = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
 _STATE = {
@@ -16,8 +17,6 @@ _STATE = {
     "name": "Crashed",
     "message": "Its worker was stopped; a file that is still in the landing folder is taken again.",
 }
-#: Tag of runs that ask a person (`flows.approval.ask`).
-_ASKING = "kind:decide"
 _AGAIN = "Its worker was stopped; it starts again, with the answer if there is one."
 
 
@@ -54,7 +53,7 @@ def mark_crashed(address: str, pool: str, auth_string: str) -> list[str]:
 
 def _after(run: dict[str, Any]) -> dict[str, Any]:
     """Return the state of a run after the end of its process."""
-    asks = _ASKING in run["tags"] and run["deployment_id"]  # what it calls inherits its tags
+    asks = DECIDE_TAG in run["tags"] and run["deployment_id"]  # what it calls inherits its tags
     if not asks or run["state_type"] not in ("RUNNING", "PENDING"):
         return _STATE
     now = {"scheduled_time": datetime.now(UTC).isoformat()}

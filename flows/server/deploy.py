@@ -28,14 +28,13 @@ from flows.own_run import POSTPONED
 from flows.server.prefect_module import command
 from flows.states import STATE_NAMES
 from lindley.errors import LindleyError
+from tasks.names import DECIDE
 
 #: Name of the automation.
 AUTOMATION = "Lindley: mark runs without heartbeat as crashed"
 #: Seconds without a heartbeat after which a run is dead; workers send one every 30 s.
 SILENT_SECONDS = 90
 
-#: Name of the deployment whose runs wait for a person: while they do, they have no process by design.
-ASKING = "decide"
 
 #: Name of the automation that calls the webhook, and of the block with its address.
 NOTIFICATION = "Lindley: call the webhook"
@@ -46,6 +45,7 @@ _BODY = (
     '"occurred": {{ event.occurred | string | tojson }}, "chain": {{ event.resource.name | tojson }}, '
     '"payload": {{ event.payload | tojson }}}'
 )
+
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 #: Names of states without a process, which are what the events of runs are called.
 _ENDED = {"Suspended", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Verified", POSTPONED}
@@ -89,7 +89,7 @@ def automation(pool: str) -> AutomationCore:
             match_related=[
                 ResourceSpecification({"prefect.resource.role": "work-pool", "prefect.resource.name": pool}),
                 ResourceSpecification(
-                    {"prefect.resource.role": "deployment", "prefect.resource.name": f"!{ASKING}"}
+                    {"prefect.resource.role": "deployment", "prefect.resource.name": f"!{DECIDE}"}
                 ),
             ],
             for_each={"prefect.resource.id"},

@@ -18,7 +18,7 @@ from lindley.ledger.record import Artifact, require_digest
 from lindley.panel.index import ENTRIES, Index, bucket_of, conformed, empty, roots_from
 from lindley.panel.key import MemberKey
 from lindley.panel.members import split_by
-from lindley.panel.row import QUARANTINED, MemberRow, read_table, rows_of
+from lindley.panel.row import QUARANTINED, MemberRow, read_table, rows_by_key, rows_of
 
 
 class PanelReader:
@@ -84,10 +84,7 @@ class PanelReader:
     def rows(self, link: int, keys: Iterable[MemberKey] | None = None) -> dict[str, MemberRow]:
         """Return the rows that a link wrote, of all or some members, by canonical key."""
         table, by = self.table(link, Artifact.MEMBERS), tuple(self.record(link)["panel"]["by"])
-        if keys is not None:
-            chosen = pa.array([key.canonical.decode() for key in keys], pa.string())
-            table = table.filter(pc.is_in(table["key"], chosen))
-        return {row.key.canonical.decode(): row for row in rows_of(table, by)}
+        return rows_by_key(table, by, keys)
 
     def row(self, link: int, key: MemberKey) -> MemberRow | None:
         """Return the row that a link wrote of a member; None where it wrote none."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lindley.atomic import write_over
@@ -193,6 +194,16 @@ def _columns(row: MemberRow) -> dict[str, Any]:
             for name, array in matched.arrays().items()
         ]
     return found
+
+
+def rows_by_key(
+    table: pa.Table, by: tuple[str, ...], keys: Iterable[MemberKey] | None = None
+) -> dict[str, MemberRow]:
+    """Return the rows of a table, of all or some members, by canonical key; see `rows_of`."""
+    if keys is not None:
+        chosen = pa.array([key.canonical.decode() for key in keys], pa.string())
+        table = table.filter(pc.is_in(table["key"], chosen))
+    return {row.key.canonical.decode(): row for row in rows_of(table, by)}
 
 
 def rows_of(table: pa.Table, by: tuple[str, ...] = ()) -> Iterator[MemberRow]:

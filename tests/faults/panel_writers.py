@@ -1,26 +1,24 @@
-"""Writers of a panel as processes: their fits are genuine, done once and then remembered by their seed."""
+"""Writers of a panel as processes: their fits are genuine, done once and then remembered by their work."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import pickle
+import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lindley.inference.members.fitting import fit_member
-from lindley.inference.members.result import MemberFit
-from lindley.inference.members.task import MemberOptions, MemberTask
 from lindley.ledger.history import find_link
 from lindley.ledger.reading import find_chain
 from lindley.model.declaration import Declaration
 from lindley.operations.panel.fit import PanelOutcome, fit_panel
 from lindley.operations.plan import Plan
-from lindley.panel import shards
 from lindley.panel.key import read_key
 from lindley.panel.link import panel_link
+from lindley.panel.shards import fit_shard
 from lindley.verification.gather import verify_chain
 from tests.faults.assessing import Row
 from tests.faults.writers import AGE, Place
@@ -54,25 +52,25 @@ class PanelPlace(Place):
 
     def fit(self, plan: Plan) -> PanelOutcome:
         """Fit a plan here, in two shards."""
-        shards.fit_members = self._remembered
-        return fit_panel(plan, shards=2)
 
-    def _remembered(
-        self, declaration: Declaration, tasks: Iterable[MemberTask], options: MemberOptions
-    ) -> Iterator[MemberFit]:
-        """Give each task's fit, by its seed: it follows from prior, rows and model."""
-        folder = self.root / "fits"
-        folder.mkdir(exist_ok=True)
-        for task in tasks:
-            path = folder / f"{task.seed}"
-            if path.exists():
-                yield pickle.loads(path.read_bytes())
-                continue
-            found = fit_member(declaration, task, options)
-            part = path.with_name(f"{path.name}.{os.getpid()}")
-            part.write_bytes(pickle.dumps(found))
-            part.replace(path)
-            yield found
+        def run(folder: Path, numbers: list[int]) -> None:
+            for number in numbers:
+                self._remembered(plan.declaration, folder, number)
+
+        return fit_panel(plan, run, shards=2)
+
+    def _remembered(self, declaration: Declaration, folder: Path, number: int) -> None:
+        """Give a shard the rows that it had before: they follow from its work, the options and the model."""
+        files = [folder / "options.json", *sorted((folder / f"{number:03d}").iterdir())]
+        work = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files))
+        held = self.root / "fits" / f"{work.hexdigest()}.parquet"
+        if held.exists():
+            shutil.copy(held, folder / f"{number:03d}" / "result.parquet")
+            return
+        held.parent.mkdir(exist_ok=True)
+        part = held.with_name(f"{held.name}.{os.getpid()}")
+        shutil.copy(fit_shard(folder, number, declaration), part)
+        part.replace(held)
 
 
 def assess_panel(place: PanelPlace, numbers: Iterable[int], row: Row) -> int:

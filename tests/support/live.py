@@ -12,6 +12,9 @@ import httpx
 
 from flows.live.listening import listening_socket, server
 
+#: Two rows of the coins, as a request has them.
+ROWS = {"dataframe_records": [{"n": 10}, {"n": 1000}]}
+
 
 @contextmanager
 def running(app: Any, *, token: str = "") -> Iterator[httpx.Client]:

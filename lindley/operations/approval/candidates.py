@@ -55,11 +55,16 @@ def settled(chain: Chain, version: Version) -> str:
     return ""
 
 
+def verdict_of(chain: Chain, before: Version) -> str:
+    """Return what was decided by a decision, `APPROVED` or `REJECTED`: only an approved one is a link."""
+    return REJECTED if chain.link_of(before.record) is None else APPROVED
+
+
 def stated(chain: Chain, version: Version, before: Version) -> str:
     """State the decision on a version."""
     link = chain.link_of(before.record)
-    verdict = REJECTED if link is None else APPROVED
     place = f" as link {link.number}" if link else ""
+    verdict = verdict_of(chain, before)
     return f"Version {version.number} was {verdict} by {before.who}{place}: {before.why}".rstrip(".")
 
 

@@ -13,7 +13,7 @@ from lindley.ledger.chain import Chain, ChainLink, Version
 from lindley.ledger.lineage import read_batches
 from lindley.ledger.protocol import Ledger
 from lindley.ledger.reading import genesis_of, read_chain
-from lindley.ledger.record import APPROVED, REJECTED, Kind
+from lindley.ledger.record import APPROVED, Kind
 from lindley.model.declaration import Declaration
 from lindley.names import printable
 from lindley.operations.approval.candidates import (
@@ -22,6 +22,7 @@ from lindley.operations.approval.candidates import (
     choose_version,
     counting,
     stated,
+    verdict_of,
 )
 from lindley.operations.plan import Decision, Plan
 from lindley.operations.planner import on_chain
@@ -114,8 +115,7 @@ def _decided(chain: Chain, decision: Decision) -> str | None:
     before = chain.decided.get(decision.version.record)
     if before is None:
         return None
-    link = chain.link_of(before.record)
-    verdict = REJECTED if link is None else APPROVED
+    verdict = verdict_of(chain, before)
     known = stated(chain, decision.version, before)
     if verdict == decision.verdict:
         return f"{known}; nothing was done"
@@ -124,7 +124,7 @@ def _decided(chain: Chain, decision: Decision) -> str | None:
         known,
         expected="a version without a decision",
         found=f"{verdict} (version {before.number})",
-        todo="`lindley retract` or `lindley rollback` takes it out" if link else undo,
+        todo="`lindley retract` or `lindley rollback` takes it out" if verdict == APPROVED else undo,
     )
 
 

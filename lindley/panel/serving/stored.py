@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lindley.cache import Recent
 from lindley.errors import LedgerCorrupt, LedgerUnavailable
@@ -23,7 +22,7 @@ from lindley.ledger.record import Artifact
 from lindley.model.declaration import Declaration
 from lindley.panel.index import ENTRIES, Index, conformed
 from lindley.panel.key import MemberKey, read_key
-from lindley.panel.row import MemberRow, read_table, rows_of
+from lindley.panel.row import MemberRow, read_table, rows_by_key
 from lindley.panel.serving.predictor import MemberPredictor
 
 SCHEMA = "lindley-pointers/1"
@@ -97,9 +96,7 @@ class StoredMembers:
     def _rows(self, link: int, keys: Sequence[MemberKey]) -> dict[str, MemberRow]:
         """Return rows that a link wrote, by canonical key."""
         table = self._tables.get(link, lambda: self._table(link, Artifact.MEMBERS))
-        chosen = pa.array([key.canonical.decode() for key in keys], pa.string())
-        some = table.filter(pc.is_in(table["key"], chosen))
-        return {row.key.canonical.decode(): row for row in rows_of(some, self.by)}
+        return rows_by_key(table, self.by, keys)
 
     def _checkpoint(self, link: int, stated: str) -> pa.Table:
         """Return the index of all members that a link wrote."""

@@ -20,21 +20,7 @@ from lindley.errors import LedgerUnavailable
 from lindley.ledger.history import find_link
 from lindley.model.declaration import Declaration
 from tests.support import fakes
-from tests.support.live import running
-
-ROWS = {"dataframe_records": [{"n": 10}, {"n": 1000}]}
-
-
-@pytest.fixture(scope="module")
-def coins(tmp_path_factory: pytest.TempPathFactory) -> Declaration:
-    return fakes.declare(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def ledger(coins: Declaration) -> fakes.MemoryLedger:
-    made = fakes.MemoryLedger()
-    fakes.append(made, coins, fakes.coins(coins, 0))
-    return made
+from tests.support.live import ROWS, running
 
 
 def alone(ledger: fakes.MemoryLedger, link: int) -> Any:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from prefect.events.schemas.events import Resource, ResourceSpecification
 
-from flows.server.deploy import ASKING, automation
+from flows.server.deploy import automation
 from tasks import asking
+from tasks.names import DECIDE
 
 
 @pytest.mark.parametrize(
     ("deployment", "pool", "watched"),
-    [("update", "lindley", True), (ASKING, "lindley", False), ("update", "other", False)],
+    [("update", "lindley", True), (DECIDE, "lindley", False), ("update", "other", False)],
 )
 def test_which_runs_are_watched(deployment: str, pool: str, watched: bool) -> None:
     named = {"deployment": deployment, "work-pool": pool, "flow": "decide", "tag": "decide"}
@@ -30,4 +31,4 @@ def test_which_runs_are_watched(deployment: str, pool: str, watched: bool) -> No
 
 
 def test_the_deployment_that_is_left_out_is_the_one_that_asks() -> None:
-    assert asking.ASKING.rpartition("/")[2] == ASKING
+    assert asking.ASKING.rpartition("/")[2] == DECIDE

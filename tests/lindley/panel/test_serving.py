@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,8 +23,8 @@ from lindley.ledger.record import Artifact, canonical
 from lindley.model.declaration import Declaration
 from lindley.panel.serving.predictor import MemberPredictor, by_model
 from lindley.verification.loading import Brought, checked_link
-from tests.lindley.serving.test_elsewhere import ALONE
 from tests.support import panels
+from tests.support.alone import ALONE, answer_alone
 from tests.support.fakes import MemoryLedger
 from tests.support.live import running
 
@@ -167,20 +164,10 @@ def test_the_registered_model_predicts_rows_of_many_members(
         model.predict(pd.DataFrame({"store": ["nowhere"], "n": [1]}))
     # Another place, another process, without Lindley: the other links' runs are asked of the server.
     folder = loaded(registered).download_belief(tmp_path)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     asked = ALONE.replace(
         "mlflow.pyfunc.load_model(sys.argv[1]).input_example", "__import__('pandas').DataFrame(ROWS)"
     )
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", f"ROWS = {rows.to_dict('list')!r}\n{asked}", str(folder)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
+    answer = answer_alone(folder, tmp_path, f"ROWS = {rows.to_dict('list')!r}\n{asked}")
     assert answer["mean"] == found["mean"].tolist()
     assert "lindley.zip" in answer["from"]
     # What comes from another run is checked: another row of the member is not taken.

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
-import os
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -25,21 +22,9 @@ from lindley.model.code.stored import write_modules
 from lindley.model.declaration import load_file
 from lindley.serving.inputs import example_rows
 from lindley.serving.source import serving_source, write_source
+from tests.support.alone import answer_alone
 
 ROOT = Path(__file__).parents[3]
-#: Loads a belief in a process that cannot find Lindley, and prints what it predicts.
-ALONE = """
-import json, sys, warnings
-from pathlib import Path
-warnings.simplefilter("ignore")
-sys.path[:] = [p for p in sys.path if not Path(p or ".", "lindley").is_dir()]
-sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in str(getattr(f, "__module__", f))]
-import mlflow
-model = mlflow.pyfunc.load_model(sys.argv[1])
-answer = model.predict(mlflow.pyfunc.load_model(sys.argv[1]).input_example)
-import lindley
-print(json.dumps({"from": lindley.__file__, "mean": answer["mean"].tolist()}))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -71,19 +56,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_belief_predicts_in_a_process_without_lindley(belief: Path, tmp_path: Path) -> None:
-    unset = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-    environment = {k: v for k, v in os.environ.items() if k not in unset}
     before = contents(belief)
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", ALONE, str(belief)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
+    answer = answer_alone(belief, tmp_path)
     assert answer["from"].startswith(str(belief / "artifacts" / "lindley.zip"))
     # MLflow writes one file of its own; Python writes no bytecode.
     after = contents(belief)
