@@ -97,6 +97,11 @@ def settings_after(
     return chosen.at_most(most_draws(size, settings))
 
 
+def _ess(figures: Mapping[str, float]) -> float | None:
+    """Return the smallest effective sample size of an attempt; None where it is not known."""
+    return min(figures[name] for name in _ESS) if figures.keys() >= set(_ESS) else None
+
+
 def resumed(first: FitSettings, record: Mapping[str, Any], limits: Thresholds) -> FitSettings:
     """Return the first settings of a fit of nearly the same target as that of a record.
 
@@ -114,15 +119,13 @@ def resumed(first: FitSettings, record: Mapping[str, Any], limits: Thresholds) -
     """
     sampler = record["sampler"]
     kept = [one for one in record["attempts"] if one["number"] == sampler.get("attempt") and one["passed"]]
-    whole = [
-        one for one in kept if not one["of"] and {"ess_bulk_min", "ess_tail_min"} <= one["figures"].keys()
-    ]
+    whole = [one for one in kept if not one["of"] and _ess(one["figures"]) is not None]
     if sampler.get("sampler") != NUTS or not whole:
         return first
     last = replace(first, **{name: whole[0][name] for name in CHANGED})
     if last == first:
         return first
-    ess = min(whole[0]["figures"][name] for name in _ESS)
+    ess = _ess(whole[0]["figures"]) or 0.0
     wanted = int(np.ceil(_MORE * max(first.ess, limits.ess) / max(ess, 1.0) * last.draws))
     return replace(last, draws=int(np.clip(wanted, first.draws, max(first.draws, last.draws))))
 
@@ -138,8 +141,8 @@ def tried(attempts: Sequence[Attempt]) -> str:
 def _told(attempt: Attempt) -> str:
     """Return an attempt in words: its settings, then how it went."""
     settings, figures = attempt.settings, attempt.figures
-    known = figures.keys() >= set(_ESS)
-    ess = f"{min(figures[name] for name in _ESS):.0f}" if known else _UNDEFINED
+    smallest = _ess(figures)
+    ess = _UNDEFINED if smallest is None else f"{smallest:.0f}"
     r_hat = f"{figures['r_hat_max']:.3f}" if "r_hat_max" in figures else _UNDEFINED
     of = f"{attempt.of}: " if attempt.of else ""
     return (
